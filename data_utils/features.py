@@ -1,0 +1,83 @@
+"""Rows to token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_utils.errors import UserError
+from data_utils.names import resolve_name
+from data_utils.rows import Rows
+
+CHUNK = 4096  # rows given to the tokenizer at once; its own threads share them
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N rows as flat arrays: ``tokens`` and ``token_types`` (sum of lengths,) int32, ``lengths`` (N,) int64."""
+
+    tokens: np.ndarray
+    token_types: np.ndarray
+    lengths: np.ndarray
+    truncated: int
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a hub name, folder or ``package:…``; never runs code that comes with it.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(resolve_name(name), trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"tokenizer '{name}': cannot be loaded ({reason}); give a hub name or a local folder") from None
+
+
+def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
+    """Token ids with special tokens. Rows over ``max_length`` lose tokens of their longer sentence, and are counted.
+
+    Raises:
+        UserError: ``max_length`` leaves no room beside the special tokens.
+    """
+    special = tokenizer.num_special_tokens_to_add(pair=rows.hypothesis is not None)
+    if max_length <= special:
+        raise UserError(f"max_length: {max_length} leaves no room for text beside {special} special tokens; raise it")
+    tokens: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    lengths: list[int] = []
+    truncated = 0
+    for batch in _chunks(rows):
+        encoded = _call(tokenizer, batch)
+        long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
+        if long:
+            short = _call(tokenizer, [[texts[i] for i in long] for texts in batch], max_length)
+            for key, values in encoded.items():
+                for i, value in zip(long, short[key], strict=True):
+                    values[i] = value
+        truncated += len(long)
+        lengths += [len(ids) for ids in encoded["input_ids"]]
+        for key, parts in (("input_ids", tokens), ("token_type_ids", types)):
+            parts += [np.asarray(ids, np.int32) for ids in encoded[key]]
+    return Encoded(np.concatenate(tokens), np.concatenate(types), np.asarray(lengths, np.int64), truncated)
+
+
+def _chunks(rows: Rows) -> Iterator[list[list[str]]]:
+    """Columns of text for a chunk of rows."""
+    columns = [rows.premise] if rows.hypothesis is None else [rows.premise, rows.hypothesis]
+    starts = range(0, len(rows), CHUNK)
+    for start in tqdm(starts, desc=f"tokenize {rows.path.name}", unit="chunk", leave=False, disable=len(starts) < 2):
+        yield [column[start : start + CHUNK] for column in columns]
+
+
+def _call(tokenizer: Any, texts: list[list[str]], max_length: int | None = None) -> dict[str, list[list[int]]]:
+    options = {"truncation": "longest_first", "max_length": max_length} if max_length else {}
+    encoded = tokenizer(*texts, return_attention_mask=False, return_token_type_ids=True, verbose=False, **options)
+    return {key: encoded[key] for key in ("input_ids", "token_type_ids")}

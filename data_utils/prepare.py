@@ -1,0 +1,174 @@
+"""Rows to memory-mapped Arrow files, cached by the hash of everything that makes their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_utils.errors import UserError
+from data_utils.features import encode
+from data_utils.rows import Rows, find_rows, read_rows
+from data_utils.task_def import TaskDef
+
+FORMAT = 1  # raise it when the content of a prepared file changes for the same input
+SHARED_FIELDS = (
+    "task_type",
+    "data_format",
+    "labels",
+    "value_range",
+)  # fields of a TaskDef that prepared rows depend on
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared split of N rows, zero-copy from the memory map.
+
+    ``tokens``, ``token_types``: (sum of lengths,) int32, row i is ``offsets[i]:offsets[i+1]``; ``offsets``: (N+1,)
+    int64; ``labels``: (N,) int64 or float32, None when unlabelled.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    tokens: np.ndarray
+    token_types: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray | None
+    uid_column: pa.StringArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def uids(self) -> list[str]:
+        """N names."""
+        return self.uid_column.to_pylist()
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, (N,)."""
+        return np.diff(self.offsets)
+
+    @classmethod
+    def open(cls, path: Path) -> Prepared:
+        """Maps a folder written by ``prepare``.
+
+        Raises:
+            UserError: the folder is damaged.
+        """
+        try:
+            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+            batch = pa.ipc.open_file(pa.memory_map(str(path / "data.arrow"))).get_batch(0)
+            tokens = batch.column("tokens")
+            return cls(
+                path=path,
+                manifest=manifest,
+                tokens=tokens.values.to_numpy(),
+                token_types=batch.column("token_types").values.to_numpy(),
+                offsets=tokens.offsets.to_numpy(),
+                labels=batch.column("label").to_numpy() if manifest["labelled"] else None,
+                uid_column=batch.column("uid"),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error).split("\n")[0]
+            raise UserError(f"{path}: prepared data is damaged ({reason}); delete the folder") from None
+
+
+def prepare(
+    task: TaskDef,
+    split: str,
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    tokenizer: Any,
+    max_length: int,
+    max_rows: int | None = None,
+) -> Prepared:
+    """Prepares one split, or opens it when the same rows were prepared in the same way before.
+
+    Raises:
+        UserError: the file is missing or bad, or the cache cannot be written.
+    """
+    source = find_rows(data_dir, task.name, split)
+    settings = {
+        "rows_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "definition": {field: task.model_dump(mode="json")[field] for field in SHARED_FIELDS},
+        "tokenizer": fingerprint(tokenizer),
+        "max_length": max_length,
+        "max_rows": max_rows,
+        "format": FORMAT,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_dir / f"{task.name}_{split}-{digest}"
+    if not folder.exists():
+        rows = read_rows(source, task, max_rows=max_rows)
+        named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
+        _write(folder, rows, task, {**named, **settings}, encode(rows, tokenizer, max_length))
+    return Prepared.open(folder)
+
+
+def prepare_all(
+    wanted: Iterable[tuple[TaskDef, str]], *, max_train_rows: int | None = None, **options: Any
+) -> tuple[dict[tuple[str, str], Prepared], dict[tuple[str, str], UserError]]:
+    """Prepares many splits: those that succeed, and the problem of each that does not, by (task, split)."""
+    done: dict[tuple[str, str], Prepared] = {}
+    problems: dict[tuple[str, str], UserError] = {}
+    for task, split in wanted:
+        try:
+            max_rows = max_train_rows if split == "train" else None
+            done[task.name, split] = prepare(task, split, max_rows=max_rows, **options)
+        except UserError as error:
+            problems[task.name, split] = error
+    return done, problems
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """A hash of what the tokenizer does, whatever its name or folder."""
+    if getattr(tokenizer, "is_fast", False):
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+        content: Any = {key: value for key, value in rules.items() if key not in ("truncation", "padding")}
+    else:
+        content = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), repr(tokenizer.init_kwargs)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], encoded: Any) -> None:
+    """Writes data and manifest under a temporary name and renames the folder."""
+    offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int64())
+    label_type = pa.float32() if task.task_type == "regression" else pa.int64()
+    columns = {
+        "uid": pa.array(rows.uid, pa.string()),
+        "label": pa.array(rows.label or [None] * len(rows), label_type),
+        "tokens": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.tokens)),
+        "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
+    }
+    batch = pa.RecordBatch.from_pydict(columns)
+    lengths = encoded.lengths
+    counts = {
+        "rows": len(rows),
+        "labelled": rows.label is not None,
+        "tokens": int(lengths.sum()),
+        "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
+        "truncated": encoded.truncated,
+        "largest_id": int(encoded.tokens.max()),
+    }
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        with pa.OSFile(str(temporary / "data.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        (temporary / "manifest.json").write_text(json.dumps({**manifest, **counts}, indent=1) + "\n", encoding="utf-8")
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():  # another process was faster; the content is the same
+            return
+        raise UserError(f"{folder}: prepared data cannot be written ({error.strerror or error})") from None

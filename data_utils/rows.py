@@ -1,0 +1,205 @@
+"""Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
+
+Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``; others are kept as extra columns. A TSV
+without a header line is the old MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from data_utils.errors import MissingRows, UserError, did_you_mean
+from data_utils.tables import read_lines, read_object
+from data_utils.task_def import TaskDef
+
+EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
+LARGEST = 3.4028234e38  # scores are kept in single precision
+SPACES = str.maketrans("\t\r\n", "   ")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one split. ``label`` holds class indices or scores; None when the file is unlabelled."""
+
+    path: Path
+    uid: list[str]
+    premise: list[str]
+    hypothesis: list[str] | None
+    label: list[int] | list[float] | None
+    extra: dict[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.uid)
+
+
+def find_rows(folder: Path, task: str, split: str) -> Path:
+    """The file of a split.
+
+    Raises:
+        MissingRows: there is none.
+        UserError: there is more than one.
+    """
+    names = [f"{task}_{split}.{extension}{gz}" for extension in EXTENSIONS for gz in ("", ".gz")]
+    found = [folder / name for name in names if (folder / name).exists()]
+    if not found:
+        raise MissingRows(f"{folder / names[0]}: no such file (nor .jsonl, .csv, .parquet, each plain or .gz)")
+    if len(found) > 1:
+        raise UserError(f"{folder}: {' and '.join(path.name for path in found)} both exist, keep one of them")
+    return found[0]
+
+
+def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows:
+    """Reads and checks a file; ``max_rows`` keeps the first rows.
+
+    Raises:
+        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or score that does not
+            fit the task, with the line.
+    """
+    texts = ["premise"] if task.data_format == "single" else ["premise", "hypothesis"]
+    places: list[str] = []
+    columns: dict[str, list[str]] = {}
+    for place, record in islice(_records(path, ["uid", "label", *texts]), max_rows):
+        if not columns:
+            columns = {name: [] for name in record}
+            _need(path, columns, ["uid", *texts])
+        elif record.keys() != columns.keys():
+            missing = ", ".join(columns.keys() - record.keys())
+            raise UserError(
+                f"{place}: other columns than the rows before" + (f" ({missing} missing)" if missing else "")
+            )
+        for name, values in columns.items():
+            values.append(record[name])
+        places.append(place)
+    if not places:
+        raise UserError(f"{path}: the file is empty")
+    extra = {name: values for name, values in columns.items() if name not in ("uid", "label", *texts)}
+    return Rows(
+        path=path,
+        uid=columns["uid"],
+        premise=columns["premise"],
+        hypothesis=columns.get("hypothesis") if len(texts) == 2 else None,
+        label=_labels(places, columns.get("label"), task),
+        extra=extra,
+    )
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> int:
+    """Writes a canonical TSV with a header line, under a temporary name first; returns the number of rows.
+
+    Tabs and line breaks inside a text become spaces.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    count = 0
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write("\t".join(columns) + "\n")
+            for row in rows:
+                stream.write("\t".join(str(row[column]).translate(SPACES) for column in columns) + "\n")
+                count += 1
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _records(path: Path, expected: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, row) for each row of a file in any of the formats."""
+    kind = path.name.removesuffix(".gz").rpartition(".")[2]
+    try:
+        if kind == "jsonl":
+            for number, line in read_lines(path):
+                place = f"{path}:{number}"
+                yield place, read_object(line, place)
+        elif kind == "parquet":
+            yield from _parquet(path)
+        else:
+            yield from _csv(path) if kind == "csv" else _tsv(path, expected)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
+
+
+def _tsv(path: Path, expected: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    header: Sequence[str] = expected
+    for number, line in read_lines(path):
+        fields = line.split("\t")
+        if number == 1 and fields[0] == "uid":
+            header = fields
+            _need(path, header, [name for name in expected if name != "label"])
+        elif len(fields) != len(header):
+            raise UserError(f"{path}:{number}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+        else:
+            yield f"{path}:{number}", dict(zip(header, fields, strict=True))
+
+
+def _csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    lines: list[str] = []
+    for number, line in read_lines(path):
+        lines += [""] * (number - 1 - len(lines)) + [line]  # a blank line counts, and may stand inside quotes
+    reader = csv.DictReader(io.StringIO("\n".join(lines)), strict=True)
+    try:
+        _need(path, reader.fieldnames or (), ())
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns")
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.reader.line_num}: not CSV ({error})") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            table = pq.read_table(pa.BufferReader(stream.read()))
+    except (pa.ArrowInvalid, EOFError) as error:
+        raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"{path}: row {number}", {key: "" if value is None else str(value) for key, value in row.items()}
+
+
+def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
+    columns = list(columns)
+    if twice := {name for name in columns if columns.count(name) > 1}:
+        raise UserError(f"{path}: column '{min(twice)}' stands twice")
+    for name in needed:
+        if name not in columns:
+            raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)})")
+
+
+def _labels(places: Sequence[str], texts: Sequence[str] | None, task: TaskDef) -> list[int] | list[float] | None:
+    """Class indices or scores; None when no row has a label. A file is labelled as a whole or not at all."""
+    if texts is None or not any(texts):
+        return None
+    if "" in texts:
+        raise UserError(f"{places[texts.index('')]}: no label, but other rows have one")
+    if task.task_type == "regression":
+        return [_score(place, text, task) for place, text in zip(places, texts, strict=True)]
+    index = {label: number for number, label in enumerate(task.labels)}
+    for place, text in zip(places, texts, strict=True):
+        if text not in index:
+            hint = did_you_mean(text, index)
+            raise UserError(f"{place}: label '{text}' is not one of {', '.join(task.labels)}{hint}")
+    return [index[text] for text in texts]
+
+
+def _score(place: str, text: str, task: TaskDef) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise UserError(f"{place}: label '{text}' is not a number") from None
+    low, high = task.value_range or (-LARGEST, LARGEST)
+    if not low <= value <= high:  # nor does NaN fit
+        wanted = f"between {low:g} and {high:g}" if task.value_range else "finite"
+        raise UserError(f"{place}: label '{text}' must be {wanted}")
+    return value

@@ -1,0 +1,259 @@
+"""TaskDef: what a task is. The loader is strict, and reads task definition files of the old MT-DNN unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+
+from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.metrics import check_metrics
+
+NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
+LOSSES = ("cross_entropy", "mse")
+DIVERGENCES = ("kl", "sym_kl", "js", "hellinger", "mse")
+
+# Keys and values of the old MT-DNN, misspellings included.
+OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
+OLD_IGNORED = ("encoder_type",)  # the run chooses the encoder
+OLD_VALUES = {
+    "data_format": {"PremiseOnly": "single", "PremiseAndOneHypothesis": "pair"},
+    "task_type": {"Classification": "classification", "Regression": "regression"},
+    "metrics": {
+        "ACC": "accuracy",
+        "F1": "f1",
+        "MCC": "mcc",
+        "Pearson": "pearson",
+        "Spearman": "spearman",
+        "AUC": "auc",
+        "F1MAC": "f1_macro",
+        "F1MIC": "f1_micro",
+        "CMAT": "confusion_matrix",
+    },
+    "loss": {"CeCriterion": "cross_entropy", "MseCriterion": "mse"},
+    "divergence": {
+        "KlCriterion": "kl",
+        "NsKlCriterion": "kl",
+        "SymKlCriterion": "sym_kl",
+        "NsSymKlCriterion": "sym_kl",
+        "JSCriterion": "js",
+        "HLCriterion": "hellinger",
+        "MseCriterion": "mse",
+    },
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "classification": {"metrics": ("accuracy",), "loss": "cross_entropy", "kd_loss": "mse", "adv_loss": "sym_kl"},
+    "regression": {"metrics": ("pearson", "spearman"), "loss": "mse", "kd_loss": "mse", "adv_loss": "mse"},
+}
+
+
+class TaskDef(BaseModel):
+    """One task. ``task_defs/README.md`` explains every field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(pattern=NAME)
+    task_type: Literal["classification", "regression"]
+    data_format: Literal["single", "pair"]
+    labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = Field(min_length=1)
+    loss: Literal[LOSSES]  # type: ignore[valid-type]
+    kd_loss: Literal[DIVERGENCES]  # type: ignore[valid-type]
+    adv_loss: Literal[DIVERGENCES]  # type: ignore[valid-type]
+    dropout: float | None = Field(None, ge=0, lt=1)
+    enable_san: bool = False
+    splits: tuple[Annotated[str, Field(pattern=NAME)], ...] = Field(("train", "dev", "test"), min_length=1)
+    head: str | None = None
+    label_map: dict[str, str] = Field(default_factory=dict)
+    value_range: tuple[float, float] | None = None
+    loss_weight: PositiveFloat = 1.0
+    lr_scale: PositiveFloat = 1.0
+
+    @property
+    def n_class(self) -> int:
+        """Number of classes; 1 for regression."""
+        return len(self.labels) or 1
+
+    @property
+    def trainable(self) -> bool:
+        return "train" in self.splits
+
+    @property
+    def dev_splits(self) -> tuple[str, ...]:
+        """Splits scored while training."""
+        return tuple(split for split in self.splits if "dev" in split or "validation" in split)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskDef:
+        for field in ("labels", "splits", "metrics"):
+            values = getattr(self, field)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field}: something is listed twice: {', '.join(values)}")
+        if self.task_type == "regression" and self.labels:
+            raise ValueError("labels: a regression task has none; use value_range, or task_type: classification")
+        if self.task_type == "classification" and len(self.labels) < 2:
+            raise ValueError("labels: a classification task needs at least two")
+        if self.task_type == "classification" and self.value_range is not None:
+            raise ValueError("value_range: only a regression task has one")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError("value_range: give the lower number first")
+        if self.loss != DEFAULTS[self.task_type]["loss"]:
+            raise ValueError(f"loss: {self.loss} does not fit a {self.task_type} task")
+        if self.task_type == "regression" and {self.adv_loss, self.kd_loss} != {"mse"}:
+            raise ValueError("adv_loss and kd_loss of a regression task are mse")
+        if self.head is not None and self.trainable:
+            raise ValueError("head: a task that reads another task's head cannot have a train split")
+        if self.label_map and self.head is None:
+            raise ValueError("label_map: needs head, the task whose labels are mapped")
+        return self
+
+
+def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
+    """Tasks of a file in its order.
+
+    Raises:
+        UserError: not readable, or a problem in a task, as ``file: task: what is wrong, remedy``.
+    """
+    path = Path(path)
+    content = _read_yaml(path)
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: write a mapping from task names to their definitions")
+    defs = {str(name): _task(f"{path}: {name}", str(name), values) for name, values in content.items()}
+    for task in defs.values():
+        _check_head(f"{path}: {task.name}", task, defs)
+    return defs
+
+
+def dump_task_defs(defs: Mapping[str, TaskDef], path: Path) -> None:
+    """Writes tasks so that ``load_task_defs`` reads them back."""
+    content = {name: task.model_dump(mode="json", exclude={"name"}, exclude_none=True) for name, task in defs.items()}
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def task_def_schema() -> dict[str, Any]:
+    """JSON Schema of a task definition file, old spellings left out."""
+    task = TaskDef.model_json_schema()
+    del task["properties"]["name"]
+    task["properties"]["n_class"] = {"type": "integer", "minimum": 1, "description": "labels 0, 1, … up to n_class - 1"}
+    task["required"] = ["task_type", "data_format"]
+    return {
+        "title": "mt-dnn task definitions",
+        "type": "object",
+        "additionalProperties": task,
+    }
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe loading that refuses a key that stands twice, ``1`` and ``"1"`` being the same; ``<<`` merges as ever."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = str(self.construct_object(key_node, deep=True))
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"'{key}' stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such task definition file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise not_yaml(path, error) from None
+
+
+def _task(place: str, name: str, values: Any) -> TaskDef:
+    if not isinstance(values, dict):
+        raise UserError(f"{place}: write a mapping of keys to values")
+    known = [field for field in TaskDef.model_fields if field != "name"]
+    fields: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in OLD_IGNORED or value is None:
+            continue
+        name_now = OLD_KEYS.get(key, str(key))
+        if name_now not in (*known, "n_class"):
+            raise unknown_key(place, key, [*known, "n_class"])
+        if name_now in fields:
+            raise UserError(f"{place}: {name_now}: given twice, once as '{key}'; keep one")
+        fields[name_now] = _current(place, name_now, value)
+    defaults = DEFAULTS.get(str(fields.get("task_type")), {})
+    n_class = fields.pop("n_class", None)
+    if n_class is not None and (type(n_class) is not int or n_class < 1):
+        raise UserError(f"{place}: n_class: write a whole number from 1 on (got {n_class!r})")
+    if fields.get("task_type") == "classification" and "labels" not in fields:
+        fields["labels"] = tuple(str(i) for i in range(n_class or 2))
+    try:
+        task = TaskDef.model_validate({**defaults, **fields, "name": name})
+        check_metrics(task)
+    except ValidationError as error:
+        raise UserError(f"{place}: {_problem(error)}") from None
+    except UserError as error:
+        raise UserError(f"{place.rpartition(': ')[0]}: {error}") from None
+    if n_class not in (None, task.n_class):
+        raise UserError(f"{place}: n_class: {n_class}, but there are {task.n_class} labels")
+    return task
+
+
+def _current(place: str, key: str, value: Any) -> Any:
+    """The value in today's spelling; YAML's traps in labels are caught."""
+    if key == "labels" and isinstance(value, list):
+        return tuple(_label(place, key, label) for label in value)
+    if key == "label_map" and isinstance(value, dict):
+        return {_label(place, key, label): _label(place, key, own) for label, own in value.items()}
+    old = OLD_VALUES.get("divergence" if key in ("kd_loss", "adv_loss") else key, {})
+    if key == "metrics" and isinstance(value, list):
+        return tuple(old.get(item, item) if isinstance(item, str) else item for item in value)
+    value = old.get(value, value) if isinstance(value, str) else value
+    if key in ("task_type", "data_format") and isinstance(value, str):
+        allowed = tuple(old.values())
+        if value not in allowed:
+            kind = key.replace("_", " ")
+            hint = did_you_mean(value, [*old, *allowed])
+            raise UserError(f"{place}: {kind} '{value}' is not supported by this version ({', '.join(allowed)}){hint}")
+    return value
+
+
+def _label(place: str, key: str, label: Any) -> str:
+    if isinstance(label, bool) or label is None:
+        raise UserError(f"{place}: {key}: YAML reads an unquoted yes, no, on, off, true or null as {label}; quote it")
+    return str(label)
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"missing key '{key}'"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {first['input']!r})" if key else message
+
+
+def _check_head(place: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
+    """A task that reads a head: the head exists, is trained, and its labels are all known or mapped."""
+    if task.head is None:
+        return
+    owner = defs.get(task.head)
+    if owner is None or not owner.trainable:
+        hint = (
+            did_you_mean(task.head, defs) or f" (tasks with a head: {', '.join(d for d in defs if defs[d].trainable)})"
+        )
+        raise UserError(f"{place}: head: no trained task '{task.head}'{hint}")
+    if owner.task_type != task.task_type:
+        raise UserError(f"{place}: head: '{task.head}' is a {owner.task_type} task")
+    if not task.label_map:
+        if owner.labels != task.labels:
+            raise UserError(f"{place}: labels: differ from those of '{task.head}'; give label_map")
+        return
+    if missing := [label for label in owner.labels if label not in task.label_map]:
+        raise UserError(f"{place}: label_map: lacks {', '.join(missing)} of '{task.head}'")
+    for label, own in task.label_map.items():
+        if label not in owner.labels or own not in task.labels:
+            raise UserError(f"{place}: label_map: '{label}: {own}' maps from or to a label that does not exist")

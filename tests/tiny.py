@@ -1,0 +1,73 @@
+"""Tiny tokenizers and randomly initialised encoders, written to folders that transformers loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+WORDS = ["the", "a", "cat", "dog", "bird", "man", "woman", "sees", "hears", "likes", "finds", "red", "blue", "small"]
+WORDS += ["old", "not", ".", ","]
+PIECES = [*"abcdefghijklmnopqrstuvwxyz0123456789", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789")]
+
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {"pad_token_id": 0, "type_vocab_size": 1},
+    "xlm-roberta": {"pad_token_id": 0, "type_vocab_size": 1},
+    "electra": {"embedding_size": 16},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "mpnet": {"pad_token_id": 0},
+    "modernbert": {"pad_token_id": 0, "global_attn_every_n_layers": 2, "local_attention": 8},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+}
+
+
+def tiny_tokenizer(folder: Path, *, extra_words: list[str] | None = None) -> int:
+    """Writes a BERT tokenizer of the words above, letters and digits; returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    entries = dict.fromkeys([*special, *WORDS, *PIECES, *(extra_words or [])])
+    vocabulary = {token: i for i, token in enumerate(entries)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    return len(vocabulary)
+
+
+def tiny_encoder(folder: Path, family: str = "bert", *, seed: int = 0, **shape: Any) -> Path:
+    """Writes a tokenizer and a randomly initialised encoder of a family; returns the folder."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    vocabulary = tiny_tokenizer(folder)
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(family, **{"vocab_size": vocabulary, **SHAPE, **FAMILIES[family], **shape})
+    AutoModel.from_config(config).save_pretrained(folder)
+    return folder

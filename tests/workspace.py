@@ -1,0 +1,93 @@
+"""A folder with everything a run needs: tiny encoder, tokenizer, three small tasks that can be learnt, a run YAML."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.tiny import WORDS as ALL_WORDS
+from tests.tiny import tiny_encoder
+
+WORDS = [word for word in ALL_WORDS if word.isalpha()]
+
+TASK_DEFS: dict[str, dict[str, Any]] = {
+    "same": {
+        "task_type": "classification",
+        "data_format": "pair",
+        "labels": ["different", "same"],
+        "metrics": ["accuracy", "f1"],
+    },
+    "negated": {"task_type": "classification", "data_format": "single", "labels": ["no", "yes"], "metrics": ["mcc"]},
+    "overlap": {"task_type": "regression", "data_format": "pair", "value_range": [0, 5], "splits": ["train", "dev"]},
+    "same_hard": {
+        "task_type": "classification",
+        "data_format": "pair",
+        "labels": ["other", "same"],
+        "head": "same",
+        "label_map": {"different": "other", "same": "same"},
+        "splits": ["test"],
+    },
+}
+
+
+def sentence(rng: random.Random, words: list[str] = WORDS) -> list[str]:
+    return [rng.choice(words) for _ in range(rng.randint(3, 12))]
+
+
+def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
+    """Rows that a tiny encoder learns from words alone: what differs is said with words of its own."""
+    rng, rows = random.Random(f"{task}{seed}"), list[tuple[str, ...]]()
+    for i in range(count):
+        words = sentence(rng)
+        if task == "negated":
+            label = ["no", "yes"][i % 2]
+            words = [word for word in words if word != "not"] + ["not"] * (label == "yes")
+            rows.append((str(i), label, " ".join(words)))
+        elif task == "overlap":
+            words = sentence(rng, WORDS[:8])
+            kept = rng.randint(0, len(words))
+            other = words[:kept] + [rng.choice(WORDS[8:]) for _ in words[kept:]]
+            rows.append((str(i), f"{5 * kept / len(words):.2f}", " ".join(words), " ".join(other)))
+        else:
+            label = ["other" if task == "same_hard" else "different", "same"][i % 2]
+            words = sentence(rng, WORDS[:8])
+            other = words if label == "same" else sentence(rng, WORDS[8:])
+            rows.append((str(i), label, " ".join(words), " ".join(other)))
+    return rows
+
+
+def write_task(folder: Path, task: str, split: str, rows: list[tuple[str, ...]]) -> Path:
+    header = ("uid", "label", "premise", "hypothesis")[: len(rows[0])]
+    path = folder / f"{task}_{split}.tsv"
+    path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
+    return path
+
+
+def make_workspace(folder: Path, *, train_rows: int = 48) -> Path:
+    """Writes encoder/, data/, tasks.yml and run.yml; returns run.yml."""
+    tiny_encoder(folder / "encoder")
+    data = folder / "data"
+    data.mkdir()
+    for task in ("same", "negated", "overlap"):
+        write_task(data, task, "train", rows_of(task, train_rows, 1))
+        write_task(data, task, "dev", rows_of(task, 40, 2))
+    unlabelled = [(uid, "", *text) for uid, _, *text in rows_of("same", 9, 3)]
+    write_task(data, "same", "test", unlabelled)
+    write_task(data, "negated", "test", [(uid, "", *text) for uid, _, *text in rows_of("negated", 5, 3)])
+    write_task(data, "same_hard", "test", rows_of("same_hard", 10, 4))
+    (folder / "tasks.yml").write_text(yaml.safe_dump(TASK_DEFS, sort_keys=False), encoding="utf-8")
+    config = {
+        "task_defs": str(folder / "tasks.yml"),
+        "output": str(folder / "run"),
+        "device": "cpu",
+        "data": {"dir": str(data), "max_length": 32},
+        "encoder": {"name": str(folder / "encoder")},
+        "train": {"epochs": 2, "batch_size": 8},
+        "optimizer": {"lr": 1e-3},
+        "log": {"every_steps": 5},
+    }
+    (folder / "run.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    return folder / "run.yml"
