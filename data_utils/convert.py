@@ -1,0 +1,195 @@
+"""Foreign files → canonical rows: what every converter under experiments/ and the hub download share.
+
+A converter is a table of `Source` entries, one per task, given to `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_utils.errors import UserError, unknown_key
+from data_utils.rows import write_rows
+from data_utils.tables import open_table
+
+NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a task stand.
+
+    `files` holds per split the names to look for; the first that is found counts (`*` as in the shell).
+    `premise` to `extra` are names of columns; without the column `uid` rows are numbered from 0, a test file
+    without `label` is unlabelled. `bare` names the columns of files without a header, `labels` maps spellings
+    to ours, `where` keeps rows with these values, `skip_broken` drops rows with too many or few fields.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    premise: str = "sentence1"
+    hypothesis: str | None = "sentence2"
+    label: str = "label"
+    uid: str = "index"
+    extra: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    skip_broken: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.premise] if self.hypothesis is None else [self.premise, self.hypothesis]
+
+    def rows(self, table: Iterable[Row], extra: Sequence[str]) -> Iterator[Row]:
+        """The rows of `table` under canonical names."""
+        names = dict(zip(("premise", "hypothesis"), self.texts, strict=False))
+        for number, row in enumerate(table):
+            if all(row[column] == value for column, value in self.where.items()):
+                label = row.get(self.label, "")
+                yield {
+                    "uid": row.get(self.uid, str(number)),
+                    "label": self.labels.get(label, label),
+                    **{ours: row[theirs] for ours, theirs in names.items()},
+                    **{column: row.get(column, "") for column in extra},
+                }
+
+
+@dataclass
+class Written:
+    """What became of one split."""
+
+    task: str
+    split: str
+    rows: int = 0
+    no_gold: int = 0
+    broken: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+
+    def cells(self) -> list[str]:
+        return [self.task, self.split, str(self.rows), str(self.no_gold), str(self.broken), self._labels()]
+
+    def _labels(self) -> str:
+        if set(self.labels) <= {""}:
+            return "unlabelled"
+        if len(self.labels) > 6:
+            return f"{len(self.labels)} different, {min(self.labels)} to {max(self.labels)}"
+        return ", ".join(f"{label} {count}" for label, count in sorted(self.labels.items()))
+
+
+@dataclass
+class Report:
+    """What was written, what was not there, and what was there but wrong."""
+
+    written: list[Written] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def finish(self) -> int:
+        """Prints the summary. Returns the exit code: 2 when nothing was written or something failed."""
+        header = ["task", "split", "rows", "no gold", "broken", "labels"]
+        table = [header, *(written.cells() for written in self.written)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for cells in table:
+            print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        for line in self.missing:
+            print(f"not found: {line}")
+        for line in self.failed:
+            print(f"failed: {line}", file=sys.stderr)
+        return 2 if self.failed or not self.written else 0
+
+
+def write_split(
+    rows: Iterable[Row], *, task: str, split: str, output: Path, pair: bool, extra: Sequence[str] = ()
+) -> Written:
+    """Writes `<output>/<task>_<split>.tsv`. Rows labelled '-', no gold, are left out and counted."""
+    written = Written(task, split)
+
+    def labelled() -> Iterator[Row]:
+        for row in rows:
+            if row["label"] == NO_GOLD:
+                written.no_gold += 1
+            else:
+                written.labels[row["label"]] += 1
+                yield row
+
+    columns = ["uid", "label", "premise", *(["hypothesis"] if pair else []), *extra]
+    output.mkdir(parents=True, exist_ok=True)
+    written.rows = write_rows(output / f"{task}_{split}.tsv", labelled(), columns)
+    return written
+
+
+def convert_split(path: Path, source: Source, *, task: str, split: str, output: Path) -> Written:
+    """Raises UserError naming the file and the line or column that is wrong."""
+    table = open_table(path, marker=source.premise, bare=source.bare, skip_broken=source.skip_broken)
+    may_lack_label = "test" in split and source.label not in table.columns
+    table.need(*source.texts, *source.where, *([] if may_lack_label else [source.label]))
+    extra = [column for column in source.extra if column in table.columns]
+    written = write_split(
+        source.rows(table, extra),
+        task=task,
+        split=split,
+        output=output,
+        pair=source.hypothesis is not None,
+        extra=extra,
+    )
+    written.broken = table.broken
+    return written
+
+
+def find_file(directory: Path, names: Sequence[str]) -> Path | None:
+    """The file of the first name that is there. Raises UserError when two files fit one name."""
+    for name in names:
+        found = sorted(glob.glob(name, root_dir=directory))
+        if len(found) > 1:
+            raise UserError(f"{directory}: {' and '.join(found)} both fit {name}, keep one of them")
+        if found:
+            return _join(directory, found[0])
+    return None
+
+
+def _join(directory: Path, name: str) -> Path:
+    return Path(os.path.normpath(directory / name))
+
+
+def convert(sources: Mapping[str, Source], directory: Path, output: Path, asked: Sequence[str] = ()) -> Report:
+    """Converts the tasks `asked` for (all). One that is not there or not right leaves the others unharmed."""
+    report = Report()
+    for task in asked or sources:
+        before = len(report.written) + len(report.failed)
+        missing = []
+        for split, names in sources[task].files.items():
+            try:
+                if path := find_file(directory, names):
+                    report.written.append(convert_split(path, sources[task], task=task, split=split, output=output))
+                else:
+                    missing.append(str(_join(directory, names[0])))
+            except UserError as error:
+                report.failed.append(str(error))
+        absent = before == len(report.written) + len(report.failed)
+        lines = [f"{task}: none of {', '.join(missing)}"] if absent else missing
+        (report.failed if absent and asked else report.missing).extend(lines)
+    return report
+
+
+def main(sources: Mapping[str, Source], *, description: str | None, arguments: Sequence[str] | None = None) -> int:
+    """The command line of a converter; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--source", type=Path, required=True, help="the folder with the original files")
+    parser.add_argument("--output", type=Path, required=True, help="where <task>_<split>.tsv are written")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help=f"of {', '.join(sources)}; all")
+    options = parser.parse_args(arguments)
+    try:
+        for task in options.tasks:
+            if task not in sources:
+                raise unknown_key("--tasks", task, sources)
+        return convert(sources, options.source, options.output, options.tasks).finish()
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return 2
