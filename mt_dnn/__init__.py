@@ -1,0 +1,1 @@
+"""Multi-task fine-tuning of BERT and XLM-R encoders with adversarial training."""

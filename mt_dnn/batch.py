@@ -1,0 +1,100 @@
+"""Batch: the tokens of its examples end to end; no padding token exists outside attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from data_utils.prepare import Prepared
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B examples, T tokens. Example i is tokens ``offsets[i]:offsets[i+1]``."""
+
+    task: str
+    input_ids: Tensor  # (T,)
+    token_type_ids: Tensor  # (T,)
+    position_ids: Tensor  # (T,) counted from 0 in each example
+    offsets: Tensor  # (B+1,)
+    labels: Tensor | None  # (B,)
+    longest: int  # L; a Python int, so that nothing waits for the device
+
+    @property
+    def size(self) -> int:
+        """B."""
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,)"""
+        return self.offsets.diff()
+
+    @cached_property
+    def example_ids(self) -> Tensor:
+        """Index of the example of each token, (T,)."""
+        examples = torch.arange(self.size, device=self.offsets.device)
+        return examples.repeat_interleave(self.lengths, output_size=len(self.input_ids))
+
+    @cached_property
+    def padded_index(self) -> Tensor:
+        """Where each token stands in a padded (B·L,) layout, (T,)."""
+        return self.example_ids * self.longest + self.position_ids
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """True where a padded layout holds a token, (B, 1, 1, L)."""
+        return (torch.arange(self.longest, device=self.offsets.device) < self.lengths[:, None])[:, None, None]
+
+    @property
+    def is_even(self) -> bool:
+        """True when all examples have the same length."""
+        return self.size * self.longest == len(self.input_ids)
+
+    def pad(self, values: Tensor) -> Tensor:
+        """(T, …) → (B, L, …), zeros where no token is."""
+        if self.is_even:
+            return values.view(self.size, self.longest, *values.shape[1:])
+        rows = values.new_zeros(self.size * self.longest, *values.shape[1:])
+        return rows.index_copy(0, self.padded_index, values).view(self.size, self.longest, *values.shape[1:])
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """(B, L, …) → (T, …)."""
+        rows = padded.flatten(0, 1)
+        return rows if self.is_even else rows.index_select(0, self.padded_index)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        if torch.device(device) == self.input_ids.device:
+            return self
+        moved: dict[str, Any] = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str) -> Batch:
+    """The batch of these rows of a prepared split, in this order."""
+    index = np.asarray(rows, np.int64)
+    starts, lengths = split.offsets[index], split.offsets[index + 1] - split.offsets[index]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    source = np.repeat(starts, lengths) + positions
+    return Batch(
+        task=task,
+        input_ids=torch.from_numpy(split.tokens[source].astype(np.int64)),
+        token_type_ids=torch.from_numpy(split.token_types[source].astype(np.int64)),
+        position_ids=torch.from_numpy(positions),
+        offsets=torch.from_numpy(offsets),
+        labels=None if split.labels is None else torch.from_numpy(split.labels[index]),
+        longest=int(lengths.max()),
+    )

@@ -1,0 +1,29 @@
+"""Task heads. A head reads the final hidden states (T, H) and gives logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from mt_dnn.batch import Batch
+
+
+class PooledHead(nn.Module):
+    """Dropout and one linear layer over the pooled example, initialised as transformers' classifiers are."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = initialised(nn.Linear(hidden, outputs), std)
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (B, C)."""
+        return self.linear(self.dropout(pool(hidden, batch)))
+
+
+def initialised(linear: nn.Linear, std: float) -> nn.Linear:
+    """The same layer with weights from N(0, std²) and zero bias."""
+    nn.init.normal_(linear.weight, std=std)
+    nn.init.zeros_(linear.bias)
+    return linear
