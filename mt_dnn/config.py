@@ -1,0 +1,307 @@
+"""RunConfig: how a number is made. YAML plus ``key=value`` overrides (merged by OmegaConf, validated by pydantic)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from data_utils.errors import UserError, not_yaml, unknown_key
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def _refuse_unread(self, choice: str, keys: set[str], reads: set[str]) -> None:
+        """A setting that the choice does not read must keep its default: nothing typed is ever ignored."""
+        for key in keys - reads:
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if getattr(self, key) != default:
+                raise ValueError(f"{key} is not read by '{choice}'")
+
+
+class DataConfig(Section):
+    """Where the canonical rows are and how they become token ids."""
+
+    dir: Path = Field(description="folder of canonical rows, <task>_<split>.tsv and the like")
+    cache: Path | None = Field(None, description="folder of prepared Arrow files; default: <dir>/prepared")
+    max_length: PositiveInt = Field(
+        512, description="longest sequence in tokens; longer rows are truncated and counted"
+    )
+    max_rows: PositiveInt | None = Field(None, description="use only the first rows of each training split")
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.cache or self.dir / "prepared"
+
+
+class EncoderConfig(Section):
+    """The shared encoder."""
+
+    name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
+    config: dict[str, Any] | None = Field(None, description="fresh encoder from this transformers configuration")
+    tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
+    sha256: str | None = Field(None, description="expected SHA-256 of model.safetensors")
+    attention: Literal["auto", "packed", "padded"] = Field("auto", description="auto packs where the family allows it")
+    pooler: Literal["pretrained", "fresh", "mean"] = Field("pretrained", description="what pooled heads read")
+    dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: the encoder's own")
+    attention_dropout: float | None = Field(None, ge=0, lt=1, description="default: the encoder's own")
+
+    @model_validator(mode="after")
+    def _source(self) -> EncoderConfig:
+        if (self.name is None) == (self.config is None):
+            raise ValueError("give exactly one of name and config")
+        if self.name is None and self.tokenizer is None:
+            raise ValueError("a fresh encoder needs encoder.tokenizer")
+        return self
+
+
+class HeadsConfig(Section):
+    """What the task heads share."""
+
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before a head, unless its task sets its own")
+
+
+class SamplingConfig(Section):
+    """Which task the next batch comes from (see mt_dnn/sampling.py)."""
+
+    strategy: Literal["proportional", "uniform", "temperature", "annealed", "weights", "mtdnn"] = Field(
+        "proportional", description="how batches are shared out; proportional serves every row once per epoch"
+    )
+    temperature: float = Field(1.0, gt=0, description="of temperature: probability ~ rows^(1/temperature)")
+    size_cap: PositiveInt | None = Field(
+        None, description="of temperature and annealed: count at most this many rows of a task"
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="of weights: probability of each task, on any scale"
+    )
+    mix_opt: Literal[0, 1] = Field(0, description="of mtdnn: 0 shuffles all tasks, 1 leaves the first task for the end")
+    ratio: float = Field(0.0, ge=0, description="of mtdnn: batches of the other tasks per batch of the first; 0: all")
+
+    @model_validator(mode="after")
+    def _all_read(self) -> SamplingConfig:
+        reads = {
+            "temperature": {"temperature", "size_cap"},
+            "annealed": {"size_cap"},
+            "weights": {"weights"},
+            "mtdnn": {"mix_opt", "ratio"},
+        }
+        keys = {"temperature", "size_cap", "weights", "mix_opt", "ratio"}
+        self._refuse_unread(self.strategy, keys, reads.get(self.strategy, set()))
+        return self
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    epochs: PositiveInt = Field(3, description="passes over the training rows")
+    max_steps: PositiveInt | None = Field(None, description="stop after this many updates")
+    batch_size: PositiveInt = Field(32, description="examples in one forward and backward pass")
+    batch_sizes: dict[str, PositiveInt] = Field(default_factory=dict, description="batch size of single tasks")
+    accumulate: PositiveInt = Field(1, description="batches per update")
+    mix_tasks: bool = Field(False, description="with accumulate > 1: one update takes batches from several tasks")
+    clip_norm: float | None = Field(1.0, gt=0, description="global gradient norm; null: no clipping")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of forward passes; weights stay in fp32, and fp16 scales the loss"
+    )
+    init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
+
+
+class LookaheadConfig(Section):
+    """Slow weights around any optimizer (Zhang et al. 2019)."""
+
+    enabled: bool = Field(True, description="false: the optimizer alone")
+    steps: PositiveInt = Field(5, description="updates between two synchronisations")
+    alpha: float = Field(0.5, gt=0, le=1, description="share of the way that slow weights go towards fast ones")
+
+
+class OptimizerConfig(Section):
+    """The optimizer and its parameter groups."""
+
+    name: Literal["adamax", "adamw", "adam", "sgd", "radam", "lamb"] = Field(
+        "adamax", description="adamax and radam decay weights decoupled, as adamw; lamb needs the extra lamb"
+    )
+    lr: float = Field(5e-5, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="not on vectors: biases and normalisation weights")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="all but sgd")
+    eps: float | None = Field(None, description="all but sgd; default: the optimizer's own")
+    momentum: float = Field(0.0, ge=0, description="sgd only")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate x layer_decay per block downwards")
+    freeze: tuple[str, ...] = Field((), description="embeddings, layers:0-5, or patterns of parameter names")
+    no_decay: tuple[str, ...] = Field((), description="more patterns of parameters without weight decay")
+    lookahead: LookaheadConfig = LookaheadConfig()
+
+    @model_validator(mode="after")
+    def _all_read(self) -> OptimizerConfig:
+        reads = {"momentum"} if self.name == "sgd" else {"betas", "eps"}
+        self._refuse_unread(self.name, {"momentum", "betas", "eps"}, reads)
+        return self
+
+
+class ScheduleConfig(Section):
+    """Learning-rate schedule over the updates of the run."""
+
+    name: Literal["linear", "cosine", "constant", "polynomial"] = Field(
+        "linear", description="shape after the warm-up; all but constant end at 0"
+    )
+    warmup_fraction: float = Field(0.1, ge=0, le=1, description="share of all updates in which the rate rises from 0")
+    power: float = Field(1.0, gt=0, description="of polynomial")
+
+    @model_validator(mode="after")
+    def _all_read(self) -> ScheduleConfig:
+        self._refuse_unread(self.name, {"power"}, {"power"} if self.name == "polynomial" else set())
+        return self
+
+
+class EvaluationConfig(Section):
+    """When dev sets are scored and what makes a model the best."""
+
+    every_steps: PositiveInt | None = Field(None, description="updates between evaluations; default: each epoch")
+    metric: str | None = Field(
+        "mean", description="mean, <task> (mean of its metrics), <task>.<metric>; null: the last"
+    )
+    patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
+    batch_size: PositiveInt = Field(64, description="examples in one forward pass")
+    predictions: bool = Field(True, description="write predictions of dev and test splits at the end")
+
+    @model_validator(mode="after")
+    def _patience_needs_a_metric(self) -> EvaluationConfig:
+        if self.metric is None and self.patience is not None:
+            raise ValueError("patience needs a metric")
+        return self
+
+
+class CheckpointConfig(Section):
+    """Exact resume: last and best are kept."""
+
+    every_steps: PositiveInt | None = Field(None, description="updates between saves; always at each evaluation too")
+
+
+class LogConfig(Section):
+    """What is written while training."""
+
+    every_steps: PositiveInt = Field(20, description="updates between two lines of metrics.jsonl")
+    tensorboard: bool = Field(False, description="write TensorBoard files too; needs the extra tensorboard")
+
+
+class AdversaryConfig(Section):
+    """The adversarial mode of the run."""
+
+    mode: Literal["none"] = Field("none", description="plain training")
+
+
+class RunConfig(Section):
+    """Everything that makes a number; ``mt-dnn config --schema`` prints it for editors."""
+
+    name: str = Field("run", pattern=r"^[\w.-]+$", description="name of the run; default: the name of its file")
+    task_defs: Path = Field(description="task definition file")
+    tasks: tuple[str, ...] | None = Field(
+        None, description="training tasks; default: all of the file with a train split"
+    )
+    seed: int = Field(1, ge=0, description="of new weights, data order and dropout")
+    output: Path = Field(Path("runs/run-seed1"), description="run folder; default: runs/<name>-seed<seed>")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
+    data: DataConfig
+    encoder: EncoderConfig
+    heads: HeadsConfig = HeadsConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    train: TrainConfig = TrainConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+    adversary: AdversaryConfig = AdversaryConfig()
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Run YAML with dotted overrides such as ``optimizer.lr=1e-4``.
+
+    Raises:
+        UserError: unreadable file, unknown key, or a value of the wrong kind, naming file (or override) and key.
+    """
+    path = Path(path)
+    defaults = {
+        "name": path.stem,
+        "seed": RunConfig.model_fields["seed"].default,
+        "output": "runs/${name}-seed${seed}",
+    }  # so that ${name} and ${seed} resolve
+    merged = OmegaConf.merge(defaults, _read_yaml(path), *(_override(text) for text in overrides))
+    try:
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {_first_line(error)}") from None
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise _located(path, error, {text.split("=", 1)[0] for text in overrides}) from None
+
+
+def dump_config(config: RunConfig, path: Path) -> None:
+    """Writes the whole configuration, defaults included, as YAML that ``load_config`` reads back."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys whose values differ, as ``key: old there, new here``."""
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}: {before!r} there, {after!r} here"
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        content = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such run configuration") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise not_yaml(path, error) from None
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"{path}: a run configuration is a mapping of keys to values")
+    return content
+
+
+def _override(text: str) -> Any:
+    key, separator, _ = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"override '{text}': write key=value, for example optimizer.lr=1e-4")
+    try:
+        return OmegaConf.from_dotlist([text])
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"override '{text}': {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[:2]).strip()
+
+
+def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserError:
+    """One line for the first problem: place, key, remedy."""
+    problem = error.errors()[0]
+    keys = [str(key) for key in problem["loc"]]
+    dotted = ".".join(keys)
+    typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
+    place = f"override '{typed}'" if typed else str(path)
+    if problem["type"] == "extra_forbidden":
+        return unknown_key(place, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1])])
+    if problem["type"] == "missing":
+        return UserError(f"{place}: missing key '{dotted}'")
+    given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+    return UserError(f"{place}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
+
+
+def _fields(keys: Sequence[str]) -> Sequence[str]:
+    model: Any = RunConfig
+    for key in keys:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)

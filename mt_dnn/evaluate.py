@@ -1,0 +1,120 @@
+"""Scores of a model on prepared splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_utils.errors import UserError
+from data_utils.metrics import METRICS, compute
+from data_utils.prepare import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.batch import collate
+from mt_dnn.model import Model
+from mt_dnn.step import autocast
+from mt_dnn.tasks import KINDS, Decoded, head_owner
+
+Splits = Mapping[tuple[str, str], Prepared]
+Scores = dict[str, dict[str, dict[str, Any]]]
+
+
+def predict_split(
+    model: Model,
+    task: TaskDef,
+    owner: TaskDef,
+    split: Prepared,
+    *,
+    batch_size: int,
+    precision: str,
+    device: torch.device,
+) -> Decoded:
+    """Predictions for every row of a split, in row order. Rows of like length share a batch; dropout is off."""
+    order = np.argsort(split.lengths, kind="stable")
+    logits: np.ndarray | None = None
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = collate(split, rows, task=task.name).to(device)
+            with autocast(precision, device):
+                output = model(batch).float().cpu().numpy()
+            logits = np.empty((len(order), *output.shape[1:]), np.float32) if logits is None else logits
+            logits[rows] = output
+    model.train(was_training)
+    assert logits is not None  # a prepared split is never empty
+    return KINDS[task.task_type].decode(task, owner, logits)
+
+
+def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
+    """The task's metrics on a labelled split."""
+    assert split.labels is not None
+    return compute(
+        task.metrics,
+        predictions=decoded.predictions,
+        labels=split.labels,
+        scores=decoded.scores,
+        n_class=task.n_class,
+    )
+
+
+def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
+    """What the best constant prediction scores: the split's majority class, or its mean value."""
+    assert split.labels is not None
+    if task.task_type == "regression":
+        predictions = scores = np.full(len(split), split.labels.mean())
+    else:
+        predictions = np.full(len(split), np.bincount(split.labels).argmax())
+        scores = np.eye(task.n_class)[predictions]
+    return score(task, split, Decoded(predictions, scores))
+
+
+def evaluate(
+    model: Model,
+    defs: Mapping[str, TaskDef],
+    splits: Splits,
+    *,
+    batch_size: int,
+    precision: str,
+    device: torch.device,
+) -> Iterator[tuple[str, str, Decoded]]:
+    """Yields (task, split name, predictions) for each split given."""
+    for (name, split_name), split in splits.items():
+        task = defs[name]
+        decoded = predict_split(
+            model, task, defs[head_owner(task)], split, batch_size=batch_size, precision=precision, device=device
+        )
+        yield name, split_name, decoded
+
+
+def scalar_mean(scores: Mapping[str, Any]) -> float:
+    """Mean of the metrics that are single numbers."""
+    values = [value for name, value in scores.items() if METRICS[name].scalar]
+    return float(np.mean(values))
+
+
+def selection_score(metric: str, scores: Scores) -> float:
+    """The number that picks the best model: ``mean``, ``<task>`` or ``<task>.<metric>``, averaged over splits."""
+    task, _, name = metric.partition(".")
+    if metric != "mean":
+        return float(np.mean([split[name] if name else scalar_mean(split) for split in scores[task].values()]))
+    return float(np.mean([selection_score(task, scores) for task in scores]))
+
+
+def check_selection(metric: str, defs: Mapping[str, TaskDef]) -> None:
+    """Raises UserError unless the metric names something the run will compute."""
+    if metric == "mean":
+        return
+    name, _, measure = metric.partition(".")
+    if name not in defs:
+        raise UserError(f"evaluation.metric: no task '{name}' among those evaluated ({', '.join(defs)}); or use 'mean'")
+    if not defs[name].dev_splits:
+        raise UserError(f"evaluation.metric: task '{name}' has no dev split")
+    scalars = [known for known in defs[name].metrics if METRICS[known].scalar]
+    if not scalars:
+        raise UserError(f"evaluation.metric: task '{name}' has no metric that is a single number")
+    if measure and measure not in scalars:
+        raise UserError(f"evaluation.metric: '{name}' has no metric '{measure}' ({', '.join(scalars)})")

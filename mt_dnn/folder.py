@@ -1,0 +1,58 @@
+"""The run folder: which run it holds, one process at a time, files that are whole or absent."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_utils.errors import UserError
+from mt_dnn.config import RunConfig, differences
+
+FREE_KEYS = ("device", "log", "output")  # these may change between a run and its resumption
+
+
+def same_config(config: RunConfig) -> None:
+    """Raises UserError when the output folder holds a run of another configuration."""
+    file = config.output / "config.yml"
+    if not file.exists():
+        return
+    old = yaml.safe_load(file.read_text(encoding="utf-8"))
+    new = config.model_dump(mode="json")
+    kept, asked = ({key: value for key, value in values.items() if key not in FREE_KEYS} for values in (old, new))
+    changed = list(differences(kept, asked))
+    if changed:
+        raise UserError(
+            f"{config.output}: holds a run of another configuration ({changed[0]}); choose another output= or delete it"
+        )
+
+
+def write_json(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the run folder and keeps other processes out of it.
+
+    Raises:
+        UserError: the folder cannot be made, or another process trains into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{folder}: another process is training into this folder") from None
+        yield

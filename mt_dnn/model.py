@@ -1,0 +1,50 @@
+"""One shared encoder, one head per training task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from data_utils.task_def import TaskDef
+from mt_dnn.batch import Batch
+from mt_dnn.encoder import Encoder
+from mt_dnn.tasks import KINDS, head_owner
+
+
+class Model(nn.Module):
+    """Encoder and heads behind ``upto`` and ``resume``, the two verbs an adversary needs.
+
+    ``tasks`` are the training tasks; ``defs`` may hold further tasks that read their heads.
+    """
+
+    def __init__(
+        self, encoder: Encoder, tasks: Mapping[str, TaskDef], defs: Mapping[str, TaskDef], *, dropout: float
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(
+            {
+                name: KINDS[task.task_type].head(
+                    task,
+                    encoder.hidden_size,
+                    dropout if task.dropout is None else task.dropout,
+                    encoder.initializer_range,
+                )
+                for name, task in tasks.items()
+            }
+        )
+        self._owner = {name: head_owner(task) for name, task in defs.items()}
+
+    def upto(self, level: int, batch: Batch) -> Tensor:
+        """State at a level, (T, H): 0 = word embeddings, r = output of block r."""
+        return self.encoder.upto(level, batch)
+
+    def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+        """Logits (B, C) from the state at a level."""
+        hidden = self.encoder.resume(state, level, batch)
+        return self.heads[self._owner[batch.task]](hidden, batch, self.encoder.pool)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, C)."""
+        return self.resume(self.upto(0, batch), 0, batch)

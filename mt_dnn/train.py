@@ -1,0 +1,99 @@
+"""train(): a generator of events. The caller logs, evaluates and saves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_utils.prepare import Prepared
+from mt_dnn.batch import collate
+from mt_dnn.config import RunConfig
+from mt_dnn.sampling import MicroBatch, plan_epoch, updates_per_epoch
+from mt_dnn.step import Stepper
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: ``step`` updates done, ``update`` of them in the current epoch (0-based epoch)."""
+
+    step: int = 0
+    epoch: int = 0
+    update: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update was made; ``position`` is where the run stands after it. Loss and norm are still on the device."""
+
+    position: Position
+    loss: Tensor
+    grad_norm: Tensor
+    lr: float
+    examples: int
+    tokens: int
+    epoch_end: bool
+    last: bool
+
+
+def epoch_plan(config: RunConfig, sizes: Mapping[str, int], epoch: int) -> list[tuple[MicroBatch, ...]]:
+    """The updates of an epoch, a pure function of the configuration and the epoch."""
+    return plan_epoch(sizes, epoch=epoch, **_plan_options(config, sizes))
+
+
+def total_steps(config: RunConfig, sizes: Mapping[str, int]) -> int:
+    """Updates of the whole run."""
+    planned = sum(updates_per_epoch(sizes, **_plan_options(config, sizes)))
+    return min(planned, config.train.max_steps or planned)
+
+
+def _plan_options(config: RunConfig, sizes: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "config": config.sampling,
+        "batch_sizes": {name: config.train.batch_sizes.get(name, config.train.batch_size) for name in sizes},
+        "accumulate": config.train.accumulate,
+        "mix_tasks": config.train.mix_tasks,
+        "seed": config.seed,
+        "epochs": config.train.epochs,
+    }
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Makes every random number of a step a function of (seed, step, rank), so resuming needs no generator state."""
+    state = np.random.SeedSequence((seed, step, rank)).generate_state(2)
+    torch.manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def train(
+    stepper: Stepper, splits: Mapping[str, Prepared], config: RunConfig, *, device: torch.device, start: Position
+) -> Iterator[Step]:
+    """Runs the updates that remain after ``start``; ``splits`` are the training splits by task name."""
+    sizes = {name: len(split) for name, split in splits.items()}
+    last = total_steps(config, sizes)
+    step = start.step
+    stepper.model.train()
+    for epoch in range(start.epoch, config.train.epochs):
+        plan = epoch_plan(config, sizes, epoch)
+        for index in range(start.update if epoch == start.epoch else 0, len(plan)):
+            if step == last:
+                return
+            update = [collate(splits[part.task], part.rows, task=part.task).to(device) for part in plan[index]]
+            lr = stepper.optimizer.param_groups[-1]["lr"]
+            seed_step(config.seed, step)
+            loss, norm = stepper(update)
+            step += 1
+            epoch_end = index + 1 == len(plan)
+            yield Step(
+                position=Position(step, epoch + 1, 0) if epoch_end else Position(step, epoch, index + 1),
+                loss=loss,
+                grad_norm=norm,
+                lr=lr,
+                examples=sum(batch.size for batch in update),
+                tokens=sum(len(batch.input_ids) for batch in update),
+                epoch_end=epoch_end,
+                last=step == last,
+            )

@@ -1,0 +1,95 @@
+"""A run cut off anywhere gives, after the same command again, what an undisturbed run gives, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from mt_dnn.checkpoint import last_checkpoint
+from tests.workspace import make_workspace
+
+TIMINGS = {"examples_per_s", "tokens_per_s"}
+OPTIONS = ["checkpoint.every_steps=3", "train.epochs=3", "train.accumulate=2", "train.mix_tasks=true"]
+
+
+def start(workspace: Path, output: str, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mt_dnn.cli", "train", str(workspace / "run.yml"), f"output={workspace / output}"]
+    return subprocess.Popen([*command, *OPTIONS, *overrides], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return output + errors
+
+
+def wait_for_step(run: Path, process: subprocess.Popen[str], step: int) -> None:
+    """Returns once a checkpoint of at least this step exists."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        found = last_checkpoint(run) if run.exists() else None
+        if found is not None and int(found.name.removeprefix("step-")) >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no checkpoint of step {step}: {process.communicate()[1] if process.poll() else 'too slow'}")
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    one, other = last_checkpoint(first), last_checkpoint(second)
+    assert one is not None and other is not None and one.name == other.name
+    for file in ("encoder/model.safetensors", "heads.safetensors", "trainer/optimizer.safetensors"):
+        left, right = load_file(one / file), load_file(other / file)
+        assert left.keys() == right.keys()
+        assert all(left[name].equal(right[name]) for name in left), file
+    assert records(first) == records(second)
+    assert json.loads((first / "summary.json").read_text()) == json.loads((second / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resume")
+    make_workspace(folder)
+    finish(start(folder, "whole"))
+    return folder
+
+
+def test_kill_in_mid_epoch_then_resume_is_bit_identical(undisturbed: Path) -> None:
+    process = start(undisturbed, "killed")
+    wait_for_step(undisturbed / "killed", process, 6)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (undisturbed / "killed" / "summary.json").exists()
+    assert "resuming" in finish(start(undisturbed, "killed"))
+    assert_same_run(undisturbed / "whole", undisturbed / "killed")
+
+
+def test_sigterm_saves_first_and_exits_with_0(undisturbed: Path) -> None:
+    process = start(undisturbed, "stopped")
+    wait_for_step(undisturbed / "stopped", process, 3)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process)
+    assert "the same command continues" in output
+    step = int(output.split("stopped after update ")[1].split(";")[0])
+    stopped_at = last_checkpoint(undisturbed / "stopped")
+    assert stopped_at is not None and stopped_at.name == f"step-{step:08d}"
+    finish(start(undisturbed, "stopped"))
+    assert_same_run(undisturbed / "whole", undisturbed / "stopped")
+
+
+def test_a_finished_run_is_not_trained_again(undisturbed: Path) -> None:
+    before = records(undisturbed / "whole")
+    assert "overlap (dev)" in finish(start(undisturbed, "whole"))
+    assert records(undisturbed / "whole") == before
