@@ -1,0 +1,239 @@
+"""What holds for the project as a whole: imports, sizes, documents, scripts, pins and shipped YAML files."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("data_utils", "mt_dnn", "experiments", "scripts")
+SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+FOLDERS = (*PACKAGES, "task_defs", "docker", "tests")
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md"))),
+]
+SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+ALLOWED = {
+    "data_utils": {"data_utils"},
+    "mt_dnn": {"data_utils", "mt_dnn"},
+    "experiments": {"data_utils", "mt_dnn"},
+    "scripts": {"data_utils", "mt_dnn"},
+}
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """First parts of all modules imported anywhere in a file, also inside functions."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{named(path)}:{node.lineno}: imports are absolute"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_imports_point_one_way(path):
+    package = path.relative_to(ROOT).parts[0]
+    assert set(imported(path)) & {*PACKAGES, "tests"} <= ALLOWED[package]
+
+
+def test_data_utils_never_imports_torch():
+    modules = [path for path in SOURCES if path.is_relative_to(ROOT / "data_utils")]
+    assert not [named(path) for path in modules if "torch" in imported(path)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_no_function_is_over_60_lines(path):
+    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
+    sizes = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert not {name: lines for name, lines in sizes.items() if lines > 60}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_nothing_evaluates_or_unpickles(path):
+    calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    names = {call.id for call in calls if isinstance(call, ast.Name)}
+    assert not names & {"eval", "exec"} and "pickle" not in set(imported(path))
+
+
+def test_every_test_tier_has_its_place():
+    tests = [path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")]
+    assert set(tests) <= {"unit", "parity", "distributed", "end_to_end"}
+
+
+# Documents
+
+
+def code_lines(path: Path) -> list[str]:
+    """Lines of all fenced and indented blocks, continued lines joined."""
+    text = re.sub(r" *\\\n *", " ", path.read_text(encoding="utf-8"))
+    parts = re.split(r"^```", text, flags=re.M)  # prose and fenced blocks in turn
+    fenced = [line for block in parts[1::2] for line in block.splitlines()[1:]]
+    indented = [line[4:] for prose in parts[::2] for line in prose.splitlines() if line.startswith("    ")]
+    return [line for line in fenced + indented if line]
+
+
+def commands(word: str) -> list[tuple[str, list[str]]]:
+    """(file, arguments) of every fenced command line that starts with the word."""
+    lines = [(named(path), line.split("  #")[0].strip()) for path in DOCUMENTS for line in code_lines(path)]
+    return [(name, shlex.split(line)[1:]) for name, line in lines if line.startswith(f"{word} ")]
+
+
+def test_readme_opens_with_the_two_commands():
+    lines = code_lines(ROOT / "README.md")
+    assert lines[:2] == ["bash scripts/quickstart.sh", "bash scripts/test.sh"]
+
+
+def test_documented_subcommands_and_options_exist():
+    from typer.main import get_command
+
+    from mt_dnn.cli import app
+
+    found = commands("mt-dnn")
+    assert len(found) >= 6
+    for place, arguments in found:
+        command = get_command(app)
+        while (group := getattr(command, "commands", None)) is not None:
+            assert arguments and arguments[0] in group, f"{place}: mt-dnn {' '.join(arguments)}"
+            command, *arguments = group[arguments[0]], *arguments[1:]
+        options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        written = {argument.split("=")[0] for argument in arguments if re.match("--?[a-z]", argument)}
+        assert written <= options, f"{place}: {command.name}: {written - options}"
+
+
+def test_documented_run_files_load_with_their_overrides():
+    from mt_dnn.config import load_config
+
+    for _, arguments in commands("mt-dnn"):
+        if arguments[0] == "train":
+            load_config(ROOT / arguments[1], arguments[2:])
+
+
+@pytest.mark.parametrize("word", ["bash", "python"])
+def test_documented_scripts_exist(word):
+    found = [(place, arguments[0]) for place, arguments in commands(word) if arguments[0] != "-m"]
+    assert found
+    assert all((ROOT / script).is_file() for _, script in found), found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_links_between_documents_lead_somewhere(path):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert all((path.parent / link).exists() for link in links), links
+
+
+def test_readme_tree_names_every_module():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree_block = readme.split("## The tree", 1)[1]
+    modules = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("data_utils", "mt_dnn")]
+    wanted = [path.name for path in modules if path.name != "__init__.py" and path.parent.parent == ROOT]
+    assert not [name for name in wanted if not re.search(rf"\b{re.escape(name)}", tree_block)]
+
+
+def test_contributing_is_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+# Scripts, pins and YAML files
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=named)
+def test_scripts_parse_and_stop_at_errors(path):
+    subprocess.run(["bash", "-n", str(path)], check=True)
+    assert "\nset -euo pipefail\n" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage:"),
+        (["missing-folder", "encoder", "rte"], "train_glue: missing-folder: no such data folder"),
+        ([".", "encoder", "rte", "many"], "train_glue: batch 'many'"),
+        ([".", "encoder", "rte", "32", "0"], "train_glue: gpus '0'"),
+        ([".", "encoder", "rte", "32", "2"], "train_glue: gpus 2: this version trains on one GPU"),
+    ],
+)
+def test_train_glue_refuses_with_one_line(arguments, message):
+    script = str(ROOT / "scripts" / "train_glue.sh")
+    result = subprocess.run(["bash", script, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2 and result.stdout == "" and result.stderr.startswith(message)
+    assert "usage" in message or result.stderr.count("\n") == 1
+
+
+def setup_literals() -> Iterator[str]:
+    """Requirement strings of setup.py: everything under install_requires and the extras."""
+    for node in ast.walk(tree(ROOT / "setup.py")):
+        lists = [node.value] if isinstance(node, ast.keyword) and node.arg == "install_requires" else []
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            lists += node.value.values
+        for values in lists:
+            yield from ast.literal_eval(values)
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+def test_constraints_pin_what_setup_requires(version):
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins: dict[str, list[str]] = {}
+    for requirement in (Requirement(line) for line in lines if line and not line.startswith("#")):
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": version}):
+            (pin,) = requirement.specifier
+            assert pin.operator == "=="
+            pins.setdefault(canonicalize_name(requirement.name), []).append(pin.version)
+    assert all(len(versions) == 1 for versions in pins.values())
+    required = [Requirement(text) for text in setup_literals()]
+    assert len(required) > 15
+    for requirement in required:
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)][0]), str(requirement)
+
+
+def test_lower_bounds_of_setup_are_those_that_were_tried():
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    tried = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+    bounds = [Requirement(text) for text in setup_literals()]
+    for requirement in (bound for bound in bounds if canonicalize_name(bound.name) in tried):
+        (lowest,) = (part.version for part in requirement.specifier if part.operator == ">=")
+        assert lowest == tried[canonicalize_name(requirement.name)], str(requirement)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "task_defs").glob("*.yml")), ids=named)
+def test_task_files_load(path):
+    from data_utils.task_def import load_task_defs
+
+    assert load_task_defs(path)
+
+
+def run_files() -> list[Path]:
+    found = sorted((ROOT / "experiments").rglob("*.yml"))
+    return [path for path in found if "task_defs" in (yaml.safe_load(path.read_text(encoding="utf-8")) or {})]
+
+
+@pytest.mark.parametrize("path", run_files(), ids=named)
+def test_run_files_load_and_name_existing_task_files(path):
+    from mt_dnn.config import load_config
+
+    config = load_config(path)
+    assert (ROOT / config.task_defs).is_file()
+
+
+def test_quick_start_has_its_run_file():
+    assert ROOT / "experiments" / "quickstart" / "run.yml" in run_files()
