@@ -106,7 +106,7 @@ def data(
 
 @bench_app.command()
 def throughput(
-    config: ConfigFile,
+    config: ConfigFile = Path("experiments/baseline/throughput.yml"),
     overrides: Overrides = None,
     peer: Annotated[str, typer.Option(help="What to compare with: hf-trainer.")] = "hf-trainer",
     updates: Annotated[int, typer.Option(help="Updates in each round.")] = 8,

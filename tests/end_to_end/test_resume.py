@@ -17,7 +17,9 @@ from mt_dnn.checkpoint import last_checkpoint
 from tests.workspace import make_workspace
 
 TIMINGS = {"examples_per_s", "tokens_per_s"}
-OPTIONS = ["checkpoint.every_steps=3", "train.epochs=3", "train.accumulate=2", "train.mix_tasks=true"]
+# Long enough that a signal sent after the first checkpoints always finds the run at work.
+OPTIONS = ["checkpoint.every_steps=3", "evaluation.every_steps=18", "train.epochs=10"]
+OPTIONS += ["train.accumulate=2", "train.mix_tasks=true"]
 
 
 def start(workspace: Path, output: str, *overrides: str) -> subprocess.Popen[str]:
