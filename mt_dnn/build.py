@@ -56,7 +56,7 @@ def build_splits(
     """Prepared splits by (task, split), and one line for each file that is not there.
 
     Raises:
-        UserError: a file is there but bad, or a training file of a task that ``tasks`` asks for is missing.
+        UserError: a file is there but bad, a training file has no labels, or one that ``tasks`` asks for is missing.
     """
     splits, problems = prepare_all(
         wanted,
@@ -69,6 +69,9 @@ def build_splits(
     for (task, split), problem in problems.items():
         if not isinstance(problem, MissingRows) or (split == "train" and task in (config.tasks or ())):
             raise problem
+    for (_, split), prepared in splits.items():
+        if split == "train" and prepared.labels is None:
+            raise UserError(f"{prepared.manifest['source']}: has no labels, so it cannot be trained on")
     return splits, [str(problem) for problem in problems.values()]
 
 

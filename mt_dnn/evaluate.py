@@ -90,6 +90,15 @@ def evaluate(
         yield name, split_name, decoded
 
 
+def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:
+    """The labelled dev splits: those that are scored while training."""
+    return {
+        (name, split): prepared
+        for (name, split), prepared in splits.items()
+        if split in defs[name].dev_splits and prepared.labels is not None
+    }
+
+
 def scalar_mean(scores: Mapping[str, Any]) -> float:
     """Mean of the metrics that are single numbers."""
     values = [value for name, value in scores.items() if METRICS[name].scalar]
@@ -105,14 +114,13 @@ def selection_score(metric: str, scores: Scores) -> float:
 
 
 def check_selection(metric: str, defs: Mapping[str, TaskDef]) -> None:
-    """Raises UserError unless the metric names something the run will compute."""
+    """Raises UserError unless the metric names something the run will compute; ``defs`` are the tasks it scores."""
     if metric == "mean":
         return
     name, _, measure = metric.partition(".")
     if name not in defs:
-        raise UserError(f"evaluation.metric: no task '{name}' among those evaluated ({', '.join(defs)}); or use 'mean'")
-    if not defs[name].dev_splits:
-        raise UserError(f"evaluation.metric: task '{name}' has no dev split")
+        known = ", ".join(["mean", *defs])
+        raise UserError(f"evaluation.metric: no trained task '{name}' with a labelled dev split ({known})")
     scalars = [known for known in defs[name].metrics if METRICS[known].scalar]
     if not scalars:
         raise UserError(f"evaluation.metric: task '{name}' has no metric that is a single number")

@@ -28,7 +28,7 @@ from mt_dnn.checkpoint import (
     save_checkpoint,
 )
 from mt_dnn.config import RunConfig, differences, dump_config
-from mt_dnn.evaluate import Scores, baseline, check_selection, evaluate, score, selection_score
+from mt_dnn.evaluate import Scores, baseline, check_selection, dev_splits, evaluate, score, selection_score
 from mt_dnn.folder import locked, same_config, write_json
 from mt_dnn.log import MetricsLog
 from mt_dnn.optim import build_optimizer, build_schedule
@@ -65,14 +65,18 @@ class Run:
         same_config(config)
         self.device = choose_device(config.device)
         tasks = build_tasks(config)
-        if config.evaluation.metric is not None:
-            check_selection(config.evaluation.metric, tasks.trained)
         checkpoint = last_checkpoint(self.folder)
         self.tokenizer = build_tokenizer(config, checkpoint)
         splits, self.notices = build_splits(config, tasks.splits, self.tokenizer)
         self.tasks = with_data(tasks, splits, config)
         self.splits = {key: split for key, split in splits.items() if key[0] in self.tasks.evaluated}
         self.train_splits = {name: self.splits[name, "train"] for name in self.tasks.trained}
+        self.dev_splits = dev_splits(self.tasks.evaluated, self.splits)
+        if config.evaluation.metric is not None:
+            scored = {
+                name: task for name, task in self.tasks.trained.items() if name in {key[0] for key in self.dev_splits}
+            }
+            check_selection(config.evaluation.metric, scored)
         self.model = build_model(config, self.tasks, self.tokenizer, checkpoint).to(self.device)
         self.steps = total_steps(config, {name: len(split) for name, split in self.train_splits.items()})
         self.stepper = self._stepper()
@@ -192,10 +196,10 @@ class Run:
 
     def _evaluate(self, log: MetricsLog) -> None:
         """Scores the dev splits and decides whether this is the best model so far."""
-        dev = {key: s for key, s in self.splits.items() if key[1] in self.tasks.evaluated[key[0]].dev_splits}
         scores: Scores = {}
-        for task, split, decoded in self._decode(dev):
-            scores.setdefault(task, {})[split] = score(self.tasks.evaluated[task], dev[task, split], decoded)
+        for task, split, decoded in self._decode(self.dev_splits):
+            gold = self.dev_splits[task, split]
+            scores.setdefault(task, {})[split] = score(self.tasks.evaluated[task], gold, decoded)
         progress, metric = self.progress, self.config.evaluation.metric
         own = {name: value for name, value in scores.items() if name in self.tasks.trained}
         value = selection_score(metric, own) if metric is not None and own else None

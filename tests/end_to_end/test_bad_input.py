@@ -89,6 +89,11 @@ def empty_file(workspace: Path) -> None:
     (workspace / "data" / "same_train.tsv").write_text("")
 
 
+def unlabelled(workspace: Path) -> None:
+    rows = [(uid, "", *texts) for uid, _, *texts in rows_of("same", 8, 1)]
+    write_task(workspace / "data", "same", "train", rows)
+
+
 def not_utf8(workspace: Path) -> None:
     with (workspace / "data" / "same_train.tsv").open("ab") as stream:
         stream.write(b"99\tsame\tcaf\xe9\tthe dog\n")
@@ -115,6 +120,7 @@ BROKEN_FILES = [
     (bad_row(2, 1, "7.5", "overlap"), ["overlap_train.tsv", "2", "7.5"]),
     (missing_column, ["same_train.tsv", "hypothesis"]),
     (empty_file, ["same_train.tsv", "empty"]),
+    (unlabelled, ["same_train.tsv", "no labels"]),
     (not_utf8, ["same_train.tsv", "50", "UTF-8"]),
     (other_tokenizer, ["encoder.tokenizer", "40"]),
 ]
@@ -135,6 +141,7 @@ BAD_OVERRIDES = [
     (["encoder.name=/no/such/encoder"], ["/no/such/encoder"]),
     (["data.max_length=5000"], ["data.max_length", "5000", "positions"]),
     (["tasks=[smae]"], ["smae", "did you mean 'same'"]),
+    (["evaluation.metric=same_hard"], ["evaluation.metric", "same_hard", "dev"]),
     (["evaluation.metric=same.mcc"], ["evaluation.metric", "mcc", "accuracy"]),
     (["sampling.strategy=weights", "sampling.weights={same: 1}"], ["sampling.weights", "negated"]),
     (["optimizer.freeze=[layers:7-9]"], ["optimizer.freeze", "layers:7-9"]),
