@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from itertools import chain, groupby
 from typing import Any
@@ -243,11 +242,3 @@ def test_shards_cover_the_rows_and_balance_lengths() -> None:
     rows = np.array([6, 1, 5, 0, 3, 2])
     parts = [shard(lengths, rows, rank, 2) for rank in range(2)]
     assert [part.tolist() for part in parts] == [[0, 6, 1], [2, 3, 5]]
-
-
-def test_planning_is_fast() -> None:
-    sizes = {"mnli": 393_000, "rte": 2_500, "stsb": 5_700}
-    options = settings_of("proportional", sizes, batch=32)
-    start = time.process_time()
-    plan_epoch(sizes, epoch=2, **options)
-    assert time.process_time() - start < 1
