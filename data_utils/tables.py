@@ -92,14 +92,15 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_object(line: str, place: str) -> dict[str, str]:
-    """One line of JSONL, its values as text."""
+    """One line of JSONL, its values as text; null is empty, and a nested value is no column."""
     try:
         values = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({error})") from None
     if not isinstance(values, Mapping):
         raise UserError(f"{place}: a JSON object is expected, not {type(values).__name__}")
     if "annotator_labels" in values:
         votes = [*(values["annotator_labels"] or ()), *[""] * len(ANNOTATORS)]
         values = {**values, **dict(zip(ANNOTATORS, votes, strict=False))}
-    return {name: "" if value is None else str(value) for name, value in values.items()}
+    flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
+    return {name: "" if value is None else str(value) for name, value in flat.items()}

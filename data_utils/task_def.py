@@ -121,7 +121,8 @@ def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
     content = _read_yaml(path)
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: write a mapping from task names to their definitions")
-    defs = {str(name): _task(f"{path}: {name}", str(name), values) for name, values in content.items()}
+    names = [_label(str(path), "task name", name) for name in content]
+    defs = {name: _task(f"{path}: {name}", name, values) for name, values in zip(names, content.values(), strict=True)}
     for task in defs.values():
         _check_head(f"{path}: {task.name}", task, defs)
     return defs

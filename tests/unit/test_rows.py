@@ -126,6 +126,14 @@ def test_damaged_compressed_files_are_named(tmp_path: Path) -> None:
             read_rows(tmp_path / "a.tsv.gz", SINGLE)
 
 
+def test_jsonl_null_is_empty_and_nested_values_are_no_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.jsonl", '{"uid": 7, "label": null, "premise": "x", "tokens": ["x"]}\n')
+    rows = read_rows(path, SINGLE)
+    assert (rows.uid, rows.label, rows.premise, rows.extra) == (["7"], None, ["x"], {})
+    with pytest.raises(UserError, match=r"no column 'premise'"):
+        read_rows(write(tmp_path / "m.jsonl", '{"uid": "1", "premise": ["x"]}\n'), SINGLE)
+
+
 def test_find_names_the_file_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(MissingRows, match=r"rte_train\.tsv: no such file"):
         find_rows(tmp_path, "rte", "train")

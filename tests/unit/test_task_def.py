@@ -107,6 +107,7 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         ("mine:\n  task_type: classification\n  data_format: single\n  labels: [yes, no]\n", ["labels", "quote it"]),
         (task() + task(), ["'mine' stands twice"]),
         ("mine: classification\n", ["mine", "mapping"]),
+        ("yes:\n  task_type: classification\n  data_format: single\n", ["task name", "quote it"]),
         ("", ["mapping"]),
         ("mine:\n  labels: [a\n", ["tasks.yml:"]),
         ("my task:\n  task_type: classification\n  data_format: single\n", ["my task", "name"]),
