@@ -21,7 +21,8 @@ from data_utils.prepare import Prepared
 from mt_dnn.adversarial import build_adversary
 from mt_dnn.batch import collate
 from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device
-from mt_dnn.config import RunConfig, load_config
+from mt_dnn.config import RunConfig
+from mt_dnn.config_file import load_config
 from mt_dnn.optim import build_optimizer, build_schedule
 from mt_dnn.report import table
 from mt_dnn.step import Stepper

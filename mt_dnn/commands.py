@@ -19,7 +19,8 @@ from data_utils.rows import write_rows
 from data_utils.task_def import TaskDef, load_task_defs, task_def_schema
 from mt_dnn.build import Tasks, build_model, build_splits, build_tokenizer, choose_device
 from mt_dnn.checkpoint import find_checkpoint
-from mt_dnn.config import RunConfig, load_config
+from mt_dnn.config import RunConfig
+from mt_dnn.config_file import load_config
 from mt_dnn.evaluate import baseline, predict_split, score
 from mt_dnn.model import Model
 from mt_dnn.predict import prediction_lines

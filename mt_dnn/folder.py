@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from data_utils.errors import UserError
-from mt_dnn.config import RunConfig, differences
+from mt_dnn.config import RunConfig
+from mt_dnn.config_file import differences
 
 FREE_KEYS = ("device", "log", "output")  # these may change between a run and its resumption
 

@@ -27,7 +27,8 @@ from mt_dnn.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from mt_dnn.config import RunConfig, differences, dump_config
+from mt_dnn.config import RunConfig
+from mt_dnn.config_file import differences, dump_config
 from mt_dnn.evaluate import Scores, baseline, check_selection, dev_splits, evaluate, score, selection_score
 from mt_dnn.folder import locked, same_config, write_json
 from mt_dnn.log import MetricsLog

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
 from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer
-from mt_dnn.config import load_config
+from mt_dnn.config_file import load_config
 from mt_dnn.run import Run
 from mt_dnn.train import Position, epoch_plan, train
 

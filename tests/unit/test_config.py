@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from data_utils.errors import UserError
-from mt_dnn.config import RunConfig, differences, dump_config, load_config
+from mt_dnn.config import RunConfig
+from mt_dnn.config_file import differences, dump_config, load_config
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = "task_defs: tasks.yml\noutput: runs/${name}-${seed}\ndata: {dir: d}\nencoder: {name: bert-base-uncased}\n"

@@ -12,7 +12,7 @@ import torch
 from data_utils.errors import UserError
 from data_utils.task_def import DEFAULTS, TaskDef
 from mt_dnn.batch import collate
-from mt_dnn.config import load_config
+from mt_dnn.config_file import load_config
 from mt_dnn.evaluate import baseline, check_selection, predict_split, selection_score
 from mt_dnn.predict import prediction_lines
 from mt_dnn.report import score_table

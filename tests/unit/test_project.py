@@ -122,7 +122,7 @@ def test_documented_subcommands_and_options_exist():
 
 
 def test_documented_run_files_load_with_their_overrides():
-    from mt_dnn.config import load_config
+    from mt_dnn.config_file import load_config
 
     for _, arguments in commands("mt-dnn"):
         if arguments[0] == "train":
@@ -229,7 +229,7 @@ def run_files() -> list[Path]:
 
 @pytest.mark.parametrize("path", run_files(), ids=named)
 def test_run_files_load_and_name_existing_task_files(path):
-    from mt_dnn.config import load_config
+    from mt_dnn.config_file import load_config
 
     config = load_config(path)
     assert (ROOT / config.task_defs).is_file()

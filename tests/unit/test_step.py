@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import collate
-from mt_dnn.config import load_config
+from mt_dnn.config_file import load_config
 from mt_dnn.run import Run
 from mt_dnn.step import Stepper
 from tests.workspace import make_workspace

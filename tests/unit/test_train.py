@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from data_utils.errors import UserError
-from mt_dnn.config import RunConfig, load_config
+from mt_dnn.config import RunConfig
+from mt_dnn.config_file import load_config
 from mt_dnn.log import MetricsLog
 from mt_dnn.run import Run
 from mt_dnn.train import Position, Step, seed_step, total_steps, train
