@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from data_utils.errors import UserError
+from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences
 
@@ -31,6 +32,15 @@ def same_config(config: RunConfig) -> None:
         raise UserError(
             f"{config.output}: holds a run of another configuration ({changed[0]}); choose another output= or delete it"
         )
+
+
+def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
+    """Raises UserError when the folder holds a run of tasks that were defined otherwise."""
+    file = folder / "task_defs.yml"
+    old = load_task_defs(file) if file.exists() else tasks
+    changed = [name for name in {**old, **tasks} if old.get(name) != tasks.get(name)]
+    if changed:
+        raise UserError(f"{folder}: holds a run with another definition of {changed[0]}; choose another output=")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -30,7 +30,7 @@ from mt_dnn.checkpoint import (
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences, dump_config
 from mt_dnn.evaluate import Scores, baseline, check_selection, dev_splits, evaluate, score, selection_score
-from mt_dnn.folder import locked, same_config, write_json
+from mt_dnn.folder import locked, same_config, same_tasks, write_json
 from mt_dnn.log import MetricsLog
 from mt_dnn.optim import build_optimizer, build_schedule
 from mt_dnn.optim_state import load_optimizer_tensors, optimizer_tensors
@@ -70,6 +70,7 @@ class Run:
         self.tokenizer = build_tokenizer(config, checkpoint)
         splits, self.notices = build_splits(config, tasks.splits, self.tokenizer)
         self.tasks = with_data(tasks, splits, config)
+        same_tasks(self.folder, self.tasks.evaluated)
         self.splits = {key: split for key, split in splits.items() if key[0] in self.tasks.evaluated}
         self.train_splits = {name: self.splits[name, "train"] for name in self.tasks.trained}
         self.dev_splits = dev_splits(self.tasks.evaluated, self.splits)

@@ -182,6 +182,13 @@ def test_run_folder_of_another_config(trained: Path, capsys: Capture) -> None:
     assert "optimizer.lr" in line and "0.001" in line and "0.01" in line
 
 
+def test_run_folder_of_other_task_definitions(workspace: Path, capsys: Capture) -> None:
+    main_ok("train", str(workspace / "run.yml"), "train.max_steps=2")
+    edit_tasks(workspace, "negated", dropout=0.5)
+    line = refused(capsys, "train", str(workspace / "run.yml"), "train.max_steps=2")
+    assert "another definition of negated" in line
+
+
 def test_test_split_without_labels_asked_for_metrics(trained: Path, capsys: Capture) -> None:
     line = refused(capsys, "evaluate", str(trained / "run"), "--task", "same", "--split", "test")
     assert "same_test.tsv" in line and "no labels" in line
