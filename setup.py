@@ -32,7 +32,10 @@ setup(
     license="MIT",
     author="the mt-dnn authors",
     packages=find_packages(include=["mt_dnn", "mt_dnn.*", "data_utils", "data_utils.*"]),
-    package_data={"mt_dnn": ["py.typed"], "data_utils": ["py.typed"]},
+    package_data={
+        "mt_dnn": ["py.typed", "adversarial/*.md", "adversarial/presets/**/*.yml"],
+        "data_utils": ["py.typed"],
+    },
     python_requires=">=3.10,<3.14",
     install_requires=[
         "datasets>=4.4.1,<6",

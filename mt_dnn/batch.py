@@ -70,6 +70,22 @@ class Batch:
         rows = padded.flatten(0, 1)
         return rows if self.is_even else rows.index_select(0, self.padded_index)
 
+    def repeated(self, copies: int) -> Batch:
+        """So many copies of the batch end to end."""
+        if copies == 1:
+            return self
+        tokens = len(self.input_ids)
+        starts = torch.arange(copies, device=self.offsets.device).repeat_interleave(self.size) * tokens
+        offsets = torch.cat([self.offsets[:-1].repeat(copies) + starts, self.offsets[-1:] * copies])
+        return replace(
+            self,
+            input_ids=self.input_ids.repeat(copies),
+            token_type_ids=self.token_type_ids.repeat(copies),
+            position_ids=self.position_ids.repeat(copies),
+            offsets=offsets,
+            labels=None if self.labels is None else self.labels.repeat(copies),
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
         if torch.device(device) == self.input_ids.device:

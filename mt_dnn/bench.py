@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +19,8 @@ from tqdm import tqdm
 from data_utils.errors import UserError
 from data_utils.names import resolve_name
 from data_utils.prepare import Prepared
-from mt_dnn.adversarial import build_adversary
+from data_utils.task_def import TaskDef
+from mt_dnn.adversarial import Options, build_adversaries
 from mt_dnn.batch import collate
 from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device
 from mt_dnn.config import RunConfig
@@ -45,11 +47,54 @@ def throughput_command(
         print(table(("figure", "value"), [(key, str(value)) for key, value in result.items()]))
 
 
-def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
-    """Examples per second of our step and of Trainer's, over the same batches of one task."""
+@dataclass(frozen=True)
+class Workload:
+    """One task's model, rows and full batches on a device."""
+
+    config: RunConfig
+    tokenizer: Any
+    model: Any
+    task: TaskDef
+    split: Prepared
+    batches: list[Any]
+    device: torch.device
+
+    def chunks(self, updates: int, rounds: int) -> list[list[Any]]:
+        """Rows of the batches of each round, and of one more to warm up."""
+        return [
+            [self.batches[(r * updates + i) % len(self.batches)] for i in range(updates)] for r in range(rounds + 1)
+        ]
+
+    def stepper(self, adversary: Options) -> Stepper:
+        """Our training step on the shared model, in one adversarial mode."""
+        optimizer = build_optimizer(self.model, self.config.optimizer)
+        tasks = {self.task.name: self.task}
+        return Stepper(
+            model=self.model,
+            tasks=tasks,
+            adversaries=build_adversaries(adversary, tasks),
+            optimizer=optimizer,
+            schedule=build_schedule(optimizer, self.config.schedule, 1_000_000),
+            clip_norm=self.config.train.clip_norm,
+            precision=self.config.train.precision,
+        )
+
+    def seconds(self, stepper: Stepper, chunk: Sequence[Any]) -> float:
+        """Seconds for one update per batch of the chunk, collation included."""
+        start = time.perf_counter()
+        for number, rows in enumerate(chunk):
+            seed_step(0, number)
+            stepper([collate(self.split, rows, task=self.task.name).to(self.device)])
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def build_workload(config: RunConfig, command: str) -> Workload:
+    """Raises UserError when the configuration does not choose one task, or its rows are not there."""
     tasks = build_tasks(config)
     if len(tasks.trained) != 1:
-        raise UserError("bench throughput: choose one task, for example 'tasks=[rte]'")
+        raise UserError(f"{command}: choose one task, for example 'tasks=[rte]'")
     (name, task), device = next(iter(tasks.trained.items())), choose_device(config.device)
     tokenizer = build_tokenizer(config)
     splits, problems = build_splits(config, [(task, "train")], tokenizer)
@@ -58,12 +103,30 @@ def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
     split = splits[name, "train"]
     plan = [next(part.rows for part in update) for update in epoch_plan(config, {name: len(split)}, 0)]
     full = [rows for rows in plan if len(rows) == config.train.batch_size] or plan
-    chunks = [[full[(r * updates + i) % len(full)] for i in range(updates)] for r in range(rounds + 1)]
-    ours = OurTrainer(config, build_model(config, tasks, tokenizer).to(device), tasks.trained, split, device)
-    theirs = HFTrainer(config, task.n_class, split, tokenizer)
+    model = build_model(config, tasks, tokenizer).to(device).train()
+    return Workload(config, tokenizer, model, task, split, full, device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What a figure was measured with."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        **versions,
+        "python": platform.python_version(),
+    }
+
+
+def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
+    """Examples per second of our step and of Trainer's, over the same batches of one task."""
+    work = build_workload(config, "bench throughput")
+    split, chunks = work.split, work.chunks(updates, rounds)
+    ours, theirs = work.stepper(config.adversary), HFTrainer(config, work.task.n_class, split, work.tokenizer)
     pairs = []
     for number, chunk in enumerate(tqdm(chunks, desc="rounds", unit="round")):
-        seconds = ours(chunk), theirs(chunk)
+        seconds = work.seconds(ours, chunk), theirs(chunk)
         if number > 0:  # the first round warms up both
             pairs.append([sum(map(len, chunk)) / value for value in seconds])
     tokens = sum(int(split.lengths[rows].sum()) for chunk in chunks for rows in chunk)
@@ -77,38 +140,8 @@ def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
         "peer": f"transformers {transformers.__version__} Trainer, dynamic padding",
         "batch_size": config.train.batch_size,
         "padding_share": round(1 - tokens / padded, 3),
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+        **machine(work.device),
     }
-
-
-class OurTrainer:
-    """Our training step, collation included."""
-
-    def __init__(self, config: RunConfig, model: Any, tasks: Any, split: Prepared, device: torch.device) -> None:
-        optimizer = build_optimizer(model, config.optimizer)
-        self.split, self.device, (self.task, *_) = split, device, tasks
-        self.stepper = Stepper(
-            model=model.train(),
-            tasks=tasks,
-            adversary=build_adversary(config.adversary),
-            optimizer=optimizer,
-            schedule=build_schedule(optimizer, config.schedule, 10_000),
-            clip_norm=config.train.clip_norm,
-            precision=config.train.precision,
-        )
-
-    def __call__(self, chunk: Sequence[Any]) -> float:
-        """Seconds for one update per batch of the chunk."""
-        start = time.perf_counter()
-        for number, rows in enumerate(chunk):
-            seed_step(0, number)
-            self.stepper([collate(self.split, rows, task=self.task).to(self.device)])
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
 
 
 class HFTrainer:

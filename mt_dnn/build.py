@@ -16,6 +16,7 @@ from data_utils.features import load_tokenizer
 from data_utils.names import resolve_name
 from data_utils.prepare import Prepared, prepare_all
 from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.adversarial import prepare_model
 from mt_dnn.checkpoint import find_checkpoint, load_rest
 from mt_dnn.config import EncoderConfig, RunConfig
 from mt_dnn.encoder import PACKED_FAMILIES, Encoder, load_encoder
@@ -97,6 +98,7 @@ def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Pat
     encoder = _load_encoder(config, checkpoint)
     _check_fit(config, encoder, tokenizer)
     model = Model(encoder, tasks.trained, tasks.evaluated, dropout=config.heads.dropout)
+    prepare_model(config.adversary, model)
     if checkpoint is not None:
         load_rest(model, checkpoint)
     return model

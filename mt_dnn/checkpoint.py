@@ -2,7 +2,7 @@
 
 ``<run>/checkpoints/step-00000120/`` holds ``encoder/`` (Hugging Face format with tokenizer), ``heads.safetensors``
 (every weight that is not the encoder's), ``config.yml``, ``task_defs.yml`` and ``trainer/`` (optimizer, Lookahead slow
-weights, position). Random numbers are a function of (seed, step), so no generator state needs saving.
+weights, adversaries, position). Random numbers are a function of (seed, step), so no generator state needs saving.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def save_checkpoint(
     *,
     model: Model,
     tokenizer: Any,
-    optimizer_tensors: Mapping[str, Tensor],
+    trainer_tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     files: Iterable[Path],
 ) -> Path:
@@ -54,7 +54,8 @@ def save_checkpoint(
         model.encoder.save(temporary / "encoder")
         tokenizer.save_pretrained(temporary / "encoder")
         save_file(rest_of(model), temporary / "heads.safetensors")
-        save_file(dict(optimizer_tensors), temporary / "trainer" / "optimizer.safetensors")
+        for name, tensors in trainer_tensors.items():
+            save_file(dict(tensors), temporary / "trainer" / f"{name}.safetensors")
         (temporary / "trainer" / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
         for file in files:
             shutil.copy(file, temporary / file.name)

@@ -119,6 +119,22 @@ def throughput(
     throughput_command(config, overrides or [], peer=peer, updates=updates, rounds=rounds, as_json=as_json)
 
 
+@bench_app.command()
+def adversary(
+    config: ConfigFile = Path("experiments/adversarial/cost.yml"),
+    overrides: Overrides = None,
+    modes: Annotated[str | None, typer.Option(help="Comma-separated modes; default: all.")] = None,
+    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """What each adversarial mode costs, as a multiple of a plain training step."""
+    from mt_dnn.bench_adversary import adversary_command
+
+    chosen = modes.split(",") if modes else None
+    adversary_command(config, overrides or [], modes=chosen, updates=updates, rounds=rounds, as_json=as_json)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: bad input is one line on stderr and exit code 2."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -5,20 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    def _refuse_unread(self, choice: str, keys: set[str], reads: set[str]) -> None:
-        """A setting that the choice does not read must keep its default: nothing typed is ever ignored."""
-        for key in keys - reads:
-            default = type(self).model_fields[key].get_default(call_default_factory=True)
-            if getattr(self, key) != default:
-                raise ValueError(f"{key} is not read by '{choice}'")
+from mt_dnn.adversarial import AnyOptions, options_of
+from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.section import Section
 
 
 class DataConfig(Section):
@@ -182,13 +173,10 @@ class LogConfig(Section):
     """What is written while training."""
 
     every_steps: PositiveInt = Field(20, description="updates between two lines of metrics.jsonl")
+    dropout_floor_every_steps: PositiveInt | None = Field(
+        100, description="updates between two measurements of what dropout alone makes of a regulariser; null: never"
+    )
     tensorboard: bool = Field(False, description="write TensorBoard files too; needs the extra tensorboard")
-
-
-class AdversaryConfig(Section):
-    """The adversarial mode of the run."""
-
-    mode: Literal["none"] = Field("none", description="plain training")
 
 
 class RunConfig(Section):
@@ -212,4 +200,15 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
-    adversary: AdversaryConfig = AdversaryConfig()
+    adversary: AnyOptions = Field(
+        NoneOptions(), description="adversarial mode, preset:<name>, or settings: mt_dnn/adversarial/README.md"
+    )
+
+    @model_validator(mode="after")
+    def _settings_of_single_tasks(self) -> RunConfig:
+        for task in self.adversary.tasks:
+            try:
+                options_of(self.adversary, task)
+            except ValueError as error:
+                raise ValueError(f"adversary.{error}") from None
+        return self

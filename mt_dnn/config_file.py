@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from data_utils.errors import UserError, not_yaml, unknown_key
+from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from mt_dnn.adversarial import ADVERSARIES
+from mt_dnn.adversarial.presets import expanded, names_preset
 from mt_dnn.config import RunConfig
 
 
@@ -27,8 +29,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         "seed": RunConfig.model_fields["seed"].default,
         "output": "runs/${name}-seed${seed}",
     }  # so that ${name} and ${seed} resolve
-    merged = OmegaConf.merge(defaults, _read_yaml(path), *(_override(text) for text in overrides))
+    layers = [(str(path), _read_yaml(path)), *((f"override '{text}'", _override(text)) for text in overrides)]
     try:
+        merged = OmegaConf.create(defaults)
+        for place, layer in layers:
+            merged = _merged(merged, layer, place)
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
@@ -75,6 +80,23 @@ def _override(text: str) -> Any:
         raise UserError(f"override '{text}': {_first_line(error)}") from None
 
 
+def _merged(below: Any, layer: Any, place: str) -> Any:
+    """A layer laid over those below it; a preset replaces the adversary, or a task's, instead of mixing with it."""
+    if "adversary" not in layer:
+        return OmegaConf.merge(below, layer)
+    layer = OmegaConf.to_container(layer)
+    section = layer["adversary"]
+    layer["adversary"] = expanded(section, f"{place}: adversary")
+    below = OmegaConf.to_container(below)
+    if names_preset(section):
+        below.pop("adversary", None)
+    elif isinstance(section, dict) and isinstance(section.get("tasks"), dict):
+        replaced = [task for task, own in section["tasks"].items() if names_preset(own)]
+        for task in replaced:
+            below.get("adversary", {}).get("tasks", {}).pop(task, None)
+    return OmegaConf.merge(below, layer)
+
+
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[:2]).strip()
 
@@ -83,19 +105,32 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
     """One line for the first problem: place, key, remedy."""
     problem = error.errors()[0]
     keys = [str(key) for key in problem["loc"]]
+    if not keys:  # a check across sections; its message names the key
+        return UserError(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
+    mode = keys.pop(1) if keys[0] == "adversary" and len(keys) > 1 else None
+    if problem["type"].startswith("union_tag"):
+        keys.append("mode")
     dotted = ".".join(keys)
     typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
     place = f"override '{typed}'" if typed else str(path)
     if problem["type"] == "extra_forbidden":
-        return unknown_key(place, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1])])
+        return unknown_key(place, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)])
     if problem["type"] == "missing":
         return UserError(f"{place}: missing key '{dotted}'")
+    if problem["type"] == "union_tag_not_found":
+        return UserError(f"{place}: missing key 'adversary.mode', one of {', '.join(ADVERSARIES)}")
+    if problem["type"] == "union_tag_invalid":
+        tag = problem["ctx"]["tag"]
+        hint = did_you_mean(tag, ADVERSARIES) or f" (known: {', '.join(ADVERSARIES)})"
+        return UserError(f"{place}: adversary.mode: no mode '{tag}'{hint}")
     given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
     return UserError(f"{place}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
 
 
-def _fields(keys: Sequence[str]) -> Sequence[str]:
+def _fields(keys: Sequence[str], mode: str | None) -> Sequence[str]:
     model: Any = RunConfig
     for key in keys:
-        model = model.model_fields[key].annotation
+        annotation: Any = model.model_fields[key].annotation
+        sections = [part for part in get_args(annotation) if hasattr(part, "model_fields")]  # of an optional section
+        model = ADVERSARIES[mode].options_type if key == "adversary" and mode else (sections or [annotation])[0]
     return list(model.model_fields)

@@ -91,14 +91,15 @@ class Encoder(nn.Module):
         """The linear layer of the pooler, the model's own where the family has one."""
         return self.model.pooler.dense if self.pooler is None else self.pooler
 
-    def upto(self, level: int, batch: Batch) -> Tensor:
-        """State at a level, (T, H).
+    def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
+        """State at a level, (T, H), from the word embeddings of the batch or from others (T, H).
 
         Raises:
             UserError: the encoder has fewer blocks.
         """
         self._check(level)
-        words = self.model.get_input_embeddings()(batch.input_ids)
+        if words is None:
+            words = self.model.get_input_embeddings()(batch.input_ids)
         return words if level == 0 else self._run_upto(words, level, batch)
 
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:

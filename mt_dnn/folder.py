@@ -44,6 +44,7 @@ def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)

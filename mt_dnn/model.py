@@ -36,9 +36,9 @@ class Model(nn.Module):
         )
         self._owner = {name: head_owner(task) for name, task in defs.items()}
 
-    def upto(self, level: int, batch: Batch) -> Tensor:
-        """State at a level, (T, H): 0 = word embeddings, r = output of block r."""
-        return self.encoder.upto(level, batch)
+    def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
+        """State at a level, (T, H): 0 = word embeddings, r = output of block r; ``words`` replace the table's."""
+        return self.encoder.upto(level, batch, words)
 
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
         """Logits (B, C) from the state at a level."""

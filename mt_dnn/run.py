@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from data_utils.errors import UserError
 from data_utils.task_def import dump_task_defs
-from mt_dnn.adversarial import build_adversary
+from mt_dnn.adversarial import build_adversaries
+from mt_dnn.average import build_average
 from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device, with_data
 from mt_dnn.checkpoint import (
     checkpoint_path,
@@ -37,6 +38,7 @@ from mt_dnn.optim_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.predict import write_predictions
 from mt_dnn.signals import stop_signals
 from mt_dnn.step import Stepper
+from mt_dnn.telemetry import Telemetry
 from mt_dnn.train import Position, Step, total_steps, train
 
 
@@ -48,14 +50,18 @@ class Progress:
     best_step: int | None = None
     best_score: float | None = None
     stale: int = 0
-    window_loss: float | torch.Tensor = 0.0
-    window_steps: int = 0
+    window: Telemetry = field(default_factory=Telemetry)
     finished: bool = False
     data: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Progress:
-        return cls(**{**state, "position": Position(**state["position"])})
+        return cls(**{**state, "position": Position(**state["position"]), "window": Telemetry(state["window"])})
+
+    def state_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**own, "position": asdict(self.position), "window": self.window.state_dict()}
 
 
 class Run:
@@ -84,6 +90,7 @@ class Run:
         self.stepper = self._stepper()
         data = {f"{task}/{split}": prepared.manifest["hash"] for (task, split), prepared in self.splits.items()}
         self.progress = Progress(data=data)
+        self.decoded: dict[tuple[str, str], Any] = {}  # dev splits, by the model of the last evaluation
         if checkpoint is not None:
             self._resume(checkpoint)
 
@@ -91,10 +98,14 @@ class Run:
         config = self.config
         optimizer = build_optimizer(self.model, config.optimizer)
         fp16 = config.train.precision == "fp16"
+        adversaries = build_adversaries(config.adversary, self.tasks.trained)
+        warmup_steps = round(config.schedule.warmup_fraction * self.steps)
         return Stepper(
             model=self.model,
             tasks=self.tasks.trained,
-            adversary=build_adversary(config.adversary),
+            adversaries=adversaries,
+            average=build_average(self.model, adversaries.values(), warmup_steps),
+            dropout_floor_every_steps=config.log.dropout_floor_every_steps,
             optimizer=optimizer,
             schedule=build_schedule(optimizer, config.schedule, self.steps),
             clip_norm=config.train.clip_norm,
@@ -115,6 +126,10 @@ class Run:
         )
         self.stepper.schedule.load_state_dict(state["schedule"])
         self.stepper.scaler.load_state_dict(state["scaler"])
+        for name, adversary in self.stepper.adversaries.items():
+            adversary.load_state_dict(state["adversaries"][name])
+        if self.stepper.average is not None:
+            self.stepper.average.load_state_dict(read_tensors(checkpoint / "trainer" / "average.safetensors"))
         self.notices.append(f"resuming {self.folder} after update {progress.position.step} of {self.steps}")
 
     def _names(self) -> dict[torch.nn.Parameter, str]:
@@ -160,46 +175,55 @@ class Run:
 
     def _count(self, event: Step) -> None:
         self.progress.position = event.position
-        self.progress.window_loss = self.progress.window_loss + event.loss  # stays on the device until it is logged
-        self.progress.window_steps += 1
+        self.progress.window.mean("loss", event.loss)  # stays on the device until it is logged
+        self.progress.window.add(event.telemetry)
 
-    def _window_mean(self) -> float:
-        total = float(self.progress.window_loss)
-        self.progress.window_loss = total
-        if not math.isfinite(total):
+    def _check_loss(self) -> None:
+        if not math.isfinite(self.progress.window.values().get("loss", 0.0)):
             raise UserError(
                 f"update {self.progress.position.step}: the loss is not finite; lower optimizer.lr, or use "
                 "train.precision=fp32. The last checkpoint is from before"
             )
-        return total / max(self.progress.window_steps, 1)
 
     def _log_record(self, event: Step, speed: dict[str, float]) -> dict[str, Any]:
-        position = event.position
+        self._check_loss()
+        position, figures = event.position, self.progress.window.values()
         record = {
             "event": "train",
             "step": position.step,
             "epoch": position.epoch,
-            "loss": self._window_mean(),
+            "loss": figures.pop("loss"),
             "lr": event.lr,
             "grad_norm": float(event.grad_norm),
             **{key: round(value, 2) for key, value in speed.items()},
         }
-        self.progress.window_loss, self.progress.window_steps = 0.0, 0
-        return record
+        self.progress.window = Telemetry()
+        return {**record, "adversary": figures} if figures else record
 
     def _after_step(self, event: Step, log: MetricsLog, stopping: bool) -> None:
         step, every = event.position.step, self.config.evaluation.every_steps
         self.progress.finished = event.last
+        if event.epoch_end:
+            self._write_tallies(event.position.epoch)
         if event.last or (event.epoch_end if every is None else step % every == 0):
             self._evaluate(log)
             self._save()
         elif stopping or (self.config.checkpoint.every_steps and step % self.config.checkpoint.every_steps == 0):
             self._save()
 
+    def _write_tallies(self, epoch: int) -> None:
+        """What the adversaries have gathered in this epoch, such as the tallies of TAT."""
+        for name, adversary in self.stepper.adversaries.items():
+            record = adversary.record()
+            if record is not None:
+                write_json(self.folder / "adversary" / f"{name}-epoch-{epoch:03d}.json", {"epoch": epoch, **record})
+
     def _evaluate(self, log: MetricsLog) -> None:
         """Scores the dev splits and decides whether this is the best model so far."""
         scores: Scores = {}
+        self.decoded = {}
         for task, split, decoded in self._decode(self.dev_splits):
+            self.decoded[task, split] = decoded
             gold = self.dev_splits[task, split]
             scores.setdefault(task, {})[split] = score(self.tasks.evaluated[task], gold, decoded)
         progress, metric = self.progress, self.config.evaluation.metric
@@ -219,19 +243,20 @@ class Run:
             tqdm.write(f"update {position.step}: dev {metric} {100 * value:.2f}{mark}")
 
     def _save(self) -> None:
-        self._window_mean()  # refuses to save after a loss that is not finite
+        self._check_loss()
         step = self.progress.position.step
         state = {
-            "progress": asdict(self.progress),
+            "progress": self.progress.state_dict(),
             "schedule": self.stepper.schedule.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
+            "adversaries": {name: one.state_dict() for name, one in self.stepper.adversaries.items()},
         }
         save_checkpoint(
             self.folder,
             step,
             model=self.model,
             tokenizer=self.tokenizer,
-            optimizer_tensors=optimizer_tensors(self.stepper.optimizer, self._names()),
+            trainer_tensors=self._trainer_tensors(),
             state=state,
             files=(self.folder / "config.yml", self.folder / "task_defs.yml"),
         )
@@ -239,6 +264,13 @@ class Run:
         if best is not None:
             mark_best(self.folder, best)
         prune(self.folder, {step, best} - {None})  # type: ignore[arg-type]
+
+    def _trainer_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Files of tensors that only training needs."""
+        tensors = {"optimizer": optimizer_tensors(self.stepper.optimizer, self._names())}
+        if self.stepper.average is not None:
+            tensors["average"] = self.stepper.average.state_dict()
+        return tensors
 
     def _decode(self, splits: Any) -> Iterator[Any]:
         return evaluate(
@@ -250,15 +282,25 @@ class Run:
             device=self.device,
         )
 
+    def _decode_remaining(self, splits: Any, known: dict[tuple[str, str], Any]) -> Iterator[Any]:
+        """All splits in their order; what the last evaluation has decoded is not decoded again."""
+        for key, split in splits.items():
+            if key in known:
+                yield (*key, known[key])
+            else:
+                yield from self._decode({key: split})
+
     def _finish(self, stop: list[int]) -> dict[str, Any] | int:
         """Scores and predictions of the best model on every split but the training ones; writes summary.json."""
         best = self.progress.best_step
+        decoded_last = self.decoded
         if best is not None and best != self.progress.position.step:
+            decoded_last = {}
             load_encoder_weights(self.model, checkpoint_path(self.folder, best))
             load_rest(self.model, checkpoint_path(self.folder, best))
         splits = {key: split for key, split in self.splits.items() if key[1] != "train"}
         results = []
-        for name, split_name, decoded in self._decode(splits):
+        for name, split_name, decoded in self._decode_remaining(splits, decoded_last):
             if stop:
                 return stop[0]
             task, split = self.tasks.evaluated[name], splits[name, split_name]

@@ -2,83 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from data_utils.task_def import TaskDef
-from mt_dnn.adversarial import Adversary, View
+from mt_dnn.adversarial.base import Adversary, View
+from mt_dnn.adversarial.none import NoAdversary, NoneOptions
+from mt_dnn.average import WeightAverage
 from mt_dnn.batch import Batch
-from mt_dnn.losses import DIVERGENCES, LOSSES
 from mt_dnn.model import Model
+from mt_dnn.telemetry import Telemetry
 
 AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stepper:
-    """Everything a step needs that stays the same over the run."""
+    """Everything a step needs that stays the same over the run; ``adversaries`` by task name."""
 
     model: Model
-    tasks: dict[str, TaskDef]
-    adversary: Adversary
+    tasks: Mapping[str, TaskDef]
+    adversaries: Mapping[str, Adversary[Any]]
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     clip_norm: float | None = 1.0
     precision: str = "fp32"
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    average: WeightAverage | None = None
+    dropout_floor_every_steps: int | None = None
 
-    def __call__(self, update: Sequence[Batch]) -> tuple[Tensor, Tensor]:
-        """Runs one update; returns its loss and gradient norm as tensors, so that nothing waits for the device.
+    def __call__(self, update: Sequence[Batch], step: int = 0) -> tuple[Tensor, Tensor, Telemetry]:
+        """Runs one update, the ``step``-th of the run from 0; returns its loss, gradient norm and telemetry as tensors,
+        so that nothing waits for the device.
 
         Each batch counts by its share of the update's examples, so unequal last batches weigh what they hold.
         """
         examples = sum(batch.size for batch in update)
-        total = torch.zeros((), device=update[0].input_ids.device)
-        for batch in update:
-            weight = self.tasks[batch.task].loss_weight * batch.size / examples
-            for loss in self._losses(batch):
-                self.scaler.scale(loss * weight).backward()
-                total += loss.detach() * weight
-        self.scaler.unscale_(self.optimizer)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
         lr_scale = sum(self.tasks[batch.task].lr_scale * batch.size for batch in update) / examples
-        scale = self.scaler.get_scale()
-        with scaled_lr(self.optimizer, lr_scale):
-            self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.scaler.get_scale() >= scale:  # a step skipped for an overflow leaves the schedule where it is
+        telemetry = Telemetry()
+        weighted = [self._weighted_losses(batch, examples, step, telemetry) for batch in update]
+        stepwise = any(self.adversaries[batch.task].steps_each_pass for batch in update)
+        passes: Iterable[Iterable[Tensor | None]] = zip_longest(*weighted) if stepwise else [chain(*weighted)]
+        total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
+        count = 0
+        for losses in passes:
+            count += 1
+            for loss in losses:
+                if loss is not None:
+                    self.scaler.scale(loss).backward()
+                    total += loss.detach()
+            norm = self._apply_gradients(lr_scale)
+        if self.scaler.get_scale() >= scale:  # an update skipped for an overflow leaves the schedule where it is
             self.schedule.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return total, norm
+        if self.average is not None:
+            self.average.update(self.model, step)
+        return total / count, norm, telemetry
 
-    def _losses(self, batch: Batch) -> Iterator[Tensor]:
-        """The adversary's losses; the autocast region is left before each backward pass."""
-        losses = self.adversary(view(self.model, batch, self.tasks[batch.task]))
+    def _weighted_losses(self, batch: Batch, examples: int, step: int, telemetry: Telemetry) -> Iterator[Tensor]:
+        """The adversary's losses times the batch's weight; the autocast region is left before each backward pass."""
+        task, own = self.tasks[batch.task], Telemetry()
+        network = View(
+            model=self.model,
+            batch=batch,
+            task=task,
+            telemetry=own,
+            average=None if self.average is None else self.average.model,
+            scale=self.scaler.get_scale(),
+        )
+        adversary = self.adversaries[batch.task]
+        if step < adversary.options.warm_start_steps:
+            adversary = NoAdversary(NoneOptions(), task)
+        losses = adversary(network)
         while True:
             with autocast(self.precision, batch.input_ids.device):
                 loss = next(losses, None)
             if loss is None:
-                return
-            yield loss
+                break
+            yield loss * (task.loss_weight * batch.size / examples)
+        every = self.dropout_floor_every_steps
+        if every is not None and step % every == 0 and "regularizer" in own.sums:
+            self._measure_dropout_floor(network)
+        telemetry.add(own)
 
+    @torch.no_grad()
+    def _measure_dropout_floor(self, network: View) -> None:
+        """The regulariser at δ = 0: what two dropout masks alone make of it."""
+        with autocast(self.precision, network.batch.input_ids.device):
+            one, other = (network.resume(network.upto(0), 0) for _ in range(2))
+            network.report("dropout_floor", network.divergence(one, other))
 
-def view(model: Model, batch: Batch, task: TaskDef) -> View:
-    """What the adversary may see of the network on this batch."""
-    loss, divergence = LOSSES[task.loss], DIVERGENCES[task.adv_loss]
-    assert batch.labels is not None
-    labels: Tensor = batch.labels
-    resume: Callable[[Tensor, int], Tensor] = lambda state, level: model.resume(state, level, batch)  # noqa: E731
-    return View(
-        upto=lambda level: model.upto(level, batch),
-        resume=resume,
-        loss=lambda logits: loss(logits, labels),
-        divergence=divergence,
-    )
+    def _apply_gradients(self, lr_scale: float) -> Tensor:
+        """Clips, makes an optimizer step, clears the gradients; returns their norm."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
+        with scaled_lr(self.optimizer, lr_scale):
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

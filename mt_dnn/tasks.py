@@ -75,6 +75,8 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
             raise UserError(f"{place}: tasks: no task '{name}'{hint}")
         if not defs[name].trainable:
             raise UserError(f"{place}: {name}: has no train split, so it cannot be a training task")
+        if hasattr(nn.ModuleDict, name):
+            raise UserError(f"{place}: {name}: a training task cannot have this name, torch uses it; choose another")
         if defs[name].enable_san:
             raise UserError(
                 f"{place}: {name}: enable_san: the SAN head does not exist in this version; set it to false"

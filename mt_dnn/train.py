@@ -15,6 +15,7 @@ from mt_dnn.batch import collate
 from mt_dnn.config import RunConfig
 from mt_dnn.sampling import MicroBatch, plan_epoch, updates_per_epoch
 from mt_dnn.step import Stepper
+from mt_dnn.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class Position:
 
 @dataclass(frozen=True)
 class Step:
-    """One update was made; ``position`` is where the run stands after it. Loss and norm are still on the device."""
+    """One update was made; ``position`` is where the run stands after it. Its figures are still on the device."""
 
     position: Position
     loss: Tensor
     grad_norm: Tensor
+    telemetry: Telemetry
     lr: float
     examples: int
     tokens: int
@@ -84,13 +86,17 @@ def train(
             update = [collate(splits[part.task], part.rows, task=part.task).to(device) for part in plan[index]]
             lr = stepper.optimizer.param_groups[-1]["lr"]
             seed_step(config.seed, step)
-            loss, norm = stepper(update)
+            loss, norm, telemetry = stepper(update, step)
             step += 1
             epoch_end = index + 1 == len(plan)
+            if epoch_end:
+                for adversary in stepper.adversaries.values():
+                    adversary.end_epoch()
             yield Step(
                 position=Position(step, epoch + 1, 0) if epoch_end else Position(step, epoch, index + 1),
                 loss=loss,
                 grad_norm=norm,
+                telemetry=telemetry,
                 lr=lr,
                 examples=sum(batch.size for batch in update),
                 tokens=sum(len(batch.input_ids) for batch in update),

@@ -2,28 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import torch
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
+
+from data_utils.task_def import TaskDef
+from mt_dnn.batch import Batch
+from mt_dnn.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
+from mt_dnn.model import Model
+from mt_dnn.section import Section
+from mt_dnn.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
 class View:
-    """The network on one batch.
+    """The network on one batch of B examples, T tokens.
 
-    ``upto(level) -> (T, H)``; ``resume(state, level) -> logits (B, C)``; ``loss(logits) -> scalar``, the task's own
-    loss; ``divergence(clean, perturbed) -> scalar``, the task's ``adv_loss``.
+    ``average`` is the network of averaged weights, where a mode asks for one. ``scale`` multiplies an inner loss
+    before it is differentiated (fp16), and divides the gradient.
     """
 
-    upto: Callable[[int], Tensor]
-    resume: Callable[[Tensor, int], Tensor]
-    loss: Callable[[Tensor], Tensor]
-    divergence: Callable[[Tensor, Tensor], Tensor]
+    model: Model
+    batch: Batch
+    task: TaskDef
+    telemetry: Telemetry
+    average: Model | None = None
+    scale: float = 1.0
+
+    def upto(self, level: int, words: Tensor | None = None) -> Tensor:
+        """State at a level, (T, H): 0 = word embeddings, r = output of block r; ``words`` replace the table's."""
+        return self.model.upto(level, self.batch, words)
+
+    def resume(self, state: Tensor, level: int) -> Tensor:
+        """Logits (B, C) from the state (T, H) at a level; n copies of the state end to end give n copies of logits."""
+        copies = len(state) // len(self.batch.input_ids)
+        return self.model.resume(state, level, self.batch.repeated(copies))
+
+    def averaged_logits(self) -> Tensor:
+        """Logits (B, C) of the averaged weights, without dropout and without a graph."""
+        assert self.average is not None
+        with torch.no_grad():
+            return self.average(self.batch)
+
+    def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
+        """The task's loss for its own labels, or for others (B,)."""
+        return LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+
+    @property
+    def labels(self) -> Tensor:
+        """(B,)"""
+        assert self.batch.labels is not None  # a training batch
+        return self.batch.labels
+
+    def divergence(
+        self,
+        clean: Tensor,
+        perturbed: Tensor,
+        *,
+        name: str | None = None,
+        stop_gradient: StopGradient = "target",
+        reduction: Reduction = "mean",
+    ) -> Tensor:
+        """``name`` between two logits (B, C); by default, and for regression always, the task's own ``adv_loss``."""
+        own = name is None or self.task.task_type == "regression"
+        function = DIVERGENCES[self.task.adv_loss if own else name]  # type: ignore[index]
+        return function(clean, perturbed, stop_gradient=stop_gradient, reduction=reduction)
+
+    def gradient(self, loss: Tensor, of: Tensor, *, keep_graph: bool = False) -> Tensor:
+        """∂loss/∂of in float32 and nothing else: no gradient of any weight is computed."""
+        with torch.autocast(of.device.type, enabled=False):
+            (gradient,) = torch.autograd.grad(loss * self.scale, of, retain_graph=keep_graph)
+        return gradient.float() / self.scale
+
+    def report(self, name: str, value: Tensor) -> None:
+        """A figure of this batch for the log: the mean over its examples, which may come one by one, (B,)."""
+        self.telemetry.mean(name, value.detach().float().mean(), self.batch.size)
+
+    def count(self, name: str, value: Tensor) -> None:
+        """A number of cases for the log."""
+        self.telemetry.total(name, value)
 
 
-class Adversary(Protocol):
-    """A generator of losses; the caller runs ``backward()`` on each before it asks for the next."""
+class Options(Section):
+    """What every mode can be told."""
 
-    def __call__(self, network: View) -> Iterator[Tensor]: ...
+    mode: str
+    warm_start_steps: NonNegativeInt = Field(0, description="updates of plain training before the mode sets in")
+    tasks: dict[str, Any] = Field(
+        default_factory=dict,
+        description="other settings for single tasks, as `tasks.rte.radius`; `tasks.rte.mode: none` leaves one out",
+    )
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+class Adversary(Generic[OptionsT]):
+    """One mode on one task: a generator of losses, and what it remembers between batches.
+
+    The caller runs ``backward()`` on each loss before it asks for the next. ``steps_each_pass``: the caller makes an
+    optimizer step after each of them, not one after all.
+    """
+
+    options_type: ClassVar[type[Options]]
+    steps_each_pass: ClassVar[bool] = False
+
+    def __init__(self, options: OptionsT, task: TaskDef) -> None:
+        self.options, self.task = options, task
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        raise NotImplementedError
+
+    @classmethod
+    def prepare(cls, options: Any, model: Model, task: str) -> None:
+        """Checks a new model, or changes the task's head, before weights are loaded or trained.
+
+        Raises:
+            UserError: the mode cannot be had with this model.
+        """
+
+    def end_epoch(self) -> None:
+        """An epoch has ended; on every rank."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold, as JSON can."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores it."""
+
+    def record(self) -> dict[str, Any] | None:
+        """What stands in the run folder after each epoch, if anything."""
+        return None
+
+
+class Replay:
+    """Repeats dropout masks: each call sets the generators back to where they stood when it was made.
+
+    Shapes and order of the calls repeat, so the masks do (FreeLB, section 3.3).
+    """
+
+    def __init__(self, device: torch.device, *, enabled: bool = True) -> None:
+        self.device, self.enabled = device, enabled
+        self.cpu = torch.get_rng_state()
+        self.accelerator = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def __call__(self) -> None:
+        if self.enabled:
+            torch.set_rng_state(self.cpu)
+            if self.accelerator is not None:
+                torch.cuda.set_rng_state(self.accelerator, self.device)
+
+
+DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
+Scope = Literal["token", "sentence"]

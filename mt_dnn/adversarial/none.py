@@ -1,14 +1,25 @@
-"""Plain training."""
+"""none: plain training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from torch import Tensor
 
-from mt_dnn.adversarial.base import View
+from mt_dnn.adversarial.base import Adversary, Options, View
 
 
-def none(network: View) -> Iterator[Tensor]:
+class NoneOptions(Options):
+    """Plain training."""
+
+    mode: Literal["none"] = "none"
+
+
+class NoAdversary(Adversary[NoneOptions]):
     """loss = l(f(x), y)."""
-    yield network.loss(network.resume(network.upto(0), 0))
+
+    options_type = NoneOptions
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        yield network.loss(network.resume(network.upto(0), 0))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from data_utils.errors import UserError
+from mt_dnn.adversarial import ADVERSARIES
+from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences, dump_config, load_config
 
@@ -48,7 +50,7 @@ def test_overrides_defaults_and_interpolation(path: Path, tmp_path: Path) -> Non
         ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0 (got -1)"),
         ("seed", "override 'seed': write key=value"),
         ("train.precision=fp8", "train.precision: Input should be 'fp32', 'bf16' or 'fp16'"),
-        ("adversary.mode=tat", "adversary.mode: Input should be 'none'"),
+        ("adversary.mode=tta", "override 'adversary.mode': adversary.mode: no mode 'tta', did you mean 'tat'?"),
         ("sampling.size_cap=5", "sampling: size_cap is not read by 'proportional'"),
         ("optimizer.momentum=0.9", "optimizer: momentum is not read by 'adamax'"),
         ("schedule.power=2", "schedule: power is not read by 'linear'"),
@@ -88,7 +90,7 @@ def fields(model: type[BaseModel]) -> set[str]:
     for field in model.model_fields.values():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             names |= fields(field.annotation)
-    return names
+    return names | {name for mode in ADVERSARIES.values() for name in mode.options_type.model_fields}
 
 
 def test_every_field_is_read_somewhere() -> None:
@@ -110,9 +112,11 @@ def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     """One row of the documented table per setting."""
     found = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += rows(field.annotation, f"{prefix}{name}.")
-        else:
+        parts: list[Any] = [field.annotation, *get_args(field.annotation)]
+        section = next((part for part in parts if is_section(part)), None)
+        if section is not None and name != "adversary":  # one page per mode has its settings
+            found += rows(section, f"{prefix}{name}.")
+        elif name != "mode" or prefix:
             choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
             listed = ", ".join(f"`{choice}`" for choice in choices)
             meaning = f"{listed}: {field.description}" if listed else field.description
@@ -120,10 +124,16 @@ def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
+def is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, NoneOptions):
+        return "`none`"
     if value is None or value in ((), {}, Path("runs/run-seed1")):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -46,7 +46,7 @@ def after_step(folder: Path, parts: list[list[int]], *options: str, tasks: tuple
     before = weights(run)
     names = [tasks[i % len(tasks)] for i in range(len(parts))]
     update = [collate(run.train_splits[name], rows, task=name) for name, rows in zip(names, parts, strict=True)]
-    loss, norm = run.stepper(update)
+    loss, norm, _ = run.stepper(update)
     return run, before, weights(run), loss, norm
 
 
@@ -87,7 +87,7 @@ def test_loss_weight_and_lr_scale(folder: Path) -> None:
         run = Run(load_config(folder / "run.yml", [*OPTIONS, *options]))
         rates = [group["lr"] for group in run.stepper.optimizer.param_groups]
         batch = collate(run.train_splits["same"], [0, 1, 2], task="same")
-        scaled, _ = with_tasks(run.stepper, same=fields)([batch])
+        scaled, *_ = with_tasks(run.stepper, same=fields)([batch])
         assert scaled.item() == pytest.approx(loss_factor * loss.item())
         expected = {name: before[name] + factor * step[name] for name in before}
         assert largest_change(expected, weights(run)) < 1e-6
@@ -110,7 +110,7 @@ def scaled_run(folder: Path) -> Run:
 def test_gradient_scaling_changes_nothing_but_rounding(folder: Path) -> None:
     _, _, plain, loss, norm = after_step(folder, [[0, 1, 2]], "optimizer.lookahead.enabled=true")
     run = scaled_run(folder)
-    scaled_loss, scaled_norm = run.stepper([collate(run.train_splits["same"], [0, 1, 2], task="same")])
+    scaled_loss, scaled_norm, _ = run.stepper([collate(run.train_splits["same"], [0, 1, 2], task="same")])
     assert scaled_loss.item() == pytest.approx(loss.item()) and scaled_norm.item() == pytest.approx(
         norm.item(), rel=1e-4
     )

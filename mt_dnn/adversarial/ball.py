@@ -1,0 +1,45 @@
+"""Perturbations in a Frobenius ball per sentence: what FreeLB, PGD, FreeAT and YOPO share."""
+
+from __future__ import annotations
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor
+
+from mt_dnn.adversarial.base import Options, View
+from mt_dnn.adversarial.perturbation import (
+    guarded,
+    into_ball,
+    report_gradient_share,
+    report_size,
+    uniform_in_ball,
+    unit,
+)
+
+
+class BallOptions(Options):
+    """What the methods with a Frobenius ball per sentence share."""
+
+    passes: PositiveInt = Field(3, description="K, as the mode counts it")
+    step_size: NonNegativeFloat = Field(0.1, description="α, length of a step along the normalised gradient")
+    radius: NonNegativeFloat = Field(0.3, description="ε, largest Frobenius norm of a sentence's perturbation")
+    init_magnitude: NonNegativeFloat = Field(
+        0.1, description="first perturbation: U(−1, 1) · init_magnitude / √(tokens · hidden size)"
+    )
+    reuse_dropout_mask: bool = Field(True, description="the same dropout masks in all passes (section 3.3)")
+
+
+def first_delta(state: Tensor, network: View, options: BallOptions) -> Tensor:
+    """δ_0, (T, H): uniform, inside the ball."""
+    return into_ball(uniform_in_ball(state, network.batch, options.init_magnitude), network.batch, options.radius)
+
+
+def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, options: BallOptions) -> Tensor:
+    """Π_{‖δ‖_F ≤ ε}(δ + α g/‖g‖_F), (T, H), detached; norms per sentence (Zhu et al. 2020, box 1)."""
+    step = options.step_size * unit(gradient.float(), network.batch, scope="sentence")
+    return guarded(into_ball(delta.detach() + step, network.batch, options.radius), start, gradient, network)
+
+
+def report_path(network: View, delta: Tensor, start: Tensor, state: Tensor, options: BallOptions, steps: int) -> None:
+    """Telemetry of a perturbation that went so many steps of one length."""
+    report_size(network, delta, state)
+    report_gradient_share(network, start, start.new_full((network.batch.size,), steps * options.step_size))

@@ -1,0 +1,38 @@
+"""pgd: projected gradient descent, the steps of FreeLB without its free weight gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from torch import Tensor
+
+from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_path
+from mt_dnn.adversarial.base import Adversary, Replay, View
+
+
+class PGDOptions(BallOptions):
+    """Projected gradient descent; ``passes`` counts steps, the weights' own pass comes after them."""
+
+    mode: Literal["pgd"] = "pgd"
+
+
+class PGD(Adversary[PGDOptions]):
+    """l(f(x + δ_K), y), δ by K steps as FreeLB's, with gradients to δ only (Madry et al. 2018)."""
+
+    options_type = PGDOptions
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        options = self.options
+        state = network.upto(0)
+        fixed = state.detach()
+        delta = start = first_delta(fixed, network, options)
+        replay = Replay(state.device, enabled=options.reuse_dropout_mask)
+        for _ in range(options.passes):
+            delta = delta.requires_grad_()
+            loss = network.loss(network.resume(fixed + delta, 0), reduction="none").sum()
+            gradient = network.gradient(loss, delta)
+            delta = ascend(delta, gradient, start, network, options)
+            replay()
+        report_path(network, delta, start, fixed, options, steps=options.passes)
+        yield network.loss(network.resume(state + delta, 0))

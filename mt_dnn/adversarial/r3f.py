@@ -1,0 +1,44 @@
+"""r3f: consistency under random noise on the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor
+
+from mt_dnn.adversarial.base import Adversary, DivergenceName, Options, View
+from mt_dnn.adversarial.perturbation import gaussian, report_size, uniform
+from mt_dnn.losses import StopGradient
+
+
+class R3FOptions(Options):
+    """Robust representations through regularized fine-tuning."""
+
+    mode: Literal["r3f"] = "r3f"
+    noise: Literal["uniform", "normal"] = Field("uniform", description="U(−ε, ε) or N(0, ε²)")
+    epsilon: NonNegativeFloat = Field(1e-5, description="ε, size of the noise")
+    weight: NonNegativeFloat = Field(1.0, description="λ, weight of the regulariser")
+    divergence: DivergenceName | None = Field("sym_kl", description="null: the task's adv_loss")
+    stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
+
+
+class R3F(Adversary[R3FOptions]):
+    """l(f(x), y) + λ · KL_S(f(x + z), f(x)); regression has no such term (Aghajanyan et al. 2021, section 3)."""
+
+    options_type = R3FOptions
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        options = self.options
+        state = network.upto(0)
+        if self.task.task_type == "regression":
+            yield network.loss(network.resume(state, 0))
+            return
+        noise = (uniform if options.noise == "uniform" else gaussian)(state, options.epsilon)
+        clean, perturbed = network.resume(torch.cat([state, state + noise]), 0).chunk(2)
+        regularizer = network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
+        report_size(network, noise, state)
+        network.report("regularizer", regularizer)
+        yield network.loss(clean) + options.weight * regularizer

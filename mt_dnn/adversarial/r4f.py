@@ -1,0 +1,32 @@
+"""r4f: R3F with a task head whose largest singular value is 1."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from mt_dnn.adversarial.r3f import R3F, R3FOptions
+from mt_dnn.model import Model
+
+
+class R4FOptions(R3FOptions):
+    """Robust representations through regularized and reparameterized fine-tuning."""
+
+    mode: Literal["r4f"] = "r4f"  # type: ignore[assignment]
+
+
+class R4F(R3F):
+    """R3F, and every linear layer of the head divided by its largest singular value (Aghajanyan et al. 2021, eq. 5).
+
+    The singular value comes from power iteration, one round in each forward pass (Miyato et al. 2018).
+    """
+
+    options_type = R4FOptions
+
+    @classmethod
+    def prepare(cls, options: Any, model: Model, task: str) -> None:
+        for layer in list(model.heads[task].modules()):
+            if isinstance(layer, nn.Linear):
+                spectral_norm(layer)

@@ -1,0 +1,69 @@
+"""rapt: random perturbations of a hidden layer, no gradient steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from torch import Tensor
+
+from data_utils.errors import UserError
+from mt_dnn.adversarial.base import Adversary, DivergenceName, Options, Scope, View
+from mt_dnn.adversarial.perturbation import gaussian, report_size, unit
+from mt_dnn.losses import StopGradient
+from mt_dnn.model import Model
+
+
+class RAPTOptions(Options):
+    """Multi-layer random perturbation training."""
+
+    mode: Literal["rapt"] = "rapt"
+    max_layer: NonNegativeInt = Field(3, description="a block of 1 to max_layer is drawn per batch; 0: word embeddings")
+    magnitude: NonNegativeFloat = Field(2.0, description="η, largest entry of the perturbation")
+    norm: Scope = Field("sentence", description="what ‖δ‖∞ is taken over: the whole example, or each token")
+    weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
+    divergence: DivergenceName | None = Field(
+        "kl", description="l_s of classification tasks; null: the task's adv_loss (regression: always mse)"
+    )
+    stop_gradient: StopGradient = Field("target", description="target: each term trains its second argument only")
+    share_prefix: bool = Field(True, description="run the blocks below the perturbed one once, not twice")
+
+
+class RAPT(Adversary[RAPTOptions]):
+    """l(f(x), y) + α · l_s(f_r(h_r), f_r(h_r + δ)), r ~ U{1..max_layer}, δ = η n/‖n‖∞, n ~ N(0, I).
+
+    Pereira, Taya and Kobayashi 2021, box 1 and eq. 2.
+    """
+
+    options_type = RAPTOptions
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        options = self.options
+        level = int(torch.randint(1, options.max_layer + 1, ())) if options.max_layer else 0
+        if options.share_prefix:
+            state = network.upto(level)
+            delta = self.perturbation(state, network)
+            clean, perturbed = network.resume(torch.cat([state, state + delta]), level).chunk(2)
+        else:
+            clean = network.resume(network.upto(0), 0)
+            state = network.upto(level)
+            delta = self.perturbation(state, network)
+            perturbed = network.resume(state + delta, level)
+        regularizer = network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
+        report_size(network, delta, state)
+        network.report("regularizer", regularizer)
+        yield network.loss(clean) + options.weight * regularizer
+
+    @classmethod
+    def prepare(cls, options: RAPTOptions, model: Model, task: str) -> None:
+        if options.max_layer > model.encoder.num_layers:
+            raise UserError(
+                f"adversary.max_layer: {options.max_layer}, but the encoder has {model.encoder.num_layers} blocks"
+            )
+
+    def perturbation(self, state: Tensor, network: View) -> Tensor:
+        """δ, (T, H). The variance of the noise cancels."""
+        noise = gaussian(state)
+        return self.options.magnitude * unit(noise, network.batch, scope=self.options.norm, order="inf")

@@ -1,0 +1,60 @@
+"""tat: targeted adversarial training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from data_utils.task_def import TaskDef
+from mt_dnn.adversarial.base import View
+from mt_dnn.adversarial.tally import Tally, read_counts
+from mt_dnn.adversarial.vat import Objective, Virtual, VirtualOptions
+
+
+class TATOptions(VirtualOptions):
+    """Targeted adversarial training."""
+
+    mode: Literal["tat"] = "tat"
+    tally: Literal["hard", "soft", "fixed"] = Field(
+        "hard", description="errors are counted as predictions or as probabilities; fixed: never counted"
+    )
+    oracle: Path | None = Field(None, description="JSON file of counts to start from; default: uniform")
+    reuse_clean_pass: bool = Field(
+        False, description="take the first gradient at δ = 0 from the clean pass, one forward pass less"
+    )
+
+
+class TAT(Virtual[TATOptions]):
+    """VAT but for two lines: a wrong y_t is sampled, and δ descends l(f(x + δ), y_t) (Pereira et al. 2021, box 1).
+
+    y_t comes from C \\ {y} in proportion to the tally e(y, ·) of the model's own errors in the last epoch.
+    """
+
+    options_type = TATOptions
+
+    def __init__(self, options: TATOptions, task: TaskDef) -> None:
+        super().__init__(options, task)
+        counts = None if options.oracle is None else read_counts(options.oracle, task)
+        self.tally = Tally(task, counts)
+        self.reuses_clean_pass = options.reuse_clean_pass
+
+    def objective(self, network: View, clean: Tensor) -> Objective:
+        if self.options.tally != "fixed":
+            self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
+        targets = self.tally.sample(network.labels)
+        return lambda logits: -network.loss(logits, targets, reduction="none")
+
+    def end_epoch(self) -> None:
+        self.tally.end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.tally.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.tally.load_state_dict(state)
+
+    def record(self) -> dict[str, Any]:
+        return self.tally.record()

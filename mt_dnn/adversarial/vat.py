@@ -1,0 +1,150 @@
+"""vat: virtual adversarial training, also known as SMART's smoothness term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from mt_dnn.adversarial.base import Adversary, DivergenceName, Options, Replay, View
+from mt_dnn.adversarial.perturbation import (
+    GUARD,
+    gaussian,
+    guarded,
+    norms,
+    per_example,
+    report_gradient_share,
+    report_size,
+    unit,
+)
+from mt_dnn.losses import StopGradient
+from mt_dnn.section import Section
+
+
+class BregmanOptions(Section):
+    """SMART's Bregman proximal point: μ · l_s(f_θ(x), f_θ̄(x)), θ̄ ← β θ̄ + (1 − β) θ after each optimizer step."""
+
+    mu: NonNegativeFloat = Field(1.0, description="weight of the term")
+    beta: float = Field(0.99, ge=0, le=1, description="decay of the averaged weights during warm-up")
+    beta_after_warmup: float = Field(0.999, ge=0, le=1, description="decay after warm-up")
+
+
+class VirtualOptions(Options):
+    """What VAT and TAT share."""
+
+    steps: PositiveInt = Field(1, description="K, gradient steps to the perturbation")
+    noise_std: NonNegativeFloat = Field(1e-5, description="σ of the first perturbation, N(0, σ²)")
+    step_size: NonNegativeFloat = Field(1e-4, description="η, on the gradient of one example's inner loss")
+    radius: NonNegativeFloat = Field(1e-5, description="ε, bound of every entry of the perturbation")
+    projection: Literal["clip", "normalize"] = Field(
+        "clip", description="clip: entries into [−ε, ε]; normalize: ε·δ/(‖δ‖∞ + 1e-6) per token"
+    )
+    normalize_gradient: Literal["none", "token", "sentence"] = Field(
+        "none", description="divide the gradient by its norm, and of what"
+    )
+    gradient_norm: Literal["2", "inf"] = Field("inf", description="norm of normalize_gradient")
+    weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
+    divergence: DivergenceName | None = Field(
+        None, description="l_s of classification tasks; default: the task's adv_loss (regression: always mse)"
+    )
+    stop_gradient: StopGradient = Field("target", description="target: each term trains its second argument only")
+    reuse_dropout_mask: bool = Field(False, description="the same dropout masks in all passes")
+
+    @model_validator(mode="after")
+    def _all_read(self) -> VirtualOptions:
+        reads = {"gradient_norm"} if self.normalize_gradient != "none" else set()
+        self._refuse_unread("normalize_gradient: none", {"gradient_norm"}, reads)
+        return self
+
+
+class VATOptions(VirtualOptions):
+    """Virtual adversarial training."""
+
+    mode: Literal["vat"] = "vat"
+    bregman: BregmanOptions | None = Field(None, description="SMART's second half; default: off")
+
+
+Objective = Callable[[Tensor], Tensor]  # logits (B, C) → value of each example (B,)
+OptionsT = TypeVar("OptionsT", bound=VirtualOptions)
+
+
+class Virtual(Adversary[OptionsT]):
+    """l(f(x), y) + α · l_s(f(x), f(x + δ)), where δ ascends an objective: what VAT and TAT share.
+
+    The gradient is that of each example's own objective, whatever the batch size, as the papers' boxes read.
+    """
+
+    reuses_clean_pass = False
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        options = self.options
+        state = network.upto(0)
+        if self.reuses_clean_pass and not state.requires_grad:
+            state.requires_grad_()  # frozen embeddings
+        replay = Replay(state.device, enabled=options.reuse_dropout_mask)
+        clean = network.resume(state, 0)
+        delta = self.perturbation(network, state, clean, replay)
+        replay()
+        perturbed = network.resume(state + delta, 0)
+        regularizer = network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
+        network.report("regularizer", regularizer)
+        yield network.loss(clean) + options.weight * regularizer + self.further_term(network, clean)
+
+    def perturbation(self, network: View, state: Tensor, clean: Tensor, replay: Replay) -> Tensor:
+        """δ after K steps, (T, H), detached."""
+        fixed = state.detach()
+        delta = start = gaussian(fixed, self.options.noise_std)
+        objective = self.objective(network, clean.detach())
+        taken = start.new_zeros(network.batch.size)
+        for number in range(self.options.steps):
+            if number == 0 and self.reuses_clean_pass:
+                gradient = network.gradient(objective(clean).sum(), state, keep_graph=True)
+            else:
+                delta = delta.detach().requires_grad_()
+                replay()
+                gradient = network.gradient(objective(network.resume(fixed + delta, 0)).sum(), delta)
+            step = self.options.step_size * self._normalized(gradient, network)
+            taken += per_example(step, network.batch).nan_to_num(0.0, 0.0)
+            delta = guarded(self._projected(delta.detach() + step, network), start, gradient, network)
+        report_size(network, delta, fixed)
+        report_gradient_share(network, start, taken)
+        return delta
+
+    def objective(self, network: View, clean: Tensor) -> Objective:
+        """What δ ascends; ``clean`` are detached logits (B, C)."""
+        raise NotImplementedError
+
+    def further_term(self, network: View, clean: Tensor) -> Tensor | float:
+        """A further term of the loss."""
+        return 0.0
+
+    def _normalized(self, gradient: Tensor, network: View) -> Tensor:
+        scope, order = self.options.normalize_gradient, self.options.gradient_norm
+        return gradient if scope == "none" else unit(gradient, network.batch, scope=scope, order=order)
+
+    def _projected(self, delta: Tensor, network: View) -> Tensor:
+        radius = self.options.radius
+        if self.options.projection == "clip":
+            return delta.clamp(-radius, radius)
+        return radius * delta / (norms(delta, network.batch, scope="token", order="inf") + GUARD)
+
+
+class VAT(Virtual[VATOptions]):
+    """δ ascends l_s(sg(f(x)), f(x + δ)) (Jiang et al. 2020, eq. 2; Pereira et al. 2021, eq. 1)."""
+
+    options_type = VATOptions
+
+    def objective(self, network: View, clean: Tensor) -> Objective:
+        name = self.options.divergence  # its whole gradient: stop_gradient is about what trains the weights
+        return lambda logits: network.divergence(clean, logits, name=name, stop_gradient="none", reduction="none")
+
+    def further_term(self, network: View, clean: Tensor) -> Tensor | float:
+        bregman = self.options.bregman
+        if bregman is None:
+            return 0.0
+        average, options = network.averaged_logits(), self.options
+        term = network.divergence(average, clean, name=options.divergence, stop_gradient=options.stop_gradient)
+        network.report("bregman", term)
+        return bregman.mu * term

@@ -1,0 +1,60 @@
+"""yopo: you only propagate once, further steps of δ through the first block alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_path
+from mt_dnn.adversarial.base import Adversary, Replay, View
+
+
+class YOPOOptions(BallOptions):
+    """YOPO-m-n: ``passes`` is m, full passes; ``inner_steps`` is n, steps of δ after each of them but the last."""
+
+    mode: Literal["yopo"] = "yopo"
+    inner_steps: PositiveInt = Field(2, description="n, steps of δ for one gradient at the first block")
+
+
+class YOPO(Adversary[YOPOOptions]):
+    """m losses l(f(x + δ), y)/m; between two of them n steps along ∇_δ⟨p, h_1(x + δ)⟩, p = ∂l/∂h_1 held constant.
+
+    h_1 is the output of the first block (Zhang et al. 2019, box 1). The first of the n steps is along the gradient
+    that the full pass has given already: there ⟨p, h_1⟩ has the same one.
+    """
+
+    options_type = YOPOOptions
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        options = self.options
+        words = network.upto(0)
+        delta = start = first_delta(words, network, options)
+        replay = Replay(words.device, enabled=options.reuse_dropout_mask)
+        for number in range(options.passes):
+            if number > 0:
+                words = network.upto(0)
+            delta = delta.requires_grad_()
+            replay()
+            first_block = network.upto(1, words + delta)
+            first_block.retain_grad()
+            yield network.loss(network.resume(first_block, 1)) / options.passes
+            if number + 1 < options.passes:
+                assert delta.grad is not None and first_block.grad is not None  # the caller has run backward
+                delta = self._inner_steps(network, words.detach(), delta, start, first_block.grad, replay)
+        steps = (options.passes - 1) * options.inner_steps
+        report_path(network, delta, start, words, options, steps=steps)
+
+    def _inner_steps(
+        self, network: View, words: Tensor, delta: Tensor, start: Tensor, p: Tensor, replay: Replay
+    ) -> Tensor:
+        assert delta.grad is not None
+        delta = ascend(delta, delta.grad, start, network, self.options)
+        for _ in range(self.options.inner_steps - 1):
+            delta = delta.requires_grad_()
+            replay()
+            gradient = network.gradient((p * network.upto(1, words + delta)).sum(), delta)
+            delta = ascend(delta, gradient, start, network, self.options)
+        return delta

@@ -1,0 +1,347 @@
+"""The algorithm boxes of the papers, written out one example at a time on plain transformers models.
+
+Nothing here comes from the toolkit: it is what the toolkit is held to. Each box draws its noise from the global
+generator after ``seed``, as one (T, H) tensor over the tokens of all examples, makes its backward passes, and
+returns the loss; the gradients stand in the parameters. Keyword arguments carry the names of the toolkit's settings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass
+class Example:
+    """n tokens with their types, and the gold answer: a class (integer) or a value (float), both scalars."""
+
+    ids: Tensor
+    types: Tensor
+    gold: Tensor
+
+
+@dataclass
+class Net:
+    """A transformers model and a linear layer over its pooler, in training mode without dropout."""
+
+    encoder: Any
+    head: nn.Linear
+    spectral: bool = False  # the head divided by its largest singular value
+
+    def parameters(self) -> dict[str, Tensor]:
+        parts = (("encoder", self.encoder), ("head", self.head))
+        return {f"{part}.{name}": p for part, module in parts for name, p in module.named_parameters()}
+
+    def words(self, e: Example) -> Tensor:
+        """x, (n, H): the rows of the word table."""
+        return self.encoder.embeddings.word_embeddings.weight[e.ids]
+
+    def f(self, x: Tensor, e: Example, mask: Tensor | None = None) -> Tensor:
+        """Logits (C,) of word vectors; ``mask`` multiplies what the head reads."""
+        pooled = self.encoder(inputs_embeds=x[None], token_type_ids=e.types[None]).pooler_output[0]
+        return self.classify(pooled if mask is None else pooled * mask)
+
+    def h(self, x: Tensor, e: Example, level: int) -> Tensor:
+        """h_r, (n, H); at level 0 it is x itself."""
+        if level == 0:
+            return x
+        state = self.encoder.embeddings(inputs_embeds=x[None], token_type_ids=e.types[None])
+        for number in range(level):
+            state = self.encoder.encoder.layer[number](state)
+        return state[0]
+
+    def f_from(self, h: Tensor, e: Example, level: int) -> Tensor:
+        """f_r: logits (C,) of the state at a level."""
+        if level == 0:
+            return self.f(h, e)
+        state = h[None]
+        for number in range(level, len(self.encoder.encoder.layer)):
+            state = self.encoder.encoder.layer[number](state)
+        return self.classify(self.encoder.pooler(state)[0])
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        weight = self.head.weight
+        if self.spectral:
+            weight = weight / torch.linalg.matrix_norm(weight, 2)
+        return weight @ pooled + self.head.bias
+
+
+def loss_of(z: Tensor, y: Tensor) -> Tensor:
+    """−log p_y, or the squared error of a value; logits are (C,)."""
+    return (z[0] - y) ** 2 if y.is_floating_point() else torch.logsumexp(z, 0) - z[y]
+
+
+def kl(z: Tensor, other: Tensor) -> Tensor:
+    """Σ_c p_c log(p_c / q_c)."""
+    p, q = z.softmax(0), other.softmax(0)
+    return (p * (p / q).log()).sum()
+
+
+def distance(e: Example, z: Tensor, z2: Tensor, name: str | None, stop_gradient: str) -> Tensor:
+    """l_s(z, z~); with ``target`` the first argument of each term is a constant."""
+    hold: Callable[[Tensor], Tensor] = Tensor.detach if stop_gradient == "target" else lambda t: t
+    if e.gold.is_floating_point():
+        return (hold(z)[0] - z2[0]) ** 2
+    if name == "kl":
+        return kl(hold(z), z2)
+    if name in (None, "sym_kl"):
+        return kl(hold(z), z2) + kl(hold(z2), z)
+    p, q = hold(z).softmax(0), z2.softmax(0)
+    if name == "js":
+        m = (p + q) / 2
+        return 0.5 * (p * (p / m).log()).sum() + 0.5 * (q * (q / m).log()).sum()
+    assert name == "hellinger"
+    return 0.5 * ((p.sqrt() - q.sqrt()) ** 2).sum()
+
+
+def trained(loss: Tensor) -> Tensor:
+    """Adds the loss's gradients to the parameters; returns it."""
+    loss.backward()
+    return loss.detach()
+
+
+def split(noise: Tensor, examples: Sequence[Example]) -> list[Tensor]:
+    """(T, H) → one (n, H) per example."""
+    parts, start = [], 0
+    for e in examples:
+        parts.append(noise[start : start + len(e.ids)].clone())
+        start += len(e.ids)
+    return parts
+
+
+def shape(net: Net, examples: Sequence[Example]) -> tuple[int, int]:
+    return sum(len(e.ids) for e in examples), net.encoder.config.hidden_size
+
+
+def frobenius(matrix: Tensor) -> float:
+    return math.sqrt((matrix.detach() ** 2).sum().item())
+
+
+def into_ball(delta: Tensor, radius: float) -> Tensor:
+    """Π_{‖δ‖_F ≤ ε}"""
+    length = frobenius(delta)
+    return delta * (radius / length) if length > radius else delta
+
+
+@dataclass
+class Ball:
+    """α, ε and the size of δ_0."""
+
+    step_size: float
+    radius: float
+    init_magnitude: float
+
+
+def started(net: Net, examples: Sequence[Example], seed: int, ball: Ball) -> list[Tensor]:
+    """δ_0 = U(−1, 1) · magnitude / √(n·H), in the ball (FreeLB paper, box 1)."""
+    torch.manual_seed(seed)
+    noise = split(torch.rand(shape(net, examples)) * 2 - 1, examples)
+    return [into_ball(d * ball.init_magnitude / math.sqrt(d.numel()), ball.radius) for d in noise]
+
+
+def ascended(delta: Tensor, g: Tensor, ball: Ball) -> Tensor:
+    """Π(δ + α g/‖g‖_F) (FreeLB paper, box 1)."""
+    return into_ball(delta.detach() + ball.step_size * g / frobenius(g), ball.radius)
+
+
+def none(net: Net, examples: Sequence[Example], seed: int) -> Tensor:
+    """Mean of l(f(x), y)."""
+    return trained(sum((loss_of(net.f(net.words(e), e), e.gold) for e in examples), torch.zeros(())) / len(examples))
+
+
+def virtual(
+    net: Net,
+    examples: Sequence[Example],
+    seed: int,
+    *,
+    steps: int,
+    noise_std: float,
+    step_size: float,
+    radius: float,
+    projection: str = "clip",
+    normalize_gradient: str = "none",
+    gradient_norm: str = "inf",
+    weight: float = 1.0,
+    divergence: str | None = None,
+    stop_gradient: str = "target",
+    targets: Sequence[Tensor] | None = None,
+    reuse_clean_pass: bool = False,
+    bregman: Mapping[str, float] | None = None,
+    slow: Net | None = None,
+) -> Tensor:
+    """VAT; with targets TAT, where δ descends toward them (TAT paper, eq. 1 and box 1).
+
+    With ``reuse_clean_pass`` the first gradient is taken at δ = 0. ``slow`` holds SMART's averaged weights.
+    """
+    torch.manual_seed(seed)
+    total = torch.zeros(())
+    for i, delta in enumerate(split(torch.randn(shape(net, examples)) * noise_std, examples)):
+        e = examples[i]
+        x = net.words(e)
+        z = net.f(x, e)
+        for k in range(steps):
+            at = (torch.zeros_like(delta) if k == 0 and reuse_clean_pass else delta).requires_grad_()
+            z2 = net.f(x.detach() + at, e)
+            inner = distance(e, z.detach(), z2, divergence, "none") if targets is None else -loss_of(z2, targets[i])
+            (g,) = torch.autograd.grad(inner, at)
+            if normalize_gradient != "none":
+                parts = [g] if normalize_gradient == "sentence" else g.split(1)
+                g = torch.cat(
+                    [part / (part.abs().max() if gradient_norm == "inf" else frobenius(part)) for part in parts]
+                )
+            delta = delta.detach() + step_size * g
+            if projection == "clip":
+                delta = torch.minimum(torch.maximum(delta, torch.tensor(-radius)), torch.tensor(radius))
+            else:
+                delta = torch.stack([radius * row / (row.abs().max() + 1e-6) for row in delta])
+        total = total + loss_of(z, e.gold)
+        total = total + weight * distance(e, z, net.f(x + delta, e), divergence, stop_gradient)
+        if bregman is not None and slow is not None:
+            old = slow.f(slow.words(e), e).detach()
+            total = total + bregman["mu"] * distance(e, old, z, divergence, stop_gradient)
+    return trained(total / len(examples))
+
+
+def freelb(
+    net: Net, examples: Sequence[Example], seed: int, *, passes: int, include_clean: bool = False, **sizes: float
+) -> Tensor:
+    """K backward passes of l/K; weights and δ take their gradients from the same one (FreeLB paper, box 1).
+
+    A clean pass more, where wanted, counts as much as each of the others.
+    """
+    share = 1 / (passes + 1) if include_clean else 1 / passes
+    ball, whole = Ball(**sizes), torch.zeros(())
+    deltas = started(net, examples, seed, ball)
+    if include_clean:
+        clean = sum((loss_of(net.f(net.words(e), e), e.gold) for e in examples), torch.zeros(()))
+        whole += trained(clean / len(examples) * share)
+    for _ in range(passes):
+        for i, e in enumerate(examples):
+            delta = deltas[i].clone().requires_grad_()
+            whole += trained(loss_of(net.f(net.words(e) + delta, e), e.gold) / len(examples) * share)
+            assert delta.grad is not None
+            deltas[i] = ascended(delta, delta.grad, ball)
+    return whole
+
+
+def pgd(net: Net, examples: Sequence[Example], seed: int, *, passes: int, **sizes: float) -> Tensor:
+    """K steps of δ, then one backward pass at δ_K."""
+    ball, total = Ball(**sizes), torch.zeros(())
+    for e, delta in zip(examples, started(net, examples, seed, ball), strict=True):
+        for _ in range(passes):
+            delta = delta.detach().requires_grad_()
+            (g,) = torch.autograd.grad(loss_of(net.f(net.words(e).detach() + delta, e), e.gold), delta)
+            delta = ascended(delta, g, ball)
+        total = total + loss_of(net.f(net.words(e) + delta, e), e.gold)
+    return trained(total / len(examples))
+
+
+def freeat(net: Net, examples: Sequence[Example], seed: int, *, passes: int, lr: float, **sizes: float) -> Tensor:
+    """K replays of the batch with a step of plain gradient descent after each; the mean of their losses.
+
+    δ carries over from replay to replay (Shafahi et al. 2019, box 1). The last gradients stay in the parameters.
+    """
+    ball, whole = Ball(**sizes), torch.zeros(())
+    deltas = started(net, examples, seed, ball)
+    for _ in range(passes):
+        net.encoder.zero_grad()
+        net.head.zero_grad()
+        for i, e in enumerate(examples):
+            delta = deltas[i].clone().requires_grad_()
+            whole += trained(loss_of(net.f(net.words(e) + delta, e), e.gold) / len(examples)) / passes
+            assert delta.grad is not None
+            deltas[i] = ascended(delta, delta.grad, ball)
+        with torch.no_grad():
+            for weight in net.parameters().values():
+                assert weight.grad is not None
+                weight -= lr * weight.grad
+    return whole
+
+
+def yopo(net: Net, examples: Sequence[Example], seed: int, *, passes: int, inner_steps: int, **sizes: float) -> Tensor:
+    """YOPO-m-n: after each of m full passes n steps along ∇_δ⟨p, h_1(x + δ)⟩, p constant (Zhang et al. 2019, box 1)."""
+    ball, whole = Ball(**sizes), torch.zeros(())
+    deltas = started(net, examples, seed, ball)
+    for _ in range(passes):
+        for i, e in enumerate(examples):
+            h_1 = net.h(net.words(e) + deltas[i], e, 1)
+            h_1.retain_grad()
+            whole += trained(loss_of(net.f_from(h_1, e, 1), e.gold) / len(examples) / passes)
+            p = h_1.grad
+            assert p is not None
+            for _ in range(inner_steps):
+                delta = deltas[i].clone().requires_grad_()
+                (g,) = torch.autograd.grad((p * net.h(net.words(e).detach() + delta, e, 1)).sum(), delta)
+                deltas[i] = ascended(delta, g, ball)
+    return whole
+
+
+def rapt(
+    net: Net,
+    examples: Sequence[Example],
+    seed: int,
+    *,
+    max_layer: int,
+    magnitude: float,
+    norm: str = "sentence",
+    weight: float = 1.0,
+    divergence: str | None = "kl",
+    stop_gradient: str = "target",
+) -> Tensor:
+    """Noise of largest entry η on the states of a random block; the rest runs twice (RAPT paper, box 1)."""
+    torch.manual_seed(seed)
+    r = int(torch.randint(1, max_layer + 1, ())) if max_layer > 0 else 0
+    total = torch.zeros(())
+    for e, noise in zip(examples, split(torch.randn(shape(net, examples)), examples), strict=True):
+        rows = [noise] if norm == "sentence" else noise.split(1)
+        delta = torch.cat([magnitude * row / row.abs().max() for row in rows])
+        h = net.h(net.words(e), e, r)
+        z, z2 = net.f_from(h, e, r), net.f_from(h + delta, e, r)
+        total = total + loss_of(z, e.gold) + weight * distance(e, z, z2, divergence, stop_gradient)
+    return trained(total / len(examples))
+
+
+def r3f(net: Net, examples: Sequence[Example], seed: int, *, noise: str, epsilon: float, weight: float = 1.0) -> Tensor:
+    """l + λ (KL(p‖q) + KL(q‖p)) with gradients through both; values have no such term (Aghajanyan et al. 2021)."""
+    torch.manual_seed(seed)
+    size = shape(net, examples)
+    drawn = torch.randn(size) if noise == "normal" else torch.rand(size) * 2 - 1
+    total = torch.zeros(())
+    for e, delta in zip(examples, split(drawn * epsilon, examples), strict=True):
+        x = net.words(e)
+        z = net.f(x, e)
+        total = total + loss_of(z, e.gold)
+        if not e.gold.is_floating_point():
+            total = total + weight * distance(e, z, net.f(x + delta, e), "sym_kl", "none")
+    return trained(total / len(examples))
+
+
+def rdrop(
+    net: Net, examples: Sequence[Example], seed: int, *, weight: float = 1.0, head_dropout: float = 0.0
+) -> Tensor:
+    """½(l₁ + l₂) + α ½ (d(z₁, z₂) + d(z₂, z₁)) of two dropout masks, here the head's (Liang et al. 2021)."""
+    torch.manual_seed(seed)
+    masks = F.dropout(torch.ones(2 * len(examples), net.encoder.config.hidden_size), head_dropout)
+    total = torch.zeros(())
+    for i, e in enumerate(examples):
+        z, z2 = (net.f(net.words(e), e, masks[j]) for j in (i, len(examples) + i))
+        apart = distance(e, z, z2, "kl", "none") + distance(e, z2, z, "kl", "none")
+        total = total + 0.5 * (loss_of(z, e.gold) + loss_of(z2, e.gold)) + weight * 0.5 * apart
+    return trained(total / len(examples))
+
+
+# R4F is R3F on a net whose head is divided by its largest singular value.
+BOXES: Mapping[str, Callable[..., Tensor]] = {
+    "none": none,
+    "vat": virtual,
+    "tat": virtual,
+    "freelb": freelb,
+    "pgd": pgd,
+}
+BOXES = {**BOXES, "freeat": freeat, "yopo": yopo, "rapt": rapt, "r3f": r3f, "r4f": r3f, "rdrop": rdrop}

@@ -1,0 +1,350 @@
+"""Every adversarial mode against the algorithm box of its paper: loss and every parameter gradient, dropout off."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel
+
+from data_utils.task_def import DEFAULTS, TaskDef
+from mt_dnn.adversarial import ADVERSARIES
+from mt_dnn.adversarial.base import View
+from mt_dnn.adversarial.tally import Tally
+from mt_dnn.batch import Batch
+from mt_dnn.encoder import Encoder, load_encoder
+from mt_dnn.model import Model
+from mt_dnn.step import Stepper
+from mt_dnn.telemetry import Telemetry
+from tests.parity.boxes import BOXES, Example, Net
+from tests.tiny import tiny_encoder
+
+TOLERANCE = 1e-5
+SEEDS = (3, 5)  # rapt draws the first block with one, the second with the other
+LENGTHS = (5, 11, 7)
+FAMILIES: dict[str, dict[str, int]] = {"bert": {}, "xlm-roberta": {"pad_token_id": 1}}
+TASKS = {
+    "classes": TaskDef(
+        name="classes",
+        task_type="classification",
+        data_format="pair",
+        labels=("a", "b", "c"),
+        **DEFAULTS["classification"],
+    ),
+    "scores": TaskDef(
+        name="scores", task_type="regression", data_format="pair", value_range=(0.0, 2.0), **DEFAULTS["regression"]
+    ),
+}
+GOLD = {"classes": torch.tensor([2, 0, 1]), "scores": torch.tensor([0.25, 1.5, 0.75])}
+WRONG = {"classes": torch.tensor([0, 1, 0]), "scores": torch.tensor([1.125, 0.375, 1.875])}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+CLIP = {"noise_std": 0.05, "step_size": 0.5, "radius": 0.2}  # raw gradients
+CLIP_SCALED = {"noise_std": 0.05, "step_size": 0.1, "radius": 0.12}
+NORMALIZE = {"noise_std": 0.05, "step_size": 0.3, "radius": 0.3, "projection": "normalize"}
+BALL = {"step_size": 0.3, "radius": 0.5, "init_magnitude": 0.2}
+NARROW = {"step_size": 0.3, "radius": 0.3, "init_magnitude": 0.8}  # δ_0 already lies outside the ball
+
+Options = dict[str, Any]
+Case = tuple[str, Options]
+GRADIENT_STEPS: list[Case] = [  # a number of steps or passes is added to each
+    ("vat", CLIP),
+    ("vat", {**CLIP_SCALED, "normalize_gradient": "token", "weight": 2.0}),
+    ("vat", {**NORMALIZE, "normalize_gradient": "sentence", "gradient_norm": "2"}),
+    ("tat", CLIP),
+    ("tat", {**CLIP_SCALED, "normalize_gradient": "sentence", "weight": 2.0}),
+    ("tat", {**NORMALIZE, "normalize_gradient": "token", "gradient_norm": "2"}),
+    ("tat", {**NORMALIZE, "stop_gradient": "none"}),
+    ("tat", {**CLIP, "reuse_clean_pass": True}),
+    ("tat", {**CLIP, "noise_std": 0.0, "reuse_clean_pass": True}),
+    ("vat", {**CLIP, "stop_gradient": "none"}),
+    ("vat", {**CLIP, "divergence": "kl"}),
+    ("vat", {**CLIP, "divergence": "js"}),
+    ("vat", {**CLIP, "divergence": "hellinger"}),
+    ("vat", {**CLIP, "bregman": {"mu": 0.7}}),
+    ("vat", {**CLIP, "step_size": 0.0, "bregman": {"mu": 0.7}, "stop_gradient": "none"}),
+    ("freelb", BALL),
+    ("freelb", NARROW),
+    ("freelb", {**BALL, "include_clean": True}),
+    ("pgd", BALL),
+    ("pgd", NARROW),
+    ("yopo", {**BALL, "inner_steps": 1}),
+    ("yopo", {**BALL, "inner_steps": 3}),
+    ("yopo", {**NARROW, "inner_steps": 3}),
+]
+COUNTS = {"vat": "steps", "tat": "steps", "freelb": "passes", "pgd": "passes", "yopo": "passes", "freeat": "passes"}
+NOISE_ALONE: list[Case] = [
+    ("rapt", {"max_layer": 0, "norm": "sentence", "share_prefix": True, "magnitude": 0.5}),
+    ("rapt", {"max_layer": 0, "norm": "token", "share_prefix": False, "magnitude": 0.5}),
+    ("rapt", {"max_layer": 2, "norm": "sentence", "share_prefix": True, "magnitude": 0.5}),
+    ("rapt", {"max_layer": 2, "norm": "sentence", "share_prefix": False, "magnitude": 0.5}),
+    ("rapt", {"max_layer": 2, "norm": "token", "share_prefix": True, "magnitude": 0.5}),
+    ("rapt", {"max_layer": 2, "norm": "token", "share_prefix": False, "magnitude": 0.5}),
+    ("rapt", {"max_layer": 2, "magnitude": 0.5, "stop_gradient": "none", "divergence": None, "weight": 2.0}),
+    ("r3f", {"noise": "uniform", "epsilon": 0.3}),
+    ("r3f", {"noise": "normal", "epsilon": 0.2, "weight": 2.0}),
+    ("r4f", {"noise": "uniform", "epsilon": 0.3}),
+    ("r4f", {"noise": "normal", "epsilon": 0.2}),
+    ("rdrop", {"head_dropout": 0.0}),
+    ("rdrop", {"head_dropout": 0.3}),
+    ("rdrop", {"head_dropout": 0.3, "weight": 2.0}),
+]
+
+
+def name_of(value: Any) -> str:
+    """A readable id of a case's settings."""
+    return ",".join(f"{key}={setting}" for key, setting in value.items()) if isinstance(value, dict) else str(value)
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder of a family, its weights moved so that biases are not zero and logits differ."""
+    folder = tiny_encoder(tmp_path_factory.mktemp(request.param), request.param, **FAMILIES[request.param])
+    model = AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=list(TASKS))
+def task(request: pytest.FixtureRequest) -> TaskDef:
+    return TASKS[request.param]
+
+
+@cache
+def load_both(folder: Path) -> tuple[Encoder, Any]:
+    """The encoder as the toolkit and as plain transformers load it, to be copied."""
+    plain: Any = AutoModel.from_pretrained(folder, attn_implementation="eager", **NO_DROPOUT)
+    return load_encoder(name=str(folder), dropout=0.0, attention_dropout=0.0), plain
+
+
+def make_model(folder: Path, task: TaskDef, *, head_dropout: float = 0.0) -> Model:
+    """The toolkit's model, its head large enough to matter."""
+    encoder = copy.deepcopy(load_both(folder)[0])
+    model = Model(encoder, {task.name: task}, {task.name: task}, dropout=head_dropout)
+    torch.manual_seed(1)
+    for parameter in model.heads.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model.train()
+
+
+def make_net(folder: Path, model: Model, task: TaskDef, *, spectral: bool = False) -> Net:
+    """The same weights in a plain transformers model and a linear layer."""
+    encoder = copy.deepcopy(load_both(folder)[1])
+    encoder.load_state_dict(model.encoder.model.state_dict())
+    head = nn.Linear(encoder.config.hidden_size, task.n_class)
+    head.load_state_dict(model.heads[task.name].linear.state_dict())  # type: ignore[union-attr]
+    return Net(encoder.train(), head, spectral)
+
+
+def make_batch(task: TaskDef) -> Batch:
+    sizes, generator = torch.tensor(LENGTHS), torch.Generator().manual_seed(2)
+    total = sum(LENGTHS)
+    return Batch(
+        task=task.name,
+        input_ids=torch.randint(5, 90, (total,), generator=generator),
+        token_type_ids=torch.randint(0, 2, (total,), generator=generator),
+        position_ids=torch.cat([torch.arange(length) for length in LENGTHS]),
+        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
+        labels=GOLD[task.name],
+        longest=max(LENGTHS),
+    )
+
+
+def examples_of(net: Net, batch: Batch) -> list[Example]:
+    """The batch as the boxes read it; XLM-R knows one token type."""
+    assert batch.labels is not None
+    types = batch.token_type_ids if net.encoder.config.type_vocab_size > 1 else torch.zeros_like(batch.token_type_ids)
+    bounds = [0, *batch.offsets[1:].tolist()]
+    return [
+        Example(batch.input_ids[start:stop], types[start:stop], gold)
+        for start, stop, gold in zip(bounds[:-1], bounds[1:], batch.labels, strict=True)
+    ]
+
+
+def plain_name(name: str) -> str:
+    """A parameter of the toolkit's model by its name in a ``Net``."""
+    if name.startswith("encoder.model."):
+        return name.replace("encoder.model.", "encoder.", 1)
+    return "head." + name.split(".linear.")[1].replace("parametrizations.weight.original", "weight")
+
+
+def gradients_of(model: Model) -> dict[str, Tensor]:
+    return {plain_name(name): p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def weights_of(model: Model) -> dict[str, Tensor]:
+    return {plain_name(name): p.detach().clone() for name, p in model.named_parameters()}
+
+
+def run_mode(
+    model: Model, task: TaskDef, mode: str, options: Options, *, seed: int = SEEDS[0], average: Model | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients of the toolkit's mode, after the seed."""
+    adversary = ADVERSARIES[mode](ADVERSARIES[mode].options_type.model_validate(options), task)
+    view = View(model=model, batch=make_batch(task), task=task, telemetry=Telemetry(), average=average)
+    torch.manual_seed(seed)
+    total = torch.zeros(())
+    for loss in adversary(view):
+        loss.backward()
+        total += loss.detach()
+    return total, gradients_of(model)
+
+
+def prepare(model: Model, task: TaskDef, mode: str, options: Options) -> None:
+    """What the mode changes of the model; R4F's power iteration is run until it stands still."""
+    ADVERSARIES[mode].prepare(ADVERSARIES[mode].options_type.model_validate(options), model, task.name)
+    for _ in range(300 if mode == "r4f" else 0):
+        _ = model.heads[task.name].linear.weight  # type: ignore[union-attr]
+
+
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Two sets of gradients or weights, the same in every parameter."""
+    assert ours.keys() == theirs.keys() and len(theirs) > 30
+    for name, expected in theirs.items():
+        labelled = f"{name}: {{}}".format
+        torch.testing.assert_close(ours[name], expected, atol=TOLERANCE, rtol=TOLERANCE, msg=labelled)
+
+
+def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def compare(
+    folder: Path, task: TaskDef, mode: str, options: Options, patch: pytest.MonkeyPatch, *, seed: int = SEEDS[0]
+) -> dict[str, Tensor]:
+    """Runs the mode and its box on the same weights and noise; returns the gradients, which agree."""
+    settings = dict(options)
+    head_dropout = settings.pop("head_dropout", 0.0)
+    model = make_model(folder, task, head_dropout=head_dropout)
+    net = make_net(folder, model, task, spectral=mode == "r4f")
+    for_box: Options = {key: value for key, value in options.items() if key != "share_prefix"}
+    average = None
+    if "bregman" in options:
+        average = copy.deepcopy(model)
+        torch.manual_seed(4)
+        with torch.no_grad():
+            for parameter in average.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        for_box["slow"] = make_net(folder, average, task)
+    if mode == "tat":
+        patch.setattr(Tally, "sample", lambda self, labels: WRONG[task.name])
+        for_box["targets"] = WRONG[task.name]
+    prepare(model, task, mode, settings)
+    loss, ours = run_mode(model, task, mode, settings, seed=seed, average=average)
+    expected = BOXES[mode](net, examples_of(net, make_batch(task)), seed, **for_box)
+    torch.testing.assert_close(loss, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    assert_same(ours, {name: p.grad for name, p in net.parameters().items() if p.grad is not None})
+    assert len(ours) == len(list(model.parameters()))
+    return ours
+
+
+@cache
+def of_plain_training(folder: Path, name: str) -> dict[str, Tensor]:
+    return run_mode(make_model(folder, TASKS[name]), TASKS[name], "none", {})[1]
+
+
+def test_plain_training(folder: Path, task: TaskDef, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = compare(folder, task, "none", {}, monkeypatch)
+    assert min(gradient.abs().max().item() for name, gradient in ours.items() if "key.bias" not in name) > 1e-4
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("mode", "options"), GRADIENT_STEPS, ids=name_of)
+def test_modes_with_gradient_steps(
+    folder: Path, task: TaskDef, mode: str, options: Options, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VAT and TAT (TAT paper, eq. 1 and box 1), FreeLB (its paper, box 1), PGD, YOPO; their steps matter."""
+    options = {**options, COUNTS[mode]: count}
+    ours = compare(folder, task, mode, options, monkeypatch)
+    assert furthest(ours, of_plain_training(folder, task.name)) > 100 * TOLERANCE
+    if "bregman" not in options and (mode in ("vat", "tat", "pgd") or count > 1):
+        still = run_mode(make_model(folder, task), task, mode, {**options, "step_size": 0.0})[1]
+        assert furthest(ours, still) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("mode", "options"), NOISE_ALONE, ids=name_of)
+def test_modes_with_noise_alone(
+    folder: Path, task: TaskDef, mode: str, options: Options, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RAPT (RAPT paper, box 1), R3F, R4F and R-Drop; without a term for values, or without dropout, they are plain."""
+    ours = compare(folder, task, mode, options, monkeypatch, seed=seed)
+    plain = of_plain_training(folder, task.name)
+    if (mode == "r3f" and task.name == "scores") or options.get("head_dropout") == 0:
+        assert_same(ours, plain)
+    else:
+        assert furthest(ours, plain) > 100 * TOLERANCE
+
+
+def test_rapt_draws_each_block() -> None:
+    """The two seeds above perturb the states of different blocks."""
+    levels = set()
+    for seed in SEEDS:
+        torch.manual_seed(seed)
+        levels.add(int(torch.randint(1, 3, ())))
+    assert levels == {1, 2}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tat_may_take_its_first_gradient_from_the_clean_pass(
+    folder: Path, task: TaskDef, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without noise that is the exact gradient; with noise the difference shrinks as σ does, to rounding at 1e-5."""
+    monkeypatch.setattr(Tally, "sample", lambda self, labels: WRONG[task.name])
+    apart = {}
+    for noise_std in (0.0, 1e-5, 0.05):
+        options = {**CLIP, "steps": steps, "noise_std": noise_std}
+        exact, reused = (
+            run_mode(make_model(folder, task), task, "tat", {**options, "reuse_clean_pass": reuse})[1]
+            for reuse in (False, True)
+        )
+        apart[noise_std] = furthest(exact, reused)
+    assert apart[0.0] < 1e-6 and apart[0.05] > 1e-3
+    assert apart[1e-5] < 1e-3 * apart[0.05]
+
+
+def after_update(model: Model, task: TaskDef, options: Options, lr: float) -> Tensor:
+    """Trains the model for one update in mode freeat; returns the loss."""
+    adversary = ADVERSARIES["freeat"](ADVERSARIES["freeat"].options_type.model_validate(options), task)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    stepper = Stepper(
+        model=model,
+        tasks={task.name: task},
+        adversaries={task.name: adversary},
+        optimizer=optimizer,
+        schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0),
+        clip_norm=None,
+    )
+    torch.manual_seed(SEEDS[0])
+    return stepper([make_batch(task)])[0]
+
+
+@pytest.mark.parametrize("sizes", [BALL, NARROW], ids=name_of)
+@pytest.mark.parametrize("passes", [1, 3])
+def test_freeat_steps_after_each_pass(folder: Path, task: TaskDef, passes: int, sizes: Options) -> None:
+    """Weights after one update with plain gradient descent; gradients of a single pass (Shafahi et al. 2019, box 1)."""
+    lr, options = 0.05, {**sizes, "passes": passes}
+    model = make_model(folder, task)
+    net = make_net(folder, model, task)
+    before = weights_of(model)
+    loss = after_update(model, task, options, lr)
+    expected = BOXES["freeat"](net, examples_of(net, make_batch(task)), SEEDS[0], **options, lr=lr)
+    torch.testing.assert_close(loss, expected, atol=TOLERANCE, rtol=TOLERANCE)
+    after = weights_of(model)
+    assert_same(after, {name: p.detach() for name, p in net.parameters().items()})
+    assert furthest(before, after) > 100 * TOLERANCE
+    if passes == 1:
+        gradients = run_mode(make_model(folder, task), task, "freeat", options)[1]
+        assert_same(gradients, {name: p.grad for name, p in net.parameters().items() if p.grad is not None})
+    else:
+        still = make_model(folder, task)
+        after_update(still, task, {**options, "step_size": 0.0}, lr)
+        assert furthest(after, weights_of(still)) > 10 * TOLERANCE
