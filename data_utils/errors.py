@@ -14,6 +14,10 @@ class MissingRows(UserError):
     """A file of rows is not there, as opposed to being wrong."""
 
 
+class RankError(UserError):
+    """A problem that one of several processes has, and tells by itself."""
+
+
 def not_yaml(path: object, error: Exception) -> UserError:
     """The error for a file that PyYAML refuses, with the line where it says so."""
     mark = getattr(error, "problem_mark", None)

@@ -15,6 +15,27 @@ if TYPE_CHECKING:
     from data_utils.prepare import Prepared
 
 
+@dataclass(frozen=True)
+class Share:
+    """A rank's part of a batch that all ranks train on together.
+
+    ``places`` are its examples' places in the whole batch of ``whole_size`` examples; with them ``seed`` says what
+    random numbers an example gets (draws.py). A rank that got no example takes the first one without counting it.
+    """
+
+    seed: int
+    places: tuple[int, ...]
+    whole_size: int
+    counts: bool = True
+
+
+def divided(lengths: np.ndarray, rank: int, world_size: int, seed: int) -> Share:
+    """This rank's share of a batch of rows of these lengths: every world_size-th by length, so that tokens balance."""
+    places = np.sort(np.argsort(-lengths, kind="stable")[rank::world_size])
+    counts = len(places) > 0
+    return Share(seed, tuple(places.tolist()) if counts else (0,), len(lengths), counts)
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """B examples, T tokens. Example i is tokens ``offsets[i]:offsets[i+1]``."""
@@ -26,6 +47,17 @@ class Batch:
     offsets: Tensor  # (B+1,)
     labels: Tensor | None  # (B,)
     longest: int  # L; a Python int, so that nothing waits for the device
+    share: Share | None = None
+
+    @property
+    def counted(self) -> int:
+        """Examples that count: none, where a rank only keeps the others company."""
+        return self.size if self.share is None or self.share.counts else 0
+
+    @property
+    def whole_size(self) -> int:
+        """Examples of the batch on all ranks."""
+        return self.size if self.share is None else self.share.whole_size
 
     @property
     def size(self) -> int:
@@ -98,9 +130,11 @@ class Batch:
         return replace(self, **moved)
 
 
-def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str) -> Batch:
-    """The batch of these rows of a prepared split, in this order."""
+def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, share: Share | None = None) -> Batch:
+    """The batch of these rows of a prepared split, in this order, or this rank's share of it."""
     index = np.asarray(rows, np.int64)
+    if share is not None:
+        index = index[list(share.places)]
     starts, lengths = split.offsets[index], split.offsets[index + 1] - split.offsets[index]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
@@ -113,4 +147,5 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str) -> 
         offsets=torch.from_numpy(offsets),
         labels=None if split.labels is None else torch.from_numpy(split.labels[index]),
         longest=int(lengths.max()),
+        share=share,
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer
@@ -19,6 +18,7 @@ from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial import prepare_model
 from mt_dnn.checkpoint import find_checkpoint, load_rest
 from mt_dnn.config import EncoderConfig, RunConfig
+from mt_dnn.distributed import say
 from mt_dnn.encoder import PACKED_FAMILIES, Encoder, load_encoder
 from mt_dnn.model import Model
 from mt_dnn.tasks import evaluated_tasks, training_tasks
@@ -113,7 +113,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
     elif config.train.init_from is not None:
         source = find_checkpoint(config.train.init_from)
         name = str(source / "encoder")
-        tqdm.write(f"encoder from {source}; its heads are dropped, this run's heads start fresh")
+        say(f"encoder from {source}; its heads are dropped, this run's heads start fresh")
     elif options.sha256 is not None:
         check_sha256(options.name or "", options.sha256)
     encoder = load_encoder(
@@ -126,7 +126,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
     )
     if checkpoint is None:
         for notice in _notices(options, encoder):
-            tqdm.write(notice)
+            say(notice)
     return encoder
 
 

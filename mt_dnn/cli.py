@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from data_utils.errors import UserError
+from data_utils.errors import RankError, UserError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,10 +40,17 @@ def prepare(
 
 
 @app.command()
-def train(config: ConfigFile, overrides: Overrides = None) -> None:
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")] = 1,
+    restarts: Annotated[int, typer.Option(min=0, help="How often workers are started again after one has died.")] = 0,
+) -> None:
     """Train a run; the same command resumes one that was cut off."""
-    from mt_dnn.commands import train_command
+    from mt_dnn.commands import launch_command, train_command
 
+    if gpus > 1 or restarts:
+        raise typer.Exit(launch_command(config, overrides or [], processes=gpus, restarts=restarts))
     raise typer.Exit(train_command(config, overrides or []))
 
 
@@ -141,7 +148,8 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments)
     except UserError as error:
-        print(f"mt-dnn: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
+            print(f"mt-dnn: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 import yaml
 
 from data_utils.errors import UserError, did_you_mean
@@ -21,6 +22,7 @@ from mt_dnn.build import Tasks, build_model, build_splits, build_tokenizer, choo
 from mt_dnn.checkpoint import find_checkpoint
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import load_config
+from mt_dnn.distributed import is_main, launch, process_group, world_size
 from mt_dnn.evaluate import baseline, predict_split, score
 from mt_dnn.model import Model
 from mt_dnn.predict import prediction_lines
@@ -54,13 +56,26 @@ def prepared_row(name: str, split: str, prepared: Prepared) -> tuple[str, ...]:
 
 def train_command(path: Path, overrides: Sequence[str]) -> int:
     config = load_config(path, overrides)
-    summary = Run(config)()
+    with process_group(timeout_s=config.distributed.timeout_s):
+        summary = Run(config)()
     if isinstance(summary, int):  # stopped by a signal: SIGTERM is how schedulers ask, Ctrl-C is not a success
         return 0 if summary == signal.SIGTERM else 128 + summary
+    if not is_main():
+        return 0
     print(score_table(summary["results"]))
     print(f"\nrun folder: {config.output} (step {summary['selected_step']} of {summary['steps']} selected)")
     print(f"next: mt-dnn evaluate {config.output}")
     return 0
+
+
+def launch_command(path: Path, overrides: Sequence[str], *, processes: int, restarts: int) -> int:
+    """Trains in several processes on this machine; returns the exit code."""
+    config = load_config(path, overrides)  # what is wrong with it is said once, before anything starts
+    if world_size() > 1:
+        raise UserError("--gpus: torchrun has started this process already; leave --gpus out")
+    if config.device != "cpu" and torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise UserError(f"--gpus {processes}: this machine has {torch.cuda.device_count()}")
+    return launch(processes, ["train", str(path), *overrides], restarts=restarts)
 
 
 def load_trained(path: Path, task_defs: Path | None = None) -> tuple[RunConfig, Tasks, Any, Model]:

@@ -169,6 +169,12 @@ class CheckpointConfig(Section):
     every_steps: PositiveInt | None = Field(None, description="updates between saves; always at each evaluation too")
 
 
+class DistributedConfig(Section):
+    """Several processes, one experiment."""
+
+    timeout_s: PositiveInt = Field(1800, description="seconds that a rank waits for the others before it gives up")
+
+
 class LogConfig(Section):
     """What is written while training."""
 
@@ -199,6 +205,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    distributed: DistributedConfig = DistributedConfig()
     log: LogConfig = LogConfig()
     adversary: AnyOptions = Field(
         NoneOptions(), description="adversarial mode, preset:<name>, or settings: mt_dnn/adversarial/README.md"

@@ -13,6 +13,7 @@ from data_utils.metrics import METRICS, compute
 from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import collate
+from mt_dnn.distributed import gathered, rank, world_size
 from mt_dnn.model import Model
 from mt_dnn.step import autocast
 from mt_dnn.tasks import KINDS, Decoded, head_owner
@@ -31,21 +32,25 @@ def predict_split(
     precision: str,
     device: torch.device,
 ) -> Decoded:
-    """Predictions for every row of a split, in row order. Rows of like length share a batch; dropout is off."""
+    """Predictions for every row of a split, in row order, on all ranks, which share the work.
+
+    Rows of like length share a batch; dropout is off.
+    """
     order = np.argsort(split.lengths, kind="stable")
-    logits: np.ndarray | None = None
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        for rows in batches[rank() :: world_size()]:
             batch = collate(split, rows, task=task.name).to(device)
             with autocast(precision, device):
-                output = model(batch).float().cpu().numpy()
-            logits = np.empty((len(order), *output.shape[1:]), np.float32) if logits is None else logits
-            logits[rows] = output
+                parts.append((rows, model(batch).float().cpu().numpy()))
     model.train(was_training)
-    assert logits is not None  # a prepared split is never empty
+    everything = [part for own in gathered(parts) for part in own]
+    logits = np.empty((len(order), *everything[0][1].shape[1:]), np.float32)
+    for rows, output in everything:
+        logits[rows] = output
     return KINDS[task.task_type].decode(task, owner, logits)
 
 

@@ -16,7 +16,7 @@ from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences
 
-FREE_KEYS = ("device", "log", "output")  # these may change between a run and its resumption
+FREE_KEYS = ("device", "distributed", "log", "output")  # these may change between a run and its resumption
 
 
 def same_config(config: RunConfig) -> None:

@@ -7,26 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.errors import UserError
+from mt_dnn.distributed import is_main
 
 
 class MetricsLog:
-    """Appends records to ``<run>/metrics.jsonl``. Records carry ``event`` and ``step``."""
+    """Appends records to ``<run>/metrics.jsonl``, on the main rank. Records carry ``event`` and ``step``."""
 
     def __init__(self, folder: Path, *, tensorboard: bool, resume_step: int) -> None:
+        self._stream = self._board = None
+        if not is_main():
+            return
         self.path = folder / "metrics.jsonl"
         self._cut_back(resume_step)
         self._stream = self.path.open("a", encoding="utf-8")
         self._board = _writer(folder, resume_step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
-        self._stream.write(json.dumps(record) + "\n")
-        self._stream.flush()
+        if self._stream is not None:
+            self._stream.write(json.dumps(record) + "\n")
+            self._stream.flush()
         if self._board is not None:
             for name, value in _flatten(record):
                 self._board.add_scalar(f"{record['event']}/{name}", value, record["step"])
 
     def close(self) -> None:
-        self._stream.close()
+        if self._stream is not None:
+            self._stream.close()
         if self._board is not None:
             self._board.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,38 +30,18 @@ from mt_dnn.checkpoint import (
 )
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences, dump_config
+from mt_dnn.distributed import any_rank, barrier, explained, gathered, is_main, local_device, main_first, say
 from mt_dnn.evaluate import Scores, baseline, check_selection, dev_splits, evaluate, score, selection_score
 from mt_dnn.folder import locked, same_config, same_tasks, write_json
 from mt_dnn.log import MetricsLog
 from mt_dnn.optim import build_optimizer, build_schedule
 from mt_dnn.optim_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.predict import write_predictions
+from mt_dnn.progress import Progress
 from mt_dnn.signals import stop_signals
 from mt_dnn.step import Stepper
 from mt_dnn.telemetry import Telemetry
-from mt_dnn.train import Position, Step, total_steps, train
-
-
-@dataclass
-class Progress:
-    """What a checkpoint must know besides weights; the window is what was not logged yet."""
-
-    position: Position = field(default_factory=Position)
-    best_step: int | None = None
-    best_score: float | None = None
-    stale: int = 0
-    window: Telemetry = field(default_factory=Telemetry)
-    finished: bool = False
-    data: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def restore(cls, state: dict[str, Any]) -> Progress:
-        return cls(**{**state, "position": Position(**state["position"]), "window": Telemetry(state["window"])})
-
-    def state_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        own = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**own, "position": asdict(self.position), "window": self.window.state_dict()}
+from mt_dnn.train import Step, total_steps, train
 
 
 class Run:
@@ -70,11 +50,11 @@ class Run:
     def __init__(self, config: RunConfig) -> None:
         self.config, self.folder = config, config.output
         same_config(config)
-        self.device = choose_device(config.device)
+        self.device = choose_device(local_device(config.device))
         tasks = build_tasks(config)
         checkpoint = last_checkpoint(self.folder)
         self.tokenizer = build_tokenizer(config, checkpoint)
-        splits, self.notices = build_splits(config, tasks.splits, self.tokenizer)
+        splits, self.notices = main_first(lambda: build_splits(config, tasks.splits, self.tokenizer))
         self.tasks = with_data(tasks, splits, config)
         same_tasks(self.folder, self.tasks.evaluated)
         self.splits = {key: split for key, split in splits.items() if key[0] in self.tasks.evaluated}
@@ -137,57 +117,65 @@ class Run:
 
     def __call__(self) -> dict[str, Any] | int:
         """Trains what remains, finishes and gives the summary; or the number of the signal that stopped it."""
-        with locked(self.folder), stop_signals() as stop:
-            self._write_inputs()
+        with locked(self.folder) if is_main() else nullcontext(), stop_signals() as stop:
+            barrier()  # all have read what was there
+            if is_main():
+                self._write_inputs()
             for notice in self.notices:
-                tqdm.write(notice)
+                say(notice)
             position = self.progress.position
             log = MetricsLog(self.folder, tensorboard=self.config.log.tensorboard, resume_step=position.step)
             try:
-                if not self.progress.finished:
-                    self._train(log, stop)
-                return stop[0] if stop else self._finish(stop)
+                with explained(lambda: f"after update {self.progress.position.step}"):
+                    stopped = 0 if self.progress.finished else self._train(log, stop)
+                    return stopped or self._finish(stop)
             finally:
                 log.close()
 
-    def _train(self, log: MetricsLog, stop: list[int]) -> None:
+    def _train(self, log: MetricsLog, stop: list[int]) -> int:
+        """Trains what remains; returns the number of the signal that stopped it, or 0."""
         position = self.progress.position
         started = time.perf_counter()
         window = {"examples": 0, "tokens": 0}
         events = train(self.stepper, self.train_splits, self.config, device=self.device, start=position)
-        with tqdm(total=self.steps, initial=position.step, desc="train", unit="update", smoothing=0.1) as bar:
+        with tqdm(
+            total=self.steps, initial=position.step, desc="train", unit="update", smoothing=0.1, disable=not is_main()
+        ) as bar:
             for event in events:
-                self._count(event)
+                self.progress.count(event)
                 window = {key: value + getattr(event, key) for key, value in window.items()}
                 bar.update()
                 if event.position.step % self.config.log.every_steps == 0 or event.last:
                     seconds, started = time.perf_counter() - started, time.perf_counter()
-                    record = self._log_record(event, {f"{k}_per_s": v / seconds for k, v in window.items()})
+                    record = self._log_record(event, window, seconds)
                     log.write(record)
                     bar.set_postfix(loss=f"{record['loss']:.4f}", epoch=event.position.epoch)
                     window = dict.fromkeys(window, 0)
-                stopping = bool(stop)  # looked at once: a signal after this line waits for the next update
-                self._after_step(event, log, stopping)
+                stopping = any_rank(stop[0] if stop else 0)  # a signal after this line waits for the next update
+                self._after_step(event, log, bool(stopping))
                 if stopping:
-                    tqdm.write(f"stopped after update {event.position.step}; the same command continues from there")
+                    say(f"stopped after update {event.position.step}; the same command continues from there")
                 if stopping or self.progress.finished:
-                    return
+                    return stopping
+        return 0
 
-    def _count(self, event: Step) -> None:
-        self.progress.position = event.position
-        self.progress.window.mean("loss", event.loss)  # stays on the device until it is logged
-        self.progress.window.add(event.telemetry)
+    def _figures(self) -> dict[str, float]:
+        """The figures since the last line of the log, over all ranks.
 
-    def _check_loss(self) -> None:
-        if not math.isfinite(self.progress.window.values().get("loss", 0.0)):
+        Raises:
+            UserError: the loss is not finite.
+        """
+        figures = self.progress.collect()
+        if not math.isfinite(figures.get("loss", 0.0)):
             raise UserError(
                 f"update {self.progress.position.step}: the loss is not finite; lower optimizer.lr, or use "
                 "train.precision=fp32. The last checkpoint is from before"
             )
+        return figures
 
-    def _log_record(self, event: Step, speed: dict[str, float]) -> dict[str, Any]:
-        self._check_loss()
-        position, figures = event.position, self.progress.window.values()
+    def _log_record(self, event: Step, window: dict[str, int], seconds: float) -> dict[str, Any]:
+        position, figures = event.position, self._figures()
+        counts = gathered(window)
         record = {
             "event": "train",
             "step": position.step,
@@ -195,7 +183,7 @@ class Run:
             "loss": figures.pop("loss"),
             "lr": event.lr,
             "grad_norm": float(event.grad_norm),
-            **{key: round(value, 2) for key, value in speed.items()},
+            **{f"{key}_per_s": round(sum(own[key] for own in counts) / seconds, 2) for key in window},
         }
         self.progress.window = Telemetry()
         return {**record, "adversary": figures} if figures else record
@@ -215,7 +203,7 @@ class Run:
         """What the adversaries have gathered in this epoch, such as the tallies of TAT."""
         for name, adversary in self.stepper.adversaries.items():
             record = adversary.record()
-            if record is not None:
+            if record is not None and is_main():
                 write_json(self.folder / "adversary" / f"{name}-epoch-{epoch:03d}.json", {"epoch": epoch, **record})
 
     def _evaluate(self, log: MetricsLog) -> None:
@@ -229,21 +217,22 @@ class Run:
         progress, metric = self.progress, self.config.evaluation.metric
         own = {name: value for name, value in scores.items() if name in self.tasks.trained}
         value = selection_score(metric, own) if metric is not None and own else None
-        best = value is not None and (progress.best_score is None or value > progress.best_score)
-        if best:
-            progress.best_score, progress.best_step, progress.stale = value, progress.position.step, 0
-        elif value is not None:
-            progress.stale += 1
-            progress.finished |= self.config.evaluation.patience == progress.stale
+        best = value is not None and progress.better(value)
+        progress.finished |= value is not None and self.config.evaluation.patience == progress.stale
         position = progress.position
         record = {"step": position.step, "epoch": position.epoch, "scores": scores, "selection": value, "best": best}
         log.write({"event": "evaluation", **record})
         if value is not None:
             mark = " (best so far)" if best else ""
-            tqdm.write(f"update {position.step}: dev {metric} {100 * value:.2f}{mark}")
+            say(f"update {position.step}: dev {metric} {100 * value:.2f}{mark}")
 
     def _save(self) -> None:
-        self._check_loss()
+        self._figures()
+        if is_main():
+            self._write_checkpoint()
+        barrier()
+
+    def _write_checkpoint(self) -> None:
         step = self.progress.position.step
         state = {
             "progress": self.progress.state_dict(),
@@ -301,10 +290,10 @@ class Run:
         splits = {key: split for key, split in self.splits.items() if key[1] != "train"}
         results = []
         for name, split_name, decoded in self._decode_remaining(splits, decoded_last):
-            if stop:
-                return stop[0]
+            if stopped := any_rank(stop[0] if stop else 0):
+                return stopped
             task, split = self.tasks.evaluated[name], splits[name, split_name]
-            if self.config.evaluation.predictions:
+            if self.config.evaluation.predictions and is_main():
                 path = self.folder / "predictions" / f"{name}_{split_name}.jsonl"
                 write_predictions(path, task, split.uids, decoded)
             if split.labels is not None:
@@ -320,7 +309,8 @@ class Run:
             "selection": {"metric": self.config.evaluation.metric, "score": self.progress.best_score},
             "results": results,
         }
-        write_json(self.folder / "summary.json", summary)
+        if is_main():
+            write_json(self.folder / "summary.json", summary)
         return summary
 
     def _write_inputs(self) -> None:

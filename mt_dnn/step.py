@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from mt_dnn.adversarial.base import Adversary, View
 from mt_dnn.adversarial.none import NoAdversary, NoneOptions
 from mt_dnn.average import WeightAverage
 from mt_dnn.batch import Batch
+from mt_dnn.distributed import world_size
 from mt_dnn.model import Model
+from mt_dnn.parallel import Parallel
 from mt_dnn.telemetry import Telemetry
 
 AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,34 +39,58 @@ class Stepper:
     average: WeightAverage | None = None
     dropout_floor_every_steps: int | None = None
 
-    def __call__(self, update: Sequence[Batch], step: int = 0) -> tuple[Tensor, Tensor, Telemetry]:
-        """Runs one update, the ``step``-th of the run from 0; returns its loss, gradient norm and telemetry as tensors,
-        so that nothing waits for the device.
+    @cached_property
+    def parallel(self) -> Parallel:
+        """The model as all ranks train it."""
+        return Parallel(self.model)
 
-        Each batch counts by its share of the update's examples, so unequal last batches weigh what they hold.
+    def __call__(self, update: Sequence[Batch], step: int = 0) -> tuple[Tensor, Tensor, Telemetry]:
+        """Runs one update, the ``step``-th of the run from 0; returns its loss, gradient norm and telemetry as tensors.
+
+        So nothing waits for the device. Each batch counts by its share of the update's examples on all ranks; the loss
+        is this rank's part of it times the number of ranks, as DistributedDataParallel averages gradients.
         """
-        examples = sum(batch.size for batch in update)
-        lr_scale = sum(self.tasks[batch.task].lr_scale * batch.size for batch in update) / examples
+        examples = sum(batch.whole_size for batch in update)
+        lr_scale = sum(self.tasks[batch.task].lr_scale * batch.whole_size for batch in update) / examples
         telemetry = Telemetry()
-        weighted = [self._weighted_losses(batch, examples, step, telemetry) for batch in update]
-        stepwise = any(self.adversaries[batch.task].steps_each_pass for batch in update)
-        passes: Iterable[Iterable[Tensor | None]] = zip_longest(*weighted) if stepwise else [chain(*weighted)]
+        runs = [self._run(batch, examples, step, telemetry) for batch in update]
         total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
-        count = 0
-        for losses in passes:
-            count += 1
-            for loss in losses:
-                if loss is not None:
-                    self.scaler.scale(loss).backward()
-                    total += loss.detach()
+        rounds = self._rounds(update, step)
+        for turns in rounds:
+            for index, synchronise in turns:
+                self.parallel.synchronise = synchronise
+                loss = next(runs[index])
+                self.scaler.scale(loss).backward()
+                total += loss.detach()
             norm = self._apply_gradients(lr_scale)
+        for losses in runs:
+            next(losses, None)  # what comes after the last loss
         if self.scaler.get_scale() >= scale:  # an update skipped for an overflow leaves the schedule where it is
             self.schedule.step()
         if self.average is not None:
             self.average.update(self.model, step)
-        return total / count, norm, telemetry
+        return total / len(rounds), norm, telemetry
 
-    def _weighted_losses(self, batch: Batch, examples: int, step: int, telemetry: Telemetry) -> Iterator[Tensor]:
+    def _adversary(self, batch: Batch, step: int) -> Adversary[Any]:
+        adversary = self.adversaries[batch.task]
+        if step < adversary.options.warm_start_steps:
+            return NoAdversary(NoneOptions(), adversary.task)
+        return adversary
+
+    def _rounds(self, update: Sequence[Batch], step: int) -> list[list[tuple[int, bool]]]:
+        """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last before a step.
+
+        Optimizer steps follow each round. There is one, or, if an adversary wants it, one per pass.
+        """
+        adversaries = [self._adversary(batch, step) for batch in update]
+        passes = [adversary.passes for adversary in adversaries]
+        if any(adversary.steps_each_pass for adversary in adversaries):
+            rounds = [[i for i, own in enumerate(passes) if number < own] for number in range(max(passes))]
+        else:
+            rounds = [[i for i, own in enumerate(passes) for _ in range(own)]]
+        return [[(i, turn == len(turns)) for turn, i in enumerate(turns, 1)] for turns in rounds]
+
+    def _run(self, batch: Batch, examples: int, step: int, telemetry: Telemetry) -> Iterator[Tensor]:
         """The adversary's losses times the batch's weight; the autocast region is left before each backward pass."""
         task, own = self.tasks[batch.task], Telemetry()
         network = View(
@@ -74,28 +100,31 @@ class Stepper:
             telemetry=own,
             average=None if self.average is None else self.average.model,
             scale=self.scaler.get_scale(),
+            parallel=self.parallel.resume,
         )
-        adversary = self.adversaries[batch.task]
-        if step < adversary.options.warm_start_steps:
-            adversary = NoAdversary(NoneOptions(), task)
+        adversary = self._adversary(batch, step)
         losses = adversary(network)
         while True:
             with autocast(self.precision, batch.input_ids.device):
                 loss = next(losses, None)
             if loss is None:
                 break
-            yield loss * (task.loss_weight * batch.size / examples)
+            yield loss * (task.loss_weight * batch.counted * world_size() / examples)
         every = self.dropout_floor_every_steps
         if every is not None and step % every == 0 and "regularizer" in own.sums:
-            self._measure_dropout_floor(network)
+            self._measure_dropout_floor(network, adversary)
         telemetry.add(own)
 
     @torch.no_grad()
-    def _measure_dropout_floor(self, network: View) -> None:
-        """The regulariser at δ = 0: what two dropout masks alone make of it."""
-        with autocast(self.precision, network.batch.input_ids.device):
-            one, other = (network.resume(network.upto(0), 0) for _ in range(2))
-            network.report("dropout_floor", network.divergence(one, other))
+    def _measure_dropout_floor(self, network: View, adversary: Any) -> None:
+        """The regulariser at δ = 0: what two dropout masks alone make of it. Leaves no trace in training."""
+        device = network.batch.input_ids.device
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.heads.buffers()]  # of power iterations
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(self.precision, device):
+            one, other = (self.model(network.batch) for _ in range(2))
+            network.report("dropout_floor", adversary.regularizer(network, one, other))
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
     def _apply_gradients(self, lr_scale: float) -> Tensor:
         """Clips, makes an optimizer step, clears the gradients; returns their norm."""

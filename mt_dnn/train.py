@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from data_utils.prepare import Prepared
-from mt_dnn.batch import collate
+from mt_dnn.batch import Batch, collate, divided
 from mt_dnn.config import RunConfig
+from mt_dnn.distributed import rank, world_size
 from mt_dnn.sampling import MicroBatch, plan_epoch, updates_per_epoch
 from mt_dnn.step import Stepper
 from mt_dnn.telemetry import Telemetry
@@ -65,9 +66,21 @@ def _plan_options(config: RunConfig, sizes: Mapping[str, int]) -> dict[str, Any]
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Makes every random number of a step a function of (seed, step, rank), so resuming needs no generator state."""
+    """Makes dropout a function of (seed, step, rank), so resuming needs no generator state."""
     state = np.random.SeedSequence((seed, step, rank)).generate_state(2)
     torch.manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def batch_seeds(seed: int, step: int, count: int) -> list[int]:
+    """A seed for the noise of each batch of an update."""
+    return np.random.SeedSequence((seed, step)).generate_state(count).tolist()
+
+
+def own_share(split: Prepared, part: MicroBatch, seed: int) -> Batch:
+    """This rank's part of a batch."""
+    return collate(
+        split, part.rows, task=part.task, share=divided(split.lengths[part.rows], rank(), world_size(), seed)
+    )
 
 
 def train(
@@ -83,9 +96,13 @@ def train(
         for index in range(start.update if epoch == start.epoch else 0, len(plan)):
             if step == last:
                 return
-            update = [collate(splits[part.task], part.rows, task=part.task).to(device) for part in plan[index]]
+            seeds = batch_seeds(config.seed, step, len(plan[index]))
+            update = [
+                own_share(splits[part.task], part, seed).to(device)
+                for part, seed in zip(plan[index], seeds, strict=True)
+            ]
             lr = stepper.optimizer.param_groups[-1]["lr"]
-            seed_step(config.seed, step)
+            seed_step(config.seed, step, rank())
             loss, norm, telemetry = stepper(update, step)
             step += 1
             epoch_end = index + 1 == len(plan)
@@ -98,8 +115,8 @@ def train(
                 grad_norm=norm,
                 telemetry=telemetry,
                 lr=lr,
-                examples=sum(batch.size for batch in update),
-                tokens=sum(len(batch.input_ids) for batch in update),
+                examples=sum(batch.counted for batch in update),
+                tokens=sum(len(batch.input_ids) for batch in update if batch.counted),
                 epoch_end=epoch_end,
                 last=step == last,
             )

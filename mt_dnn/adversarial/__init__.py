@@ -55,6 +55,8 @@ def options_of(options: Options, task: str) -> Options:
     own = options.tasks.get(task, {})
     if not isinstance(own, Mapping):
         raise ValueError(f"tasks.{task}: write a mapping of keys to values")
+    if "tasks" in own:
+        raise ValueError(f"tasks.{task}.tasks: settings of a task have no tasks of their own")
     mode = own.get("mode", options.mode)
     if mode not in ADVERSARIES:
         raise ValueError(f"tasks.{task}.mode: no mode '{mode}'{did_you_mean(str(mode), ADVERSARIES)}")

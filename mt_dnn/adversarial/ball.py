@@ -11,7 +11,7 @@ from mt_dnn.adversarial.perturbation import (
     into_ball,
     report_gradient_share,
     report_size,
-    uniform_in_ball,
+    uniform,
     unit,
 )
 
@@ -29,8 +29,10 @@ class BallOptions(Options):
 
 
 def first_delta(state: Tensor, network: View, options: BallOptions) -> Tensor:
-    """δ_0, (T, H): uniform, inside the ball."""
-    return into_ball(uniform_in_ball(state, network.batch, options.init_magnitude), network.batch, options.radius)
+    """δ_0 = U(−1, 1) · init_magnitude / √(n_i · H), n_i tokens in example i, in the ball; (T, H) (FreeLB, box 1)."""
+    tokens = network.batch.lengths[network.batch.example_ids][:, None]
+    noise = uniform(network, state, options.init_magnitude) / (tokens * state.shape[1]).sqrt()
+    return into_ball(noise, network.batch, options.radius)
 
 
 def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, options: BallOptions) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import Batch
+from mt_dnn.draws import Draws
 from mt_dnn.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
 from mt_dnn.model import Model
 from mt_dnn.section import Section
@@ -23,7 +25,8 @@ class View:
     """The network on one batch of B examples, T tokens.
 
     ``average`` is the network of averaged weights, where a mode asks for one. ``scale`` multiplies an inner loss
-    before it is differentiated (fp16), and divides the gradient.
+    before it is differentiated (fp16), and divides the gradient. ``parallel`` stands in for ``model.resume`` where
+    several ranks train together.
     """
 
     model: Model
@@ -32,6 +35,7 @@ class View:
     telemetry: Telemetry
     average: Model | None = None
     scale: float = 1.0
+    parallel: Callable[[Tensor, int, Batch], Tensor] | None = None
 
     def upto(self, level: int, words: Tensor | None = None) -> Tensor:
         """State at a level, (T, H): 0 = word embeddings, r = output of block r; ``words`` replace the table's."""
@@ -40,7 +44,7 @@ class View:
     def resume(self, state: Tensor, level: int) -> Tensor:
         """Logits (B, C) from the state (T, H) at a level; n copies of the state end to end give n copies of logits."""
         copies = len(state) // len(self.batch.input_ids)
-        return self.model.resume(state, level, self.batch.repeated(copies))
+        return (self.parallel or self.model.resume)(state, level, self.batch.repeated(copies))
 
     def averaged_logits(self) -> Tensor:
         """Logits (B, C) of the averaged weights, without dropout and without a graph."""
@@ -51,6 +55,11 @@ class View:
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
         """The task's loss for its own labels, or for others (B,)."""
         return LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """The random numbers of this batch."""
+        return Draws(self.batch)
 
     @property
     def labels(self) -> Tensor:
@@ -80,11 +89,11 @@ class View:
 
     def report(self, name: str, value: Tensor) -> None:
         """A figure of this batch for the log: the mean over its examples, which may come one by one, (B,)."""
-        self.telemetry.mean(name, value.detach().float().mean(), self.batch.size)
+        self.telemetry.mean(name, value.detach().float().mean(), self.batch.counted)
 
     def count(self, name: str, value: Tensor) -> None:
         """A number of cases for the log."""
-        self.telemetry.total(name, value)
+        self.telemetry.total(name, value if self.batch.counted else value * 0)
 
 
 class Options(Section):
@@ -104,8 +113,8 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 class Adversary(Generic[OptionsT]):
     """One mode on one task: a generator of losses, and what it remembers between batches.
 
-    The caller runs ``backward()`` on each loss before it asks for the next. ``steps_each_pass``: the caller makes an
-    optimizer step after each of them, not one after all.
+    The caller runs ``backward()`` on each of the ``passes`` losses before it asks for the next; ``steps_each_pass``:
+    it makes an optimizer step after each of them, not one after all.
     """
 
     options_type: ClassVar[type[Options]]
@@ -113,6 +122,11 @@ class Adversary(Generic[OptionsT]):
 
     def __init__(self, options: OptionsT, task: TaskDef) -> None:
         self.options, self.task = options, task
+
+    @property
+    def passes(self) -> int:
+        """How many losses there are for a batch."""
+        return 1
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         raise NotImplementedError
@@ -138,6 +152,15 @@ class Adversary(Generic[OptionsT]):
     def record(self) -> dict[str, Any] | None:
         """What stands in the run folder after each epoch, if anything."""
         return None
+
+
+class Regularized(Adversary[OptionsT]):
+    """A mode with a weighted divergence between two outputs; options ``divergence`` and ``stop_gradient``."""
+
+    def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:
+        """l_s(f(x), f(x + δ)), both logits (B, C); a scalar."""
+        options: Any = self.options
+        return network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
 
 
 class Replay:

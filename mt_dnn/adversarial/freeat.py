@@ -23,6 +23,10 @@ class FreeAT(Adversary[FreeATOptions]):
     options_type = FreeATOptions
     steps_each_pass = True
 
+    @property
+    def passes(self) -> int:
+        return self.options.passes
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         state = network.upto(0)

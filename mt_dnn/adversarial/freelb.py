@@ -27,9 +27,13 @@ class FreeLB(Adversary[FreeLBOptions]):
 
     options_type = FreeLBOptions
 
+    @property
+    def passes(self) -> int:
+        return self.options.passes + self.options.include_clean
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
-        share = 1 / (options.passes + options.include_clean)
+        share = 1 / self.passes
         state = network.upto(0)
         delta = start = first_delta(state, network, options)
         replay = Replay(state.device, enabled=options.reuse_dropout_mask)

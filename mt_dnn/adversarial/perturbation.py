@@ -20,20 +20,14 @@ GUARD = 1e-6  # of `normalize`, as in the released MT-DNN code
 Order = Literal["2", "inf"]
 
 
-def gaussian(state: Tensor, std: float = 1.0) -> Tensor:
+def gaussian(network: View, state: Tensor, std: float = 1.0) -> Tensor:
     """Noise from N(0, std²) in the shape of the state."""
-    return torch.randn(state.shape, device=state.device) * std
+    return network.draws.normal(state) * std
 
 
-def uniform(state: Tensor, bound: float = 1.0) -> Tensor:
+def uniform(network: View, state: Tensor, bound: float = 1.0) -> Tensor:
     """Noise from U(−bound, bound) in the shape of the state."""
-    return (torch.rand(state.shape, device=state.device) * 2 - 1) * bound
-
-
-def uniform_in_ball(state: Tensor, batch: Batch, magnitude: float) -> Tensor:
-    """U(−1, 1) · magnitude / √(n_i · H), n_i tokens in example i: its norm is at most the magnitude (FreeLB, box 1)."""
-    tokens = batch.lengths[batch.example_ids][:, None]
-    return uniform(state) * magnitude / (tokens * state.shape[1]).sqrt()
+    return (network.draws.uniform(state) * 2 - 1) * bound
 
 
 def per_example(values: Tensor, batch: Batch, order: Order = "2") -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Adversary, DivergenceName, Options, View
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, View
 from mt_dnn.adversarial.perturbation import gaussian, report_size, uniform
 from mt_dnn.losses import StopGradient
 
@@ -25,7 +25,7 @@ class R3FOptions(Options):
     stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
 
 
-class R3F(Adversary[R3FOptions]):
+class R3F(Regularized[R3FOptions]):
     """l(f(x), y) + λ · KL_S(f(x + z), f(x)); regression has no such term (Aghajanyan et al. 2021, section 3)."""
 
     options_type = R3FOptions
@@ -36,9 +36,9 @@ class R3F(Adversary[R3FOptions]):
         if self.task.task_type == "regression":
             yield network.loss(network.resume(state, 0))
             return
-        noise = (uniform if options.noise == "uniform" else gaussian)(state, options.epsilon)
+        noise = (uniform if options.noise == "uniform" else gaussian)(network, state, options.epsilon)
         clean, perturbed = network.resume(torch.cat([state, state + noise]), 0).chunk(2)
-        regularizer = network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
+        regularizer = self.regularizer(network, clean, perturbed)
         report_size(network, noise, state)
         network.report("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer

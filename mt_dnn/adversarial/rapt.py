@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from data_utils.errors import UserError
-from mt_dnn.adversarial.base import Adversary, DivergenceName, Options, Scope, View
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, Scope, View
 from mt_dnn.adversarial.perturbation import gaussian, report_size, unit
 from mt_dnn.losses import StopGradient
 from mt_dnn.model import Model
@@ -31,7 +31,7 @@ class RAPTOptions(Options):
     share_prefix: bool = Field(True, description="run the blocks below the perturbed one once, not twice")
 
 
-class RAPT(Adversary[RAPTOptions]):
+class RAPT(Regularized[RAPTOptions]):
     """l(f(x), y) + α · l_s(f_r(h_r), f_r(h_r + δ)), r ~ U{1..max_layer}, δ = η n/‖n‖∞, n ~ N(0, I).
 
     Pereira, Taya and Kobayashi 2021, box 1 and eq. 2.
@@ -41,7 +41,7 @@ class RAPT(Adversary[RAPTOptions]):
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
-        level = int(torch.randint(1, options.max_layer + 1, ())) if options.max_layer else 0
+        level = network.draws.integer(1, options.max_layer) if options.max_layer else 0
         if options.share_prefix:
             state = network.upto(level)
             delta = self.perturbation(state, network)
@@ -51,7 +51,7 @@ class RAPT(Adversary[RAPTOptions]):
             state = network.upto(level)
             delta = self.perturbation(state, network)
             perturbed = network.resume(state + delta, level)
-        regularizer = network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
+        regularizer = self.regularizer(network, clean, perturbed)
         report_size(network, delta, state)
         network.report("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer
@@ -65,5 +65,5 @@ class RAPT(Adversary[RAPTOptions]):
 
     def perturbation(self, state: Tensor, network: View) -> Tensor:
         """δ, (T, H). The variance of the noise cancels."""
-        noise = gaussian(state)
+        noise = gaussian(network, state)
         return self.options.magnitude * unit(noise, network.batch, scope=self.options.norm, order="inf")

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Adversary, DivergenceName, Options, View
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, View
 from mt_dnn.losses import StopGradient
 
 
@@ -22,7 +22,7 @@ class RDropOptions(Options):
     stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
 
 
-class RDrop(Adversary[RDropOptions]):
+class RDrop(Regularized[RDropOptions]):
     """½(l₁ + l₂) + α · ½(d(z₁, z₂) + d(z₂, z₁)), d = KL; mse for regression (Liang et al. 2021, eq. 4)."""
 
     options_type = RDropOptions
@@ -31,10 +31,10 @@ class RDrop(Adversary[RDropOptions]):
         options = self.options
         state = network.upto(0)
         one, other = network.resume(torch.cat([state, state]), 0).chunk(2)
-        there, back = (
-            network.divergence(a, b, name=options.divergence, stop_gradient=options.stop_gradient)
-            for a, b in ((one, other), (other, one))
-        )
-        regularizer = 0.5 * (there + back)
+        regularizer = self.regularizer(network, one, other)
         network.report("regularizer", regularizer)
         yield 0.5 * (network.loss(one) + network.loss(other)) + options.weight * regularizer
+
+    def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:
+        both = super().regularizer(network, clean, perturbed), super().regularizer(network, perturbed, clean)
+        return 0.5 * (both[0] + both[1])

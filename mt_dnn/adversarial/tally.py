@@ -43,15 +43,15 @@ class Tally:
         smoothed = (self.last + SMOOTHING).fill_diagonal_(0.0)
         return smoothed / smoothed.sum(1, keepdim=True)
 
-    def sample(self, labels: Tensor) -> Tensor:
-        """Wrong targets (B,): classes; or values, uniform inside a wrong bin."""
+    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor) -> Tensor:
+        """Wrong targets (B,), from numbers in [0, 1), (B,): classes; or values, uniform inside a wrong bin."""
         gold = self._bins(labels)
-        weights = self.probabilities.to(labels.device)[gold]
-        chosen = torch.multinomial(weights, 1)[:, 0]
+        cumulative = self.probabilities.cumsum(1).to(labels.device)[gold]
+        scaled = chances.double()[:, None] * cumulative[:, -1:]
+        chosen = (cumulative <= scaled).sum(1)
         if self.task.value_range is None:
             return chosen
         low, high = self.task.value_range
-        inside = torch.rand(chosen.shape, device=labels.device)
         return low + (chosen + inside) * (high - low) / BINS
 
     def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None:
@@ -98,7 +98,7 @@ class Tally:
         if self.task.value_range is None:
             return values
         low, high = self.task.value_range
-        return ((values - low) / (high - low) * BINS).long().clamp(0, BINS - 1)
+        return ((values - low) / (high - low) * BINS).nan_to_num(0.0).clamp(0, BINS - 1).long()
 
 
 def _names(task: TaskDef) -> list[str]:

@@ -42,9 +42,9 @@ class TAT(Virtual[TATOptions]):
         self.reuses_clean_pass = options.reuse_clean_pass
 
     def objective(self, network: View, clean: Tensor) -> Objective:
-        if self.options.tally != "fixed":
+        if self.options.tally != "fixed" and network.batch.counted:
             self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
-        targets = self.tally.sample(network.labels)
+        targets = self.tally.sample(network.labels, network.draws.chances(), network.draws.chances())
         return lambda logits: -network.loss(logits, targets, reduction="none")
 
     def end_epoch(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Adversary, DivergenceName, Options, Replay, View
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, Replay, View
 from mt_dnn.adversarial.perturbation import (
     GUARD,
     gaussian,
@@ -70,7 +70,7 @@ Objective = Callable[[Tensor], Tensor]  # logits (B, C) → value of each exampl
 OptionsT = TypeVar("OptionsT", bound=VirtualOptions)
 
 
-class Virtual(Adversary[OptionsT]):
+class Virtual(Regularized[OptionsT]):
     """l(f(x), y) + α · l_s(f(x), f(x + δ)), where δ ascends an objective: what VAT and TAT share.
 
     The gradient is that of each example's own objective, whatever the batch size, as the papers' boxes read.
@@ -88,14 +88,14 @@ class Virtual(Adversary[OptionsT]):
         delta = self.perturbation(network, state, clean, replay)
         replay()
         perturbed = network.resume(state + delta, 0)
-        regularizer = network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
+        regularizer = self.regularizer(network, clean, perturbed)
         network.report("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer + self.further_term(network, clean)
 
     def perturbation(self, network: View, state: Tensor, clean: Tensor, replay: Replay) -> Tensor:
         """δ after K steps, (T, H), detached."""
         fixed = state.detach()
-        delta = start = gaussian(fixed, self.options.noise_std)
+        delta = start = gaussian(network, fixed, self.options.noise_std)
         objective = self.objective(network, clean.detach())
         taken = start.new_zeros(network.batch.size)
         for number in range(self.options.steps):

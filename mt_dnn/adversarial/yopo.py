@@ -28,6 +28,10 @@ class YOPO(Adversary[YOPOOptions]):
 
     options_type = YOPOOptions
 
+    @property
+    def passes(self) -> int:
+        return self.options.passes
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         words = network.upto(0)

@@ -1,8 +1,8 @@
 """The algorithm boxes of the papers, written out one example at a time on plain transformers models.
 
-Nothing here comes from the toolkit: it is what the toolkit is held to. Each box draws its noise from the global
-generator after ``seed``, as one (T, H) tensor over the tokens of all examples, makes its backward passes, and
-returns the loss; the gradients stand in the parameters. Keyword arguments carry the names of the toolkit's settings.
+Nothing here comes from the toolkit: it is what the toolkit is held to. Each box draws its noise from one stream per
+example, all made from ``seed``, makes its backward passes, and returns the loss; the gradients stand in the parameters.
+Keyword arguments carry the names of the toolkit's settings.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,17 +107,18 @@ def trained(loss: Tensor) -> Tensor:
     return loss.detach()
 
 
-def split(noise: Tensor, examples: Sequence[Example]) -> list[Tensor]:
-    """(T, H) → one (n, H) per example."""
-    parts, start = [], 0
-    for e in examples:
-        parts.append(noise[start : start + len(e.ids)].clone())
-        start += len(e.ids)
-    return parts
+def stream(seed: int, place: int, number: int) -> torch.Generator:
+    """The random numbers of the ``number``-th draw: stream 0 is the batch's, example i has stream i + 1."""
+    words = np.random.SeedSequence((seed, place, number)).generate_state(2)
+    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
-def shape(net: Net, examples: Sequence[Example]) -> tuple[int, int]:
-    return sum(len(e.ids) for e in examples), net.encoder.config.hidden_size
+def noise_of(
+    net: Net, examples: Sequence[Example], seed: int, draw: Callable[..., Tensor], number: int = 1
+) -> list[Tensor]:
+    """One (n, H) per example."""
+    width = net.encoder.config.hidden_size
+    return [draw((len(e.ids), width), generator=stream(seed, i + 1, number)) for i, e in enumerate(examples)]
 
 
 def frobenius(matrix: Tensor) -> float:
@@ -140,8 +142,7 @@ class Ball:
 
 def started(net: Net, examples: Sequence[Example], seed: int, ball: Ball) -> list[Tensor]:
     """δ_0 = U(−1, 1) · magnitude / √(n·H), in the ball (FreeLB paper, box 1)."""
-    torch.manual_seed(seed)
-    noise = split(torch.rand(shape(net, examples)) * 2 - 1, examples)
+    noise = [2 * drawn - 1 for drawn in noise_of(net, examples, seed, torch.rand)]
     return [into_ball(d * ball.init_magnitude / math.sqrt(d.numel()), ball.radius) for d in noise]
 
 
@@ -179,10 +180,9 @@ def virtual(
 
     With ``reuse_clean_pass`` the first gradient is taken at δ = 0. ``slow`` holds SMART's averaged weights.
     """
-    torch.manual_seed(seed)
     total = torch.zeros(())
-    for i, delta in enumerate(split(torch.randn(shape(net, examples)) * noise_std, examples)):
-        e = examples[i]
+    for i, noise in enumerate(noise_of(net, examples, seed, torch.randn)):
+        e, delta = examples[i], noise_std * noise
         x = net.words(e)
         z = net.f(x, e)
         for k in range(steps):
@@ -295,10 +295,10 @@ def rapt(
     stop_gradient: str = "target",
 ) -> Tensor:
     """Noise of largest entry η on the states of a random block; the rest runs twice (RAPT paper, box 1)."""
-    torch.manual_seed(seed)
-    r = int(torch.randint(1, max_layer + 1, ())) if max_layer > 0 else 0
+    r = int(torch.randint(1, max_layer + 1, (), generator=stream(seed, 0, 1))) if max_layer > 0 else 0
     total = torch.zeros(())
-    for e, noise in zip(examples, split(torch.randn(shape(net, examples)), examples), strict=True):
+    drawn = noise_of(net, examples, seed, torch.randn, number=2 if max_layer > 0 else 1)
+    for e, noise in zip(examples, drawn, strict=True):
         rows = [noise] if norm == "sentence" else noise.split(1)
         delta = torch.cat([magnitude * row / row.abs().max() for row in rows])
         h = net.h(net.words(e), e, r)
@@ -309,12 +309,10 @@ def rapt(
 
 def r3f(net: Net, examples: Sequence[Example], seed: int, *, noise: str, epsilon: float, weight: float = 1.0) -> Tensor:
     """l + λ (KL(p‖q) + KL(q‖p)) with gradients through both; values have no such term (Aghajanyan et al. 2021)."""
-    torch.manual_seed(seed)
-    size = shape(net, examples)
-    drawn = torch.randn(size) if noise == "normal" else torch.rand(size) * 2 - 1
+    drawn = noise_of(net, examples, seed, torch.randn if noise == "normal" else torch.rand)
     total = torch.zeros(())
-    for e, delta in zip(examples, split(drawn * epsilon, examples), strict=True):
-        x = net.words(e)
+    for e, one in zip(examples, drawn, strict=True):
+        x, delta = net.words(e), epsilon * (one if noise == "normal" else 2 * one - 1)
         z = net.f(x, e)
         total = total + loss_of(z, e.gold)
         if not e.gold.is_floating_point():

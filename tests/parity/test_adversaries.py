@@ -16,7 +16,8 @@ from data_utils.task_def import DEFAULTS, TaskDef
 from mt_dnn.adversarial import ADVERSARIES
 from mt_dnn.adversarial.base import View
 from mt_dnn.adversarial.tally import Tally
-from mt_dnn.batch import Batch
+from mt_dnn.batch import Batch, Share
+from mt_dnn.draws import Draws
 from mt_dnn.encoder import Encoder, load_encoder
 from mt_dnn.model import Model
 from mt_dnn.step import Stepper
@@ -25,7 +26,7 @@ from tests.parity.boxes import BOXES, Example, Net
 from tests.tiny import tiny_encoder
 
 TOLERANCE = 1e-5
-SEEDS = (3, 5)  # rapt draws the first block with one, the second with the other
+SEEDS = (3, 6)  # rapt draws the first block with one, the second with the other
 LENGTHS = (5, 11, 7)
 FAMILIES: dict[str, dict[str, int]] = {"bert": {}, "xlm-roberta": {"pad_token_id": 1}}
 TASKS = {
@@ -144,7 +145,7 @@ def make_net(folder: Path, model: Model, task: TaskDef, *, spectral: bool = Fals
     return Net(encoder.train(), head, spectral)
 
 
-def make_batch(task: TaskDef) -> Batch:
+def make_batch(task: TaskDef, seed: int = SEEDS[0]) -> Batch:
     sizes, generator = torch.tensor(LENGTHS), torch.Generator().manual_seed(2)
     total = sum(LENGTHS)
     return Batch(
@@ -155,6 +156,7 @@ def make_batch(task: TaskDef) -> Batch:
         offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
         labels=GOLD[task.name],
         longest=max(LENGTHS),
+        share=Share(seed, tuple(range(len(LENGTHS))), len(LENGTHS)),
     )
 
 
@@ -189,7 +191,7 @@ def run_mode(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of the toolkit's mode, after the seed."""
     adversary = ADVERSARIES[mode](ADVERSARIES[mode].options_type.model_validate(options), task)
-    view = View(model=model, batch=make_batch(task), task=task, telemetry=Telemetry(), average=average)
+    view = View(model=model, batch=make_batch(task, seed), task=task, telemetry=Telemetry(), average=average)
     torch.manual_seed(seed)
     total = torch.zeros(())
     for loss in adversary(view):
@@ -235,7 +237,7 @@ def compare(
                 parameter.add_(0.05 * torch.randn_like(parameter))
         for_box["slow"] = make_net(folder, average, task)
     if mode == "tat":
-        patch.setattr(Tally, "sample", lambda self, labels: WRONG[task.name])
+        patch.setattr(Tally, "sample", lambda self, *_: WRONG[task.name])
         for_box["targets"] = WRONG[task.name]
     prepare(model, task, mode, settings)
     loss, ours = run_mode(model, task, mode, settings, seed=seed, average=average)
@@ -284,12 +286,11 @@ def test_modes_with_noise_alone(
         assert furthest(ours, plain) > 100 * TOLERANCE
 
 
-def test_rapt_draws_each_block() -> None:
+def test_rapt_draws_each_block(task: TaskDef) -> None:
     """The two seeds above perturb the states of different blocks."""
     levels = set()
     for seed in SEEDS:
-        torch.manual_seed(seed)
-        levels.add(int(torch.randint(1, 3, ())))
+        levels.add(Draws(make_batch(task, seed)).integer(1, 2))
     assert levels == {1, 2}
 
 
@@ -298,7 +299,7 @@ def test_tat_may_take_its_first_gradient_from_the_clean_pass(
     folder: Path, task: TaskDef, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without noise that is the exact gradient; with noise the difference shrinks as σ does, to rounding at 1e-5."""
-    monkeypatch.setattr(Tally, "sample", lambda self, labels: WRONG[task.name])
+    monkeypatch.setattr(Tally, "sample", lambda self, *_: WRONG[task.name])
     apart = {}
     for noise_std in (0.0, 1e-5, 0.05):
         options = {**CLIP, "steps": steps, "noise_std": noise_std}

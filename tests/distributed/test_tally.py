@@ -1,0 +1,53 @@
+"""The tally over two processes: both end an epoch with the sum of what each has counted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from data_utils.task_def import DEFAULTS, TaskDef
+from mt_dnn.adversarial.tally import Tally
+
+RANKS = 2
+TASK = TaskDef.model_validate(
+    {
+        **DEFAULTS["classification"],
+        "name": "nli",
+        "task_type": "classification",
+        "data_format": "pair",
+        "labels": ["a", "b", "c"],
+    }
+)
+
+
+def count_on_a_rank(rank: int, folder: str) -> None:
+    """Rank 0 predicts b for a, rank 1 predicts c for a twice; only rank 1 sees the second epoch's example."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(RANKS))
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
+    tally, records = Tally(TASK), []
+    logits = torch.eye(3)[[1] if rank == 0 else [2, 2]]
+    tally.count(torch.zeros(len(logits), dtype=torch.int64), logits)
+    tally.end_epoch()
+    records.append(tally.record())
+    if rank == 1:
+        tally.count(torch.tensor([2]), torch.eye(3)[[0]])
+    tally.end_epoch()
+    records.append(tally.record())
+    Path(folder, f"{rank}.json").write_text(json.dumps(records))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow  # each process imports torch and transformers anew
+@pytest.mark.skipif(not distributed.is_available(), reason="torch was built without torch.distributed")
+def test_counts_are_summed_over_ranks(tmp_path: Path) -> None:
+    multiprocessing.spawn(count_on_a_rank, args=(str(tmp_path),), nprocs=RANKS)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(RANKS))
+    assert first == second
+    assert first[0]["counts"] == [[0, 1, 2], [0, 0, 0], [0, 0, 0]]
+    assert first[0]["probabilities"][0] == [0, 2 / 5, 3 / 5]
+    assert first[1]["counts"] == [[0, 0, 0], [0, 0, 0], [1, 0, 0]]

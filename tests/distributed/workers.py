@@ -1,0 +1,32 @@
+"""Several processes on this machine as a launcher would start them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import multiprocessing
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
+
+
+def run_ranks(world_size: int, work: Callable[..., None], *arguments: Any) -> None:
+    """Runs ``work(*arguments)`` in so many processes; an error in one of them is raised here."""
+    multiprocessing.spawn(_enter, args=(world_size, free_port(), work, arguments), nprocs=world_size)
+
+
+def _enter(rank: int, world_size: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    from mt_dnn.distributed import process_group
+
+    with process_group(timeout_s=120):
+        work(*arguments)
