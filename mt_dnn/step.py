@@ -55,13 +55,14 @@ class Stepper:
         telemetry = Telemetry()
         runs = [self._run(batch, examples, step, telemetry) for batch in update]
         total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
-        rounds = self._rounds(update, step)
-        for turns in rounds:
+        adversaries = [self._adversary(batch, step) for batch in update]
+        logged = [1 / one.passes if one.steps_each_pass else 1.0 for one in adversaries]  # one loss, replayed
+        for turns in rounds_of(adversaries):
             for index, synchronise in turns:
                 self.parallel.synchronise = synchronise
                 loss = next(runs[index])
                 self.scaler.scale(loss).backward()
-                total += loss.detach()
+                total += loss.detach() * logged[index]
             norm = self._apply_gradients(lr_scale)
         for losses in runs:
             next(losses, None)  # what comes after the last loss
@@ -69,26 +70,13 @@ class Stepper:
             self.schedule.step()
         if self.average is not None:
             self.average.update(self.model, step)
-        return total / len(rounds), norm, telemetry
+        return total, norm, telemetry
 
     def _adversary(self, batch: Batch, step: int) -> Adversary[Any]:
         adversary = self.adversaries[batch.task]
         if step < adversary.options.warm_start_steps:
             return NoAdversary(NoneOptions(), adversary.task)
         return adversary
-
-    def _rounds(self, update: Sequence[Batch], step: int) -> list[list[tuple[int, bool]]]:
-        """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last before a step.
-
-        Optimizer steps follow each round. There is one, or, if an adversary wants it, one per pass.
-        """
-        adversaries = [self._adversary(batch, step) for batch in update]
-        passes = [adversary.passes for adversary in adversaries]
-        if any(adversary.steps_each_pass for adversary in adversaries):
-            rounds = [[i for i, own in enumerate(passes) if number < own] for number in range(max(passes))]
-        else:
-            rounds = [[i for i, own in enumerate(passes) for _ in range(own)]]
-        return [[(i, turn == len(turns)) for turn, i in enumerate(turns, 1)] for turns in rounds]
 
     def _run(self, batch: Batch, examples: int, step: int, telemetry: Telemetry) -> Iterator[Tensor]:
         """The adversary's losses times the batch's weight; the autocast region is left before each backward pass."""
@@ -136,6 +124,19 @@ class Stepper:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+
+def rounds_of(adversaries: Sequence[Adversary[Any]]) -> list[list[tuple[int, bool]]]:
+    """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last one before a step.
+
+    Optimizer steps follow each round. There is one, or, if an adversary wants it, one per pass.
+    """
+    passes = [adversary.passes for adversary in adversaries]
+    if any(adversary.steps_each_pass for adversary in adversaries):
+        rounds = [[i for i, own in enumerate(passes) if number < own] for number in range(max(passes))]
+    else:
+        rounds = [[i for i, own in enumerate(passes) for _ in range(own)]]
+    return [[(i, turn == len(turns)) for turn, i in enumerate(turns, 1)] for turns in rounds]
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -30,8 +30,7 @@ class PGD(Adversary[PGDOptions]):
         replay = Replay(state.device, enabled=options.reuse_dropout_mask)
         for _ in range(options.passes):
             delta = delta.requires_grad_()
-            loss = network.loss(network.resume(fixed + delta, 0), reduction="none").sum()
-            gradient = network.gradient(loss, delta)
+            gradient = network.gradient(network.loss(network.resume(fixed + delta, 0)), delta)
             delta = ascend(delta, gradient, start, network, options)
             replay()
         report_path(network, delta, start, fixed, options, steps=options.passes)

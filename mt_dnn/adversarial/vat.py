@@ -100,11 +100,12 @@ class Virtual(Regularized[OptionsT]):
         taken = start.new_zeros(network.batch.size)
         for number in range(self.options.steps):
             if number == 0 and self.reuses_clean_pass:
-                gradient = network.gradient(objective(clean).sum(), state, keep_graph=True)
+                gradient = network.gradient(objective(clean).mean(), state, keep_graph=True)
             else:
                 delta = delta.detach().requires_grad_()
                 replay()
-                gradient = network.gradient(objective(network.resume(fixed + delta, 0)).sum(), delta)
+                gradient = network.gradient(objective(network.resume(fixed + delta, 0)).mean(), delta)
+            gradient = gradient * network.batch.size  # a sum would overflow sooner than the loss in fp16
             step = self.options.step_size * self._normalized(gradient, network)
             taken += per_example(step, network.batch).nan_to_num(0.0, 0.0)
             delta = guarded(self._projected(delta.detach() + step, network), start, gradient, network)

@@ -47,7 +47,8 @@ class YOPO(Adversary[YOPOOptions]):
             yield network.loss(network.resume(first_block, 1)) / options.passes
             if number + 1 < options.passes:
                 assert delta.grad is not None and first_block.grad is not None  # the caller has run backward
-                delta = self._inner_steps(network, words.detach(), delta, start, first_block.grad, replay)
+                p = first_block.grad.float() / network.scale  # of a loss that the caller has scaled
+                delta = self._inner_steps(network, words.detach(), delta, start, p, replay)
         steps = (options.passes - 1) * options.inner_steps
         report_path(network, delta, start, words, options, steps=steps)
 
