@@ -155,6 +155,8 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> in
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    # One store for all attempts would still hold the addresses of dead workers.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
