@@ -171,7 +171,7 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> in
         elastic_launch(config, sys.executable)("-m", "mt_dnn.cli", *arguments)
     except ChildFailedError as error:
         codes = {failure.exitcode for failure in error.failures.values()}
-        return 2 if codes == {2} else 1
+        return 2 if 2 in codes else 1  # the others were told to stop
     except SignalException:
         return 0  # the workers have saved; the same command continues
     return 0

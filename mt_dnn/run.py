@@ -228,6 +228,8 @@ class Run:
 
     def _save(self) -> None:
         self._figures()
+        for adversary in self.stepper.adversaries.values():
+            adversary.collect()
         if is_main():
             self._write_checkpoint()
         barrier()

@@ -9,7 +9,7 @@ usage: bash scripts/train_glue.sh <data_dir> <encoder> <task|mtdnn> [batch] [gpu
   encoder     hub name or local folder, for example bert-base-uncased
   task        a task of task_defs/glue.yml, for example rte; mtdnn trains all of them together
   batch       examples in one batch (default 32)
-  gpus        number of GPUs (default 1)
+  gpus        number of GPUs, one process each (default 1)
   adversary   adversarial mode, or preset:<name>, for example preset:tat/mtdnn (default none)
 example: bash scripts/train_glue.sh data/glue bert-base-uncased mtdnn 32
 TEXT
@@ -31,7 +31,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [[ $batch =~ ^[1-9][0-9]*$ ]] || refuse "batch '$batch': a whole number above 0 is expected"
 [[ $gpus =~ ^[1-9][0-9]*$ ]] || refuse "gpus '$gpus': a whole number above 0 is expected"
-[[ $gpus -eq 1 ]] || refuse "gpus $gpus: this version trains on one GPU; pass 1"
 
 case $adversary in
     preset:*) setting="adversary=$adversary" ;;
@@ -41,5 +40,5 @@ config=experiments/glue/run.yml tasks=("tasks=[$task]")
 [[ $task == mtdnn ]] && config=experiments/glue/mtdnn.yml tasks=()
 
 bash scripts/setup.sh
-exec .venv/bin/mt-dnn train "$config" ${tasks[@]+"${tasks[@]}"} "data.dir=$data_dir" "encoder.name=$encoder" \
+exec .venv/bin/mt-dnn train --gpus "$gpus" "$config" ${tasks[@]+"${tasks[@]}"} "data.dir=$data_dir" "encoder.name=$encoder" \
     "train.batch_size=$batch" "$setting" "output=runs/glue-$task-$(basename "$encoder")-${adversary//[:\/]/-}"

@@ -142,8 +142,11 @@ class Adversary(Generic[OptionsT]):
     def end_epoch(self) -> None:
         """An epoch has ended; on every rank."""
 
+    def collect(self) -> None:
+        """Brings what the ranks have gathered to the main one; on every rank, before a checkpoint."""
+
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold, as JSON can."""
+        """What a checkpoint must hold, as JSON can; on the main rank."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
+from mt_dnn.distributed import is_main, total
 
 BINS = 10  # of a regression task's value range (Pereira et al. 2021, section 2)
 SMOOTHING = 1.0
@@ -71,18 +72,23 @@ class Tally:
 
     def end_epoch(self) -> None:
         """The epoch's counts, summed over all ranks, make the new e. An epoch without counts leaves it as it is."""
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(self.current)
-        if self.current.sum() > 0:
-            self.last = self.current.cpu()
+        counts = total(self.current)
+        if counts.sum() > 0:
+            self.last = counts.cpu()
         self.current = torch.zeros_like(self.last)
+
+    def collect(self) -> None:
+        """From here on the main rank holds what all have counted in this epoch."""
+        counts = total(self.current)
+        self.current = counts if is_main() else torch.zeros_like(counts)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self.last.tolist(), "current": self.current.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last = torch.tensor(state["last"], dtype=torch.float64)
-        self.current = torch.tensor(state["current"], dtype=torch.float64)
+        current = torch.tensor(state["current"], dtype=torch.float64)
+        self.current = current if is_main() else torch.zeros_like(current)  # the main rank holds it for all
 
     def record(self) -> dict[str, Any]:
         """What a reader, and the option ``oracle``, can use: counts of the last full epoch, rows are gold."""

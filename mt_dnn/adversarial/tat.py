@@ -50,6 +50,9 @@ class TAT(Virtual[TATOptions]):
     def end_epoch(self) -> None:
         self.tally.end_epoch()
 
+    def collect(self) -> None:
+        self.tally.collect()
+
     def state_dict(self) -> dict[str, Any]:
         return self.tally.state_dict()
 

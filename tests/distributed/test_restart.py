@@ -99,7 +99,7 @@ def test_two_machines_train_one_job(folder: Path) -> None:
         start(
             folder,
             "nodes",
-            launcher=("-m", "torch.distributed.run", *rendezvous, "--node-rank", rank, "--no-python", sys.executable),
+            launcher=(*torchrun, "--node-rank", rank, "--no-python", sys.executable),
         )
         for rank in ("0", "1")
     ]

@@ -126,7 +126,9 @@ def test_documented_run_files_load_with_their_overrides():
 
     for _, arguments in commands("mt-dnn"):
         if arguments[0] == "train":
-            load_config(ROOT / arguments[1], arguments[2:])
+            command = re.sub(r"--(gpus|restarts) \d+ ", "", " ".join(arguments[1:]))
+            path, *overrides = command.split()
+            load_config(ROOT / path, overrides)
 
 
 @pytest.mark.parametrize("word", ["bash", "python"])
@@ -170,7 +172,6 @@ def test_scripts_parse_and_stop_at_errors(path):
         (["missing-folder", "encoder", "rte"], "train_glue: missing-folder: no such data folder"),
         ([".", "encoder", "rte", "many"], "train_glue: batch 'many'"),
         ([".", "encoder", "rte", "32", "0"], "train_glue: gpus '0'"),
-        ([".", "encoder", "rte", "32", "2"], "train_glue: gpus 2: this version trains on one GPU"),
     ],
 )
 def test_train_glue_refuses_with_one_line(arguments, message):
