@@ -51,7 +51,12 @@ def train(
 
     if gpus > 1 or restarts:
         raise typer.Exit(launch_command(config, overrides or [], processes=gpus, restarts=restarts))
-    raise typer.Exit(train_command(config, overrides or []))
+    code = train_command(config, overrides or [])
+    if "WORLD_SIZE" in os.environ:
+        from mt_dnn.distributed import leave
+
+        leave(code)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -51,8 +53,17 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
     distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
     try:
         yield
+        barrier()  # no rank takes the store away from one that still needs it
     finally:
+        gc.collect()  # what holds on to the group goes first
         distributed.destroy_process_group()
+
+
+def leave(code: int) -> None:
+    """Ends one of several processes at once: threads of gloo have been seen to abort the interpreter's way out."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def local_device(name: str) -> str:
@@ -149,8 +160,6 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> in
 
     It is what ``torchrun --standalone`` does; a worker that dies is started again ``restarts`` times, with all others.
     """
-    import sys
-
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
