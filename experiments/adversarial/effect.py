@@ -91,12 +91,16 @@ def main() -> None:
     parser.add_argument("--nli", type=Path, help="canonical rows of SNLI, SciTail and HANS; without it no MNLI runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, default=Path("runs/adversarial"))
+    parser.add_argument("--done", type=Path, help="leave out the runs in this file, written by table.py --save")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.nli is not None and not (options.output / "nli_samples").exists():
         write_samples(options.glue, options.nli, options.output / "nli_samples")
+    lines = options.done.read_text(encoding="utf-8").splitlines() if options.done else []
+    done = {(record["name"], record["seed"]) for record in map(json.loads, lines)}
     for config in configurations(options.seeds, options.glue, options.nli, options.output):
-        train(config)
+        if (config.name, config.seed) not in done:
+            train(config)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ python experiments/adversarial/table.py runs/adversarial
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,41 @@ FIGURES = ("delta_ratio", "gradient_share", "regularizer", "dropout_floor")
 Cells = dict[Any, list[float]]
 
 
-def read(folder: Path) -> tuple[dict[str, Cells], dict[str, Cells], dict[tuple[str, str], float]]:
-    """Scores and figures by mode, and the scores of a constant prediction; the trained task is part of a name."""
+def records(place: Path) -> Iterator[dict[str, Any]]:
+    """One record per finished run: from the run folders in a folder, or from lines of a file written by ``--save``."""
+    if place.is_file():
+        yield from map(json.loads, place.read_text(encoding="utf-8").splitlines())
+        return
+    for file in sorted(place.glob("*/summary.json")):
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        figures: Cells = defaultdict(list)
+        for line in (file.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+            for name, value in json.loads(line).get("adversary", {}).items():
+                figures[name].append(value)
+        yield {
+            "name": summary["name"],
+            "seed": summary["seed"],
+            "cpu_seconds": json.loads((file.parent / "cpu_seconds.json").read_text(encoding="utf-8")),
+            "results": summary["results"],
+            "figures": {name: statistics.mean(values) for name, values in figures.items()},
+        }
+
+
+def read(places: Sequence[Path]) -> tuple[dict[str, Cells], dict[str, Cells], dict[tuple[str, str], float]]:
+    """Scores and figures by mode, and the scores of a constant prediction; a run counts once."""
     scores: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     figures: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     constant: dict[tuple[str, str], float] = {}
-    for file in sorted(folder.glob("*/summary.json")):
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        trained, mode = summary["name"].split("-", 1)
-        for result in summary["results"]:
+    runs = {(record["name"], record["seed"]): record for place in places for record in records(place)}
+    for (name, _), record in sorted(runs.items()):
+        trained, mode = name.split("-", 1)
+        for result in record["results"]:
             for metric, value in result["scores"].items():
                 scores[mode][result["task"], metric].append(100 * value)
                 constant[result["task"], metric] = 100 * result["baseline"][metric]
-        seconds = json.loads((file.parent / "cpu_seconds.json").read_text(encoding="utf-8"))
-        scores[mode][trained, "minutes"].append(seconds / 60)
-        for line in (file.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            for name, value in json.loads(line).get("adversary", {}).items():
-                figures[mode][trained, name].append(value)
+        scores[mode][trained, "minutes"].append(record["cpu_seconds"] / 60)
+        for figure, value in record["figures"].items():
+            figures[mode][trained, figure].append(value)
     return scores, figures, constant
 
 
@@ -65,8 +83,20 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
-def main(folder: Path) -> None:
-    scores, figures, constant = read(folder)
+def save(places: Sequence[Path], file: Path) -> None:
+    """Writes the records of all places as JSON lines."""
+    runs = {(record["name"], record["seed"]): record for place in places for record in records(place)}
+    file.write_text("".join(json.dumps(runs[key]) + "\n" for key in sorted(runs)), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("places", type=Path, nargs="+", help="folders of runs, or files written by --save")
+    parser.add_argument("--save", type=Path, help="write one JSON line per run into this file")
+    options = parser.parse_args()
+    if options.save is not None:
+        save(options.places, options.save)
+    scores, figures, constant = read(options.places)
     order = ["none", *sorted(mode for mode in scores if mode != "none")]
     for columns in (GLUE, NLI):
         base = ["constant prediction", *(f"{constant[c]:.1f}" if c in constant else "—" for c in columns), ""]
@@ -81,4 +111,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
