@@ -31,29 +31,6 @@ def cases(layers: int) -> dict[str, dict[str, Any]]:
     return {name: {**own, "max_layer": min(3, layers)} if own["mode"] == "rapt" else own for name, own in found.items()}
 
 
-def floors(layers: int) -> dict[str, float]:
-    """Multiples of a plain step that arithmetic alone asks for, when a backward pass costs two forward passes.
-
-    A gradient to the perturbation only costs one; RAPT runs the blocks below r = 1..3 once.
-    """
-    blocks = range(1, min(3, layers) + 1)
-    shared = statistics.mean(blocks) / layers
-    return {
-        "none": 1.0,
-        "vat": 8 / 3,
-        "tat": 8 / 3,
-        "tat_reuse": 7 / 3,
-        "freelb": 3.0,
-        "pgd": 3.0,
-        "freeat": 3.0,
-        "yopo": 3.0 + 2 * (2 / 3) / layers,
-        "rapt": 2 - shared,
-        "rapt_no_share": 2.0,
-        "r3f": 2.0,
-        "rdrop": 2.0,
-    }
-
-
 def adversary_command(
     path: Path, overrides: Sequence[str], *, modes: Sequence[str] | None, updates: int, rounds: int, as_json: bool
 ) -> None:
@@ -96,7 +73,7 @@ def measure_adversaries(config: RunConfig, *, modes: Sequence[str] | None, updat
             "multiple": round(statistics.median(values), 3),
             "lowest": round(min(values), 3),
             "highest": round(max(values), 3),
-            "floor": round(floors(layers)[name], 3),
+            "floor": round(steppers[name].adversaries[work.task.name].cost_floor(layers), 3),
         }
         for name, values in ratios.items()
     }

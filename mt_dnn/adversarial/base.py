@@ -128,6 +128,13 @@ class Adversary(Generic[OptionsT]):
         """How many losses there are for a batch."""
         return 1
 
+    def cost_floor(self, blocks: int) -> float:
+        """Multiple of a plain step that arithmetic asks for, in an encoder of so many blocks.
+
+        A backward pass counts as two forward passes, a gradient to the perturbation alone as one.
+        """
+        return float(self.passes)
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         raise NotImplementedError
 

@@ -22,6 +22,9 @@ class PGD(Adversary[PGDOptions]):
 
     options_type = PGDOptions
 
+    def cost_floor(self, blocks: int) -> float:
+        return (2 * self.options.passes + 3) / 3
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         state = network.upto(0)

@@ -30,6 +30,9 @@ class R3F(Regularized[R3FOptions]):
 
     options_type = R3FOptions
 
+    def cost_floor(self, blocks: int) -> float:
+        return 1.0 if self.task.task_type == "regression" else 2.0
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         state = network.upto(0)

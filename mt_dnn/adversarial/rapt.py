@@ -39,6 +39,10 @@ class RAPT(Regularized[RAPTOptions]):
 
     options_type = RAPTOptions
 
+    def cost_floor(self, blocks: int) -> float:
+        level = (self.options.max_layer + 1) / 2 if self.options.max_layer else 0.0  # in the mean
+        return 2 - level / blocks if self.options.share_prefix else 2.0
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         level = network.draws.integer(1, options.max_layer) if options.max_layer else 0

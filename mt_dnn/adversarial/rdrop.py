@@ -27,6 +27,9 @@ class RDrop(Regularized[RDropOptions]):
 
     options_type = RDropOptions
 
+    def cost_floor(self, blocks: int) -> float:
+        return 2.0
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         state = network.upto(0)

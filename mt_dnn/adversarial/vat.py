@@ -78,6 +78,9 @@ class Virtual(Regularized[OptionsT]):
 
     reuses_clean_pass = False
 
+    def cost_floor(self, blocks: int) -> float:
+        return (6 + 2 * self.options.steps - self.reuses_clean_pass) / 3
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         state = network.upto(0)

@@ -32,6 +32,10 @@ class YOPO(Adversary[YOPOOptions]):
     def passes(self) -> int:
         return self.options.passes
 
+    def cost_floor(self, blocks: int) -> float:
+        steps = (self.passes - 1) * (self.options.inner_steps - 1)  # through the first block alone
+        return self.passes + steps * 2 / (3 * blocks)
+
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         words = network.upto(0)

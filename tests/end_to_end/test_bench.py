@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from data_utils.task_def import DEFAULTS, TaskDef
+from mt_dnn.adversarial import ADVERSARIES
 from mt_dnn.cli import main
 
 
@@ -27,3 +30,42 @@ def test_throughput_asks_for_one_task(workspace: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as exit_:
         main(["bench", "throughput", str(workspace / "run.yml")])
     assert exit_.value.code == 2 and "choose one task" in capsys.readouterr().err
+
+
+def test_cost_of_every_mode(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        options = ["tasks=[same]", "--updates", "1", "--rounds", "2", "--json"]
+        main(["bench", "adversary", str(workspace / "run.yml"), *options])
+    assert exit_.value.code == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result.pop("machine")["threads"] >= 1
+    assert result.pop("none") == 1.0 and {*ADVERSARIES} - {"none", "r4f"} < {*result}
+    assert all(multiple > 0 for multiple in result.values())
+
+
+def test_an_unknown_mode_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "adversary", str(workspace / "run.yml"), "tasks=[same]", "--modes", "vta"])
+    assert exit_.value.code == 2 and "--modes vta: known: none, vat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "floor"),
+    [
+        ("none", {}, 1),
+        ("vat", {}, 8 / 3),
+        ("tat", {"reuse_clean_pass": True}, 7 / 3),
+        ("freelb", {"passes": 2, "include_clean": True}, 3),
+        ("rapt", {}, 22 / 12),
+        ("rapt", {"max_layer": 0}, 2),
+        ("pgd", {"passes": 3}, 3),
+        ("yopo", {"passes": 3, "inner_steps": 2}, 3 + 4 / 36),
+    ],
+)
+def test_floors_with_twelve_blocks(mode: str, options: dict[str, Any], floor: float) -> None:
+    task = TaskDef.model_validate(
+        {**DEFAULTS["classification"], "name": "t", "task_type": "classification", "data_format": "single"}
+        | {"labels": ["a", "b"]}
+    )
+    adversary = ADVERSARIES[mode](ADVERSARIES[mode].options_type.model_validate({"mode": mode, **options}), task)
+    assert adversary.cost_floor(12) == pytest.approx(floor)
