@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,14 +82,17 @@ def open_table(path: Path, *, marker: str, bare: Sequence[str] = (), skip_broken
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line) of each line that is not blank; only a newline byte ends a line."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
-            if line:
-                yield number, line
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                try:
+                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise UserError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
+                if line:
+                    yield number, line
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
 
 
 def read_object(line: str, place: str) -> dict[str, str]:
@@ -103,4 +107,9 @@ def read_object(line: str, place: str) -> dict[str, str]:
         votes = [*(values["annotator_labels"] or ()), *[""] * len(ANNOTATORS)]
         values = {**values, **dict(zip(ANNOTATORS, votes, strict=False))}
     flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
-    return {name: "" if value is None else str(value) for name, value in flat.items()}
+    texts = {name: "" if value is None else str(value) for name, value in flat.items()}
+    try:
+        "".join(texts.values()).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place}: half of a character, {error.object[error.start]!r}; not text") from None
+    return texts
