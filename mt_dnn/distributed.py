@@ -77,7 +77,7 @@ def local_device(name: str) -> str:
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
-    """The sum over all ranks."""
+    """The sum over all ranks, in place; on all of them the values have to be on the same kind of device."""
     if world_size() > 1:
         distributed.all_reduce(values)
     return values

@@ -13,6 +13,12 @@ from mt_dnn.batch import Batch
 SHARED, FIRST_EXAMPLE = 0, 1  # streams of a batch
 
 
+def seed_of(*numbers: int) -> int:
+    """A generator's seed as a function of whole numbers from 0 on."""
+    words = np.random.SeedSequence(numbers).generate_state(2)
+    return int(words[0]) << 31 | int(words[1]) >> 1
+
+
 class Draws:
     """Each draw takes from streams of its own: one per example, and one that all examples share.
 
@@ -54,5 +60,4 @@ class Draws:
         return [self._generator(FIRST_EXAMPLE + place, device) for place in self.places]
 
     def _generator(self, stream: int, device: torch.device) -> torch.Generator:
-        words = np.random.SeedSequence((self.seed, stream, self.count)).generate_state(2)
-        return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+        return torch.Generator(device).manual_seed(seed_of(self.seed, stream, self.count))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ PACKED_FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 ABOVE_BLOCKS = ("pooler.", "model.pooler.", "model.final_norm.")
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """What all encoders share.
 
     ``attention``: packed or padded. ``pooler_source``: pretrained, fresh or mean. ``ignored_weights``: names
@@ -141,11 +142,13 @@ class Encoder(nn.Module):
         if not 0 <= level <= self.num_layers:
             raise UserError(f"level {level}: an encoder of {self.num_layers} blocks has levels 0-{self.num_layers}")
 
+    @abstractmethod
     def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
-        raise NotImplementedError
+        """State at a level above 0, (T, H), from word embeddings (T, H)."""
 
+    @abstractmethod
     def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
-        raise NotImplementedError
+        """Final hidden states, (T, H)."""
 
 
 class PackedEncoder(Encoder):

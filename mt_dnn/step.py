@@ -53,9 +53,12 @@ class Stepper:
         examples = sum(batch.whole_size for batch in update)
         lr_scale = sum(self.tasks[batch.task].lr_scale * batch.whole_size for batch in update) / examples
         telemetry = Telemetry()
-        runs = [self._run(batch, examples, step, telemetry) for batch in update]
-        total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
         adversaries = [self._adversary(batch, step) for batch in update]
+        runs = [
+            self._run(adversary, batch, examples, step, telemetry)
+            for adversary, batch in zip(adversaries, update, strict=True)
+        ]
+        total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
         logged = [1 / one.passes if one.steps_each_pass else 1.0 for one in adversaries]  # one loss, replayed
         for turns in rounds_of(adversaries):
             for index, synchronise in turns:
@@ -78,7 +81,9 @@ class Stepper:
             return NoAdversary(NoneOptions(), adversary.task)
         return adversary
 
-    def _run(self, batch: Batch, examples: int, step: int, telemetry: Telemetry) -> Iterator[Tensor]:
+    def _run(
+        self, adversary: Adversary[Any], batch: Batch, examples: int, step: int, telemetry: Telemetry
+    ) -> Iterator[Tensor]:
         """The adversary's losses times the batch's weight; the autocast region is left before each backward pass."""
         task, own = self.tasks[batch.task], Telemetry()
         network = View(
@@ -90,7 +95,6 @@ class Stepper:
             scale=self.scaler.get_scale(),
             parallel=self.parallel.resume,
         )
-        adversary = self._adversary(batch, step)
         losses = adversary(network)
         while True:
             with autocast(self.precision, batch.input_ids.device):

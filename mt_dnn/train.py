@@ -14,6 +14,7 @@ from data_utils.prepare import Prepared
 from mt_dnn.batch import Batch, collate, divided
 from mt_dnn.config import RunConfig
 from mt_dnn.distributed import rank, world_size
+from mt_dnn.draws import seed_of
 from mt_dnn.sampling import MicroBatch, plan_epoch, updates_per_epoch
 from mt_dnn.step import Stepper
 from mt_dnn.telemetry import Telemetry
@@ -67,8 +68,7 @@ def _plan_options(config: RunConfig, sizes: Mapping[str, int]) -> dict[str, Any]
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Makes dropout a function of (seed, step, rank), so resuming needs no generator state."""
-    state = np.random.SeedSequence((seed, step, rank)).generate_state(2)
-    torch.manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+    torch.manual_seed(seed_of(seed, step, rank))
 
 
 def batch_seeds(seed: int, step: int, count: int) -> list[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Options, View
+from mt_dnn.adversarial.base import Options, Replay, View
 from mt_dnn.adversarial.perturbation import (
     guarded,
     into_ball,
@@ -39,6 +41,28 @@ def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, option
     """Π_{‖δ‖_F ≤ ε}(δ + α g/‖g‖_F), (T, H), detached; norms per sentence (Zhu et al. 2020, box 1)."""
     step = options.step_size * unit(gradient.float(), network.batch, scope="sentence")
     return guarded(into_ball(delta.detach() + step, network.batch, options.radius), start, gradient, network)
+
+
+def free_passes(
+    network: View, options: BallOptions, *, share: float = 1.0, include_clean: bool = False
+) -> Iterator[Tensor]:
+    """Losses l(f(x + δ_t), y) · share; ∇_δ comes from the backward pass that the caller makes on each."""
+    state = network.upto(0)
+    delta = start = first_delta(state, network, options)
+    replay = Replay(state.device, enabled=options.reuse_dropout_mask)
+    if include_clean:
+        yield network.loss(network.resume(state, 0)) * share
+        replay()
+        state = network.upto(0)
+    for number in range(options.passes):
+        if number > 0:
+            assert delta.grad is not None  # the caller has run backward
+            delta = ascend(delta, delta.grad, start, network, options)
+            replay()
+            state = network.upto(0)  # looked up again: its gradient flows in each pass, and it may have been trained
+        delta = delta.requires_grad_()
+        yield network.loss(network.resume(state + delta, 0)) * share
+    report_path(network, delta, start, state, options, steps=options.passes - 1)
 
 
 def report_path(network: View, delta: Tensor, start: Tensor, state: Tensor, options: BallOptions, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,7 +111,7 @@ class Options(Section):
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-class Adversary(Generic[OptionsT]):
+class Adversary(ABC, Generic[OptionsT]):
     """One mode on one task: a generator of losses, and what it remembers between batches.
 
     The caller runs ``backward()`` on each of the ``passes`` losses before it asks for the next; ``steps_each_pass``:
@@ -135,8 +136,9 @@ class Adversary(Generic[OptionsT]):
         """
         return float(self.passes)
 
+    @abstractmethod
     def __call__(self, network: View) -> Iterator[Tensor]:
-        raise NotImplementedError
+        """The losses of a batch."""
 
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_path
-from mt_dnn.adversarial.base import Adversary, Replay, View
+from mt_dnn.adversarial.ball import BallOptions, free_passes
+from mt_dnn.adversarial.base import Adversary, View
 
 
 class FreeATOptions(BallOptions):
@@ -28,16 +28,4 @@ class FreeAT(Adversary[FreeATOptions]):
         return self.options.passes
 
     def __call__(self, network: View) -> Iterator[Tensor]:
-        options = self.options
-        state = network.upto(0)
-        delta = start = first_delta(state, network, options)
-        replay = Replay(state.device, enabled=options.reuse_dropout_mask)
-        for number in range(options.passes):
-            if number > 0:
-                assert delta.grad is not None  # the caller has run backward
-                delta = ascend(delta, delta.grad, start, network, options)
-                replay()
-                state = network.upto(0)  # the table has been trained since
-            delta = delta.requires_grad_()
-            yield network.loss(network.resume(state + delta, 0))
-        report_path(network, delta, start, state, options, steps=options.passes - 1)
+        yield from free_passes(network, self.options)

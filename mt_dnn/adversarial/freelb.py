@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_path
-from mt_dnn.adversarial.base import Adversary, Replay, View
+from mt_dnn.adversarial.ball import BallOptions, free_passes
+from mt_dnn.adversarial.base import Adversary, View
 
 
 class FreeLBOptions(BallOptions):
@@ -33,20 +33,4 @@ class FreeLB(Adversary[FreeLBOptions]):
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
-        share = 1 / self.passes
-        state = network.upto(0)
-        delta = start = first_delta(state, network, options)
-        replay = Replay(state.device, enabled=options.reuse_dropout_mask)
-        if options.include_clean:
-            yield network.loss(network.resume(state, 0)) * share
-            replay()
-            state = network.upto(0)
-        for number in range(options.passes):
-            if number > 0:
-                assert delta.grad is not None  # the caller has run backward
-                delta = ascend(delta, delta.grad, start, network, options)
-                replay()
-                state = network.upto(0)  # looked up again, so that the gradient of the table flows in each pass
-            delta = delta.requires_grad_()
-            yield network.loss(network.resume(state + delta, 0)) * share
-        report_path(network, delta, start, state, options, steps=options.passes - 1)
+        yield from free_passes(network, options, share=1 / self.passes, include_clean=options.include_clean)

@@ -72,14 +72,14 @@ class Tally:
 
     def end_epoch(self) -> None:
         """The epoch's counts, summed over all ranks, make the new e. An epoch without counts leaves it as it is."""
-        counts = total(self.current)
+        counts = total(self.current.cpu())
         if counts.sum() > 0:
-            self.last = counts.cpu()
+            self.last = counts
         self.current = torch.zeros_like(self.last)
 
     def collect(self) -> None:
         """From here on the main rank holds what all have counted in this epoch."""
-        counts = total(self.current)
+        counts = total(self.current.cpu())
         self.current = counts if is_main() else torch.zeros_like(counts)
 
     def state_dict(self) -> dict[str, Any]:

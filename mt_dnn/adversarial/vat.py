@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
@@ -116,9 +117,9 @@ class Virtual(Regularized[OptionsT]):
         report_gradient_share(network, start, taken)
         return delta
 
+    @abstractmethod
     def objective(self, network: View, clean: Tensor) -> Objective:
         """What δ ascends; ``clean`` are detached logits (B, C)."""
-        raise NotImplementedError
 
     def further_term(self, network: View, clean: Tensor) -> Tensor | float:
         """A further term of the loss."""
