@@ -23,7 +23,7 @@ from mt_dnn.checkpoint import find_checkpoint
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import load_config
 from mt_dnn.distributed import is_main, launch, process_group, world_size
-from mt_dnn.evaluate import baseline, predict_split, score
+from mt_dnn.evaluate import predict_split, result
 from mt_dnn.model import Model
 from mt_dnn.predict import prediction_lines
 from mt_dnn.report import score_table, table
@@ -130,9 +130,8 @@ def evaluate_command(
     for (name, split_name), prepared in splits.items():
         if prepared.labels is not None:
             definition = tasks.evaluated[name]
-            scores = score(definition, prepared, predict_rows(loaded, definition, prepared))
-            result = {"task": name, "split": split_name, "rows": len(prepared), "scores": scores}
-            results.append({**result, "baseline": baseline(definition, prepared)})
+            decoded = predict_rows(loaded, definition, prepared)
+            results.append(result(definition, split_name, prepared, decoded))
     if not results:
         raise UserError(f"{config.data.dir}: no labelled split of {', '.join(chosen)} to score")
     print(json.dumps(results) if as_json else score_table(results))

@@ -77,22 +77,34 @@ def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
     return score(task, split, Decoded(predictions, scores))
 
 
-def evaluate(
-    model: Model,
-    defs: Mapping[str, TaskDef],
-    splits: Splits,
-    *,
-    batch_size: int,
-    precision: str,
-    device: torch.device,
-) -> Iterator[tuple[str, str, Decoded]]:
-    """Yields (task, split name, predictions) for each split given."""
-    for (name, split_name), split in splits.items():
-        task = defs[name]
-        decoded = predict_split(
-            model, task, defs[head_owner(task)], split, batch_size=batch_size, precision=precision, device=device
-        )
-        yield name, split_name, decoded
+def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
+    """A line of the score table: the scores on a labelled split beside those of a constant prediction."""
+    place = {"task": task.name, "split": split_name, "rows": len(split)}
+    return {**place, "scores": score(task, split, decoded), "baseline": baseline(task, split)}
+
+
+class Decoder:
+    """Predictions of a model on splits; each split is decoded once until ``forget`` says that the weights changed."""
+
+    def __init__(
+        self, model: Model, defs: Mapping[str, TaskDef], *, batch_size: int, precision: str, device: torch.device
+    ) -> None:
+        self.model, self.defs = model, defs
+        self.options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
+        self.known: dict[tuple[str, str], Decoded] = {}
+
+    def forget(self) -> None:
+        """The weights have changed."""
+        self.known = {}
+
+    def __call__(self, splits: Splits) -> Iterator[tuple[str, str, Decoded]]:
+        """Yields (task, split name, predictions) for each split given."""
+        for (name, split_name), split in splits.items():
+            if (name, split_name) not in self.known:
+                task = self.defs[name]
+                owner = self.defs[head_owner(task)]
+                self.known[name, split_name] = predict_split(self.model, task, owner, split, **self.options)
+            yield name, split_name, self.known[name, split_name]
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from mt_dnn.checkpoint import (
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences, dump_config
 from mt_dnn.distributed import any_rank, barrier, explained, gathered, is_main, local_device, main_first, say
-from mt_dnn.evaluate import Scores, baseline, check_selection, dev_splits, evaluate, score, selection_score
+from mt_dnn.evaluate import Decoder, Scores, check_selection, dev_splits, result, score, selection_score
 from mt_dnn.folder import locked, same_config, same_tasks, write_json
 from mt_dnn.log import MetricsLog
 from mt_dnn.optim import build_optimizer, build_schedule
@@ -70,7 +69,13 @@ class Run:
         self.stepper = self._stepper()
         data = {f"{task}/{split}": prepared.manifest["hash"] for (task, split), prepared in self.splits.items()}
         self.progress = Progress(data=data)
-        self.decoded: dict[tuple[str, str], Any] = {}  # dev splits, by the model of the last evaluation
+        self.decoder = Decoder(
+            self.model,
+            {**self.tasks.evaluated, **self.tasks.trained},
+            batch_size=config.evaluation.batch_size,
+            precision=config.train.precision,
+            device=self.device,
+        )
         if checkpoint is not None:
             self._resume(checkpoint)
 
@@ -209,9 +214,8 @@ class Run:
     def _evaluate(self, log: MetricsLog) -> None:
         """Scores the dev splits and decides whether this is the best model so far."""
         scores: Scores = {}
-        self.decoded = {}
-        for task, split, decoded in self._decode(self.dev_splits):
-            self.decoded[task, split] = decoded
+        self.decoder.forget()
+        for task, split, decoded in self.decoder(self.dev_splits):
             gold = self.dev_splits[task, split]
             scores.setdefault(task, {})[split] = score(self.tasks.evaluated[task], gold, decoded)
         progress, metric = self.progress, self.config.evaluation.metric
@@ -263,35 +267,17 @@ class Run:
             tensors["average"] = self.stepper.average.state_dict()
         return tensors
 
-    def _decode(self, splits: Any) -> Iterator[Any]:
-        return evaluate(
-            self.model,
-            {**self.tasks.evaluated, **self.tasks.trained},
-            splits,
-            batch_size=self.config.evaluation.batch_size,
-            precision=self.config.train.precision,
-            device=self.device,
-        )
-
-    def _decode_remaining(self, splits: Any, known: dict[tuple[str, str], Any]) -> Iterator[Any]:
-        """All splits in their order; what the last evaluation has decoded is not decoded again."""
-        for key, split in splits.items():
-            if key in known:
-                yield (*key, known[key])
-            else:
-                yield from self._decode({key: split})
-
     def _finish(self, stop: list[int]) -> dict[str, Any] | int:
         """Scores and predictions of the best model on every split but the training ones; writes summary.json."""
         best = self.progress.best_step
-        decoded_last = self.decoded
+        if best != self.progress.position.step:
+            self.decoder.forget()
         if best is not None and best != self.progress.position.step:
-            decoded_last = {}
             load_encoder_weights(self.model, checkpoint_path(self.folder, best))
             load_rest(self.model, checkpoint_path(self.folder, best))
         splits = {key: split for key, split in self.splits.items() if key[1] != "train"}
         results = []
-        for name, split_name, decoded in self._decode_remaining(splits, decoded_last):
+        for name, split_name, decoded in self.decoder(splits):
             if stopped := any_rank(stop[0] if stop else 0):
                 return stopped
             task, split = self.tasks.evaluated[name], splits[name, split_name]
@@ -299,10 +285,7 @@ class Run:
                 path = self.folder / "predictions" / f"{name}_{split_name}.jsonl"
                 write_predictions(path, task, split.uids, decoded)
             if split.labels is not None:
-                constant = baseline(task, split)
-                scores = score(task, split, decoded)
-                result = {"task": name, "split": split_name, "rows": len(split)}
-                results.append({**result, "scores": scores, "baseline": constant})
+                results.append(result(task, split_name, split, decoded))
         summary = {
             "name": self.config.name,
             "seed": self.config.seed,

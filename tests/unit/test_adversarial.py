@@ -459,7 +459,7 @@ def test_the_head_of_r4f_has_spectral_norm_one(folder: Path) -> None:
 
 def test_the_head_of_r4f_survives_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     def predictions(run: Run) -> list[Tensor]:
-        return [torch.from_numpy(decoded.scores) for _, _, decoded in run._decode(run.dev_splits)]
+        return [torch.from_numpy(decoded.scores) for _, _, decoded in run.decoder(run.dev_splits)]
 
     options = ["adversary.mode=r4f", "train.epochs=1", f"output={tmp_path / 'run'}"]
     run = Run(load_config(folder / "run.yml", options))
