@@ -16,6 +16,7 @@ from mt_dnn.batch import Batch
 NAME = "packed"
 
 
+@torch.compiler.disable  # its sizes are those of the examples, which differ from batch to batch
 def attend(
     module: nn.Module,
     query: Tensor,

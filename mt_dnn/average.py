@@ -13,6 +13,7 @@ from data_utils.errors import UserError
 from mt_dnn.adversarial.base import Adversary
 from mt_dnn.adversarial.vat import BregmanOptions
 from mt_dnn.model import Model
+from mt_dnn.sharded import as_split
 
 
 class WeightAverage:
@@ -35,7 +36,8 @@ class WeightAverage:
         return {name: value.contiguous() for name, value in self.model.state_dict().items()}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
-        self.model.load_state_dict(tensors)
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: as_split(value, own[name]) for name, value in tensors.items()})
 
 
 def build_average(model: Model, adversaries: Iterable[Adversary[Any]], warmup_steps: int) -> WeightAverage | None:

@@ -22,7 +22,7 @@ from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial import Options, build_adversaries
 from mt_dnn.batch import collate
-from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device
+from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device, tuned
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import load_config
 from mt_dnn.optim import build_optimizer, build_schedule
@@ -103,7 +103,7 @@ def build_workload(config: RunConfig, command: str) -> Workload:
     split = splits[name, "train"]
     plan = [next(part.rows for part in update) for update in epoch_plan(config, {name: len(split)}, 0)]
     full = [rows for rows in plan if len(rows) == config.train.batch_size] or plan
-    model = build_model(config, tasks, tokenizer).to(device).train()
+    model = tuned(build_model(config, tasks, tokenizer), config.train).to(device).train()
     return Workload(config, tokenizer, model, task, split, full, device)
 
 

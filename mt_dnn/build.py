@@ -16,8 +16,9 @@ from data_utils.names import resolve_name
 from data_utils.prepare import Prepared, prepare_all
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial import prepare_model
+from mt_dnn.apex import fuse_layer_norms
 from mt_dnn.checkpoint import find_checkpoint, load_rest
-from mt_dnn.config import EncoderConfig, RunConfig
+from mt_dnn.config import EncoderConfig, RunConfig, TrainConfig
 from mt_dnn.distributed import say
 from mt_dnn.encoder import PACKED_FAMILIES, Encoder, load_encoder
 from mt_dnn.model import Model
@@ -101,6 +102,21 @@ def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Pat
     prepare_model(config.adversary, model)
     if checkpoint is not None:
         load_rest(model, checkpoint)
+    return model
+
+
+def tuned(model: Model, options: TrainConfig) -> Model:
+    """The model with what ``train`` asks for to save memory or time; it computes the same.
+
+    Raises:
+        UserError: apex is asked for and cannot be had.
+    """
+    if options.apex_layer_norm:
+        fuse_layer_norms(model.encoder)
+    if options.compile:
+        model.encoder.compile_blocks()
+    if options.activation_checkpointing:
+        model.encoder.recompute_activations()
     return model
 
 

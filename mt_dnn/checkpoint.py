@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_utils.errors import UserError
+from mt_dnn.distributed import barrier, is_main
 from mt_dnn.model import Model
+from mt_dnn.sharded import as_split, is_sharded, load_sharded, save_sharded, whole
 
 HF_PREFIX = "encoder.model."
 BEST = "best"
@@ -41,27 +43,36 @@ def save_checkpoint(
 ) -> Path:
     """Writes a checkpoint under a temporary name, flushes it to disk and renames it; returns its path.
 
-    ``files`` are copied into it as they are. On failure the temporary folder is removed and nothing else is touched.
+    The main rank writes, and where weights are split over ranks all of them do. ``files`` are copied into it as they
+    are. On failure the temporary folder is removed and nothing else is touched.
 
     Raises:
         UserError: the disk is full or not writable.
     """
     final = checkpoint_path(run, step)
     temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    weights, split = whole(model.state_dict()), is_sharded(model)
     try:
-        (temporary / "trainer").mkdir(parents=True)
-        model.encoder.save(temporary / "encoder")
-        tokenizer.save_pretrained(temporary / "encoder")
-        save_file(rest_of(model), temporary / "heads.safetensors")
-        for name, tensors in trainer_tensors.items():
-            save_file(dict(tensors), temporary / "trainer" / f"{name}.safetensors")
-        (temporary / "trainer" / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-        for file in files:
-            shutil.copy(file, temporary / file.name)
-        flush_tree(temporary)
-        temporary.rename(final)
-        flush(final.parent)
+        if is_main():
+            shutil.rmtree(temporary, ignore_errors=True)
+            (temporary / "trainer").mkdir(parents=True)
+        if split:
+            barrier()
+            for name, tensors in trainer_tensors.items():
+                save_sharded(temporary / "trainer" / name, tensors)
+        if is_main():
+            encoder = {name.removeprefix(HF_PREFIX): v for name, v in weights.items() if name.startswith(HF_PREFIX)}
+            model.encoder.save(temporary / "encoder", encoder)
+            tokenizer.save_pretrained(temporary / "encoder")
+            save_file(rest_of(weights), temporary / "heads.safetensors")
+            for name, tensors in {} if split else trainer_tensors.items():
+                save_file(dict(tensors), temporary / "trainer" / f"{name}.safetensors")
+            (temporary / "trainer" / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+            for file in files:
+                shutil.copy(file, temporary / file.name)
+            flush_tree(temporary)
+            temporary.rename(final)
+            flush(final.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = str(error).split("\n")[0]
@@ -69,9 +80,9 @@ def save_checkpoint(
     return final
 
 
-def rest_of(model: Model) -> dict[str, Tensor]:
-    """Every weight that ``encoder/`` does not hold: heads, and a pooler of our own."""
-    return {name: value.contiguous() for name, value in model.state_dict().items() if not name.startswith(HF_PREFIX)}
+def rest_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every weight of a model that ``encoder/`` does not hold: heads, and a pooler of our own."""
+    return {name: value.contiguous() for name, value in weights.items() if not name.startswith(HF_PREFIX)}
 
 
 def prune(run: Path, keep: Iterable[int]) -> None:
@@ -126,6 +137,17 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise damaged(file, error) from None
 
 
+def read_trainer_tensors(checkpoint: Path, name: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What only training needs; of tensors split over ranks as those in ``like`` each rank gets its part."""
+    folder = checkpoint / "trainer" / name
+    if not folder.is_dir():
+        return read_tensors(folder.with_suffix(".safetensors"))
+    try:
+        return load_sharded(folder, like)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise damaged(folder, error) from None
+
+
 def load_rest(model: Model, checkpoint: Path) -> None:
     """Restores the weights written by ``rest_of``.
 
@@ -133,19 +155,21 @@ def load_rest(model: Model, checkpoint: Path) -> None:
         UserError: the file is damaged or belongs to other heads.
     """
     file = checkpoint / "heads.safetensors"
-    tensors, own = read_tensors(file), rest_of(model)
+    tensors, own = read_tensors(file), rest_of(model.state_dict())
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     wanted = {name: tuple(value.shape) for name, value in own.items()}
     if shapes != wanted:
         wrong = sorted({name for name in {*shapes, *wanted} if shapes.get(name) != wanted.get(name)})
         raise UserError(f"{file}: holds other heads than this run's task definitions: {', '.join(wrong[:4])}")
-    model.load_state_dict(tensors, strict=False)
+    model.load_state_dict({name: as_split(value, own[name]) for name, value in tensors.items()}, strict=False)
 
 
 def load_encoder_weights(model: Model, checkpoint: Path) -> None:
     """Restores the weights of ``encoder/`` into the model's encoder, strictly."""
     tensors = read_tensors(checkpoint / "encoder" / "model.safetensors")
-    missing, unexpected = model.encoder.model.load_state_dict(tensors, strict=False)
+    own = model.encoder.model.state_dict()
+    fitting = {name: as_split(value, own.get(name, value)) for name, value in tensors.items()}
+    missing, unexpected = model.encoder.model.load_state_dict(fitting, strict=False)
     tied = {name for name in missing if name in dict(model.encoder.model.named_buffers())}
     if unexpected or set(missing) - tied:
         raise UserError(f"{checkpoint}/encoder: weights do not fit: {', '.join([*missing, *unexpected][:4])}")

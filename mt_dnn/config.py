@@ -96,6 +96,11 @@ class TrainConfig(Section):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of forward passes; weights stay in fp32, and fp16 scales the loss"
     )
+    activation_checkpointing: bool = Field(
+        False, description="keep only what enters a block and run it again in the backward pass: less memory, more time"
+    )
+    compile: bool = Field(False, description="torch.compile of the encoder's blocks; the first updates take longer")
+    apex_layer_norm: bool = Field(False, description="LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
 
 
@@ -110,8 +115,9 @@ class LookaheadConfig(Section):
 class OptimizerConfig(Section):
     """The optimizer and its parameter groups."""
 
-    name: Literal["adamax", "adamw", "adam", "sgd", "radam", "lamb"] = Field(
-        "adamax", description="adamax and radam decay weights decoupled, as adamw; lamb needs the extra lamb"
+    name: Literal["adamax", "adamw", "adam", "sgd", "radam", "lamb", "apex_adamw", "apex_lamb"] = Field(
+        "adamax",
+        description="adamax and radam decay weights decoupled, as adamw; lamb: extra lamb, apex_…: apex",
     )
     lr: float = Field(5e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, description="not on vectors: biases and normalisation weights")
@@ -172,6 +178,9 @@ class CheckpointConfig(Section):
 class DistributedConfig(Section):
     """Several processes, one experiment."""
 
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="ddp: every process holds all weights; fsdp: its part of each, for encoders that do not fit"
+    )
     timeout_s: PositiveInt = Field(1800, description="seconds that a rank waits for the others before it gives up")
 
 

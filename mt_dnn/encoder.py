@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from data_utils.errors import UserError
 from mt_dnn import attention as packed_attention
@@ -123,6 +124,17 @@ class Encoder(nn.Module, ABC):
             return total / batch.lengths[:, None]
         return torch.tanh(self.pooler_dense(hidden[batch.offsets[:-1]]))
 
+    def compile_blocks(self) -> None:
+        """From here on ``torch.compile`` makes one kernel of several operations; attention stays as it is."""
+        torch._functorch.config.donated_buffer = False  # adversaries go backward twice through one graph
+        for block in self.blocks:
+            block.forward = torch.compile(block.forward, dynamic=True)
+
+    def recompute_activations(self) -> None:
+        """From here on a block keeps what enters it for the backward pass, and runs again in that pass."""
+        for block in self.blocks:
+            block.forward = recomputed(block.forward)  # hooks stay outside
+
     def depth_of(self, name: str) -> int:
         """Depth of a parameter of this module: 0 embeddings, r block r, ``num_layers`` + 1 everything above.
 
@@ -133,10 +145,10 @@ class Encoder(nn.Module, ABC):
             return int(block[1]) + 1
         return self.num_layers + 1 if name.startswith(ABOVE_BLOCKS) else 0
 
-    def save(self, folder: Path) -> None:
-        """Writes the model in Hugging Face format; ``AutoModel.from_pretrained(folder)`` reads it."""
+    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Writes the model with these weights in Hugging Face format; ``AutoModel.from_pretrained`` reads it."""
         with quiet():
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, state_dict=weights)
 
     def _check(self, level: int) -> None:
         if not 0 <= level <= self.num_layers:
@@ -264,6 +276,15 @@ def load_encoder(
         model, pooler=pooler, has_pooler=pooler == "pretrained" and reusable, ignored_weights=ignored
     )
     return encoder.train()
+
+
+def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function under activation checkpointing; dropout masks repeat."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
 
 
 def token_types(config: Any, batch: Batch) -> Tensor:

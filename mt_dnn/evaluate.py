@@ -41,11 +41,15 @@ def predict_split(
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
-        for rows in batches[rank() :: world_size()]:
+    own = batches[rank() :: world_size()]
+    rounds = -(-len(batches) // world_size())
+    with torch.no_grad():
+        for number in range(rounds):
+            rows = own[number] if number < len(own) else order[:1]  # all ranks take part in gathering split weights
             batch = collate(split, rows, task=task.name).to(device)
             with autocast(precision, device):
-                parts.append((rows, model(batch).float().cpu().numpy()))
+                logits = model(batch).float().cpu().numpy()
+            parts += [(rows, logits)] if number < len(own) else []
     model.train(was_training)
     everything = [part for own in gathered(parts) for part in own]
     logits = np.empty((len(order), *everything[0][1].shape[1:]), np.float32)

@@ -17,6 +17,7 @@ from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences
 
 FREE_KEYS = ("device", "distributed", "log", "output")  # these may change between a run and its resumption
+FREE_TRAIN_KEYS = ("activation_checkpointing", "apex_layer_norm", "compile")
 
 
 def same_config(config: RunConfig) -> None:
@@ -26,6 +27,8 @@ def same_config(config: RunConfig) -> None:
         return
     old = yaml.safe_load(file.read_text(encoding="utf-8"))
     new = config.model_dump(mode="json")
+    for values in (old, new):
+        values["train"] = {key: value for key, value in values["train"].items() if key not in FREE_TRAIN_KEYS}
     kept, asked = ({key: value for key, value in values.items() if key not in FREE_KEYS} for values in (old, new))
     changed = list(differences(kept, asked))
     if changed:

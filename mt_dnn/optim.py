@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from data_utils.errors import UserError, did_you_mean
+from mt_dnn.apex import apex_class
+from mt_dnn.sharded import own_parts
 
 if TYPE_CHECKING:
     from mt_dnn.config import OptimizerConfig, ScheduleConfig
@@ -73,9 +76,9 @@ class Lookahead(Optimizer):
         loss = self.optimizer.step(closure)
         self.counter = (self.counter + 1) % self.steps
         if self.counter == 0:
-            fast = self.fast
-            torch._foreach_lerp_(self.slow, fast, self.alpha)
-            torch._foreach_copy_(fast, self.slow)
+            fast, slow = own_parts(self.fast), own_parts(self.slow)
+            torch._foreach_lerp_(slow, fast, self.alpha)
+            torch._foreach_copy_(fast, slow)
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -115,7 +118,28 @@ def _lamb(groups: Groups, config: OptimizerConfig) -> Optimizer:
         raise UserError("optimizer.name: lamb needs a package more: pip install 'mt-dnn[lamb]'") from None
     # You et al. 2020, algorithm 2: decay counts in the trust ratio ("decoupled" would leave it out), and no
     # bias correction enlarges a step after the ratio has set its length, as by the package's default.
-    return Lamb(groups, weight_decouple=False, adam_debias=True, **_common(config))
+    return Lamb(_unsplit(groups, config), weight_decouple=False, adam_debias=True, **_common(config))
+
+
+def _unsplit(groups: Groups, config: OptimizerConfig) -> Groups:
+    """Raises UserError when weights are split over ranks, for optimizers that need them whole."""
+    if any(isinstance(parameter, DTensor) for group in groups for parameter in group["params"]):
+        raise UserError(
+            f"optimizer.name: {config.name} cannot update weights that are split (distributed.strategy=fsdp); use adamw"
+        )
+    return groups
+
+
+def _apex(name: str, instead: str, **options: Any) -> Callable[[Groups, OptimizerConfig], Optimizer]:
+    def build(groups: Groups, config: OptimizerConfig) -> Optimizer:
+        key = f"optimizer.name: {config.name}"
+        kind = apex_class("optimizers", name, key, f"optimizer.name={instead}")
+        try:
+            return kind(_unsplit(groups, config), **options, **_common(config))
+        except RuntimeError as error:  # built without CUDA extensions
+            raise UserError(f"{key}: {error}; optimizer.name={instead} does the same without it") from None
+
+    return build
 
 
 # adamw and adam are fused, on CPUs too: one pass over the weights instead of about ten. (Fused SGD fails when some
@@ -129,6 +153,8 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
     "sgd": lambda groups, config: SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),
     "radam": lambda groups, config: RAdam(groups, decoupled_weight_decay=True, **_common(config)),
     "lamb": _lamb,
+    "apex_adamw": _apex("FusedAdam", "adamw", adam_w_mode=True),
+    "apex_lamb": _apex("FusedLAMB", "lamb", max_grad_norm=math.inf),  # clipping is train.clip_norm's
 }
 
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from data_utils.errors import UserError
 from mt_dnn.optim import Lookahead
+from mt_dnn.sharded import as_split
 
 GROUP_NUMBERS = ("lr", "step")  # what changes during a run; LAMB counts its steps in the group
 
@@ -44,14 +45,14 @@ def load_optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str], tenso
         if name in owner:
             counts_on_cpu = kind == "step" and not optimizer.defaults.get("fused")  # where torch counts steps
             device = "cpu" if counts_on_cpu else owner[name].device
-            optimizer.state[owner[name]][kind] = value.to(device, copy=True)
+            optimizer.state[owner[name]][kind] = as_split(value, owner[name]).to(device, copy=True)
         elif name == "group":
             index, _, number = kind.partition("::")
             optimizer.param_groups[int(index)][number] = value.item()
     if isinstance(optimizer, Lookahead):
         optimizer.counter = int(tensors["lookahead::counter"])
         for parameter, slow in zip(optimizer.fast, optimizer.slow, strict=True):
-            slow.copy_(tensors[f"lookahead::{names[parameter]}"])
+            slow.copy_(as_split(tensors[f"lookahead::{names[parameter]}"], slow))
 
 
 def _fixed_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from data_utils.errors import UserError
 from data_utils.task_def import dump_task_defs
 from mt_dnn.adversarial import build_adversaries
 from mt_dnn.average import build_average
-from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device, with_data
+from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device, tuned, with_data
 from mt_dnn.checkpoint import (
     checkpoint_path,
     last_checkpoint,
@@ -24,7 +24,7 @@ from mt_dnn.checkpoint import (
     mark_best,
     prune,
     read_state,
-    read_tensors,
+    read_trainer_tensors,
     save_checkpoint,
 )
 from mt_dnn.config import RunConfig
@@ -33,8 +33,10 @@ from mt_dnn.distributed import any_rank, barrier, explained, gathered, is_main, 
 from mt_dnn.evaluate import Decoder, Scores, check_selection, dev_splits, result, score, selection_score
 from mt_dnn.folder import locked, same_config, same_tasks, write_json
 from mt_dnn.log import MetricsLog
+from mt_dnn.model import Model
 from mt_dnn.optim import build_optimizer, build_schedule
 from mt_dnn.optim_state import load_optimizer_tensors, optimizer_tensors
+from mt_dnn.parallel import place
 from mt_dnn.predict import write_predictions
 from mt_dnn.progress import Progress
 from mt_dnn.signals import stop_signals
@@ -64,9 +66,9 @@ class Run:
                 name: task for name, task in self.tasks.trained.items() if name in {key[0] for key in self.dev_splits}
             }
             check_selection(config.evaluation.metric, scored)
-        self.model = build_model(config, self.tasks, self.tokenizer, checkpoint).to(self.device)
         self.steps = total_steps(config, {name: len(split) for name, split in self.train_splits.items()})
-        self.stepper = self._stepper()
+        self.stepper = self._stepper(build_model(config, self.tasks, self.tokenizer, checkpoint))
+        self.model = self.stepper.model
         data = {f"{task}/{split}": prepared.manifest["hash"] for (task, split), prepared in self.splits.items()}
         self.progress = Progress(data=data)
         self.decoder = Decoder(
@@ -79,17 +81,21 @@ class Run:
         if checkpoint is not None:
             self._resume(checkpoint)
 
-    def _stepper(self) -> Stepper:
-        config = self.config
-        optimizer = build_optimizer(self.model, config.optimizer)
+    def _stepper(self, model: Model) -> Stepper:
+        config, strategy = self.config, self.config.distributed.strategy
         fp16 = config.train.precision == "fp16"
         adversaries = build_adversaries(config.adversary, self.tasks.trained)
         warmup_steps = round(config.schedule.warmup_fraction * self.steps)
+        average = build_average(model, adversaries.values(), warmup_steps)
+        if average is not None:
+            place(average.model, self.device, strategy)
+        place(tuned(model, config.train), self.device, strategy)
+        optimizer = build_optimizer(model, config.optimizer)
         return Stepper(
-            model=self.model,
+            model=model,
             tasks=self.tasks.trained,
             adversaries=adversaries,
-            average=build_average(self.model, adversaries.values(), warmup_steps),
+            average=average,
             dropout_floor_every_steps=config.log.dropout_floor_every_steps,
             optimizer=optimizer,
             schedule=build_schedule(optimizer, config.schedule, self.steps),
@@ -104,17 +110,17 @@ class Run:
         if changed := list(differences(progress.data, self.progress.data)):
             raise UserError(f"{checkpoint}: was trained on other data ({changed[0]}); choose another output")
         self.progress = progress
-        load_optimizer_tensors(
-            self.stepper.optimizer,
-            self._names(),
-            read_tensors(checkpoint / "trainer" / "optimizer.safetensors"),
-        )
+        names = self._names()
+        weights = {name: parameter for parameter, name in names.items()}
+        slow = {f"lookahead::{name}": parameter for name, parameter in weights.items()}
+        tensors = read_trainer_tensors(checkpoint, "optimizer", {**weights, **slow})
+        load_optimizer_tensors(self.stepper.optimizer, names, tensors)
         self.stepper.schedule.load_state_dict(state["schedule"])
         self.stepper.scaler.load_state_dict(state["scaler"])
         for name, adversary in self.stepper.adversaries.items():
             adversary.load_state_dict(state["adversaries"][name])
         if self.stepper.average is not None:
-            self.stepper.average.load_state_dict(read_tensors(checkpoint / "trainer" / "average.safetensors"))
+            self.stepper.average.load_state_dict(read_trainer_tensors(checkpoint, "average", self.model.state_dict()))
         self.notices.append(f"resuming {self.folder} after update {progress.position.step} of {self.steps}")
 
     def _names(self) -> dict[torch.nn.Parameter, str]:
@@ -234,11 +240,6 @@ class Run:
         self._figures()
         for adversary in self.stepper.adversaries.values():
             adversary.collect()
-        if is_main():
-            self._write_checkpoint()
-        barrier()
-
-    def _write_checkpoint(self) -> None:
         step = self.progress.position.step
         state = {
             "progress": self.progress.state_dict(),
@@ -256,9 +257,11 @@ class Run:
             files=(self.folder / "config.yml", self.folder / "task_defs.yml"),
         )
         best = self.progress.best_step
-        if best is not None:
-            mark_best(self.folder, best)
-        prune(self.folder, {step, best} - {None})  # type: ignore[arg-type]
+        if is_main():
+            if best is not None:
+                mark_best(self.folder, best)
+            prune(self.folder, {step, best} - {None})  # type: ignore[arg-type]
+        barrier()
 
     def _trainer_tensors(self) -> dict[str, dict[str, torch.Tensor]]:
         """Files of tensors that only training needs."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.base import Adversary, View
@@ -62,10 +63,11 @@ class Stepper:
         logged = [1 / one.passes if one.steps_each_pass else 1.0 for one in adversaries]  # one loss, replayed
         for turns in rounds_of(adversaries):
             for index, synchronise in turns:
-                self.parallel.synchronise = synchronise
+                self.parallel.synchronise(synchronise)
                 loss = next(runs[index])
                 self.scaler.scale(loss).backward()
                 total += loss.detach() * logged[index]
+            self.parallel.end_of_backward()
             norm = self._apply_gradients(lr_scale)
         for losses in runs:
             next(losses, None)  # what comes after the last loss
@@ -127,7 +129,7 @@ class Stepper:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def rounds_of(adversaries: Sequence[Adversary[Any]]) -> list[list[tuple[int, bool]]]:

@@ -13,6 +13,7 @@ from mt_dnn.batch import divided
 from mt_dnn.config_file import load_config
 from mt_dnn.distributed import is_main
 from mt_dnn.run import Run
+from mt_dnn.sharded import is_sharded, whole
 from mt_dnn.train import Position, train
 from tests.distributed.workers import run_ranks
 from tests.workspace import make_workspace
@@ -36,20 +37,40 @@ SETTINGS = {
     "r3f": ["adversary.epsilon=0.1"],
     "r4f": ["adversary.epsilon=0.1"],
 }
-CASES = {f"{mode}-{accumulate}": (mode, accumulate) for mode in ADVERSARIES for accumulate in (1, 2)}
+MODES = {
+    f"{mode}-{accumulate}": [
+        f"train.accumulate={accumulate}",
+        f"train.mix_tasks={str(accumulate > 1).lower()}",
+        f"adversary.mode={mode}",
+        *SETTINGS.get(mode, []),
+    ]
+    for mode in ADVERSARIES
+    for accumulate in (1, 2)
+}
+ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.lookahead.enabled=true", "optimizer.layer_decay=0.9"]
+OPTIMIZERS = {name: [f"optimizer.name={name}", *ADAPTIVE] for name in ("adamax", "adamw", "adam", "radam")}
+OTHERS = {
+    "bregman": ["adversary=preset:vat/smart"],
+    "frozen": ["optimizer.freeze=[embeddings]"],
+    "recomputed": ["train.activation_checkpointing=true", "adversary.mode=tat", *SETTINGS["tat"]],
+    "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
+}
+CASES = {**MODES, **OPTIMIZERS, **OTHERS}
 
 
-def weights_after_an_epoch(folder: Path, world_size: int) -> None:
-    """Writes the weights after an epoch for each mode, with one and with two batches in an update."""
-    for name, (mode, accumulate) in CASES.items():
-        accumulation = [f"train.accumulate={accumulate}", f"train.mix_tasks={str(accumulate > 1).lower()}"]
-        options = [*OPTIONS, *accumulation, f"adversary.mode={mode}", *SETTINGS.get(mode, [])]
-        run = Run(load_config(folder / "run.yml", options))
+def weights_after_an_epoch(folder: Path, world_size: int, strategy: str = "ddp") -> None:
+    """Writes the weights after an epoch in each case."""
+    for name, options in CASES.items():
+        chosen = {key: value for key, _, value in (option.partition("=") for option in [*OPTIONS, *options])}
+        options = [f"{key}={value}" for key, value in chosen.items()]
+        run = Run(load_config(folder / "run.yml", [*options, f"distributed.strategy={strategy}"]))
+        assert is_sharded(run.model) == (strategy == "fsdp")
         events = train(run.stepper, run.train_splits, run.config, device=run.device, start=Position())
         assert sum(1 for _ in events) > 5
+        weights = whole(run.model.state_dict())
         if is_main():
-            weights = {key: value.detach().contiguous() for key, value in run.model.state_dict().items()}
-            save_file(weights, folder / f"{name}-{world_size}.safetensors")
+            weights = {key: value.detach().contiguous() for key, value in weights.items()}
+            save_file(weights, folder / f"{name}-{strategy}-{world_size}.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +79,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     make_workspace(folder, train_rows=41)
     weights_after_an_epoch(folder, 1)
-    for world_size in (2, 3):
-        run_ranks(world_size, weights_after_an_epoch, folder, world_size)
+    for strategy in ("ddp", "fsdp"):
+        for world_size in (2, 3):
+            run_ranks(world_size, weights_after_an_epoch, folder, world_size, strategy)
     return folder
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("ranks", ["ddp-2", "ddp-3", "fsdp-2", "fsdp-3"])
 @pytest.mark.parametrize("name", CASES)
-def test_weights_after_an_epoch_are_those_of_one_process(folder: Path, name: str, world_size: int) -> None:
-    alone, together = (load_file(folder / f"{name}-{size}.safetensors") for size in (1, world_size))
+def test_weights_after_an_epoch_are_those_of_one_process(folder: Path, name: str, ranks: str) -> None:
+    alone, together = (load_file(folder / f"{name}-{how}.safetensors") for how in ("ddp-1", ranks))
     assert alone.keys() == together.keys()
     assert max((alone[key] - together[key]).abs().max().item() for key in alone) < 1e-5
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_modes_differ_by_more_than_that(folder: Path, accumulate: int) -> None:
-    found = {mode: load_file(folder / f"{mode}-{accumulate}-1.safetensors") for mode in ADVERSARIES if mode != "r4f"}
+    modes = [mode for mode in ADVERSARIES if mode != "r4f"]
+    found = {mode: load_file(folder / f"{mode}-{accumulate}-ddp-1.safetensors") for mode in modes}
     plain = found.pop("none")
     found.pop("rdrop")  # without dropout it is plain training
     for mode, weights in found.items():
