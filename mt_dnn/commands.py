@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from mt_dnn.model import Model
 from mt_dnn.predict import prediction_lines
 from mt_dnn.report import score_table, table
 from mt_dnn.run import Run
+from mt_dnn.signals import PREEMPTION
 from mt_dnn.tasks import evaluated_tasks, head_owner
 
 
@@ -58,8 +58,8 @@ def train_command(path: Path, overrides: Sequence[str]) -> int:
     config = load_config(path, overrides)
     with process_group(timeout_s=config.distributed.timeout_s):
         summary = Run(config)()
-    if isinstance(summary, int):  # stopped by a signal: SIGTERM is how schedulers ask, Ctrl-C is not a success
-        return 0 if summary == signal.SIGTERM else 128 + summary
+    if isinstance(summary, int):  # stopped by a signal; Ctrl-C is not a success
+        return 0 if summary in PREEMPTION else 128 + summary
     if not is_main():
         return 0
     print(score_table(summary["results"]))

@@ -175,6 +175,7 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> in
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
         monitor_interval=1,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
     try:
         elastic_launch(config, sys.executable)("-m", "mt_dnn.cli", *arguments)

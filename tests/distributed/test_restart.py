@@ -25,6 +25,7 @@ from tests.workspace import make_workspace
 
 OPTIONS = ["tasks=[same,overlap]", "checkpoint.every_steps=3", "evaluation.every_steps=24", "train.epochs=6"]
 OPTIONS += ["adversary.mode=tat", "distributed.timeout_s=60"]
+FSDP = ["distributed.strategy=fsdp", "adversary=preset:vat/smart"]  # averaged weights are split too
 NO_DROPOUT = ["encoder.dropout=0", "encoder.attention_dropout=0", "heads.dropout=0"]
 
 
@@ -40,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("restart")
     make_workspace(folder, train_rows=41)
     finish(start(folder, "whole", "--gpus", "2"))
+    finish(start(folder, "whole_fsdp", *FSDP, "--gpus", "2"))
     return folder
 
 
@@ -56,21 +58,36 @@ def weights(run: Path) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-def test_a_killed_worker_is_started_again_and_nothing_is_lost(folder: Path) -> None:
-    process = start(folder, "killed", "--gpus", "2", "--restarts", "1")
-    wait_for_step(folder / "killed", process, 6)
+@pytest.mark.parametrize(("whole", "options"), [("whole", []), ("whole_fsdp", FSDP)])
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(folder: Path, whole: str, options: list[str]) -> None:
+    process = start(folder, f"{whole}_killed", *options, "--gpus", "2", "--restarts", "1")
+    wait_for_step(folder / f"{whole}_killed", process, 6)
     os.kill(workers(process)[-1], signal.SIGKILL)
     assert "resuming" in finish(process)
-    assert_same_run(folder / "whole", folder / "killed")
+    assert_same_run(folder / whole, folder / f"{whole}_killed")
 
 
-@pytest.mark.parametrize(("before", "after"), [("2", "1"), ("1", "3")])
-def test_sigterm_saves_and_another_number_of_ranks_goes_on(folder: Path, before: str, after: str) -> None:
-    process = start(folder, f"{before}to{after}", *NO_DROPOUT, "--gpus", before)
+@pytest.mark.parametrize(
+    ("before", "after", "stop"),
+    [
+        ("ddp-2", "ddp-1", signal.SIGTERM),
+        ("ddp-1", "ddp-3", signal.SIGUSR1),
+        ("fsdp-2", "ddp-1", signal.SIGUSR1),
+        ("ddp-1", "fsdp-2", signal.SIGTERM),
+    ],
+)
+def test_a_signal_saves_and_another_number_of_ranks_goes_on(
+    folder: Path, before: str, after: str, stop: signal.Signals
+) -> None:
+    first, then = (
+        [f"distributed.strategy={strategy}", "--gpus", ranks, *NO_DROPOUT]
+        for strategy, ranks in (before.split("-"), after.split("-"))
+    )
+    process = start(folder, f"{before}to{after}", *first)
     wait_for_step(folder / f"{before}to{after}", process, 4)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(stop)
     assert "the same command continues" in finish(process)
-    assert "resuming" in finish(start(folder, f"{before}to{after}", *NO_DROPOUT, "--gpus", after))
+    assert "resuming" in finish(start(folder, f"{before}to{after}", *then))
     if not (folder / "alone").exists():
         finish(start(folder, "alone", *NO_DROPOUT))
     alone, moved = weights(folder / "alone"), weights(folder / f"{before}to{after}")
