@@ -88,9 +88,10 @@ def rest_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def prune(run: Path, keep: Iterable[int]) -> None:
     """Removes every checkpoint but those of the steps to keep, and leftovers of saves that were cut off."""
     kept = {checkpoint_path(run, step) for step in keep}
-    for path in (run / "checkpoints").iterdir():
+    for path in list((run / "checkpoints").iterdir()):
         if path not in kept:
-            shutil.rmtree(path)
+            hidden = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}.old"))
+            shutil.rmtree(hidden)  # a checkpoint that is half removed must not look like one
 
 
 def mark_best(run: Path, step: int) -> None:
