@@ -27,8 +27,9 @@ from mt_dnn.config import RunConfig
 from mt_dnn.config_file import load_config
 from mt_dnn.optim import build_optimizer, build_schedule
 from mt_dnn.report import table
+from mt_dnn.sampling import MicroBatch
 from mt_dnn.step import Stepper
-from mt_dnn.train import epoch_plan, seed_step
+from mt_dnn.train import epoch_plan, own_share, seed_step
 
 PEERS = ("hf-trainer",)
 
@@ -65,7 +66,7 @@ class Workload:
             [self.batches[(r * updates + i) % len(self.batches)] for i in range(updates)] for r in range(rounds + 1)
         ]
 
-    def stepper(self, adversary: Options) -> Stepper:
+    def stepper(self, adversary: Options, *, alone: bool = False) -> Stepper:
         """Our training step on the shared model, in one adversarial mode."""
         optimizer = build_optimizer(self.model, self.config.optimizer)
         tasks = {self.task.name: self.task}
@@ -77,14 +78,17 @@ class Workload:
             schedule=build_schedule(optimizer, self.config.schedule, 1_000_000),
             clip_norm=self.config.train.clip_norm,
             precision=self.config.train.precision,
+            alone=alone,
         )
 
-    def seconds(self, stepper: Stepper, chunk: Sequence[Any]) -> float:
-        """Seconds for one update per batch of the chunk, collation included."""
+    def seconds(self, stepper: Stepper, chunk: Sequence[Any], *, shared: bool = False) -> float:
+        """Seconds for one update per batch of the chunk, collation included; ``shared``: all ranks share a batch."""
         start = time.perf_counter()
         for number, rows in enumerate(chunk):
             seed_step(0, number)
-            stepper([collate(self.split, rows, task=self.task.name).to(self.device)])
+            part = MicroBatch(self.task.name, rows)
+            batch = own_share(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
+            stepper([batch.to(self.device)])
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - start

@@ -51,12 +51,7 @@ def train(
 
     if gpus > 1 or restarts:
         raise typer.Exit(launch_command(config, overrides or [], processes=gpus, restarts=restarts))
-    code = train_command(config, overrides or [])
-    if "WORLD_SIZE" in os.environ:
-        from mt_dnn.distributed import leave
-
-        leave(code)
-    raise typer.Exit(code)
+    end(train_command(config, overrides or []))
 
 
 @app.command()
@@ -145,6 +140,31 @@ def adversary(
 
     chosen = modes.split(",") if modes else None
     adversary_command(config, overrides or [], modes=chosen, updates=updates, rounds=rounds, as_json=as_json)
+
+
+@bench_app.command()
+def scaling(
+    config: ConfigFile = Path("experiments/baseline/throughput.yml"),
+    overrides: Overrides = None,
+    processes: Annotated[int, typer.Option(help="Processes, one per GPU or core.")] = 2,
+    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Training examples per second of several processes beside one, the same batches, one thread each on CPUs."""
+    from mt_dnn.bench_scaling import scaling_command
+
+    options: dict[str, Any] = {"processes": processes, "updates": updates, "rounds": rounds, "as_json": as_json}
+    end(scaling_command(config, overrides or [], **options))
+
+
+def end(code: int) -> None:
+    """Leaves with an exit code, as one of several processes if a launcher has started them."""
+    if "WORLD_SIZE" in os.environ:
+        from mt_dnn.distributed import leave
+
+        leave(code)
+    raise typer.Exit(code)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -41,11 +41,12 @@ class Parallel:
     DistributedDataParallel looks for the parameters that a pass uses: one head at a time, so it has to look.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, alone: bool = False) -> None:
+        """``alone``: this rank trains without the others."""
         self.model = model
         self.resume: Any = model.resume
         self.wrapped: DistributedDataParallel | None = None
-        if world_size() > 1 and not isinstance(model, FSDPModule):
+        if world_size() > 1 and not alone and not isinstance(model, FSDPModule):
             known = inspect.signature(DistributedDataParallel).parameters
             buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before 2.13
             options: dict[str, Any] = {buffers: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}

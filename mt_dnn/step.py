@@ -39,11 +39,12 @@ class Stepper:
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     average: WeightAverage | None = None
     dropout_floor_every_steps: int | None = None
+    alone: bool = False
 
     @cached_property
     def parallel(self) -> Parallel:
         """The model as all ranks train it."""
-        return Parallel(self.model)
+        return Parallel(self.model, alone=self.alone)
 
     def __call__(self, update: Sequence[Batch], step: int = 0) -> tuple[Tensor, Tensor, Telemetry]:
         """Runs one update, the ``step``-th of the run from 0; returns its loss, gradient norm and telemetry as tensors.
