@@ -67,12 +67,18 @@ def leave(code: int) -> None:
 
 
 def local_device(name: str) -> str:
-    """The device of this rank: with several processes on one machine each takes a GPU of its own."""
+    """The device of this rank: with several processes on one machine each takes a GPU of its own.
+
+    Raises:
+        UserError: there are fewer GPUs, or ``name`` is a single one that all processes would take.
+    """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name in ("auto", "cuda") and world_size() > 1 and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             raise UserError(f"rank {rank()}: asks for GPU {local}, this machine has {torch.cuda.device_count()}")
         return f"cuda:{local}"
+    if name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+        raise UserError(f"device: {name} is one GPU for several processes; device=cuda gives each of them its own")
     return name
 
 

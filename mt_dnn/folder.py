@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -66,8 +66,19 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is training into this folder") from None
+        _lock(stream, folder)
         yield
+
+
+def check_unlocked(folder: Path) -> None:
+    """Raises UserError when another process trains into the folder: what is in there may change any moment."""
+    if (folder / ".lock").exists():
+        with (folder / ".lock").open() as stream:
+            _lock(stream, folder)
+
+
+def _lock(stream: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"{folder}: another process is training into this folder") from None

@@ -31,7 +31,7 @@ from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences, dump_config
 from mt_dnn.distributed import any_rank, barrier, explained, gathered, is_main, local_device, main_first, say
 from mt_dnn.evaluate import Decoder, Scores, check_selection, dev_splits, result, score, selection_score
-from mt_dnn.folder import locked, same_config, same_tasks, write_json
+from mt_dnn.folder import check_unlocked, locked, same_config, same_tasks, write_json
 from mt_dnn.log import MetricsLog
 from mt_dnn.model import Model
 from mt_dnn.optim import build_optimizer, build_schedule
@@ -50,6 +50,7 @@ class Run:
 
     def __init__(self, config: RunConfig) -> None:
         self.config, self.folder = config, config.output
+        main_first(lambda: check_unlocked(config.output) if is_main() else None)
         same_config(config)
         self.device = choose_device(local_device(config.device))
         tasks = build_tasks(config)

@@ -11,6 +11,7 @@ with, bit for bit. The first failure ends it with exit code 1; the folder is lef
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -207,14 +208,16 @@ def main() -> int:
             raise SystemExit(f"{log}: the undisturbed run failed")
         seconds[name], undisturbed[name] = time.monotonic() - started, outcome(whole.folder)
     points: Counter[str] = Counter()
-    finished = 0
+    finished = dict.fromkeys(SETTINGS, 0)
     try:
         with tqdm(total=options.kills, desc="kills", unit="kill") as bar:
-            while points.total() < options.kills:
-                name = list(SETTINGS)[finished % len(SETTINGS)]
-                attempt = Attempt(folder / f"killed{finished:03d}", *SETTINGS[name])
+            for name in itertools.cycle(SETTINGS):
+                if points.total() == options.kills:
+                    break
+                label = f"{list(SETTINGS).index(name)}-{finished[name]:03d}"
+                attempt = Attempt(folder / f"killed{label}", *SETTINGS[name])
                 attempt.start(run_file, log)
-                if wait_for_the_moment(attempt, rng, seconds[name] / 2):
+                if wait_for_the_moment(attempt, rng, seconds[name]):
                     attempt.kill(rng.randrange(2))
                     points[f"{name}: {check_whole(attempt.folder)}"] += 1
                     bar.update()
@@ -223,13 +226,14 @@ def main() -> int:
                 if any(attempt.codes):
                     raise Failure(f"{attempt.folder}: did not go on after a kill; see {log}")
                 check_same(attempt.folder, undisturbed[name])
-                finished += 1
+                finished[name] += 1
     except Failure as failure:
         print(f"after {points.total()} kills: {failure}", file=sys.stderr)
         return 1
     for point, count in sorted(points.items()):
         print(f"{count:4d}  {point}")
-    print(f"{points.total()} kills survived, {finished} runs finished as if nothing had happened")
+    runs = ", ".join(f"{count} of {name}" for name, count in finished.items())
+    print(f"{points.total()} kills survived; runs that finished as if nothing had happened: {runs}")
     return 0
 
 

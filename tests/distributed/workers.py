@@ -17,16 +17,18 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def run_ranks(world_size: int, work: Callable[..., None], *arguments: Any) -> None:
+def run_ranks(world_size: int, work: Callable[..., None], *arguments: Any, timeout_s: float = 120) -> None:
     """Runs ``work(*arguments)`` in so many processes; an error in one of them is raised here."""
-    multiprocessing.spawn(_enter, args=(world_size, free_port(), work, arguments), nprocs=world_size)
+    multiprocessing.spawn(_enter, args=(world_size, free_port(), timeout_s, work, arguments), nprocs=world_size)
 
 
-def _enter(rank: int, world_size: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _enter(
+    rank: int, world_size: int, port: int, timeout_s: float, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     from mt_dnn.distributed import process_group
 
-    with process_group(timeout_s=120):
+    with process_group(timeout_s=timeout_s):
         work(*arguments)

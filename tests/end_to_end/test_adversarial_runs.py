@@ -178,6 +178,17 @@ def test_the_average_is_not_the_model(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ADVERSARIES)
+def test_losses_in_bfloat16_follow_those_in_float32(mode: str, folder: Path) -> None:
+    still = ["encoder.dropout=0", "encoder.attention_dropout=0", "heads.dropout=0", "train.epochs=1"]
+    losses = []
+    for precision in ("fp32", "bf16"):
+        run = run_of(folder, f"{precision}-{mode}", mode, f"train.precision={precision}", *still)
+        assert isinstance(run(), dict)
+        losses.append([record["loss"] for record in records(run.folder)])
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.05, abs=0.05)
+
+
+@pytest.mark.parametrize("mode", ADVERSARIES)
 def test_one_update_in_bfloat16(mode: str, folder: Path) -> None:
     run = run_of(folder, "bf16", mode, "train.precision=bf16", "schedule.warmup_fraction=0")
     run.model.train()

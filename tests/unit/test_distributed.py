@@ -56,6 +56,9 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert (local_device("auto"), local_device("cpu"), local_device("cuda:0")) == ("cuda:1", "cpu", "cuda:0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="device: cuda:0 is one GPU for several processes"):
+        local_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="rank 5: asks for GPU 1, this machine has 1"):
         local_device("cuda")

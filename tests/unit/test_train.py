@@ -76,8 +76,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(workspace: Path) 
 def test_one_process_per_run_folder(workspace: Path) -> None:
     from mt_dnn.folder import locked
 
-    with locked(workspace / "run"), pytest.raises(UserError, match="another process"):
-        Run(load_config(workspace / "run.yml"))()
+    run = Run(load_config(workspace / "run.yml"))
+    with locked(workspace / "run"):
+        with pytest.raises(UserError, match="another process"):
+            Run(load_config(workspace / "run.yml"))
+        with pytest.raises(UserError, match="another process"):
+            run()
 
 
 def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
