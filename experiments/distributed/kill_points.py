@@ -11,6 +11,7 @@ with, bit for bit. The first failure ends it with exit code 1; the folder is lef
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -50,11 +51,13 @@ class Attempt:
     strategy: str
     pids: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
+    started: float = 0.0
 
     def start(self, run_file: Path, log: Path) -> None:
         with socket.socket() as server:
             server.bind(("localhost", 0))
             port = server.getsockname()[1]
+        self.started = time.time()
         options = [*OPTIONS, f"output={self.folder}", f"distributed.strategy={self.strategy}"]
         for rank in range(self.world_size):
             pid = os.fork()
@@ -85,6 +88,12 @@ class Attempt:
                 self.codes.append(os.waitstatus_to_exitcode(status))
         return not self.codes
 
+    def saving(self) -> bool:
+        """Whether a checkpoint is being written; what an earlier kill has left there does not count."""
+        with contextlib.suppress(OSError):  # it may be renamed meanwhile
+            return any(path.stat().st_mtime > self.started for path in self.folder.glob("checkpoints/.step-*.tmp"))
+        return False
+
     def kill(self, number: int) -> None:
         """SIGKILL for one of the processes; the others have to notice."""
         os.kill(self.pids[number % len(self.pids)], signal.SIGKILL)
@@ -107,7 +116,7 @@ class Failure(Exception):
 
 
 def check_whole(folder: Path) -> str:
-    """What was going on when the run was killed; raises Failure when something in its folder is damaged."""
+    """How far the run had come; raises Failure when something in its folder is damaged."""
     checkpoints = sorted((folder / "checkpoints").glob("step-*")) if folder.exists() else []
     try:
         for checkpoint in checkpoints:
@@ -137,8 +146,6 @@ def check_whole(folder: Path) -> str:
         raise
     except Exception as error:
         raise Failure(f"{folder}: {type(error).__name__}: {error}") from error
-    if any((folder / "checkpoints").glob(".step-*.tmp")):
-        return "while a checkpoint was written"
     if (folder / "summary.json").exists():
         return "after the summary"
     if (folder / "predictions").exists():
@@ -181,7 +188,7 @@ def wait_for_the_moment(attempt: Attempt, rng: random.Random, longest: float) ->
     while time.monotonic() - start < delay and attempt.alive():
         time.sleep(0.002)
     if aim_at_save:
-        while attempt.alive() and not any((attempt.folder / "checkpoints").glob(".step-*.tmp")):
+        while attempt.alive() and not attempt.saving():
             time.sleep(0.0005)
         time.sleep(rng.uniform(0, 0.05))
     return attempt.alive()
@@ -219,7 +226,8 @@ def main() -> int:
                 attempt.start(run_file, log)
                 if wait_for_the_moment(attempt, rng, seconds[name]):
                     attempt.kill(rng.randrange(2))
-                    points[f"{name}: {check_whole(attempt.folder)}"] += 1
+                    saving, reached = attempt.saving(), check_whole(attempt.folder)
+                    points[f"{name}: {'while a checkpoint was written' if saving else reached}"] += 1
                     bar.update()
                     continue
                 attempt.end()
