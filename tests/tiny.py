@@ -20,6 +20,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"pad_token_id": 0, "type_vocab_size": 1},
     "xlm-roberta": {"pad_token_id": 0, "type_vocab_size": 1},
+    "xlm-roberta-xl": {"pad_token_id": 0, "type_vocab_size": 1},
     "electra": {"embedding_size": 16},
     "deberta-v2": {
         "relative_attention": True,

@@ -16,6 +16,7 @@ from mt_dnn.run import Run
 from mt_dnn.sharded import is_sharded, whole
 from mt_dnn.train import Position, train
 from tests.distributed.workers import run_ranks
+from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 
 OPTIONS = [
@@ -53,6 +54,7 @@ OTHERS = {
     "bregman": ["adversary=preset:vat/smart"],
     "frozen": ["optimizer.freeze=[embeddings]"],
     "recomputed": ["train.activation_checkpointing=true", "adversary.mode=tat", *SETTINGS["tat"]],
+    "xlm_r_xl": ["encoder.name=XL", "adversary.mode=freelb"],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
@@ -70,6 +72,7 @@ def weights_after_an_epoch(folder: Path, world_size: int, strategy: str = "ddp")
         options = CASES[name]
         chosen = {key: value for key, _, value in (option.partition("=") for option in [*OPTIONS, *options])}
         options = [f"{key}={value}" for key, value in chosen.items()]
+        options = [option.replace("=XL", f"={folder / 'xl'}") for option in options]
         run = Run(load_config(folder / "run.yml", [*options, f"distributed.strategy={strategy}"]))
         assert is_sharded(run.model) == (strategy == "fsdp")
         events = train(run.stepper, run.train_splits, run.config, device=run.device, start=Position())
@@ -85,6 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     make_workspace(folder, train_rows=41)
+    tiny_encoder(folder / "xl", "xlm-roberta-xl")
     weights_after_an_epoch(folder, 1)
     for strategy, world_size in TOGETHER:
         run_ranks(world_size, weights_after_an_epoch, folder, world_size, strategy)
