@@ -10,13 +10,14 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data_utils.errors import UserError, unknown_key
-from data_utils.rows import write_rows
-from data_utils.tables import open_table
+from data_utils.rows import TEXTS, write_rows
+from data_utils.tables import open_table, read_json, read_lines
 
 NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
 Row = Mapping[str, str]
@@ -47,6 +48,17 @@ class Source:
     def texts(self) -> list[str]:
         return [self.premise] if self.hypothesis is None else [self.premise, self.hypothesis]
 
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
+        table = open_table(path, marker=self.premise, bare=self.bare, skip_broken=self.skip_broken)
+        may_lack_label = "test" in split and self.label not in table.columns
+        table.need(*self.texts, *self.where, *([] if may_lack_label else [self.label]))
+        extra = [column for column in self.extra if column in table.columns]
+        columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
+        written = write_split(self.rows(table, extra), columns, task=task, split=split, output=output)
+        written.broken = table.broken
+        return written
+
     def rows(self, table: Iterable[Row], extra: Sequence[str]) -> Iterator[Row]:
         """The rows of `table` under canonical names."""
         names = dict(zip(("premise", "hypothesis"), self.texts, strict=False))
@@ -59,6 +71,52 @@ class Source:
                     **{ours: row[theirs] for ours, theirs in names.items()},
                     **{column: row.get(column, "") for column in extra},
                 }
+
+
+@dataclass(frozen=True)
+class ChoiceSource:
+    """Where the rows of a multiple-choice task stand: JSONL.
+
+    `row` takes the number of a line from 0 and its object, and gives uid, number of the right choice from 1 (None:
+    not known), premise and choices; a KeyError, TypeError or ValueError in it means that the line is wrong.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    row: Callable[[int, Any], tuple[str, int | None, str, list[str]]]
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError naming the line that is wrong."""
+        rows, most = [], 2
+        for number, (line_number, line) in enumerate(read_lines(path)):
+            values = read_json(line, f"{path}:{line_number}")
+            try:
+                uid, label, premise, choices = self.row(number, values)
+            except (KeyError, TypeError, ValueError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise UserError(f"{path}:{line_number}: not a row of {task} ({problem})") from None
+            named = {f"choice{place}": choice for place, choice in enumerate(choices, 1)}
+            rows.append({"uid": uid, "label": "" if label is None else str(label), "premise": premise, **named})
+            most = max(most, len(choices))
+        if not rows:
+            raise UserError(f"{path}: the file is empty")
+        columns = ["premise", *(f"choice{place}" for place in range(1, most + 1))]
+        filled = ({**dict.fromkeys(columns, ""), **row} for row in rows)
+        return write_split(filled, columns, task=task, split=split, output=output)
+
+
+def question_row(number: int, values: Any) -> tuple[str, int | None, str, list[str]]:
+    """A row of ARC or CommonsenseQA, as authors or hub write it: a stem, and choices with letters or digits."""
+    question = values["question"]
+    if isinstance(question, str):  # the hub's: two lists
+        stem, names, texts = question, values["choices"]["label"], values["choices"]["text"]
+    else:
+        names, texts = ([choice[key] for choice in question["choices"]] for key in ("label", "text"))
+        stem = question["stem"]
+    right = names.index(values["answerKey"]) + 1 if values.get("answerKey") else None
+    return str(values.get("id", number)), right, stem, texts
+
+
+AnySource = Source | ChoiceSource
 
 
 @dataclass
@@ -105,10 +163,11 @@ class Report:
         return 2 if self.failed or not self.written else 0
 
 
-def write_split(
-    rows: Iterable[Row], *, task: str, split: str, output: Path, pair: bool, extra: Sequence[str] = ()
-) -> Written:
-    """Writes `<output>/<task>_<split>.tsv`. Rows labelled '-', no gold, are left out and counted."""
+def write_split(rows: Iterable[Row], columns: Sequence[str], *, task: str, split: str, output: Path) -> Written:
+    """Writes `<output>/<task>_<split>.tsv`: uid, label and the columns given.
+
+    Rows labelled '-', no gold, are left out and counted.
+    """
     written = Written(task, split)
 
     def labelled() -> Iterator[Row]:
@@ -119,27 +178,8 @@ def write_split(
                 written.labels[row["label"]] += 1
                 yield row
 
-    columns = ["uid", "label", "premise", *(["hypothesis"] if pair else []), *extra]
     output.mkdir(parents=True, exist_ok=True)
-    written.rows = write_rows(output / f"{task}_{split}.tsv", labelled(), columns)
-    return written
-
-
-def convert_split(path: Path, source: Source, *, task: str, split: str, output: Path) -> Written:
-    """Raises UserError naming the file and the line or column that is wrong."""
-    table = open_table(path, marker=source.premise, bare=source.bare, skip_broken=source.skip_broken)
-    may_lack_label = "test" in split and source.label not in table.columns
-    table.need(*source.texts, *source.where, *([] if may_lack_label else [source.label]))
-    extra = [column for column in source.extra if column in table.columns]
-    written = write_split(
-        source.rows(table, extra),
-        task=task,
-        split=split,
-        output=output,
-        pair=source.hypothesis is not None,
-        extra=extra,
-    )
-    written.broken = table.broken
+    written.rows = write_rows(output / f"{task}_{split}.tsv", labelled(), ["uid", "label", *columns])
     return written
 
 
@@ -158,7 +198,7 @@ def _join(directory: Path, name: str) -> Path:
     return Path(os.path.normpath(directory / name))
 
 
-def convert(sources: Mapping[str, Source], directory: Path, output: Path, asked: Sequence[str] = ()) -> Report:
+def convert(sources: Mapping[str, AnySource], directory: Path, output: Path, asked: Sequence[str] = ()) -> Report:
     """Converts the tasks `asked` for (all). One that is not there or not right leaves the others unharmed."""
     report = Report()
     for task in asked or sources:
@@ -167,7 +207,7 @@ def convert(sources: Mapping[str, Source], directory: Path, output: Path, asked:
         for split, names in sources[task].files.items():
             try:
                 if path := find_file(directory, names):
-                    report.written.append(convert_split(path, sources[task], task=task, split=split, output=output))
+                    report.written.append(sources[task].write(path, task=task, split=split, output=output))
                 else:
                     missing.append(str(_join(directory, names[0])))
             except UserError as error:
@@ -178,7 +218,7 @@ def convert(sources: Mapping[str, Source], directory: Path, output: Path, asked:
     return report
 
 
-def main(sources: Mapping[str, Source], *, description: str | None, arguments: Sequence[str] | None = None) -> int:
+def main(sources: Mapping[str, AnySource], *, description: str | None, arguments: Sequence[str] | None = None) -> int:
     """The command line of a converter; returns the exit code."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--source", type=Path, required=True, help="the folder with the original files")

@@ -18,7 +18,10 @@ CHUNK = 4096  # rows given to the tokenizer at once; its own threads share them
 
 @dataclass(frozen=True)
 class Encoded:
-    """N rows as flat arrays: ``tokens`` and ``token_types`` (sum of lengths,) int32, ``lengths`` (N,) int64."""
+    """S sequences as flat arrays: ``tokens`` and ``token_types`` (sum of lengths,) int32, ``lengths`` (S,) int64.
+
+    A row is one sequence, or one per choice.
+    """
 
     tokens: np.ndarray
     token_types: np.ndarray
@@ -42,19 +45,20 @@ def load_tokenizer(name: str) -> Any:
 
 
 def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
-    """Token ids with special tokens. Rows over ``max_length`` lose tokens of their longer sentence, and are counted.
+    """Token ids with special tokens. Sequences over ``max_length`` lose tokens of the longer sentence, and are counted.
 
     Raises:
         UserError: ``max_length`` leaves no room beside the special tokens.
     """
-    special = tokenizer.num_special_tokens_to_add(pair=rows.hypothesis is not None)
+    columns = _columns(rows)
+    special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
     if max_length <= special:
         raise UserError(f"max_length: {max_length} leaves no room for text beside {special} special tokens; raise it")
     tokens: list[np.ndarray] = []
     types: list[np.ndarray] = []
     lengths: list[int] = []
     truncated = 0
-    for batch in _chunks(rows):
+    for batch in _chunks(columns, rows.path.name):
         encoded = _call(tokenizer, batch)
         long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
@@ -69,11 +73,18 @@ def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     return Encoded(np.concatenate(tokens), np.concatenate(types), np.asarray(lengths, np.int64), truncated)
 
 
-def _chunks(rows: Rows) -> Iterator[list[list[str]]]:
-    """Columns of text for a chunk of rows."""
-    columns = [rows.premise] if rows.hypothesis is None else [rows.premise, rows.hypothesis]
-    starts = range(0, len(rows), CHUNK)
-    for start in tqdm(starts, desc=f"tokenize {rows.path.name}", unit="chunk", leave=False, disable=len(starts) < 2):
+def _columns(rows: Rows) -> list[list[str]]:
+    """First and, for pairs, second sentence of each sequence."""
+    if rows.choices is not None:
+        pairs = [(text, choice) for text, own in zip(rows.premise, rows.choices, strict=True) for choice in own]
+        return [list(column) for column in zip(*pairs, strict=True)]
+    return [rows.premise] if rows.hypothesis is None else [rows.premise, rows.hypothesis]
+
+
+def _chunks(columns: list[list[str]], name: str) -> Iterator[list[list[str]]]:
+    """The columns, a chunk of sequences at a time."""
+    starts = range(0, len(columns[0]), CHUNK)
+    for start in tqdm(starts, desc=f"tokenize {name}", unit="chunk", leave=False, disable=len(starts) < 2):
         yield [column[start : start + CHUNK] for column in columns]
 
 

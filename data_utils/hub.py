@@ -12,6 +12,7 @@ from typing import Any
 
 from data_utils.convert import NO_GOLD, Report, Source, Written, write_split
 from data_utils.errors import UserError, unknown_key
+from data_utils.rows import TEXTS
 
 NO_LABEL = -1  # the hub's label of test rows, and in SNLI of rows without gold label
 
@@ -119,7 +120,8 @@ def download_split(name: str, task: HubTask, split: str, output: Path, source: s
     if missing:
         raise UserError(f"{place}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
     rows = task.source.rows(as_text(dataset, task.source.label), ())
-    return write_split(rows, task=name, split=split, output=output, pair=task.source.hypothesis is not None)
+    columns = TEXTS["single" if task.source.hypothesis is None else "pair"]
+    return write_split(rows, columns, task=name, split=split, output=output)
 
 
 def load_parquet(place: str) -> Any:

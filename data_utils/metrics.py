@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Score = float | list[list[int]]
 CLASSIFICATION = ("classification",)
+CHOICE = ("multiple_choice",)
 REGRESSION = ("regression",)
 
 
@@ -28,7 +29,7 @@ REGRESSION = ("regression",)
 class Answers:
     """One split of N examples and C classes.
 
-    `predictions` and `labels` (N,): class indices or real numbers; `scores` (N, C): probabilities or logits.
+    `predictions` and `labels` (N,): class indices, choices or real numbers; `scores` (N, C): probabilities or logits.
     """
 
     predictions: NDArray[np.generic]
@@ -119,6 +120,15 @@ def auc(answers: Answers) -> float:
     return float(roc_auc_score(answers.labels, answers.scores[:, 1] - answers.scores[:, 0]))
 
 
+def mrr(answers: Answers) -> float:
+    """Mean of 1/rank of the right choice; choices with equal scores share the mean of their ranks."""
+    if answers.scores is None:
+        raise UserError("metric 'mrr': needs the scores of all choices, not only predictions")
+    gold = np.take_along_axis(answers.scores, answers.labels.astype(int)[:, None], axis=1)
+    above, equal = (answers.scores > gold).sum(1), (answers.scores == gold).sum(1)
+    return float(np.mean(1 / (above + (equal + 1) / 2)))
+
+
 def confusion_matrix(answers: Answers) -> list[list[int]]:
     """Row = label, column = prediction; (C, C) counts."""
     cells = answers.labels.astype(int) * answers.n_class + answers.predictions.astype(int)
@@ -127,13 +137,14 @@ def confusion_matrix(answers: Answers) -> list[list[int]]:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(accuracy),
+    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE),
     "f1": Metric(f1, binary=True),
     "f1_macro": Metric(f1_macro),
     "f1_micro": Metric(f1_micro),
     "mcc": Metric(mcc),
     "auc": Metric(auc, binary=True),
     "confusion_matrix": Metric(confusion_matrix, scalar=False),
+    "mrr": Metric(mrr, CHOICE),
     "pearson": Metric(pearson, REGRESSION),
     "spearman": Metric(spearman, REGRESSION),
 }

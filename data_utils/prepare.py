@@ -33,7 +33,8 @@ class Prepared:
     """A prepared split of N rows, zero-copy from the memory map.
 
     ``tokens``, ``token_types``: (sum of lengths,) int32, row i is ``offsets[i]:offsets[i+1]``; ``offsets``: (N+1,)
-    int64; ``labels``: (N,) int64 or float32, None when unlabelled.
+    int64; ``labels``: (N,) int64 or float32, None when unlabelled. Where a row has choices, it is the sequences
+    ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``.
     """
 
     path: Path
@@ -43,6 +44,8 @@ class Prepared:
     offsets: np.ndarray
     labels: np.ndarray | None
     uid_column: pa.StringArray
+    sequence_offsets: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -68,14 +71,22 @@ class Prepared:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
             batch = pa.ipc.open_file(pa.memory_map(str(path / "data.arrow"))).get_batch(0)
             tokens = batch.column("tokens")
+            offsets = sequence_offsets = tokens.offsets.to_numpy()
+            groups = None
+            if "sequence_lengths" in batch.schema.names:
+                sequences = batch.column("sequence_lengths")
+                groups = sequences.offsets.to_numpy()
+                sequence_offsets = np.concatenate([[0], np.cumsum(sequences.values.to_numpy())])
             return cls(
                 path=path,
                 manifest=manifest,
                 tokens=tokens.values.to_numpy(),
                 token_types=batch.column("token_types").values.to_numpy(),
-                offsets=tokens.offsets.to_numpy(),
+                offsets=offsets,
                 labels=batch.column("label").to_numpy() if manifest["labelled"] else None,
                 uid_column=batch.column("uid"),
+                sequence_offsets=sequence_offsets,
+                groups=groups,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).split("\n")[0]
@@ -142,13 +153,21 @@ def fingerprint(tokenizer: Any) -> str:
 
 def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], encoded: Any) -> None:
     """Writes data and manifest under a temporary name and renames the folder."""
-    offsets = pa.array(np.concatenate([[0], np.cumsum(encoded.lengths)]), pa.int64())
+    sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
+    further = {}
+    bounds = sequence_offsets
+    if rows.choices is not None:
+        groups = np.concatenate([[0], np.cumsum([len(own) for own in rows.choices])])
+        bounds = sequence_offsets[groups]
+        further["sequence_lengths"] = pa.LargeListArray.from_arrays(pa.array(groups), pa.array(encoded.lengths))
+    offsets = pa.array(bounds, pa.int64())
     label_type = pa.float32() if task.task_type == "regression" else pa.int64()
     columns = {
         "uid": pa.array(rows.uid, pa.string()),
         "label": pa.array(rows.label or [None] * len(rows), label_type),
         "tokens": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.tokens)),
         "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
+        **further,
     }
     batch = pa.RecordBatch.from_pydict(columns)
     lengths = encoded.lengths

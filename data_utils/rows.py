@@ -1,7 +1,8 @@
 """Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
 
-Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``; others are kept as extra columns. A TSV
-without a header line is the old MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
+Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
+and on, of which the last may be empty; others are kept as extra columns. A TSV without a header line is the old
+MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,12 @@ from data_utils.errors import MissingRows, UserError, did_you_mean
 from data_utils.tables import read_lines, read_object
 from data_utils.task_def import TaskDef
 
+TEXTS = {  # columns that a row needs
+    "single": ["premise"],
+    "pair": ["premise", "hypothesis"],
+    "choices": ["premise", "choice1", "choice2"],
+}
+CHOICE = re.compile(r"choice[1-9][0-9]*")
 EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
 LARGEST = 3.4028234e38  # scores are kept in single precision
 SPACES = str.maketrans("\t\r\n", "   ")
@@ -26,7 +34,7 @@ SPACES = str.maketrans("\t\r\n", "   ")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one split. ``label`` holds class indices or scores; None when the file is unlabelled."""
+    """The rows of one split. ``label`` holds classes, scores, or right choices from 0; None when it is unlabelled."""
 
     path: Path
     uid: list[str]
@@ -34,6 +42,7 @@ class Rows:
     hypothesis: list[str] | None
     label: list[int] | list[float] | None
     extra: dict[str, list[str]]
+    choices: list[list[str]] | None = None
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -62,7 +71,7 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
         UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or score that does not
             fit the task, with the line.
     """
-    texts = ["premise"] if task.data_format == "single" else ["premise", "hypothesis"]
+    texts = TEXTS[task.data_format]
     places: list[str] = []
     columns: dict[str, list[str]] = {}
     for place, record in islice(_records(path, ["uid", "label", *texts]), max_rows):
@@ -79,14 +88,18 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
         places.append(place)
     if not places:
         raise UserError(f"{path}: the file is empty")
-    extra = {name: values for name, values in columns.items() if name not in ("uid", "label", *texts)}
+    options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
+    choices = _choices(places, [columns[name] for name in options]) if task.data_format == "choices" else None
+    used = ("uid", "label", *texts, *(options if choices else ()))
+    extra = {name: values for name, values in columns.items() if name not in used}
     return Rows(
         path=path,
         uid=columns["uid"],
         premise=columns["premise"],
-        hypothesis=columns.get("hypothesis") if len(texts) == 2 else None,
-        label=_labels(places, columns.get("label"), task),
+        hypothesis=columns["hypothesis"] if task.data_format == "pair" else None,
+        label=_labels(places, columns.get("label"), task, choices),
         extra=extra,
+        choices=choices,
     )
 
 
@@ -177,14 +190,36 @@ def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
             raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)})")
 
 
-def _labels(places: Sequence[str], texts: Sequence[str] | None, task: TaskDef) -> list[int] | list[float] | None:
-    """Class indices or scores; None when no row has a label. A file is labelled as a whole or not at all."""
+def _choices(places: Sequence[str], columns: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The choices of each row; empty columns at the end are no choices."""
+    rows = []
+    for place, texts in zip(places, zip(*columns, strict=True), strict=True):
+        count = max((number for number, text in enumerate(texts, 1) if text), default=0)
+        if count < 2 or "" in texts[:count]:
+            problem = f"choice{texts.index('') + 1} is empty" if count > 1 else f"{count} choices"
+            raise UserError(f"{place}: {problem}; a row has at least two choices, one after the other")
+        rows.append(list(texts[:count]))
+    return rows
+
+
+def _labels(
+    places: Sequence[str], texts: Sequence[str] | None, task: TaskDef, choices: list[list[str]] | None
+) -> list[int] | list[float] | None:
+    """Class indices, scores, or choices from 0; None when no row has a label.
+
+    A file is labelled as a whole or not at all.
+    """
     if texts is None or not any(texts):
         return None
     if "" in texts:
         raise UserError(f"{places[texts.index('')]}: no label, but other rows have one")
     if task.task_type == "regression":
         return [_score(place, text, task) for place, text in zip(places, texts, strict=True)]
+    if choices is not None:
+        for place, text, own in zip(places, texts, choices, strict=True):
+            if text not in map(str, range(1, len(own) + 1)):
+                raise UserError(f"{place}: label '{text}' is not the number of a choice, 1 to {len(own)}")
+        return [int(text) - 1 for text in texts]
     index = {label: number for number, label in enumerate(task.labels)}
     for place, text in zip(places, texts, strict=True):
         if text not in index:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_utils.errors import UserError
 
@@ -95,14 +96,20 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
 
 
-def read_object(line: str, place: str) -> dict[str, str]:
-    """One line of JSONL, its values as text; null is empty, and a nested value is no column."""
+def read_json(line: str, place: str) -> dict[str, Any]:
+    """One line of JSONL."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({error})") from None
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         raise UserError(f"{place}: a JSON object is expected, not {type(values).__name__}")
+    return values
+
+
+def read_object(line: str, place: str) -> dict[str, str]:
+    """One line of JSONL, its values as text; null is empty, and a nested value is no column."""
+    values = read_json(line, place)
     if "annotator_labels" in values:
         votes = [*(values["annotator_labels"] or ()), *[""] * len(ANNOTATORS)]
         values = {**values, **dict(zip(ANNOTATORS, votes, strict=False))}

@@ -13,15 +13,15 @@ from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
 from data_utils.metrics import check_metrics
 
 NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
-LOSSES = ("cross_entropy", "mse")
+LOSSES = ("cross_entropy", "pairwise", "mse")
 DIVERGENCES = ("kl", "sym_kl", "js", "hellinger", "mse")
 
 # Keys and values of the old MT-DNN, misspellings included.
 OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
 OLD_IGNORED = ("encoder_type",)  # the run chooses the encoder
 OLD_VALUES = {
-    "data_format": {"PremiseOnly": "single", "PremiseAndOneHypothesis": "pair"},
-    "task_type": {"Classification": "classification", "Regression": "regression"},
+    "data_format": {"PremiseOnly": "single", "PremiseAndOneHypothesis": "pair", "PremiseAndMultiHypothesis": "choices"},
+    "task_type": {"Classification": "classification", "Regression": "regression", "Ranking": "multiple_choice"},
     "metrics": {
         "ACC": "accuracy",
         "F1": "f1",
@@ -33,7 +33,7 @@ OLD_VALUES = {
         "F1MIC": "f1_micro",
         "CMAT": "confusion_matrix",
     },
-    "loss": {"CeCriterion": "cross_entropy", "MseCriterion": "mse"},
+    "loss": {"CeCriterion": "cross_entropy", "RankCeCriterion": "cross_entropy", "MseCriterion": "mse"},
     "divergence": {
         "KlCriterion": "kl",
         "NsKlCriterion": "kl",
@@ -47,6 +47,12 @@ OLD_VALUES = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {"metrics": ("accuracy",), "loss": "cross_entropy", "kd_loss": "mse", "adv_loss": "sym_kl"},
     "regression": {"metrics": ("pearson", "spearman"), "loss": "mse", "kd_loss": "mse", "adv_loss": "mse"},
+    "multiple_choice": {"metrics": ("accuracy",), "loss": "cross_entropy", "kd_loss": "mse", "adv_loss": "sym_kl"},
+}
+FITTING_LOSSES = {
+    "classification": ("cross_entropy",),
+    "regression": ("mse",),
+    "multiple_choice": ("cross_entropy", "pairwise"),
 }
 
 
@@ -56,8 +62,8 @@ class TaskDef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=NAME)
-    task_type: Literal["classification", "regression"]
-    data_format: Literal["single", "pair"]
+    task_type: Literal["classification", "regression", "multiple_choice"]
+    data_format: Literal["single", "pair", "choices"]
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = Field(min_length=1)
     loss: Literal[LOSSES]  # type: ignore[valid-type]
@@ -74,7 +80,7 @@ class TaskDef(BaseModel):
 
     @property
     def n_class(self) -> int:
-        """Number of classes; 1 for regression."""
+        """Number of classes; 1 for regression, and for multiple choice, where every choice has one score."""
         return len(self.labels) or 1
 
     @property
@@ -96,11 +102,15 @@ class TaskDef(BaseModel):
             raise ValueError("labels: a regression task has none; use value_range, or task_type: classification")
         if self.task_type == "classification" and len(self.labels) < 2:
             raise ValueError("labels: a classification task needs at least two")
-        if self.task_type == "classification" and self.value_range is not None:
+        if self.task_type == "multiple_choice" and (self.labels or self.label_map):
+            raise ValueError("labels: a multiple-choice task has none; its label is the number of the right choice")
+        if (self.task_type == "multiple_choice") != (self.data_format == "choices"):
+            raise ValueError("data_format: choices goes with task_type: multiple_choice, and with no other")
+        if self.task_type != "regression" and self.value_range is not None:
             raise ValueError("value_range: only a regression task has one")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range: give the lower number first")
-        if self.loss != DEFAULTS[self.task_type]["loss"]:
+        if self.loss not in FITTING_LOSSES[self.task_type]:
             raise ValueError(f"loss: {self.loss} does not fit a {self.task_type} task")
         if self.task_type == "regression" and {self.adv_loss, self.kd_loss} != {"mse"}:
             raise ValueError("adv_loss and kd_loss of a regression task are mse")

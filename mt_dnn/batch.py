@@ -38,16 +38,21 @@ def divided(lengths: np.ndarray, rank: int, world_size: int, seed: int) -> Share
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B examples, T tokens. Example i is tokens ``offsets[i]:offsets[i+1]``."""
+    """B examples, S sequences, T tokens. Sequence i is tokens ``offsets[i]:offsets[i+1]``.
+
+    An example is one sequence, or, where there are ``groups``, one sequence per choice: ``groups[i]:groups[i+1]``.
+    """
 
     task: str
     input_ids: Tensor  # (T,)
     token_type_ids: Tensor  # (T,)
-    position_ids: Tensor  # (T,) counted from 0 in each example
-    offsets: Tensor  # (B+1,)
+    position_ids: Tensor  # (T,) counted from 0 in each sequence
+    offsets: Tensor  # (S+1,)
     labels: Tensor | None  # (B,)
     longest: int  # L; a Python int, so that nothing waits for the device
     share: Share | None = None
+    groups: Tensor | None = None  # (B+1,)
+    most_choices: int = 1  # C, of the example that has most
 
     @property
     def counted(self) -> int:
@@ -62,53 +67,72 @@ class Batch:
     @property
     def size(self) -> int:
         """B."""
+        return self.sequences if self.groups is None else len(self.groups) - 1
+
+    @property
+    def sequences(self) -> int:
+        """S."""
         return len(self.offsets) - 1
 
     @cached_property
     def lengths(self) -> Tensor:
-        """(B,)"""
+        """Tokens of each sequence, (S,)."""
         return self.offsets.diff()
 
+    @property
+    def example_lengths(self) -> Tensor:
+        """Tokens of each example, (B,)."""
+        return self.lengths if self.groups is None else self.offsets[self.groups].diff()
+
     @cached_property
-    def example_ids(self) -> Tensor:
-        """Index of the example of each token, (T,)."""
-        examples = torch.arange(self.size, device=self.offsets.device)
-        return examples.repeat_interleave(self.lengths, output_size=len(self.input_ids))
+    def sequence_ids(self) -> Tensor:
+        """Index of the sequence of each token, (T,)."""
+        sequences = torch.arange(self.sequences, device=self.offsets.device)
+        return sequences.repeat_interleave(self.lengths, output_size=len(self.input_ids))
 
     @cached_property
     def padded_index(self) -> Tensor:
-        """Where each token stands in a padded (B·L,) layout, (T,)."""
-        return self.example_ids * self.longest + self.position_ids
+        """Where each token stands in a padded (S·L,) layout, (T,)."""
+        return self.sequence_ids * self.longest + self.position_ids
 
     @cached_property
     def mask(self) -> Tensor:
-        """True where a padded layout holds a token, (B, 1, 1, L)."""
+        """True where a padded layout holds a token, (S, 1, 1, L)."""
         return (torch.arange(self.longest, device=self.offsets.device) < self.lengths[:, None])[:, None, None]
 
     @property
     def is_even(self) -> bool:
-        """True when all examples have the same length."""
-        return self.size * self.longest == len(self.input_ids)
+        """True when all sequences have the same length."""
+        return self.sequences * self.longest == len(self.input_ids)
 
     def pad(self, values: Tensor) -> Tensor:
-        """(T, …) → (B, L, …), zeros where no token is."""
+        """(T, …) → (S, L, …), zeros where no token is."""
         if self.is_even:
-            return values.view(self.size, self.longest, *values.shape[1:])
-        rows = values.new_zeros(self.size * self.longest, *values.shape[1:])
-        return rows.index_copy(0, self.padded_index, values).view(self.size, self.longest, *values.shape[1:])
+            return values.view(self.sequences, self.longest, *values.shape[1:])
+        rows = values.new_zeros(self.sequences * self.longest, *values.shape[1:])
+        return rows.index_copy(0, self.padded_index, values).view(self.sequences, self.longest, *values.shape[1:])
 
     def unpad(self, padded: Tensor) -> Tensor:
-        """(B, L, …) → (T, …)."""
+        """(S, L, …) → (T, …)."""
         rows = padded.flatten(0, 1)
         return rows if self.is_even else rows.index_select(0, self.padded_index)
+
+    @cached_property
+    def choices(self) -> Tensor | None:
+        """How many choices each example has, (B,); None where it is one sequence."""
+        return None if self.groups is None else self.groups.diff()
+
+    def by_example(self, scores: Tensor, missing: float) -> Tensor:
+        """(S,) → (B, C): the scores of each example's choices, ``missing`` where it has fewer than others."""
+        assert self.choices is not None
+        there = torch.arange(self.most_choices, device=scores.device) < self.choices[:, None]
+        return scores.new_full(there.shape, missing).masked_scatter(there, scores)
 
     def repeated(self, copies: int) -> Batch:
         """So many copies of the batch end to end."""
         if copies == 1:
             return self
-        tokens = len(self.input_ids)
-        starts = torch.arange(copies, device=self.offsets.device).repeat_interleave(self.size) * tokens
-        offsets = torch.cat([self.offsets[:-1].repeat(copies) + starts, self.offsets[-1:] * copies])
+        offsets = _repeated_bounds(self.offsets, copies)
         return replace(
             self,
             input_ids=self.input_ids.repeat(copies),
@@ -116,6 +140,7 @@ class Batch:
             position_ids=self.position_ids.repeat(copies),
             offsets=offsets,
             labels=None if self.labels is None else self.labels.repeat(copies),
+            groups=None if self.groups is None else _repeated_bounds(self.groups, copies),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -130,12 +155,25 @@ class Batch:
         return replace(self, **moved)
 
 
+def _repeated_bounds(bounds: Tensor, copies: int) -> Tensor:
+    """Bounds of parts, (N+1,) → (copies·N+1,), for so many copies of what they divide, end to end."""
+    return torch.cat([bounds[:1], bounds.diff().repeat(copies).cumsum(0)])
+
+
 def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, share: Share | None = None) -> Batch:
     """The batch of these rows of a prepared split, in this order, or this rank's share of it."""
     index = np.asarray(rows, np.int64)
     if share is not None:
         index = index[list(share.places)]
-    starts, lengths = split.offsets[index], split.offsets[index + 1] - split.offsets[index]
+    groups = None
+    if split.groups is None:
+        sequences = index
+    else:
+        choices = split.groups[index + 1] - split.groups[index]
+        groups = np.concatenate([[0], np.cumsum(choices)])
+        sequences = np.repeat(split.groups[index] - groups[:-1], choices) + np.arange(groups[-1])
+    starts = split.sequence_offsets[sequences]
+    lengths = split.sequence_offsets[sequences + 1] - starts
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     source = np.repeat(starts, lengths) + positions
@@ -148,4 +186,6 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         labels=None if split.labels is None else torch.from_numpy(split.labels[index]),
         longest=int(lengths.max()),
         share=share,
+        groups=None if groups is None else torch.from_numpy(groups),
+        most_choices=1 if groups is None else int(choices.max()),
     )

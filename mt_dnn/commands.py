@@ -15,7 +15,7 @@ import yaml
 from data_utils.errors import UserError, did_you_mean
 from data_utils.features import load_tokenizer
 from data_utils.prepare import Prepared, prepare, prepare_all
-from data_utils.rows import write_rows
+from data_utils.rows import TEXTS, write_rows
 from data_utils.task_def import TaskDef, load_task_defs, task_def_schema
 from mt_dnn.build import Tasks, build_model, build_splits, build_tokenizer, choose_device
 from mt_dnn.checkpoint import find_checkpoint
@@ -149,11 +149,10 @@ def predict_command(run: Path, *, task: str, source: str, output: Path | None) -
     loaded = load_trained(run)
     config, tasks, tokenizer, _ = loaded
     definition = known_task(task, tasks, run)
-    columns = ["premise"] if definition.data_format == "single" else ["premise", "hypothesis"]
-    rows = list(read_text(source, columns))
+    rows = list(read_text(source, TEXTS[definition.data_format], more=definition.data_format == "choices"))
     with TemporaryDirectory() as folder:
         name = f"{task}_test"
-        write_rows(Path(folder) / f"{name}.tsv", rows, ["uid", "label", *columns])
+        write_rows(Path(folder) / f"{name}.tsv", rows, list(rows[0]))
         prepared = prepare(
             definition,
             "test",
@@ -173,19 +172,26 @@ def predict_command(run: Path, *, task: str, source: str, output: Path | None) -
         output.write_text(text, encoding="utf-8")
 
 
-def read_text(source: str, columns: Sequence[str]) -> Any:
-    """Rows from a file or stdin: one a line, as many tab-separated fields as the task has sentences."""
+def read_text(source: str, columns: Sequence[str], *, more: bool) -> Any:
+    """Rows from a file or stdin: one a line, as many tab-separated fields as the task has sentences, or ``more``."""
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: not readable as UTF-8 text ({error})") from None
     if not text:
         raise UserError(f"{source}: empty; write one row a line")
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
-        fields = line.split("\t")
-        if len(fields) != len(columns):
+    lines = [line.split("\t") for line in text.removesuffix("\n").split("\n")]
+    widest = max(map(len, lines)) if more else len(columns)
+    columns = [*columns, *(f"choice{number}" for number in range(len(columns), widest))]
+    for number, fields in enumerate(lines, 1):
+        if len(fields) != len(columns) and not (more and len(fields) > 2):
             raise UserError(f"{source}:{number}: {len(fields)} tab-separated fields, the task takes {len(columns)}")
-        yield {"uid": str(number), "label": "", **dict(zip(columns, fields, strict=True))}
+        yield {
+            "uid": str(number),
+            "label": "",
+            **dict.fromkeys(columns, ""),
+            **dict(zip(columns, fields, strict=False)),
+        }
 
 
 def config_command(path: Path | None, overrides: Sequence[str], *, schema: bool) -> None:

@@ -53,7 +53,7 @@ class Draws:
 
     def _like(self, state: Tensor, draw: Callable[..., Tensor]) -> Tensor:
         self.count += 1
-        parts = zip(self.batch.lengths.tolist(), self._generators(state.device), strict=True)
+        parts = zip(self.batch.example_lengths.tolist(), self._generators(state.device), strict=True)
         return torch.cat([draw((n, state.shape[1]), device=state.device, generator=g) for n, g in parts])
 
     def _generators(self, device: torch.device) -> list[torch.Generator]:

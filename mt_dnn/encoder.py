@@ -118,9 +118,9 @@ class Encoder(nn.Module, ABC):
         return self.resume(self.upto(0, batch), 0, batch)
 
     def pool(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(T, H) → (B, H): first token → linear → tanh, as BERT's pooler; or the mean over the tokens."""
+        """(T, H) → (S, H): first token → linear → tanh, as BERT's pooler; or the mean over the tokens."""
         if self.pooler_source == "mean":
-            total = hidden.new_zeros(batch.size, hidden.shape[1]).index_add(0, batch.example_ids, hidden)
+            total = hidden.new_zeros(batch.sequences, hidden.shape[1]).index_add(0, batch.sequence_ids, hidden)
             return total / batch.lengths[:, None]
         return torch.tanh(self.pooler_dense(hidden[batch.offsets[:-1]]))
 

@@ -14,6 +14,7 @@ from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import collate
 from mt_dnn.distributed import gathered, rank, world_size
+from mt_dnn.losses import MISSING
 from mt_dnn.model import Model
 from mt_dnn.step import autocast
 from mt_dnn.tasks import KINDS, Decoded, head_owner
@@ -52,9 +53,9 @@ def predict_split(
             parts += [(rows, logits)] if number < len(own) else []
     model.train(was_training)
     everything = [part for own in gathered(parts) for part in own]
-    logits = np.empty((len(order), *everything[0][1].shape[1:]), np.float32)
+    logits = np.full((len(order), max(output.shape[1] for _, output in everything)), MISSING, np.float32)
     for rows, output in everything:
-        logits[rows] = output
+        logits[rows, : output.shape[1]] = output
     return KINDS[task.task_type].decode(task, owner, logits)
 
 
@@ -77,7 +78,8 @@ def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
         predictions = scores = np.full(len(split), split.labels.mean())
     else:
         predictions = np.full(len(split), np.bincount(split.labels).argmax())
-        scores = np.eye(task.n_class)[predictions]
+        columns = task.n_class if split.groups is None else int(np.diff(split.groups).max())
+        scores = np.eye(columns)[predictions]
     return score(task, split, Decoded(predictions, scores))
 
 

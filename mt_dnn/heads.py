@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from mt_dnn.batch import Batch
+from mt_dnn.losses import MISSING
 
 
 class PooledHead(nn.Module):
@@ -18,8 +19,19 @@ class PooledHead(nn.Module):
         self.linear = initialised(nn.Linear(hidden, outputs), std)
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (B, C)."""
+        """(T, H) → (S, C)."""
         return self.linear(self.dropout(pool(hidden, batch)))
+
+
+class ChoiceHead(PooledHead):
+    """One score for each choice of an example."""
+
+    def __init__(self, hidden: int, dropout: float, std: float) -> None:
+        super().__init__(hidden, 1, dropout, std)
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (B, C), MISSING where an example has fewer choices."""
+        return batch.by_example(super().forward(hidden, batch, pool)[:, 0], MISSING)
 
 
 def initialised(linear: nn.Linear, std: float) -> nn.Linear:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MISSING = -1e4  # the logit of a choice that is not there: probability 0 and finite, in half precision too
+
 Reduction = Literal["mean", "none"]
 StopGradient = Literal["target", "none"]
 
@@ -20,6 +22,17 @@ StopGradient = Literal["target", "none"]
 def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """−log p_y. Logits (B, C), labels (B,)."""
     return F.cross_entropy(logits.float(), labels, reduction=reduction)
+
+
+def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """Mean of log(1 + exp(z_c − z_y)) over the wrong choices c (Burges et al. 2005). Logits (B, C), labels (B,).
+
+    Where an example has fewer choices than others, its logits are MISSING and do not count.
+    """
+    logits = logits.float()
+    wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
+    terms = F.softplus(logits - logits.gather(1, labels[:, None])) * wrong
+    return _reduced(terms.sum(1) / wrong.sum(1), reduction)
 
 
 def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -114,7 +127,11 @@ def _reduced(values: Tensor, reduction: Reduction) -> Tensor:
     return values.mean() if reduction == "mean" else values
 
 
-LOSSES: Mapping[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "mse": squared_error}
+LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "pairwise": pairwise,
+    "mse": squared_error,
+}
 DIVERGENCES: Mapping[str, Callable[..., Tensor]] = {
     "kl": kl,
     "sym_kl": sym_kl,

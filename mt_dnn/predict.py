@@ -12,10 +12,13 @@ from mt_dnn.tasks import Decoded
 
 
 def prediction_lines(task: TaskDef, uids: Sequence[str], decoded: Decoded) -> Iterator[dict[str, Any]]:
-    """One object per row: ``{"uid", "prediction", "scores"}``; scores map labels to probabilities (classification)."""
+    """One object per row: ``{"uid", "prediction", "scores"}``; scores map labels or choices to probabilities."""
     for uid, prediction, scores in zip(uids, decoded.predictions, decoded.scores, strict=True):
         if task.task_type == "regression":
             yield {"uid": uid, "prediction": float(prediction)}
+        elif task.task_type == "multiple_choice":
+            named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
+            yield {"uid": uid, "prediction": str(int(prediction) + 1), "scores": named}
         else:
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
             yield {"uid": uid, "prediction": task.labels[int(prediction)], "scores": named}

@@ -10,12 +10,12 @@ from torch import nn
 
 from data_utils.errors import UserError, did_you_mean
 from data_utils.task_def import TaskDef
-from mt_dnn.heads import PooledHead
+from mt_dnn.heads import ChoiceHead, PooledHead
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A split in row order. Predictions (N,): class indices or values; scores: probabilities (N, C) or values (N,)."""
+    """A split in row order. Predictions (N,): classes, choices, values; scores: probabilities (N, C), values (N,)."""
 
     predictions: np.ndarray
     scores: np.ndarray
@@ -31,6 +31,10 @@ class Kind:
 
 def pooled_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
     return PooledHead(hidden, task.n_class, dropout, std)
+
+
+def choice_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
+    return ChoiceHead(hidden, dropout, std)
 
 
 def decode_classes(task: TaskDef, owner: TaskDef, logits: np.ndarray) -> Decoded:
@@ -54,6 +58,7 @@ def decode_values(task: TaskDef, owner: TaskDef, logits: np.ndarray) -> Decoded:
 KINDS: Mapping[str, Kind] = {
     "classification": Kind(head=pooled_head, decode=decode_classes),
     "regression": Kind(head=pooled_head, decode=decode_values),
+    "multiple_choice": Kind(head=choice_head, decode=decode_classes),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ TASK_DEFS: dict[str, dict[str, Any]] = {
 }
 
 
+MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
+    "odd": {
+        "task_type": "multiple_choice",
+        "data_format": "choices",
+        "metrics": ["accuracy", "mrr"],
+        "splits": ["train", "dev"],
+    },
+}
+
+
 def sentence(rng: random.Random, words: list[str] = WORDS) -> list[str]:
     return [rng.choice(words) for _ in range(rng.randint(3, 12))]
 
@@ -46,6 +57,12 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             label = ["no", "yes"][i % 2]
             words = [word for word in words if word != "not"] + ["not"] * (label == "yes")
             rows.append((str(i), label, " ".join(words)))
+        elif task == "odd":  # the right choice is the one that has a word of the premise's kind
+            right, count = rng.randint(1, 2 + i % 3), 2 + i % 3
+            right = min(right, count)
+            texts = [sentence(rng, WORDS[:8] if number == right else WORDS[8:]) for number in range(1, count + 1)]
+            choices = [" ".join(text) for text in texts] + [""] * (4 - count)
+            rows.append((str(i), str(right), " ".join(sentence(rng, WORDS[:8])), *choices))
         elif task == "overlap":
             words = sentence(rng, WORDS[:8])
             kept = rng.randint(0, len(words))
@@ -61,24 +78,27 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
 
 def write_task(folder: Path, task: str, split: str, rows: list[tuple[str, ...]]) -> Path:
     header = ("uid", "label", "premise", "hypothesis")[: len(rows[0])]
+    if task == "odd":
+        header = ("uid", "label", "premise", "choice1", "choice2", "choice3", "choice4")
     path = folder / f"{task}_{split}.tsv"
     path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
     return path
 
 
-def make_workspace(folder: Path, *, train_rows: int = 48) -> Path:
-    """Writes encoder/, data/, tasks.yml and run.yml; returns run.yml."""
+def make_workspace(folder: Path, *, train_rows: int = 48, more: Sequence[str] = ()) -> Path:
+    """Writes encoder/, data/, tasks.yml and run.yml; returns run.yml. ``more`` names some of MORE_TASKS."""
     tiny_encoder(folder / "encoder")
     data = folder / "data"
     data.mkdir()
-    for task in ("same", "negated", "overlap"):
+    for task in ("same", "negated", "overlap", *more):
         write_task(data, task, "train", rows_of(task, train_rows, 1))
         write_task(data, task, "dev", rows_of(task, 40, 2))
     unlabelled = [(uid, "", *text) for uid, _, *text in rows_of("same", 9, 3)]
     write_task(data, "same", "test", unlabelled)
     write_task(data, "negated", "test", [(uid, "", *text) for uid, _, *text in rows_of("negated", 5, 3)])
     write_task(data, "same_hard", "test", rows_of("same_hard", 10, 4))
-    (folder / "tasks.yml").write_text(yaml.safe_dump(TASK_DEFS, sort_keys=False), encoding="utf-8")
+    defs = {**TASK_DEFS, **{name: MORE_TASKS[name] for name in more}}
+    (folder / "tasks.yml").write_text(yaml.safe_dump(defs, sort_keys=False), encoding="utf-8")
     config = {
         "task_defs": str(folder / "tasks.yml"),
         "output": str(folder / "run"),

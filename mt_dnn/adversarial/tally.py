@@ -44,8 +44,11 @@ class Tally:
         smoothed = (self.last + SMOOTHING).fill_diagonal_(0.0)
         return smoothed / smoothed.sum(1, keepdim=True)
 
-    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor) -> Tensor:
-        """Wrong targets (B,), from numbers in [0, 1), (B,): classes; or values, uniform inside a wrong bin."""
+    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, choices: Tensor | None = None) -> Tensor:
+        """Wrong targets (B,), from numbers in [0, 1), (B,): classes; or values, uniform inside a wrong bin.
+
+        ``choices``: how many each example of a multiple-choice task has, (B,).
+        """
         gold = self._bins(labels)
         cumulative = self.probabilities.cumsum(1).to(labels.device)[gold]
         scaled = chances.double()[:, None] * cumulative[:, -1:]
@@ -105,6 +108,30 @@ class Tally:
             return values
         low, high = self.task.value_range
         return ((values - low) / (high - low) * BINS).nan_to_num(0.0).clamp(0, BINS - 1).long()
+
+
+class Choices:
+    """Targets among the wrong choices of an example, each equally likely: a place in a list is no class to count."""
+
+    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, choices: Tensor | None = None) -> Tensor:
+        """Wrong choices (B,), from numbers in [0, 1), (B,)."""
+        assert choices is not None
+        chosen = torch.minimum((chances * (choices - 1)).long(), choices - 2)
+        return chosen + (chosen >= labels)
+
+    def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None: ...
+
+    def end_epoch(self) -> None: ...
+
+    def collect(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def record(self) -> None:
+        return None
 
 
 def _names(task: TaskDef) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor
 
+from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.base import View
-from mt_dnn.adversarial.tally import Tally, read_counts
+from mt_dnn.adversarial.tally import Choices, Tally, read_counts
 from mt_dnn.adversarial.vat import Objective, Virtual, VirtualOptions
 
 
@@ -37,14 +38,22 @@ class TAT(Virtual[TATOptions]):
 
     def __init__(self, options: TATOptions, task: TaskDef) -> None:
         super().__init__(options, task)
-        counts = None if options.oracle is None else read_counts(options.oracle, task)
-        self.tally = Tally(task, counts)
+        if task.task_type == "multiple_choice":
+            if options.oracle is not None:
+                raise UserError(
+                    f"adversary: tat: {task.name}: oracle: multiple-choice tasks have no tally; leave it out"
+                )
+            self.tally: Tally | Choices = Choices()
+        else:
+            counts = None if options.oracle is None else read_counts(options.oracle, task)
+            self.tally = Tally(task, counts)
         self.reuses_clean_pass = options.reuse_clean_pass
 
     def objective(self, network: View, clean: Tensor) -> Objective:
         if self.options.tally != "fixed" and network.batch.counted:
             self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
-        targets = self.tally.sample(network.labels, network.draws.chances(), network.draws.chances())
+        choices = network.batch.choices
+        targets = self.tally.sample(network.labels, network.draws.chances(), network.draws.chances(), choices)
         return lambda logits: -network.loss(logits, targets, reduction="none")
 
     def end_epoch(self) -> None:
@@ -59,5 +68,5 @@ class TAT(Virtual[TATOptions]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.tally.load_state_dict(state)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any] | None:
         return self.tally.record()

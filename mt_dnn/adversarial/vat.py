@@ -15,7 +15,7 @@ from mt_dnn.adversarial.perturbation import (
     gaussian,
     guarded,
     norms,
-    per_example,
+    per_sentence,
     report_gradient_share,
     report_size,
     unit,
@@ -101,7 +101,7 @@ class Virtual(Regularized[OptionsT]):
         fixed = state.detach()
         delta = start = gaussian(network, fixed, self.options.noise_std)
         objective = self.objective(network, clean.detach())
-        taken = start.new_zeros(network.batch.size)
+        taken = start.new_zeros(network.batch.sequences)
         for number in range(self.options.steps):
             if number == 0 and self.reuses_clean_pass:
                 gradient = network.gradient(objective(clean).mean(), state, keep_graph=True)
@@ -111,7 +111,7 @@ class Virtual(Regularized[OptionsT]):
                 gradient = network.gradient(objective(network.resume(fixed + delta, 0)).mean(), delta)
             gradient = gradient * network.batch.size  # a sum would overflow sooner than the loss in fp16
             step = self.options.step_size * self._normalized(gradient, network)
-            taken += per_example(step, network.batch).nan_to_num(0.0, 0.0)
+            taken += per_sentence(step, network.batch).nan_to_num(0.0, 0.0)
             delta = guarded(self._projected(delta.detach() + step, network), start, gradient, network)
         report_size(network, delta, fixed)
         report_gradient_share(network, start, taken)

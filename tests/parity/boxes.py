@@ -20,11 +20,19 @@ from torch import Tensor, nn
 
 @dataclass
 class Example:
-    """n tokens with their types, and the gold answer: a class (integer) or a value (float), both scalars."""
+    """n tokens with their types, and the gold answer: a class (integer) or a value (float), both scalars.
+
+    The tokens are those of one sentence, or of one per choice, of these sizes; gold is then the right choice.
+    """
 
     ids: Tensor
     types: Tensor
     gold: Tensor
+    sizes: list[int]
+
+    def each(self, matrix: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """(n, H): every sentence's rows changed on their own."""
+        return torch.cat([change(rows) for rows in matrix.split(self.sizes)])
 
 
 @dataclass
@@ -43,28 +51,37 @@ class Net:
         """x, (n, H): the rows of the word table."""
         return self.encoder.embeddings.word_embeddings.weight[e.ids]
 
-    def f(self, x: Tensor, e: Example, mask: Tensor | None = None) -> Tensor:
-        """Logits (C,) of word vectors; ``mask`` multiplies what the head reads."""
-        pooled = self.encoder(inputs_embeds=x[None], token_type_ids=e.types[None]).pooler_output[0]
-        return self.classify(pooled if mask is None else pooled * mask)
+    def f(self, x: Tensor, e: Example, masks: Tensor | None = None) -> Tensor:
+        """Logits (C,) of word vectors; ``masks``, one row per sentence, multiply what the head reads."""
+        scores = []
+        for number, (rows, types) in enumerate(zip(x.split(e.sizes), e.types.split(e.sizes), strict=True)):
+            pooled = self.encoder(inputs_embeds=rows[None], token_type_ids=types[None]).pooler_output[0]
+            scores.append(self.classify(pooled if masks is None else pooled * masks[number]))
+        return torch.cat(scores)
 
     def h(self, x: Tensor, e: Example, level: int) -> Tensor:
         """h_r, (n, H); at level 0 it is x itself."""
         if level == 0:
             return x
-        state = self.encoder.embeddings(inputs_embeds=x[None], token_type_ids=e.types[None])
-        for number in range(level):
-            state = self.encoder.encoder.layer[number](state)
-        return state[0]
+        states = []
+        for rows, types in zip(x.split(e.sizes), e.types.split(e.sizes), strict=True):
+            state = self.encoder.embeddings(inputs_embeds=rows[None], token_type_ids=types[None])
+            for number in range(level):
+                state = self.encoder.encoder.layer[number](state)
+            states.append(state[0])
+        return torch.cat(states)
 
     def f_from(self, h: Tensor, e: Example, level: int) -> Tensor:
         """f_r: logits (C,) of the state at a level."""
         if level == 0:
             return self.f(h, e)
-        state = h[None]
-        for number in range(level, len(self.encoder.encoder.layer)):
-            state = self.encoder.encoder.layer[number](state)
-        return self.classify(self.encoder.pooler(state)[0])
+        scores = []
+        for rows in h.split(e.sizes):
+            state = rows[None]
+            for number in range(level, len(self.encoder.encoder.layer)):
+                state = self.encoder.encoder.layer[number](state)
+            scores.append(self.classify(self.encoder.pooler(state)[0]))
+        return torch.cat(scores)
 
     def classify(self, pooled: Tensor) -> Tensor:
         weight = self.head.weight
@@ -125,10 +142,9 @@ def frobenius(matrix: Tensor) -> float:
     return math.sqrt((matrix.detach() ** 2).sum().item())
 
 
-def into_ball(delta: Tensor, radius: float) -> Tensor:
-    """Π_{‖δ‖_F ≤ ε}"""
-    length = frobenius(delta)
-    return delta * (radius / length) if length > radius else delta
+def into_ball(delta: Tensor, e: Example, radius: float) -> Tensor:
+    """Π_{‖δ‖_F ≤ ε}, of each sentence."""
+    return e.each(delta, lambda rows: rows * (radius / frobenius(rows)) if frobenius(rows) > radius else rows)
 
 
 @dataclass
@@ -142,13 +158,16 @@ class Ball:
 
 def started(net: Net, examples: Sequence[Example], seed: int, ball: Ball) -> list[Tensor]:
     """δ_0 = U(−1, 1) · magnitude / √(n·H), in the ball (FreeLB paper, box 1)."""
-    noise = [2 * drawn - 1 for drawn in noise_of(net, examples, seed, torch.rand)]
-    return [into_ball(d * ball.init_magnitude / math.sqrt(d.numel()), ball.radius) for d in noise]
+    deltas = []
+    for e, drawn in zip(examples, noise_of(net, examples, seed, torch.rand), strict=True):
+        scaled = e.each(2 * drawn - 1, lambda rows: rows * ball.init_magnitude / math.sqrt(rows.numel()))
+        deltas.append(into_ball(scaled, e, ball.radius))
+    return deltas
 
 
-def ascended(delta: Tensor, g: Tensor, ball: Ball) -> Tensor:
+def ascended(delta: Tensor, g: Tensor, e: Example, ball: Ball) -> Tensor:
     """Π(δ + α g/‖g‖_F) (FreeLB paper, box 1)."""
-    return into_ball(delta.detach() + ball.step_size * g / frobenius(g), ball.radius)
+    return into_ball(delta.detach() + ball.step_size * e.each(g, lambda rows: rows / frobenius(rows)), e, ball.radius)
 
 
 def none(net: Net, examples: Sequence[Example], seed: int) -> Tensor:
@@ -191,7 +210,7 @@ def virtual(
             inner = distance(e, z.detach(), z2, divergence, "none") if targets is None else -loss_of(z2, targets[i])
             (g,) = torch.autograd.grad(inner, at)
             if normalize_gradient != "none":
-                parts = [g] if normalize_gradient == "sentence" else g.split(1)
+                parts = g.split(e.sizes if normalize_gradient == "sentence" else 1)
                 g = torch.cat(
                     [part / (part.abs().max() if gradient_norm == "inf" else frobenius(part)) for part in parts]
                 )
@@ -226,7 +245,7 @@ def freelb(
             delta = deltas[i].clone().requires_grad_()
             whole += trained(loss_of(net.f(net.words(e) + delta, e), e.gold) / len(examples) * share)
             assert delta.grad is not None
-            deltas[i] = ascended(delta, delta.grad, ball)
+            deltas[i] = ascended(delta, delta.grad, e, ball)
     return whole
 
 
@@ -237,7 +256,7 @@ def pgd(net: Net, examples: Sequence[Example], seed: int, *, passes: int, **size
         for _ in range(passes):
             delta = delta.detach().requires_grad_()
             (g,) = torch.autograd.grad(loss_of(net.f(net.words(e).detach() + delta, e), e.gold), delta)
-            delta = ascended(delta, g, ball)
+            delta = ascended(delta, g, e, ball)
         total = total + loss_of(net.f(net.words(e) + delta, e), e.gold)
     return trained(total / len(examples))
 
@@ -256,7 +275,7 @@ def freeat(net: Net, examples: Sequence[Example], seed: int, *, passes: int, lr:
             delta = deltas[i].clone().requires_grad_()
             whole += trained(loss_of(net.f(net.words(e) + delta, e), e.gold) / len(examples)) / passes
             assert delta.grad is not None
-            deltas[i] = ascended(delta, delta.grad, ball)
+            deltas[i] = ascended(delta, delta.grad, e, ball)
         with torch.no_grad():
             for weight in net.parameters().values():
                 assert weight.grad is not None
@@ -278,7 +297,7 @@ def yopo(net: Net, examples: Sequence[Example], seed: int, *, passes: int, inner
             for _ in range(inner_steps):
                 delta = deltas[i].clone().requires_grad_()
                 (g,) = torch.autograd.grad((p * net.h(net.words(e).detach() + delta, e, 1)).sum(), delta)
-                deltas[i] = ascended(delta, g, ball)
+                deltas[i] = ascended(delta, g, e, ball)
     return whole
 
 
@@ -299,7 +318,7 @@ def rapt(
     total = torch.zeros(())
     drawn = noise_of(net, examples, seed, torch.randn, number=2 if max_layer > 0 else 1)
     for e, noise in zip(examples, drawn, strict=True):
-        rows = [noise] if norm == "sentence" else noise.split(1)
+        rows = noise.split(e.sizes if norm == "sentence" else 1)
         delta = torch.cat([magnitude * row / row.abs().max() for row in rows])
         h = net.h(net.words(e), e, r)
         z, z2 = net.f_from(h, e, r), net.f_from(h + delta, e, r)
@@ -325,7 +344,8 @@ def rdrop(
 ) -> Tensor:
     """½(l₁ + l₂) + α ½ (d(z₁, z₂) + d(z₂, z₁)) of two dropout masks, here the head's (Liang et al. 2021)."""
     torch.manual_seed(seed)
-    masks = F.dropout(torch.ones(2 * len(examples), net.encoder.config.hidden_size), head_dropout)
+    sizes = [len(e.sizes) for e in examples]
+    masks = F.dropout(torch.ones(2 * sum(sizes), net.encoder.config.hidden_size), head_dropout).split(2 * sizes)
     total = torch.zeros(())
     for i, e in enumerate(examples):
         z, z2 = (net.f(net.words(e), e, masks[j]) for j in (i, len(examples) + i))

@@ -15,7 +15,7 @@ from transformers import AutoModel
 from data_utils.task_def import DEFAULTS, TaskDef
 from mt_dnn.adversarial import ADVERSARIES
 from mt_dnn.adversarial.base import View
-from mt_dnn.adversarial.tally import Tally
+from mt_dnn.adversarial.tally import Choices, Tally
 from mt_dnn.batch import Batch, Share
 from mt_dnn.draws import Draws
 from mt_dnn.encoder import Encoder, load_encoder
@@ -27,7 +27,6 @@ from tests.tiny import tiny_encoder
 
 TOLERANCE = 1e-5
 SEEDS = (3, 6)  # rapt draws the first block with one, the second with the other
-LENGTHS = (5, 11, 7)
 FAMILIES: dict[str, dict[str, int]] = {"bert": {}, "xlm-roberta": {"pad_token_id": 1}}
 TASKS = {
     "classes": TaskDef(
@@ -40,9 +39,21 @@ TASKS = {
     "scores": TaskDef(
         name="scores", task_type="regression", data_format="pair", value_range=(0.0, 2.0), **DEFAULTS["regression"]
     ),
+    "choices": TaskDef(
+        name="choices", task_type="multiple_choice", data_format="choices", **DEFAULTS["multiple_choice"]
+    ),
 }
-GOLD = {"classes": torch.tensor([2, 0, 1]), "scores": torch.tensor([0.25, 1.5, 0.75])}
-WRONG = {"classes": torch.tensor([0, 1, 0]), "scores": torch.tensor([1.125, 0.375, 1.875])}
+SENTENCES = {"classes": [[5], [11], [7]], "scores": [[5], [11], [7]], "choices": [[2, 3], [4, 2, 5], [3, 4]]}
+GOLD = {
+    "classes": torch.tensor([2, 0, 1]),
+    "scores": torch.tensor([0.25, 1.5, 0.75]),
+    "choices": torch.tensor([1, 2, 0]),
+}
+WRONG = {
+    "classes": torch.tensor([0, 1, 0]),
+    "scores": torch.tensor([1.125, 0.375, 1.875]),
+    "choices": torch.tensor([0, 1, 1]),
+}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 CLIP = {"noise_std": 0.05, "step_size": 0.5, "radius": 0.2}  # raw gradients
@@ -146,17 +157,21 @@ def make_net(folder: Path, model: Model, task: TaskDef, *, spectral: bool = Fals
 
 
 def make_batch(task: TaskDef, seed: int = SEEDS[0]) -> Batch:
-    sizes, generator = torch.tensor(LENGTHS), torch.Generator().manual_seed(2)
-    total = sum(LENGTHS)
+    sentences = SENTENCES[task.name]
+    sizes, generator = [size for own in sentences for size in own], torch.Generator().manual_seed(2)
+    total, counts = sum(sizes), torch.tensor([len(own) for own in sentences])
+    zero = torch.zeros(1, dtype=torch.int64)
     return Batch(
         task=task.name,
         input_ids=torch.randint(5, 90, (total,), generator=generator),
         token_type_ids=torch.randint(0, 2, (total,), generator=generator),
-        position_ids=torch.cat([torch.arange(length) for length in LENGTHS]),
-        offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
+        position_ids=torch.cat([torch.arange(length) for length in sizes]),
+        offsets=torch.cat([zero, torch.tensor(sizes).cumsum(0)]),
         labels=GOLD[task.name],
-        longest=max(LENGTHS),
-        share=Share(seed, tuple(range(len(LENGTHS))), len(LENGTHS)),
+        longest=max(sizes),
+        share=Share(seed, tuple(range(len(sentences))), len(sentences)),
+        groups=torch.cat([zero, counts.cumsum(0)]) if task.name == "choices" else None,
+        most_choices=int(counts.max()),
     )
 
 
@@ -164,10 +179,11 @@ def examples_of(net: Net, batch: Batch) -> list[Example]:
     """The batch as the boxes read it; XLM-R knows one token type."""
     assert batch.labels is not None
     types = batch.token_type_ids if net.encoder.config.type_vocab_size > 1 else torch.zeros_like(batch.token_type_ids)
-    bounds = [0, *batch.offsets[1:].tolist()]
+    sentences = SENTENCES[batch.task]
+    tokens = [sum(sizes) for sizes in sentences]
     return [
-        Example(batch.input_ids[start:stop], types[start:stop], gold)
-        for start, stop, gold in zip(bounds[:-1], bounds[1:], batch.labels, strict=True)
+        Example(*row)
+        for row in zip(batch.input_ids.split(tokens), types.split(tokens), batch.labels, sentences, strict=True)
     ]
 
 
@@ -237,7 +253,8 @@ def compare(
                 parameter.add_(0.05 * torch.randn_like(parameter))
         for_box["slow"] = make_net(folder, average, task)
     if mode == "tat":
-        patch.setattr(Tally, "sample", lambda self, *_: WRONG[task.name])
+        for kind in (Tally, Choices):
+            patch.setattr(kind, "sample", lambda self, *_: WRONG[task.name])
         for_box["targets"] = WRONG[task.name]
     prepare(model, task, mode, settings)
     loss, ours = run_mode(model, task, mode, settings, seed=seed, average=average)
@@ -255,7 +272,8 @@ def of_plain_training(folder: Path, name: str) -> dict[str, Tensor]:
 
 def test_plain_training(folder: Path, task: TaskDef, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = compare(folder, task, "none", {}, monkeypatch)
-    assert min(gradient.abs().max().item() for name, gradient in ours.items() if "key.bias" not in name) > 1e-4
+    idle = ("key.bias", "head.bias" if task.name == "choices" else "key.bias")  # softmax does not see what all share
+    assert min(gradient.abs().max().item() for name, gradient in ours.items() if not name.endswith(idle)) > 1e-4
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -299,7 +317,8 @@ def test_tat_may_take_its_first_gradient_from_the_clean_pass(
     folder: Path, task: TaskDef, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without noise that is the exact gradient; with noise the difference shrinks as σ does, to rounding at 1e-5."""
-    monkeypatch.setattr(Tally, "sample", lambda self, *_: WRONG[task.name])
+    for kind in (Tally, Choices):
+        monkeypatch.setattr(kind, "sample", lambda self, *_: WRONG[task.name])
     apart = {}
     for noise_std in (0.0, 1e-5, 0.05):
         options = {**CLIP, "steps": steps, "noise_std": noise_std}

@@ -14,7 +14,7 @@ from data_utils.errors import UserError
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial import ADVERSARIES, build_adversaries, options_of
 from mt_dnn.adversarial.base import Adversary, Options, View
-from mt_dnn.adversarial.perturbation import per_example
+from mt_dnn.adversarial.perturbation import per_sentence
 from mt_dnn.average import build_average
 from mt_dnn.batch import Share, collate
 from mt_dnn.config import RunConfig
@@ -215,7 +215,7 @@ def test_a_gradient_at_the_clean_pass_is_that_at_small_noise(folder: Path) -> No
         assert len(view.logits) == 3 - reuse  # one forward pass less
         deltas.append(view.deltas()[-1])
     torch.testing.assert_close(deltas[0], deltas[1], atol=1e-5, rtol=1e-2)
-    assert per_example(deltas[0], view.batch).min() > 0.04
+    assert per_sentence(deltas[0], view.batch).min() > 0.04
 
 
 # Dropout masks.
@@ -257,7 +257,7 @@ def test_replayed_masks_leave_no_regularizer_at_delta_zero(mode: str, steps: int
 def test_a_sentence_never_leaves_its_ball(mode: str, folder: Path) -> None:
     view = spy_on(build(folder))
     losses_of(view, mode, **BALL)
-    lengths = torch.stack([per_example(delta, view.batch) for delta in view.deltas()])
+    lengths = torch.stack([per_sentence(delta, view.batch) for delta in view.deltas()])
     assert lengths[0].max() <= 0.1 and len(lengths) >= 4
     assert lengths.max() <= 0.25 + 1e-5 and lengths[1:].min() > 0.2
 
@@ -409,7 +409,7 @@ def test_the_scale_of_inner_losses_cancels(mode: str, folder: Path) -> None:
         losses_of(view, mode, **({"passes": 2} if mode == "pgd" else {"noise_std": 0.02, "radius": 1, "step_size": 30}))
         deltas.append(view.deltas()[-1])
     torch.testing.assert_close(deltas[0], deltas[1], atol=1e-6, rtol=1e-4)
-    assert per_example(deltas[0], view.batch).min() > 0.1
+    assert per_sentence(deltas[0], view.batch).min() > 0.1
 
 
 # Single modes.

@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 from mt_dnn.batch import collate
 
 
-def split_of(lengths: list[int], labels: Any = None) -> Any:
+def split_of(lengths: list[int], labels: Any = None, groups: Any = None) -> Any:
     """A prepared split in memory, read-only as a memory map is; every token id occurs once."""
     total = sum(lengths)
     tokens, types = np.arange(total, dtype=np.int32), np.arange(total, dtype=np.int32) % 2
     tokens.flags.writeable = types.flags.writeable = False
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return SimpleNamespace(tokens=tokens, token_types=types, offsets=offsets, labels=labels)
+    bounds = offsets if groups is None else offsets[groups]
+    return SimpleNamespace(
+        tokens=tokens, token_types=types, offsets=bounds, labels=labels, sequence_offsets=offsets, groups=groups
+    )
 
 
 @given(st.data(), st.lists(st.integers(1, 9), min_size=1, max_size=12))
@@ -36,7 +39,7 @@ def test_examples_stand_end_to_end(data: st.DataObject, lengths: list[int]) -> N
         assert batch.input_ids[here].tolist() == source.tolist()
         assert batch.token_type_ids[here].tolist() == (source % 2).tolist()
         assert batch.position_ids[here].tolist() == list(range(lengths[row]))
-        assert set(batch.example_ids[here].tolist()) == {i}
+        assert set(batch.sequence_ids[here].tolist()) == {i}
     assert len(batch.input_ids) == batch.offsets[-1]
 
 

@@ -21,7 +21,7 @@ from mt_dnn.adversarial.perturbation import (
     guarded,
     into_ball,
     norms,
-    per_example,
+    per_sentence,
     report_gradient_share,
     report_size,
     uniform,
@@ -82,7 +82,7 @@ def test_norms_are_those_of_a_loop(scope: Any, order: Any, case: Case) -> None:
     np.testing.assert_allclose(ours.numpy(), norm_by_loop(case, scope, order), rtol=1e-5)
     if scope == "sentence":
         firsts = case.batch.offsets[:-1]
-        assert torch.equal(per_example(case.values, case.batch, order), ours[firsts, 0])
+        assert torch.equal(per_sentence(case.values, case.batch, order), ours[firsts, 0])
 
 
 @pytest.mark.parametrize(("scope", "order"), SCOPES)
@@ -121,7 +121,7 @@ def test_a_ball_of_radius_zero_holds_zero_alone() -> None:
 def test_the_first_perturbation_lies_in_its_ball_and_fills_its_box(case: Case, magnitude: float) -> None:
     wide = BallOptions(mode="any", init_magnitude=magnitude, radius=1e9)
     noise, raw = first_delta(case.values, case.view(), wide), uniform(case.view(), case.values)
-    assert (per_example(noise, case.batch) <= magnitude * (1 + 1e-6)).all()
+    assert (per_sentence(noise, case.batch) <= magnitude * (1 + 1e-6)).all()
     for here in case.slices():
         bound = magnitude / np.sqrt((here.stop - here.start) * case.values.shape[1])
         torch.testing.assert_close(noise[here], raw[here] * bound)
@@ -179,11 +179,11 @@ def test_a_step_has_its_length_and_forgets_the_size_of_the_gradient(case: Case) 
     options = BallOptions(mode="any", step_size=0.3, radius=1e9)
     start = case.more() / case.values.abs().mean()
     moved = ascend(start, case.values, start, case.view(), options)
-    np.testing.assert_allclose(per_example(moved - start, case.batch).numpy(), 0.3, rtol=1e-3)
+    np.testing.assert_allclose(per_sentence(moved - start, case.batch).numpy(), 0.3, rtol=1e-3)
     assert torch.equal(moved, ascend(start, case.values * 1024, start, case.view(), options))
     narrow = ascend(start, case.values, start, case.view(), BALL)
-    assert (per_example(narrow, case.batch) <= 0.5 * (1 + 1e-5)).all()
-    assert (per_example(first_delta(start, case.view(), BALL), case.batch) <= 0.1).all()
+    assert (per_sentence(narrow, case.batch) <= 0.5 * (1 + 1e-5)).all()
+    assert (per_sentence(first_delta(start, case.view(), BALL), case.batch) <= 0.1).all()
 
 
 @given(cases())
@@ -243,7 +243,7 @@ def test_reported_size_and_share_are_means_over_examples() -> None:
     assert view.telemetry.values()["delta_ratio"] == pytest.approx(expected["delta_ratio"] / 2)
 
 
-FIELDS = ("input_ids", "token_type_ids", "position_ids", "offsets", "labels", "lengths", "example_ids", "padded_index")
+FIELDS = ("input_ids", "token_type_ids", "position_ids", "offsets", "labels", "lengths", "sequence_ids", "padded_index")
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(1, 4), st.booleans())

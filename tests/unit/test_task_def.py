@@ -90,8 +90,10 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
     ("text", "words"),
     [
         (task(droput=0.1), ["mine", "unknown key 'droput'", "did you mean 'dropout'"]),
-        (task(task_type="Ranking"), ["mine", "'Ranking' is not supported", "classification, regression"]),
-        (task(data_format="PremiseAndMultiHypothesis"), ["'PremiseAndMultiHypothesis' is not supported"]),
+        (task(task_type="Span"), ["mine", "'Span' is not supported", "classification, regression, multiple_choice"]),
+        (task(task_type="Ranking"), ["mine", "labels: a multiple-choice task has none"]),
+        (task(data_format="Seqence"), ["'Seqence' is not supported"]),
+        (task(data_format="PremiseAndMultiHypothesis"), ["choices goes with task_type: multiple_choice"]),
         (task(labels=["only"]), ["labels", "at least two"]),
         (task(labels=["a", "a"]), ["labels", "twice"]),
         (task(n_class=3), ["n_class", "2 labels"]),

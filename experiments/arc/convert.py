@@ -1,0 +1,28 @@
+"""ARC's JSONL files, Easy and Challenge → canonical rows."""
+
+from __future__ import annotations
+
+import sys
+
+from data_utils.convert import ChoiceSource, main, question_row
+
+
+def three_splits(part: str) -> dict[str, list[str]]:
+    """The official folder, or all files in one; a part of a training file may carry its number of rows."""
+    return {
+        split: [
+            f"ARC-V1-Feb2018-2/ARC-{part}/ARC-{part}-{name}.jsonl",
+            f"ARC/ARC-{part}-{name}.jsonl",
+            f"ARC/ARC-{part}-{name}_*.jsonl",
+        ]
+        for split, name in (("train", "Train"), ("dev", "Dev"), ("test", "Test"))
+    }
+
+
+TASKS = {
+    "arc_easy": ChoiceSource(three_splits("Easy"), question_row),
+    "arc_challenge": ChoiceSource(three_splits("Challenge"), question_row),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(TASKS, description=__doc__))

@@ -1,0 +1,97 @@
+"""Every task type with every adversarial mode, packed and padded; runs that mix types in one encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mt_dnn.adversarial import ADVERSARIES
+from mt_dnn.batch import collate
+from mt_dnn.cli import main
+from mt_dnn.config_file import load_config
+from mt_dnn.run import Run
+from mt_dnn.train import seed_step
+from tests.workspace import MORE_TASKS, make_workspace
+
+TASKS = ("negated", "overlap", *MORE_TASKS)
+OWN = {"rapt": ["adversary.max_layer=2"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("types")
+    make_workspace(folder, train_rows=96, more=list(MORE_TASKS))
+    return folder
+
+
+@pytest.mark.parametrize("attention", ["packed", "padded"])
+@pytest.mark.parametrize("mode", ADVERSARIES)
+def test_one_update_trains_the_encoder_and_the_right_head(mode: str, attention: str, folder: Path) -> None:
+    options = [f"adversary.mode={mode}", *OWN.get(mode, []), f"encoder.attention={attention}"]
+    options += ["schedule.warmup_fraction=0", "optimizer.lookahead.enabled=false", f"tasks=[{','.join(TASKS)}]"]
+    run = Run(load_config(folder / "run.yml", options))
+    run.model.train()
+    for task in TASKS:
+        before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+        seed_step(1, 0)
+        loss, norm, telemetry = run.stepper([collate(run.train_splits[task], range(8), task=task)])
+        assert loss.isfinite() and norm > 0
+        assert all(torch.tensor(value).isfinite() for value in telemetry.values().values())
+        moved = {name for name, p in run.model.named_parameters() if not p.equal(before[name])}
+        heads = {name.split(".")[1] for name in moved if name.startswith("heads.")}
+        assert heads == {task} and any(name.startswith("encoder.") for name in moved)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> Path:
+    """All types in one encoder, with TAT."""
+    options = [f"output={folder / 'mixed'}", "adversary.mode=tat", "train.epochs=8", "optimizer.lr=5e-3", f"tasks=[{','.join(TASKS)}]"]
+    assert isinstance(Run(load_config(folder / "run.yml", options))(), dict)
+    return folder / "mixed"
+
+
+def test_each_head_of_a_mixed_run_beats_its_baseline(trained: Path) -> None:
+    results = json.loads((trained / "summary.json").read_text())["results"]
+    assert {result["task"] for result in results} >= set(TASKS)
+    for result in results:
+        if result["task"] in TASKS:
+            for metric, value in result["scores"].items():
+                assert value > result["baseline"][metric], (result["task"], metric)
+
+
+def test_predictions_are_not_constant_and_name_what_is_there(trained: Path) -> None:
+    lines = (trained / "predictions" / "odd_dev.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert len({row["prediction"] for row in rows}) > 1
+    for number, row in enumerate(rows):
+        assert list(row["scores"]) == [str(choice) for choice in range(1, 3 + number % 3)]
+        assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-4)
+        assert max(row["scores"], key=row["scores"].get) == row["prediction"]
+
+
+def test_choices_are_predicted_from_raw_text(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = trained.parent / "lines.txt"
+    text.write_text("the cat\tthe dog\tman woman\nthe cat\ta\tb\tc\n")
+    with pytest.raises(SystemExit) as exit_:
+        main(["predict", str(trained), "--task", "odd", "--input", str(text)])
+    assert exit_.value.code == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [list(row["scores"]) for row in found] == [["1", "2"], ["1", "2", "3"]]
+    text.write_text("the cat\tthe dog\n")
+    with pytest.raises(SystemExit) as exit_:
+        main(["predict", str(trained), "--task", "odd", "--input", str(text)])
+    assert exit_.value.code == 2 and "2 tab-separated fields, the task takes 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "pairwise"])
+def test_both_losses_rank(loss: str, folder: Path, tmp_path: Path) -> None:
+    text = (folder / "tasks.yml").read_text().replace("odd:\n", f"odd:\n  loss: {loss}\n")
+    (tmp_path / "tasks.yml").write_text(text)
+    options = [f"task_defs={tmp_path / 'tasks.yml'}", f"output={tmp_path / 'run'}", "tasks=[odd]", "train.epochs=6"]
+    summary = Run(load_config(folder / "run.yml", options))()
+    assert isinstance(summary, dict)
+    (result,) = summary["results"]
+    assert result["scores"]["mrr"] > result["baseline"]["mrr"] + 0.1
