@@ -25,9 +25,11 @@ def place(model: Model, device: torch.device, strategy: str = "ddp") -> Model:
     if strategy == "ddp" or world_size() == 1:
         return model.to(device)
     mesh = init_device_mesh(device.type, (world_size(),))
-    for part in (*model.encoder.blocks, model.encoder.model.get_input_embeddings(), model):
-        fully_shard(part, mesh=mesh)
-    assert isinstance(model, FSDPModule)
+    words = model.encoder.model.get_input_embeddings()
+    for part in (*model.encoder.blocks, words, model):
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+    assert isinstance(words, FSDPModule) and isinstance(model, FSDPModule)
+    words.set_unshard_in_backward(False)  # a look-up needs no weights to go backward
     model.set_reshard_after_backward(False, recurse=False)  # several forward passes before one backward pass use it
     for verb in ("upto", "resume"):
         register_fsdp_forward_method(model, verb)

@@ -11,6 +11,7 @@ import pytest
 from data_utils.task_def import DEFAULTS, TaskDef
 from mt_dnn.adversarial import ADVERSARIES
 from mt_dnn.cli import main
+from tests.workspace import make_workspace
 
 
 @pytest.mark.filterwarnings("ignore")  # what Trainer and accelerate warn about is theirs
@@ -30,6 +31,13 @@ def test_throughput_asks_for_one_task(workspace: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as exit_:
         main(["bench", "throughput", str(workspace / "run.yml")])
     assert exit_.value.code == 2 and "choose one task" in capsys.readouterr().err
+
+
+def test_throughput_compares_no_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_workspace(tmp_path, more=["odd"])
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "throughput", str(tmp_path / "run.yml"), "tasks=[odd]"])
+    assert exit_.value.code == 2 and "choose a task without choices" in capsys.readouterr().err
 
 
 def test_cost_of_every_mode(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

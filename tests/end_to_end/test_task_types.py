@@ -48,7 +48,13 @@ def test_one_update_trains_the_encoder_and_the_right_head(mode: str, attention: 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Path:
     """All types in one encoder, with TAT."""
-    options = [f"output={folder / 'mixed'}", "adversary.mode=tat", "train.epochs=8", "optimizer.lr=5e-3", f"tasks=[{','.join(TASKS)}]"]
+    options = [
+        f"output={folder / 'mixed'}",
+        "adversary.mode=tat",
+        "train.epochs=8",
+        "optimizer.lr=5e-3",
+        f"tasks=[{','.join(TASKS)}]",
+    ]
     assert isinstance(Run(load_config(folder / "run.yml", options))(), dict)
     return folder / "mixed"
 
