@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -73,5 +74,7 @@ def load_sharded(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         assert isinstance(found, TensorStorageMetadata)  # safetensors hold nothing else
         empty = torch.empty(found.size, dtype=found.properties.dtype)
         tensors[name] = as_split(empty, like.get(name, like.get(name.partition("::")[0], empty)))
-    checkpoint.load(tensors, storage_reader=reader)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is what is meant
+        checkpoint.load(tensors, storage_reader=reader)
     return tensors
