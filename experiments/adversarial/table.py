@@ -18,6 +18,8 @@ GLUE += [("mrpc", "accuracy"), ("mrpc", "f1")]
 NLI = [("mnli", "accuracy"), ("snli", "accuracy"), ("scitail", "accuracy"), ("hans", "accuracy")]
 FIGURES = ("delta_ratio", "gradient_share", "regularizer", "dropout_floor")
 
+MAIN = {"cola": "mcc", "sst2": "accuracy", "stsb": "pearson", "mrpc": "accuracy"}
+
 Cells = dict[Any, list[float]]
 
 
@@ -67,6 +69,26 @@ def cell(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f}{spread}" + ("" if len(values) == 3 else f" ({len(values)})")
 
 
+def mean_rows(places: Sequence[Path], order: Sequence[str]) -> list[list[str]]:
+    """The mean over GLUE's tasks, one metric each, and its difference to ``none`` with the same seed."""
+    found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for place in places:
+        for record in records(place):
+            task, mode = record["name"].split("-", 1)
+            for result in record["results"]:
+                if task in MAIN and result["task"] == task:
+                    found[mode][record["seed"]][task] = 100 * result["scores"][MAIN[task]]
+    means = {
+        mode: {seed: statistics.mean(own.values()) for seed, own in sorted(seeds.items()) if own.keys() == MAIN.keys()}
+        for mode, seeds in found.items()
+    }
+    return [
+        [mode, cell([*means[mode].values()]), cell([v - means["none"][s] for s, v in means[mode].items()])]
+        for mode in order
+        if means.get(mode)
+    ]
+
+
 def score_rows(scores: dict[str, Cells], columns: Sequence[tuple[str, str]], order: Sequence[str]) -> list[list[str]]:
     trained = dict.fromkeys(task for task, _ in columns)
     rows = []
@@ -102,6 +124,8 @@ def main() -> None:
         base = ["constant prediction", *(f"{constant[c]:.1f}" if c in constant else "—" for c in columns), ""]
         header = ["mode", *(f"{task} {metric}" for task, metric in columns), "minutes"]
         print(markdown(header, [base, *score_rows(scores, columns, order)]), end="\n\n")
+    header = ["mode", f"mean of {', '.join(MAIN)}", "minus none"]
+    print(markdown(header, mean_rows(options.places, order)), end="\n\n")
     rows = []
     for mode in order:
         for task in dict.fromkeys(task for task, _ in figures[mode]):
