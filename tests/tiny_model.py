@@ -5,10 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from mt_dnn.config import OptimizerConfig
+from mt_dnn.optim import OPTIMIZERS
+
+# apex's kernels need a GPU; tests/unit/test_apex.py plays its part.
+RUN_ON_CPU = [name for name in OPTIMIZERS if not name.startswith("apex_")]
+
+
+def skip_unless_installed(optimizer: str) -> None:
+    if optimizer == "lamb":
+        pytest.importorskip("pytorch_optimizer", reason="the extra lamb is not installed")
 
 
 class TinyEncoder(nn.Module):

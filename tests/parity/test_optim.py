@@ -12,6 +12,7 @@ from torch import nn
 
 from mt_dnn.config import OptimizerConfig, ScheduleConfig
 from mt_dnn.optim import OPTIMIZERS, AdamaxW, build_schedule
+from tests.tiny_model import skip_unless_installed
 
 STEPS, SHAPE = 12, (3, 5)
 LR, WEIGHT_DECAY, BETAS = 0.02, 0.3, (0.8, 0.9)
@@ -110,7 +111,7 @@ def test_torch_optimizers(name: str, options: dict[str, Any], reference: Any) ->
 
 
 def test_lamb() -> None:
-    pytest.importorskip("pytorch_optimizer", reason="the extra lamb is not installed")
+    skip_unless_installed("lamb")
     np.testing.assert_allclose(run(configured("lamb")), lamb(), rtol=0, atol=1e-9)
 
 

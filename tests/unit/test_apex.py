@@ -18,7 +18,7 @@ from data_utils.errors import UserError
 from mt_dnn.config_file import load_config
 from mt_dnn.optim import OPTIMIZERS
 from mt_dnn.run import Run
-from tests.tiny_model import optimizer_config
+from tests.tiny_model import optimizer_config, skip_unless_installed
 
 
 class FusedLayerNorm(nn.Module):
@@ -84,7 +84,7 @@ def test_without_apex_there_is_one_line(workspace: Path, option: str, monkeypatc
 @pytest.mark.usefixtures("apex")
 @pytest.mark.parametrize("name", ["lamb", "apex_adamw"])
 def test_optimizers_that_need_whole_weights_say_so(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("pytorch_optimizer", reason="the extra lamb is not installed")
+    skip_unless_installed("lamb")
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         weight = nn.Parameter(distribute_tensor(torch.ones(4, 2), init_device_mesh("cpu", (1,)), [Shard(0)]))

@@ -23,7 +23,7 @@ from mt_dnn.optim import (
     freeze,
     parameter_groups,
 )
-from tests.tiny_model import TinyModel, optimizer_config, train, weights
+from tests.tiny_model import RUN_ON_CPU, TinyModel, optimizer_config, skip_unless_installed, train, weights
 
 
 def grouped_names(model: Any, groups: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
@@ -114,10 +114,9 @@ def test_frozen_parameters_still_count_as_matches() -> None:
 # --- optimizers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", RUN_ON_CPU)
 def test_options_reach_the_optimizer(name: str) -> None:
-    if name == "lamb":
-        pytest.importorskip("pytorch_optimizer", reason="the extra lamb is not installed")
+    skip_unless_installed(name)
     options: dict[str, Any] = {"momentum": 0.7} if name == "sgd" else {"betas": (0.8, 0.95), "eps": 1e-5}
     model: Any = TinyModel()
     optimizer = build_optimizer(

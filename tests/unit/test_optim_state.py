@@ -15,9 +15,18 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from data_utils.errors import UserError
 from mt_dnn.config import ScheduleConfig
-from mt_dnn.optim import OPTIMIZERS, build_optimizer, build_schedule
+from mt_dnn.optim import build_optimizer, build_schedule
 from mt_dnn.optim_state import load_optimizer_tensors, optimizer_tensors
-from tests.tiny_model import TinyModel, names_of, optimizer_config, same, train, weights
+from tests.tiny_model import (
+    RUN_ON_CPU,
+    TinyModel,
+    names_of,
+    optimizer_config,
+    same,
+    skip_unless_installed,
+    train,
+    weights,
+)
 
 Transfer = Callable[[Any, Any, Any, Any, Path], None]
 
@@ -34,10 +43,9 @@ def through_tensors(old: Any, new: Any, old_model: Any, new_model: Any, folder: 
 
 @pytest.mark.parametrize("transfer", [through_state_dict, through_tensors])
 @pytest.mark.parametrize("lookahead", [True, False])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", RUN_ON_CPU)
 def test_resume_is_bit_exact(name: str, lookahead: bool, transfer: Transfer, tmp_path: Path) -> None:
-    if name == "lamb":
-        pytest.importorskip("pytorch_optimizer", reason="the extra lamb is not installed")
+    skip_unless_installed(name)
     options = {"momentum": 0.9} if name == "sgd" else {}
     chosen = optimizer_config(name=name, layer_decay=0.8, lookahead={"enabled": lookahead, "steps": 3}, **options)
 
