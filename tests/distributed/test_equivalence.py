@@ -19,6 +19,9 @@ from tests.distributed.workers import run_ranks
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 
+# One worker computes the weights that all tests here read, for longer than a test may take.
+pytestmark = [pytest.mark.xdist_group("equivalence"), pytest.mark.timeout(1200)]
+
 OPTIONS = [
     "encoder.dropout=0",
     "encoder.attention_dropout=0",
