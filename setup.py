@@ -47,6 +47,7 @@ setup(
         "safetensors>=0.8.0",
         "scikit-learn>=1.6.1,<2",
         "scipy>=1.14.1,<2",
+        "seqeval>=1.2.2,<2",
         "torch>=2.11.0,<2.14",
         "tqdm>=4.70.1",
         "transformers>=5.17.0,<6",

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import glob
+import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from data_utils.errors import UserError, unknown_key
-from data_utils.rows import TEXTS, write_rows
+from data_utils.rows import SPACES, TEXTS, write_rows
 from data_utils.tables import open_table, read_json, read_lines
 
 NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
@@ -116,7 +119,110 @@ def question_row(number: int, values: Any) -> tuple[str, int | None, str, list[s
     return str(values.get("id", number)), right, stem, texts
 
 
-AnySource = Source | ChoiceSource
+@dataclass(frozen=True)
+class ColumnSource:
+    """Where labelled words stand: a word a line, its columns apart by spaces or tabs, a blank line between sentences.
+
+    The words are in the first column; ``label`` is the column of the labels, counted from the right. ``iob1``: labels
+    as in CoNLL-2003, where B- stands only between two entities of one type; they become IOB2. Lines that begin with
+    ``-DOCSTART-`` are no words.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    label: int = 1
+    iob1: bool = False
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError naming the line that is wrong."""
+        rows, labels = list[Row](), Counter[str]()
+        for sentence in self._sentences(path):
+            own = [label for _, label in sentence]
+            own = iob2(own) if self.iob1 else own
+            labels.update(own)
+            words = " ".join(word for word, _ in sentence)
+            rows.append({"uid": str(len(rows)), "label": " ".join(own), "words": words})
+        if not rows:
+            raise UserError(f"{path}: the file is empty")
+        written = write_split(rows, TEXTS["words"], task=task, split=split, output=output)
+        written.labels = labels
+        return written
+
+    def _sentences(self, path: Path) -> Iterator[list[tuple[str, str]]]:
+        sentence: list[tuple[str, str]] = []
+        before = 0
+        for number, line in read_lines(path):
+            fields = line.split()
+            if sentence and (number > before + 1 or not fields):  # read_lines leaves out empty lines
+                yield sentence
+                sentence = []
+            before = number
+            if not fields or fields[0] == "-DOCSTART-":
+                continue
+            if len(fields) <= self.label:
+                raise UserError(f"{path}:{number}: {len(fields)} columns; a word and its label are due")
+            sentence.append((fields[0], fields[-self.label]))
+        if sentence:
+            yield sentence
+
+
+def iob2(labels: Sequence[str]) -> list[str]:
+    """IOB1 → IOB2: every entity begins with B-."""
+    starts = (
+        label.startswith("I-") and (before == "O" or before[2:] != label[2:])
+        for before, label in pairwise(["O", *labels])
+    )
+    return [f"B-{label[2:]}" if start else label for label, start in zip(labels, starts, strict=True)]
+
+
+@dataclass(frozen=True)
+class SquadSource:
+    """Where questions on contexts stand: JSON in the layout of SQuAD 1.1 and 2.0.
+
+    An answer that does not stand where the file says is looked for nearby; a question none of whose answers is found
+    is left out and counted as broken.
+    """
+
+    files: Mapping[str, Sequence[str]]
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError when it is not in that layout."""
+        try:
+            articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+            questions = [
+                (question, paragraph["context"].translate(SPACES))
+                for article in articles
+                for paragraph in article["paragraphs"]
+                for question in paragraph["qas"]
+            ]
+            rows = [self._row(question, context) for question, context in questions]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
+        kept = [row for row in rows if row is not None]
+        if not kept:
+            raise UserError(f"{path}: the file is empty")
+        written = write_split(kept, TEXTS["question_context"], task=task, split=split, output=output)
+        written.broken = len(rows) - len(kept)
+        written.labels = Counter("no answer" if row["label"] == "[]" else "answered" for row in kept)
+        return written
+
+    def _row(self, question: Mapping[str, Any], context: str) -> Row | None:
+        answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
+        found = [(place, text) for start, text in answers if text and (place := nearest(text, context, start)) >= 0]
+        if answers and not found:
+            return None
+        label = json.dumps([list(answer) for answer in found], ensure_ascii=False)
+        return {"uid": question["id"], "label": label, "question": question["question"].strip(), "context": context}
+
+
+def nearest(text: str, context: str, start: int) -> int:
+    """Where the text stands in the context, nearest to ``start``; −1 where it does not."""
+    if context.startswith(text, start):
+        return start
+    places = [match.start() for match in re.finditer(re.escape(text), context)]
+    return min(places, key=lambda place: abs(place - start), default=-1)
+
+
+AnySource = Source | ChoiceSource | ColumnSource | SquadSource
 
 
 @dataclass

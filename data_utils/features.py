@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,15 @@ CHUNK = 4096  # rows given to the tokenizer at once; its own threads share them
 class Encoded:
     """S sequences as flat arrays: ``tokens`` and ``token_types`` (sum of lengths,) int32, ``lengths`` (S,) int64.
 
-    A row is one sequence, or one per choice.
+    A row is one sequence, or one per choice; or, where ``rows`` (S,) say which, one or more windows of a long text.
     """
 
     tokens: np.ndarray
     token_types: np.ndarray
     lengths: np.ndarray
     truncated: int
+    rows: np.ndarray | None = None
+    columns: dict[str, Any] = field(default_factory=dict)  # what else is kept of each window, as Arrow arrays
 
 
 def load_tokenizer(name: str) -> Any:

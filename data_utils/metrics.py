@@ -1,4 +1,4 @@
-"""Scores of predictions against labels: scikit-learn's and scipy's, defined also where theirs are not.
+"""Scores of predictions against labels: scikit-learn's, scipy's and seqeval's, defined also where theirs are not.
 
 All are fractions in [-1, 1], never percent; only the confusion matrix is a list of lists.
 """
@@ -6,13 +6,16 @@ All are fractions in [-1, 1], never percent; only the confusion matrix is a list
 from __future__ import annotations
 
 import math
+import re
+import string
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from data_utils.errors import UserError, did_you_mean
 
@@ -23,29 +26,39 @@ Score = float | list[list[int]]
 CLASSIFICATION = ("classification",)
 CHOICE = ("multiple_choice",)
 REGRESSION = ("regression",)
+WORDS = ("sequence_labelling",)
+SPAN = ("span",)
+ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One split of N examples and C classes.
+    """One split of N decisions and C classes.
 
-    `predictions` and `labels` (N,): class indices, choices or real numbers; `scores` (N, C): probabilities or logits.
+    `predictions` and `labels` (N,): class indices, choices, real numbers, or a text beside a list of right ones;
+    `scores` (N, C): probabilities or logits. `names` of the classes, and `bounds` of sentences among the words.
     """
 
-    predictions: NDArray[np.generic]
-    labels: NDArray[np.generic]
+    predictions: NDArray[Any]
+    labels: NDArray[Any]
     scores: NDArray[np.floating] | None
     n_class: int
+    names: tuple[str, ...] = ()
+    bounds: NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`binary`: for two classes only. `scalar`: a number, so that it can choose the best model."""
+    """`binary`: for two classes only. `scalar`: a number, so that it can choose the best model.
+
+    `entities`: for labels that mark entities, O, B-PER, I-PER.
+    """
 
     function: Callable[[Answers], Score]
     task_types: tuple[str, ...] = CLASSIFICATION
     binary: bool = False
     scalar: bool = True
+    entities: bool = False
 
 
 def accuracy(answers: Answers) -> float:
@@ -136,15 +149,73 @@ def confusion_matrix(answers: Answers) -> list[list[int]]:
     return [[int(count) for count in row] for row in counts.reshape(answers.n_class, -1)]
 
 
+def entity_precision(answers: Answers) -> float:
+    return _entities("precision_score", answers)
+
+
+def entity_recall(answers: Answers) -> float:
+    return _entities("recall_score", answers)
+
+
+def entity_f1(answers: Answers) -> float:
+    """Micro-averaged over entities, of which type and all words must be right (conlleval); any of IOB1, IOB2, IOBES."""
+    return _entities("f1_score", answers)
+
+
+def _entities(name: str, answers: Answers) -> float:
+    from seqeval import metrics
+
+    assert answers.bounds is not None
+    labels, predictions = (
+        [[answers.names[word] for word in sentence] for sentence in np.split(words, answers.bounds[1:-1])]
+        for words in (answers.labels, answers.predictions)
+    )
+    return float(getattr(metrics, name)(labels, predictions, zero_division=0))
+
+
+def exact_match(answers: Answers) -> float:
+    """Share of predicted texts that are one of the right ones after SQuAD's normalisation (Rajpurkar et al. 2016)."""
+    return _best(answers, lambda text, right: float(normalized(text) == normalized(right)))
+
+
+def answer_f1(answers: Answers) -> float:
+    """Mean F1 of the words that the predicted text and the right one share, of several right ones the best."""
+    return _best(answers, _word_f1)
+
+
+def _best(answers: Answers, score: Callable[[str, str], float]) -> float:
+    pairs = zip(answers.predictions, answers.labels, strict=True)
+    return float(np.mean([max(score(text, right) for right in all_right) for text, all_right in pairs]))
+
+
+def normalized(text: str) -> str:
+    """Lower case, without punctuation, articles and extra spaces (SQuAD's official evaluation)."""
+    bare = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def _word_f1(text: str, right: str) -> float:
+    words, wanted = normalized(text).split(), normalized(right).split()
+    shared = sum((Counter(words) & Counter(wanted)).values())
+    if not words or not wanted:
+        return float(words == wanted)
+    return 2 * shared / (len(words) + len(wanted))
+
+
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE),
+    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE + WORDS),
     "f1": Metric(f1, binary=True),
-    "f1_macro": Metric(f1_macro),
-    "f1_micro": Metric(f1_micro),
+    "f1_macro": Metric(f1_macro, CLASSIFICATION + WORDS),
+    "f1_micro": Metric(f1_micro, CLASSIFICATION + WORDS),
     "mcc": Metric(mcc),
     "auc": Metric(auc, binary=True),
     "confusion_matrix": Metric(confusion_matrix, scalar=False),
     "mrr": Metric(mrr, CHOICE),
+    "entity_f1": Metric(entity_f1, WORDS, entities=True),
+    "entity_precision": Metric(entity_precision, WORDS, entities=True),
+    "entity_recall": Metric(entity_recall, WORDS, entities=True),
+    "exact_match": Metric(exact_match, SPAN),
+    "answer_f1": Metric(answer_f1, SPAN),
     "pearson": Metric(pearson, REGRESSION),
     "spearman": Metric(spearman, REGRESSION),
 }
@@ -167,28 +238,21 @@ def check_metrics(task: TaskDef) -> None:
             raise UserError(f"{task.name}: metric '{name}' does not fit a {task.task_type} task, use one of {fitting}")
         if metric.binary and task.n_class != 2:
             raise UserError(f"{task.name}: metric '{name}' needs 2 classes, the task has {task.n_class}, try f1_macro")
+        if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
+            wanted = "labels as O, B-PER, I-PER"
+            raise UserError(f"{task.name}: metric '{name}' needs {wanted}, not '{other[0]}'; try accuracy")
 
 
-def compute(
-    names: Sequence[str],
-    *,
-    predictions: ArrayLike,
-    labels: ArrayLike,
-    scores: ArrayLike | None = None,
-    n_class: int,
-) -> dict[str, Score]:
-    """The metrics `names` of one split; `predictions` and `labels` (N,), `scores` (N, C) or None.
+def compute(names: Sequence[str], answers: Answers) -> dict[str, Score]:
+    """The metrics `names` of one split.
 
     Raises UserError for no rows, for unequal lengths, and for values that are not finite.
     """
-    answers = Answers(
-        np.asarray(predictions), np.asarray(labels), None if scores is None else np.asarray(scores), n_class
-    )
     if answers.predictions.ndim != 1 or answers.predictions.shape != answers.labels.shape:
         raise UserError(f"metrics: predictions {answers.predictions.shape} and labels {answers.labels.shape} differ")
     if not len(answers.labels):
         raise UserError("metrics: there are no rows to score")
     for array in (answers.predictions, answers.scores):
-        if array is not None and not np.isfinite(array).all():
+        if array is not None and array.dtype != object and not np.isfinite(array).all():
             raise UserError("metrics: the predictions hold NaN or infinity, the model has diverged")
     return {name: find_metric(name, "metrics").function(answers) for name in names}

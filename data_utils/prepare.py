@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,39 @@ import numpy as np
 import pyarrow as pa
 
 from data_utils.errors import UserError
-from data_utils.features import encode
+from data_utils.features import Encoded, encode
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
+from data_utils.windows import encode_contexts, encode_words
 
-FORMAT = 1  # raise it when the content of a prepared file changes for the same input
-SHARED_FIELDS = (
-    "task_type",
-    "data_format",
-    "labels",
-    "value_range",
-)  # fields of a TaskDef that prepared rows depend on
+FORMAT = 2  # raise it when the content of a prepared file changes for the same input
+# fields of a TaskDef that prepared rows depend on
+SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer")
+WINDOWED: dict[str, Callable[[Rows, Any, int, int], Encoded]] = {
+    "words": encode_words,
+    "question_context": encode_contexts,
+}
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """What turns tokens into answers: ``starts`` and ``ends`` as in windows.py, per token, and texts per window."""
+
+    starts: np.ndarray
+    ends: np.ndarray
+    texts: pa.DictionaryArray
+    answers: pa.StringArray
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared split of N rows, zero-copy from the memory map.
+    """A prepared split of N rows, or windows of rows, zero-copy from the memory map.
 
     ``tokens``, ``token_types``: (sum of lengths,) int32, row i is ``offsets[i]:offsets[i+1]``; ``offsets``: (N+1,)
     int64; ``labels``: (N,) int64 or float32, None when unlabelled. Where a row has choices, it is the sequences
-    ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``.
+    ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``. Where it has
+    several labels, they are ``decisions[i]:decisions[i+1]``, at the row's tokens ``marked``. ``sources`` (N,) are the
+    rows that windows come from.
     """
 
     path: Path
@@ -46,14 +59,24 @@ class Prepared:
     uid_column: pa.StringArray
     sequence_offsets: np.ndarray
     groups: np.ndarray | None = None
+    decisions: np.ndarray | None = None
+    marked: np.ndarray | None = None
+    sources: np.ndarray | None = None
+    contexts: Contexts | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
     def uids(self) -> list[str]:
-        """N names."""
-        return self.uid_column.to_pylist()
+        """The names of the rows, one each however many windows."""
+        names = self.uid_column if self.sources is None else self.uid_column.take(pa.array(self.firsts))
+        return names.to_pylist()
+
+    @property
+    def firsts(self) -> np.ndarray:
+        """The first window of each row."""
+        return np.arange(len(self)) if self.sources is None else np.unique(self.sources, return_index=True)[1]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -72,21 +95,32 @@ class Prepared:
             batch = pa.ipc.open_file(pa.memory_map(str(path / "data.arrow"))).get_batch(0)
             tokens = batch.column("tokens")
             offsets = sequence_offsets = tokens.offsets.to_numpy()
-            groups = None
-            if "sequence_lengths" in batch.schema.names:
+            further: dict[str, Any] = {}
+            names = batch.schema.names
+            if "sequence_lengths" in names:
                 sequences = batch.column("sequence_lengths")
-                groups = sequences.offsets.to_numpy()
+                further["groups"] = sequences.offsets.to_numpy()
                 sequence_offsets = np.concatenate([[0], np.cumsum(sequences.values.to_numpy())])
+            labels = batch.column("label")
+            if "source" in names:
+                further["sources"] = batch.column("source").to_numpy()
+                further["decisions"] = labels.offsets.to_numpy()
+                labels = labels.values
+            if "marked" in names:
+                further["marked"] = batch.column("marked").values.to_numpy()
+            if "context" in names:
+                starts, ends = (batch.column(name).values.to_numpy() for name in ("starts", "ends"))
+                further["contexts"] = Contexts(starts, ends, batch.column("context"), batch.column("answers"))
             return cls(
                 path=path,
                 manifest=manifest,
                 tokens=tokens.values.to_numpy(),
                 token_types=batch.column("token_types").values.to_numpy(),
                 offsets=offsets,
-                labels=batch.column("label").to_numpy() if manifest["labelled"] else None,
+                labels=labels.to_numpy() if manifest["labelled"] else None,
                 uid_column=batch.column("uid"),
                 sequence_offsets=sequence_offsets,
-                groups=groups,
+                **further,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).split("\n")[0]
@@ -101,9 +135,12 @@ def prepare(
     cache_dir: Path,
     tokenizer: Any,
     max_length: int,
+    stride: int = 128,
     max_rows: int | None = None,
 ) -> Prepared:
     """Prepares one split, or opens it when the same rows were prepared in the same way before.
+
+    ``stride``: tokens that two neighbouring windows of a long text share, where texts are cut into windows.
 
     Raises:
         UserError: the file is missing or bad, or the cache cannot be written.
@@ -114,6 +151,7 @@ def prepare(
         "definition": {field: task.model_dump(mode="json")[field] for field in SHARED_FIELDS},
         "tokenizer": fingerprint(tokenizer),
         "max_length": max_length,
+        "stride": stride if task.data_format in WINDOWED else None,
         "max_rows": max_rows,
         "format": FORMAT,
     }
@@ -122,7 +160,9 @@ def prepare(
     if not folder.exists():
         rows = read_rows(source, task, max_rows=max_rows)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
-        _write(folder, rows, task, {**named, **settings}, encode(rows, tokenizer, max_length))
+        windowed = WINDOWED.get(task.data_format)
+        encoded = windowed(rows, tokenizer, max_length, stride) if windowed else encode(rows, tokenizer, max_length)
+        _write(folder, rows, task, {**named, **settings}, encoded)
     return Prepared.open(folder)
 
 
@@ -151,10 +191,13 @@ def fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], encoded: Any) -> None:
+def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], encoded: Encoded) -> None:
     """Writes data and manifest under a temporary name and renames the folder."""
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
-    further = {}
+    uids = pa.array(rows.uid, pa.string())
+    further = dict(encoded.columns)
+    if encoded.rows is not None:
+        uids, further["source"] = uids.take(pa.array(encoded.rows)), pa.array(encoded.rows)
     bounds = sequence_offsets
     if rows.choices is not None:
         groups = np.concatenate([[0], np.cumsum([len(own) for own in rows.choices])])
@@ -163,8 +206,8 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
     offsets = pa.array(bounds, pa.int64())
     label_type = pa.float32() if task.task_type == "regression" else pa.int64()
     columns = {
-        "uid": pa.array(rows.uid, pa.string()),
-        "label": pa.array(rows.label or [None] * len(rows), label_type),
+        "uid": uids,
+        "label": further.pop("label", None) or pa.array(rows.label or [None] * len(rows), label_type),
         "tokens": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.tokens)),
         "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
         **further,

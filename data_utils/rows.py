@@ -1,7 +1,8 @@
 """Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
 
 Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
-and on, of which the last may be empty; others are kept as extra columns. A TSV without a header line is the old
+and on, of which the last may be empty; ``words`` for sequence labelling; ``question`` and ``context`` for spans. Others
+are kept as extra columns. A TSV without a header line is the old
 MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
 """
 
@@ -10,12 +11,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from data_utils.errors import MissingRows, UserError, did_you_mean
 from data_utils.tables import read_lines, read_object
@@ -25,6 +28,8 @@ TEXTS = {  # columns that a row needs
     "single": ["premise"],
     "pair": ["premise", "hypothesis"],
     "choices": ["premise", "choice1", "choice2"],
+    "words": ["words"],
+    "question_context": ["question", "context"],
 }
 CHOICE = re.compile(r"choice[1-9][0-9]*")
 EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
@@ -34,15 +39,20 @@ SPACES = str.maketrans("\t\r\n", "   ")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one split. ``label`` holds classes, scores, or right choices from 0; None when it is unlabelled."""
+    """The rows of one split; ``premise`` and ``hypothesis`` are the first and the second text, whatever their columns.
+
+    ``label`` holds classes, scores, right choices from 0, the classes of each word, or answers, ``(first character in
+    the context, text)``; None when it is unlabelled. ``places`` say where in the file a row stands.
+    """
 
     path: Path
     uid: list[str]
     premise: list[str]
     hypothesis: list[str] | None
-    label: list[int] | list[float] | None
+    label: list[Any] | None
     extra: dict[str, list[str]]
     choices: list[list[str]] | None = None
+    places: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -90,16 +100,20 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
         raise UserError(f"{path}: the file is empty")
     options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
     choices = _choices(places, [columns[name] for name in options]) if task.data_format == "choices" else None
+    first, *second = (columns[name] for name in texts if name not in options)
     used = ("uid", "label", *texts, *(options if choices else ()))
+    if task.data_format == "words":
+        _check_words(places, first)
     extra = {name: values for name, values in columns.items() if name not in used}
     return Rows(
         path=path,
         uid=columns["uid"],
-        premise=columns["premise"],
-        hypothesis=columns["hypothesis"] if task.data_format == "pair" else None,
-        label=_labels(places, columns.get("label"), task, choices),
+        premise=first,
+        hypothesis=second[0] if second else None,
+        label=_labels(places, columns.get("label"), task, choices or (second or [first])[0]),
         extra=extra,
         choices=choices,
+        places=places,
     )
 
 
@@ -202,30 +216,71 @@ def _choices(places: Sequence[str], columns: Sequence[Sequence[str]]) -> list[li
     return rows
 
 
+def _check_words(places: Sequence[str], texts: Sequence[str]) -> None:
+    for place, text in zip(places, texts, strict=True):
+        if "" in text.split(" "):
+            problem = "two spaces, or one at an end" if text else "no words"
+            raise UserError(f"{place}: words: {problem}; write words with one space between two")
+
+
 def _labels(
-    places: Sequence[str], texts: Sequence[str] | None, task: TaskDef, choices: list[list[str]] | None
-) -> list[int] | list[float] | None:
-    """Class indices, scores, or choices from 0; None when no row has a label.
+    places: Sequence[str], labels: Sequence[str] | None, task: TaskDef, parts: Sequence[Any]
+) -> list[Any] | None:
+    """What ``Rows.label`` holds; ``parts`` are each row's choices, or its last text.
 
     A file is labelled as a whole or not at all.
     """
-    if texts is None or not any(texts):
+    if labels is None or not any(labels):
         return None
-    if "" in texts:
-        raise UserError(f"{places[texts.index('')]}: no label, but other rows have one")
-    if task.task_type == "regression":
-        return [_score(place, text, task) for place, text in zip(places, texts, strict=True)]
-    if choices is not None:
-        for place, text, own in zip(places, texts, choices, strict=True):
-            if text not in map(str, range(1, len(own) + 1)):
-                raise UserError(f"{place}: label '{text}' is not the number of a choice, 1 to {len(own)}")
-        return [int(text) - 1 for text in texts]
+    if "" in labels:
+        raise UserError(f"{places[labels.index('')]}: no label, but other rows have one")
     index = {label: number for number, label in enumerate(task.labels)}
-    for place, text in zip(places, texts, strict=True):
-        if text not in index:
-            hint = did_you_mean(text, index)
-            raise UserError(f"{place}: label '{text}' is not one of {', '.join(task.labels)}{hint}")
-    return [index[text] for text in texts]
+    read: dict[str, Callable[[str, str, Any], Any]] = {
+        "classification": lambda place, label, _: _class(place, label, index),
+        "regression": lambda place, label, _: _score(place, label, task),
+        "multiple_choice": _choice,
+        "sequence_labelling": lambda place, label, words: _word_classes(place, label, words, index),
+        "span": lambda place, label, context: _answers(place, label, context, task),
+    }
+    rows = zip(places, labels, parts, strict=True)
+    return [read[task.task_type](place, label, part) for place, label, part in rows]
+
+
+def _class(place: str, label: str, index: Mapping[str, int]) -> int:
+    if label not in index:
+        raise UserError(f"{place}: label '{label}' is not one of {', '.join(index)}{did_you_mean(label, index)}")
+    return index[label]
+
+
+def _choice(place: str, label: str, choices: Sequence[str]) -> int:
+    if label not in map(str, range(1, len(choices) + 1)):
+        raise UserError(f"{place}: label '{label}' is not the number of a choice, 1 to {len(choices)}")
+    return int(label) - 1
+
+
+def _word_classes(place: str, labels: str, words: str, index: Mapping[str, int]) -> list[int]:
+    own, count = labels.split(" "), words.count(" ") + 1
+    if len(own) != count:
+        raise UserError(f"{place}: {len(own)} labels for {count} words")
+    return [_class(place, label, index) for label in own]
+
+
+def _answers(place: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
+    try:
+        answers = [(start, text) for start, text in json.loads(label)]
+        if not all(type(start) is int and isinstance(text, str) and text for start, text in answers):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(
+            f'{place}: label: write the answers as JSON, [[first character, "text"], …]; [] is no answer'
+        ) from None
+    if not answers and not task.no_answer:
+        raise UserError(f"{place}: label: no answer; set no_answer: true in the task definition if that may be")
+    for start, text in answers:
+        if start < 0 or context[start : start + len(text)] != text:
+            there = context[max(start, 0) :][: len(text)]
+            raise UserError(f"{place}: label: the context has '{there}' at character {start}, not '{text}'")
+    return answers
 
 
 def _score(place: str, text: str, task: TaskDef) -> float:

@@ -20,8 +20,20 @@ DIVERGENCES = ("kl", "sym_kl", "js", "hellinger", "mse")
 OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
 OLD_IGNORED = ("encoder_type",)  # the run chooses the encoder
 OLD_VALUES = {
-    "data_format": {"PremiseOnly": "single", "PremiseAndOneHypothesis": "pair", "PremiseAndMultiHypothesis": "choices"},
-    "task_type": {"Classification": "classification", "Regression": "regression", "Ranking": "multiple_choice"},
+    "data_format": {
+        "PremiseOnly": "single",
+        "PremiseAndOneHypothesis": "pair",
+        "PremiseAndMultiHypothesis": "choices",
+        "Seqence": "words",
+        "MRC": "question_context",
+    },
+    "task_type": {
+        "Classification": "classification",
+        "Regression": "regression",
+        "Ranking": "multiple_choice",
+        "SeqenceLabeling": "sequence_labelling",
+        "Span": "span",
+    },
     "metrics": {
         "ACC": "accuracy",
         "F1": "f1",
@@ -32,8 +44,16 @@ OLD_VALUES = {
         "F1MAC": "f1_macro",
         "F1MIC": "f1_micro",
         "CMAT": "confusion_matrix",
+        "SeqEval": "entity_f1",
+        "EmF1": "answer_f1",
     },
-    "loss": {"CeCriterion": "cross_entropy", "RankCeCriterion": "cross_entropy", "MseCriterion": "mse"},
+    "loss": {
+        "CeCriterion": "cross_entropy",
+        "RankCeCriterion": "cross_entropy",
+        "SeqCeCriterion": "cross_entropy",
+        "SpanCeCriterion": "cross_entropy",
+        "MseCriterion": "mse",
+    },
     "divergence": {
         "KlCriterion": "kl",
         "NsKlCriterion": "kl",
@@ -44,15 +64,33 @@ OLD_VALUES = {
         "MseCriterion": "mse",
     },
 }
+_CLASSES = {"loss": "cross_entropy", "kd_loss": "mse", "adv_loss": "sym_kl"}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "classification": {"metrics": ("accuracy",), "loss": "cross_entropy", "kd_loss": "mse", "adv_loss": "sym_kl"},
+    "classification": {"metrics": ("accuracy",), **_CLASSES},
     "regression": {"metrics": ("pearson", "spearman"), "loss": "mse", "kd_loss": "mse", "adv_loss": "mse"},
-    "multiple_choice": {"metrics": ("accuracy",), "loss": "cross_entropy", "kd_loss": "mse", "adv_loss": "sym_kl"},
+    "multiple_choice": {"metrics": ("accuracy",), **_CLASSES},
+    "sequence_labelling": {"metrics": ("entity_f1", "accuracy"), **_CLASSES},
+    "span": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
 }
 FITTING_LOSSES = {
     "classification": ("cross_entropy",),
     "regression": ("mse",),
     "multiple_choice": ("cross_entropy", "pairwise"),
+    "sequence_labelling": ("cross_entropy",),
+    "span": ("cross_entropy",),
+}
+FITTING_FORMATS = {
+    "classification": ("single", "pair"),
+    "regression": ("single", "pair"),
+    "multiple_choice": ("choices",),
+    "sequence_labelling": ("words",),
+    "span": ("question_context",),
+}
+LABELLED = ("classification", "sequence_labelling")  # the types that have classes
+WHY_NO_LABELS = {
+    "regression": "a regression task has none; use value_range, or task_type: classification",
+    "multiple_choice": "a multiple-choice task has none; its label is the number of the right choice",
+    "span": "a span task has none; its labels are the answers of each row",
 }
 
 
@@ -62,8 +100,8 @@ class TaskDef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=NAME)
-    task_type: Literal["classification", "regression", "multiple_choice"]
-    data_format: Literal["single", "pair", "choices"]
+    task_type: Literal["classification", "regression", "multiple_choice", "sequence_labelling", "span"]
+    data_format: Literal["single", "pair", "choices", "words", "question_context"]
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = Field(min_length=1)
     loss: Literal[LOSSES]  # type: ignore[valid-type]
@@ -75,12 +113,13 @@ class TaskDef(BaseModel):
     head: str | None = None
     label_map: dict[str, str] = Field(default_factory=dict)
     value_range: tuple[float, float] | None = None
+    no_answer: bool = False
     loss_weight: PositiveFloat = 1.0
     lr_scale: PositiveFloat = 1.0
 
     @property
     def n_class(self) -> int:
-        """Number of classes; 1 for regression, and for multiple choice, where every choice has one score."""
+        """Number of classes; 1 where a task has none."""
         return len(self.labels) or 1
 
     @property
@@ -98,16 +137,16 @@ class TaskDef(BaseModel):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise ValueError(f"{field}: something is listed twice: {', '.join(values)}")
-        if self.task_type == "regression" and self.labels:
-            raise ValueError("labels: a regression task has none; use value_range, or task_type: classification")
-        if self.task_type == "classification" and len(self.labels) < 2:
-            raise ValueError("labels: a classification task needs at least two")
-        if self.task_type == "multiple_choice" and (self.labels or self.label_map):
-            raise ValueError("labels: a multiple-choice task has none; its label is the number of the right choice")
-        if (self.task_type == "multiple_choice") != (self.data_format == "choices"):
-            raise ValueError("data_format: choices goes with task_type: multiple_choice, and with no other")
+        if self.task_type not in LABELLED and (self.labels or self.label_map):
+            raise ValueError(f"labels: {WHY_NO_LABELS[self.task_type]}")
+        if self.task_type in LABELLED and len(self.labels) < 2:
+            raise ValueError(f"labels: a {self.task_type} task needs at least two")
+        if self.data_format not in (fitting := FITTING_FORMATS[self.task_type]):
+            raise ValueError(f"data_format: a {self.task_type} task takes {' or '.join(fitting)}")
         if self.task_type != "regression" and self.value_range is not None:
             raise ValueError("value_range: only a regression task has one")
+        if self.task_type != "span" and self.no_answer:
+            raise ValueError("no_answer: only a span task has it")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range: give the lower number first")
         if self.loss not in FITTING_LOSSES[self.task_type]:
@@ -199,7 +238,7 @@ def _task(place: str, name: str, values: Any) -> TaskDef:
     n_class = fields.pop("n_class", None)
     if n_class is not None and (type(n_class) is not int or n_class < 1):
         raise UserError(f"{place}: n_class: write a whole number from 1 on (got {n_class!r})")
-    if fields.get("task_type") == "classification" and "labels" not in fields:
+    if fields.get("task_type") in LABELLED and "labels" not in fields:
         fields["labels"] = tuple(str(i) for i in range(n_class or 2))
     try:
         task = TaskDef.model_validate({**defaults, **fields, "name": name})

@@ -19,28 +19,35 @@ if TYPE_CHECKING:
 class Share:
     """A rank's part of a batch that all ranks train on together.
 
-    ``places`` are its examples' places in the whole batch of ``whole_size`` examples; with them ``seed`` says what
-    random numbers an example gets (draws.py). A rank that got no example takes the first one without counting it.
+    ``places`` are its examples' places in the whole batch of ``whole_size`` examples and ``whole_decisions``
+    decisions; with them ``seed`` says what random numbers an example gets (draws.py). A rank that got no example takes
+    the first one without counting it.
     """
 
     seed: int
     places: tuple[int, ...]
     whole_size: int
     counts: bool = True
+    whole_decisions: int | None = None  # as many as examples
 
 
-def divided(lengths: np.ndarray, rank: int, world_size: int, seed: int) -> Share:
-    """This rank's share of a batch of rows of these lengths: every world_size-th by length, so that tokens balance."""
+def divided(lengths: np.ndarray, rank: int, world_size: int, seed: int, *, decisions: int | None = None) -> Share:
+    """This rank's share of a batch of rows of these lengths: every world_size-th by length, so that tokens balance.
+
+    ``decisions``: how many the whole batch asks for; by default one per row.
+    """
     places = np.sort(np.argsort(-lengths, kind="stable")[rank::world_size])
     counts = len(places) > 0
-    return Share(seed, tuple(places.tolist()) if counts else (0,), len(lengths), counts)
+    return Share(seed, tuple(places.tolist()) if counts else (0,), len(lengths), counts, decisions)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B examples, S sequences, T tokens. Sequence i is tokens ``offsets[i]:offsets[i+1]``.
+    """B examples, S sequences, T tokens, N decisions. Sequence i is tokens ``offsets[i]:offsets[i+1]``.
 
     An example is one sequence, or, where there are ``groups``, one sequence per choice: ``groups[i]:groups[i+1]``.
+    It asks for one decision, that is one label and one row of logits, or for ``decisions[i]:decisions[i+1]``: the
+    words of a sentence, which stand at the tokens ``marked``; or the start and the end of a span.
     """
 
     task: str
@@ -48,11 +55,13 @@ class Batch:
     token_type_ids: Tensor  # (T,)
     position_ids: Tensor  # (T,) counted from 0 in each sequence
     offsets: Tensor  # (S+1,)
-    labels: Tensor | None  # (B,)
     longest: int  # L; a Python int, so that nothing waits for the device
+    labels: Tensor | None = None  # (N,)
     share: Share | None = None
     groups: Tensor | None = None  # (B+1,)
     most_choices: int = 1  # C, of the example that has most
+    decisions: Tensor | None = None  # (B+1,)
+    marked: Tensor | None = None  # (N,)
 
     @property
     def counted(self) -> int:
@@ -63,6 +72,13 @@ class Batch:
     def whole_size(self) -> int:
         """Examples of the batch on all ranks."""
         return self.size if self.share is None else self.share.whole_size
+
+    @property
+    def weight(self) -> float:
+        """How many of the whole batch's examples a mean over this part's decisions stands for."""
+        if self.share is None or self.share.whole_decisions is None or self.labels is None or not self.counted:
+            return self.counted
+        return self.whole_size * len(self.labels) / self.share.whole_decisions
 
     @property
     def size(self) -> int:
@@ -117,30 +133,43 @@ class Batch:
         rows = padded.flatten(0, 1)
         return rows if self.is_even else rows.index_select(0, self.padded_index)
 
-    @cached_property
-    def choices(self) -> Tensor | None:
-        """How many choices each example has, (B,); None where it is one sequence."""
-        return None if self.groups is None else self.groups.diff()
-
     def by_example(self, scores: Tensor, missing: float) -> Tensor:
         """(S,) → (B, C): the scores of each example's choices, ``missing`` where it has fewer than others."""
-        assert self.choices is not None
-        there = torch.arange(self.most_choices, device=scores.device) < self.choices[:, None]
+        assert self.groups is not None
+        there = torch.arange(self.most_choices, device=scores.device) < self.groups.diff()[:, None]
         return scores.new_full(there.shape, missing).masked_scatter(there, scores)
+
+    @property
+    def decisions_each(self) -> Tensor:
+        """Decisions of each example, (B,)."""
+        return self.offsets.new_ones(self.size) if self.decisions is None else self.decisions.diff()
+
+    def example_means(self, values: Tensor) -> Tensor:
+        """Mean over the decisions of each example, (N,) → (B,)."""
+        if self.decisions is None:
+            return values
+        examples = torch.arange(self.size, device=values.device).repeat_interleave(
+            self.decisions_each, output_size=len(values)
+        )
+        return values.new_zeros(self.size).index_add(0, examples, values) / self.decisions_each
 
     def repeated(self, copies: int) -> Batch:
         """So many copies of the batch end to end."""
         if copies == 1:
             return self
-        offsets = _repeated_bounds(self.offsets, copies)
+        marked = self.marked
+        if marked is not None:
+            marked = torch.cat([marked + copy * len(self.input_ids) for copy in range(copies)])
         return replace(
             self,
             input_ids=self.input_ids.repeat(copies),
             token_type_ids=self.token_type_ids.repeat(copies),
             position_ids=self.position_ids.repeat(copies),
-            offsets=offsets,
+            offsets=_repeated_bounds(self.offsets, copies),
             labels=None if self.labels is None else self.labels.repeat(copies),
             groups=None if self.groups is None else _repeated_bounds(self.groups, copies),
+            decisions=None if self.decisions is None else _repeated_bounds(self.decisions, copies),
+            marked=marked,
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -165,27 +194,36 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
     index = np.asarray(rows, np.int64)
     if share is not None:
         index = index[list(share.places)]
-    groups = None
-    if split.groups is None:
-        sequences = index
-    else:
-        choices = split.groups[index + 1] - split.groups[index]
-        groups = np.concatenate([[0], np.cumsum(choices)])
-        sequences = np.repeat(split.groups[index] - groups[:-1], choices) + np.arange(groups[-1])
-    starts = split.sequence_offsets[sequences]
-    lengths = split.sequence_offsets[sequences + 1] - starts
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    source = np.repeat(starts, lengths) + positions
+    parts: dict[str, np.ndarray] = {}
+    sequences, most_choices = index, 1
+    if split.groups is not None:
+        sequences, parts["groups"] = parts_of(split.groups, index)
+        most_choices = int(np.diff(parts["groups"]).max())
+    source, offsets = parts_of(split.sequence_offsets, sequences)
+    lengths = np.diff(offsets)
+    labelled = index
+    if split.decisions is not None:
+        labelled, parts["decisions"] = parts_of(split.decisions, index)
+    if split.marked is not None:  # counted from the start of the row, then of the batch
+        parts["marked"] = split.marked[labelled] + np.repeat(offsets[:-1], np.diff(parts["decisions"]))
+    if split.labels is not None:
+        parts["labels"] = split.labels[labelled]
     return Batch(
         task=task,
         input_ids=torch.from_numpy(split.tokens[source].astype(np.int64)),
         token_type_ids=torch.from_numpy(split.token_types[source].astype(np.int64)),
-        position_ids=torch.from_numpy(positions),
+        position_ids=torch.from_numpy(np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)),
         offsets=torch.from_numpy(offsets),
-        labels=None if split.labels is None else torch.from_numpy(split.labels[index]),
         longest=int(lengths.max()),
         share=share,
-        groups=None if groups is None else torch.from_numpy(groups),
-        most_choices=1 if groups is None else int(choices.max()),
+        most_choices=most_choices,
+        **{name: torch.from_numpy(part) for name, part in parts.items()},
     )
+
+
+def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the parts ``bounds[row]:bounds[row+1]``, end to end, and the bounds of each among them."""
+    starts = bounds[rows]
+    counts = bounds[rows + 1] - starts
+    own = np.concatenate([[0], np.cumsum(counts)])
+    return np.repeat(starts - own[:-1], counts) + np.arange(own[-1]), own

@@ -66,6 +66,7 @@ def build_splits(
         cache_dir=config.data.cache_dir,
         tokenizer=tokenizer,
         max_length=config.data.max_length,
+        stride=config.data.stride,
         max_train_rows=config.data.max_rows,
     )
     for (task, split), problem in problems.items():

@@ -160,10 +160,11 @@ def predict_command(run: Path, *, task: str, source: str, output: Path | None) -
             cache_dir=Path(folder) / "prepared",
             tokenizer=tokenizer,
             max_length=config.data.max_length,
+            stride=config.data.stride,
         )
         lines = [
             json.dumps(line, ensure_ascii=False)
-            for line in prediction_lines(definition, prepared.uids, predict_rows(loaded, definition, prepared))
+            for line in prediction_lines(definition, prepared, predict_rows(loaded, definition, prepared))
         ]
     text = "".join(f"{line}\n" for line in lines)
     if output is None:

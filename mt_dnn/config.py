@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from mt_dnn.adversarial import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
@@ -19,6 +19,9 @@ class DataConfig(Section):
     cache: Path | None = Field(None, description="folder of prepared Arrow files; default: <dir>/prepared")
     max_length: PositiveInt = Field(
         512, description="longest sequence in tokens; longer rows are truncated and counted"
+    )
+    stride: NonNegativeInt = Field(
+        128, description="tokens that two windows of a long text share, where texts are cut into windows"
     )
     max_rows: PositiveInt | None = Field(None, description="use only the first rows of each training split")
 

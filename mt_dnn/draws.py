@@ -40,11 +40,12 @@ class Draws:
         return self._like(state, torch.rand)
 
     def chances(self) -> Tensor:
-        """U(0, 1), one number per example, (B,)."""
+        """U(0, 1), one number per decision, (N,)."""
         self.count += 1
         device = self.batch.offsets.device
-        drawn = [torch.rand((), device=device, generator=g) for g in self._generators(device)]
-        return torch.stack(drawn)
+        counts = self.batch.decisions_each.tolist()
+        parts = zip(counts, self._generators(device), strict=True)
+        return torch.cat([torch.rand(n, device=device, generator=g) for n, g in parts])
 
     def integer(self, low: int, high: int) -> int:
         """A whole number from low to high, both included; the same for all examples."""

@@ -13,11 +13,11 @@ from data_utils.metrics import METRICS, compute
 from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import collate
+from mt_dnn.decode import Decoded
 from mt_dnn.distributed import gathered, rank, world_size
-from mt_dnn.losses import MISSING
 from mt_dnn.model import Model
 from mt_dnn.step import autocast
-from mt_dnn.tasks import KINDS, Decoded, head_owner
+from mt_dnn.tasks import KINDS, head_owner
 
 Splits = Mapping[tuple[str, str], Prepared]
 Scores = dict[str, dict[str, dict[str, Any]]]
@@ -39,7 +39,7 @@ def predict_split(
     """
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    parts: list[tuple[np.ndarray, list[np.ndarray]]] = []
     was_training = model.training
     model.eval()
     own = batches[rank() :: world_size()]
@@ -50,42 +50,31 @@ def predict_split(
             batch = collate(split, rows, task=task.name).to(device)
             with autocast(precision, device):
                 logits = model(batch).float().cpu().numpy()
-            parts += [(rows, logits)] if number < len(own) else []
+            if number < len(own):
+                bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
+                parts.append((rows, np.split(logits, bounds[1:])))
     model.train(was_training)
     everything = [part for own in gathered(parts) for part in own]
-    logits = np.full((len(order), max(output.shape[1] for _, output in everything)), MISSING, np.float32)
-    for rows, output in everything:
-        logits[rows, : output.shape[1]] = output
-    return KINDS[task.task_type].decode(task, owner, logits)
+    outputs = [np.empty(0)] * len(order)
+    for rows, logits in everything:
+        for row, own_logits in zip(rows, logits, strict=True):
+            outputs[row] = own_logits
+    return KINDS[task.task_type].decoding(task, owner, split, outputs)
 
 
 def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
     """The task's metrics on a labelled split."""
-    assert split.labels is not None
-    return compute(
-        task.metrics,
-        predictions=decoded.predictions,
-        labels=split.labels,
-        scores=decoded.scores,
-        n_class=task.n_class,
-    )
+    return compute(task.metrics, KINDS[task.task_type].decoding.answers(task, split, decoded))
 
 
 def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
-    """What the best constant prediction scores: the split's majority class, or its mean value."""
-    assert split.labels is not None
-    if task.task_type == "regression":
-        predictions = scores = np.full(len(split), split.labels.mean())
-    else:
-        predictions = np.full(len(split), np.bincount(split.labels).argmax())
-        columns = task.n_class if split.groups is None else int(np.diff(split.groups).max())
-        scores = np.eye(columns)[predictions]
-    return score(task, split, Decoded(predictions, scores))
+    """What the best constant prediction scores."""
+    return score(task, split, KINDS[task.task_type].decoding.constant(task, split))
 
 
 def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
     """A line of the score table: the scores on a labelled split beside those of a constant prediction."""
-    place = {"task": task.name, "split": split_name, "rows": len(split)}
+    place = {"task": task.name, "split": split_name, "rows": len(split.firsts)}
     return {**place, "scores": score(task, split, decoded), "baseline": baseline(task, split)}
 
 

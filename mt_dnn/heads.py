@@ -34,6 +34,27 @@ class ChoiceHead(PooledHead):
         return batch.by_example(super().forward(hidden, batch, pool)[:, 0], MISSING)
 
 
+class TokenHead(PooledHead):
+    """Classes for each token that is marked."""
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (N, C)."""
+        return self.linear(self.dropout(hidden[batch.marked]))
+
+
+class SpanHead(PooledHead):
+    """Where a span starts and where it ends: two distributions over the tokens of each sequence."""
+
+    def __init__(self, hidden: int, dropout: float, std: float) -> None:
+        super().__init__(hidden, 2, dropout, std)
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (2·S, L), a start and an end for each sequence; MISSING where a sequence is shorter."""
+        scores = batch.pad(self.linear(self.dropout(hidden)))
+        there = batch.mask[:, 0, 0, :, None]
+        return scores.masked_fill(~there, MISSING).transpose(1, 2).flatten(0, 1)
+
+
 def initialised(linear: nn.Linear, std: float) -> nn.Linear:
     """The same layer with weights from N(0, std²) and zero bias."""
     nn.init.normal_(linear.weight, std=std)

@@ -41,10 +41,10 @@ class Model(nn.Module):
         return self.encoder.upto(level, batch, words)
 
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
-        """Logits (B, C) from the state at a level."""
+        """Logits (N, C) from the state at a level."""
         hidden = self.encoder.resume(state, level, batch)
         return self.heads[self._owner[batch.task]](hidden, batch, self.encoder.pool)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (B, C)."""
+        """Logits (N, C)."""
         return self.resume(self.upto(0, batch), 0, batch)

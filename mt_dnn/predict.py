@@ -1,34 +1,30 @@
-"""Predictions as JSON lines: uid, label or value, scores."""
+"""Predictions as JSON lines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
-from mt_dnn.tasks import Decoded
+from mt_dnn.decode import Decoded
+from mt_dnn.tasks import KINDS
 
 
-def prediction_lines(task: TaskDef, uids: Sequence[str], decoded: Decoded) -> Iterator[dict[str, Any]]:
-    """One object per row: ``{"uid", "prediction", "scores"}``; scores map labels or choices to probabilities."""
-    for uid, prediction, scores in zip(uids, decoded.predictions, decoded.scores, strict=True):
-        if task.task_type == "regression":
-            yield {"uid": uid, "prediction": float(prediction)}
-        elif task.task_type == "multiple_choice":
-            named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
-            yield {"uid": uid, "prediction": str(int(prediction) + 1), "scores": named}
-        else:
-            named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
-            yield {"uid": uid, "prediction": task.labels[int(prediction)], "scores": named}
+def prediction_lines(task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    """One object per row: ``{"uid", "prediction", …}`` with what the task type has to say (see decode.py)."""
+    lines = KINDS[task.task_type].decoding.lines(task, split, decoded)
+    for uid, line in zip(split.uids, lines, strict=True):
+        yield {"uid": uid, **line}
 
 
-def write_predictions(path: Path, task: TaskDef, uids: Sequence[str], decoded: Decoded) -> None:
+def write_predictions(path: Path, task: TaskDef, split: Prepared, decoded: Decoded) -> None:
     """Writes ``<task>_<split>.jsonl`` under a temporary name and renames it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
-        for line in prediction_lines(task, uids, decoded):
+        for line in prediction_lines(task, split, decoded):
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
     temporary.replace(path)

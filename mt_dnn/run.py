@@ -287,7 +287,7 @@ class Run:
             task, split = self.tasks.evaluated[name], splits[name, split_name]
             if self.config.evaluation.predictions and is_main():
                 path = self.folder / "predictions" / f"{name}_{split_name}.jsonl"
-                write_predictions(path, task, split.uids, decoded)
+                write_predictions(path, task, split, decoded)
             if split.labels is not None:
                 results.append(result(task, split_name, split, decoded))
         summary = {

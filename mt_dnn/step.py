@@ -104,7 +104,7 @@ class Stepper:
                 loss = next(losses, None)
             if loss is None:
                 break
-            yield loss * (task.loss_weight * batch.counted * world_size() / examples)
+            yield loss * (task.loss_weight * batch.weight * world_size() / examples)
         every = self.dropout_floor_every_steps
         if every is not None and step % every == 0 and "regularizer" in own.sums:
             self._measure_dropout_floor(network, adversary)

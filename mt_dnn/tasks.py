@@ -1,32 +1,24 @@
-"""KINDS: what each task type is, one entry per type: its head and how logits become predictions."""
+"""KINDS: what each task type is, one entry per type: its head and how its logits are read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from torch import nn
 
 from data_utils.errors import UserError, did_you_mean
 from data_utils.task_def import TaskDef
-from mt_dnn.heads import ChoiceHead, PooledHead
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A split in row order. Predictions (N,): classes, choices, values; scores: probabilities (N, C), values (N,)."""
-
-    predictions: np.ndarray
-    scores: np.ndarray
+from mt_dnn.decode import Choices, Classes, Decoding, Spans, Values, WordClasses
+from mt_dnn.heads import ChoiceHead, PooledHead, SpanHead, TokenHead
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A task type: ``head(task, hidden, dropout, std)`` builds its head, ``decode(task, owner, logits)`` reads it."""
+    """A task type: ``head(task, hidden, dropout, std)`` builds its head, ``decoding`` reads the logits."""
 
     head: Callable[[TaskDef, int, float, float], nn.Module]
-    decode: Callable[[TaskDef, TaskDef, np.ndarray], Decoded]
+    decoding: Decoding
 
 
 def pooled_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
@@ -37,28 +29,20 @@ def choice_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Mo
     return ChoiceHead(hidden, dropout, std)
 
 
-def decode_classes(task: TaskDef, owner: TaskDef, logits: np.ndarray) -> Decoded:
-    """Softmax over the owner's classes (N, C); where the task maps labels, their probabilities are summed."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    if task.label_map:
-        mapped = np.zeros((len(logits), len(task.labels)))
-        for column, label in enumerate(owner.labels):
-            mapped[:, task.labels.index(task.label_map[label])] += probabilities[:, column]
-        probabilities = mapped
-    return Decoded(probabilities.argmax(axis=1), probabilities)
+def token_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
+    return TokenHead(hidden, task.n_class, dropout, std)
 
 
-def decode_values(task: TaskDef, owner: TaskDef, logits: np.ndarray) -> Decoded:
-    """The single output as it is: (N, 1) → (N,)."""
-    values = logits[:, 0].astype(np.float64)
-    return Decoded(values, values)
+def span_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
+    return SpanHead(hidden, dropout, std)
 
 
 KINDS: Mapping[str, Kind] = {
-    "classification": Kind(head=pooled_head, decode=decode_classes),
-    "regression": Kind(head=pooled_head, decode=decode_values),
-    "multiple_choice": Kind(head=choice_head, decode=decode_classes),
+    "classification": Kind(pooled_head, Classes()),
+    "regression": Kind(pooled_head, Values()),
+    "multiple_choice": Kind(choice_head, Choices()),
+    "sequence_labelling": Kind(token_head, WordClasses()),
+    "span": Kind(span_head, Spans()),
 }
 
 

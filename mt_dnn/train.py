@@ -78,9 +78,10 @@ def batch_seeds(seed: int, step: int, count: int) -> list[int]:
 
 def own_share(split: Prepared, part: MicroBatch, seed: int) -> Batch:
     """This rank's part of a batch."""
-    return collate(
-        split, part.rows, task=part.task, share=divided(split.lengths[part.rows], rank(), world_size(), seed)
-    )
+    rows, bounds = part.rows, split.decisions
+    decisions = None if bounds is None else int((bounds[rows + 1] - bounds[rows]).sum())
+    share = divided(split.lengths[rows], rank(), world_size(), seed, decisions=decisions)
+    return collate(split, rows, task=part.task, share=share)
 
 
 def train(

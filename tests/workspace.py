@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,21 @@ MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
         "metrics": ["accuracy", "mrr"],
         "splits": ["train", "dev"],
     },
+    "tagged": {
+        "task_type": "sequence_labelling",
+        "data_format": "words",
+        "labels": ["O", "B-X", "I-X"],
+        "metrics": ["entity_f1", "accuracy"],
+        "splits": ["train", "dev"],
+    },
+    "found": {"task_type": "span", "data_format": "question_context", "splits": ["train", "dev"]},
+}
+
+
+COLUMNS = {
+    "odd": ("premise", "choice1", "choice2", "choice3", "choice4"),
+    "tagged": ("words",),
+    "found": ("question", "context"),
 }
 
 
@@ -63,6 +80,15 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             texts = [sentence(rng, WORDS[:8] if number == right else WORDS[8:]) for number in range(1, count + 1)]
             choices = [" ".join(text) for text in texts] + [""] * (4 - count)
             rows.append((str(i), str(right), " ".join(sentence(rng, WORDS[:8])), *choices))
+        elif task == "tagged":  # runs of one kind of words are entities
+            kinds = [word in WORDS[:8] for word in words]
+            tags = ["O" if not own else "I-X" if before else "B-X" for before, own in pairwise([False, *kinds])]
+            rows.append((str(i), " ".join(tags), " ".join(words)))
+        elif task == "found":  # the one word of the question's kind
+            words, place = sentence(rng, WORDS[8:]), rng.randint(0, 2)
+            words[place] = rng.choice(WORDS[:8])
+            label = json.dumps([[len(" ".join(["", *words[:place]])) if place else 0, words[place]]])
+            rows.append((str(i), label, " ".join(WORDS[:3]), " ".join(words)))
         elif task == "overlap":
             words = sentence(rng, WORDS[:8])
             kept = rng.randint(0, len(words))
@@ -77,9 +103,7 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
 
 
 def write_task(folder: Path, task: str, split: str, rows: list[tuple[str, ...]]) -> Path:
-    header = ("uid", "label", "premise", "hypothesis")[: len(rows[0])]
-    if task == "odd":
-        header = ("uid", "label", "premise", "choice1", "choice2", "choice3", "choice4")
+    header = ("uid", "label", *COLUMNS.get(task, ("premise", "hypothesis")))[: len(rows[0])]
     path = folder / f"{task}_{split}.tsv"
     path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
     return path

@@ -23,7 +23,7 @@ from mt_dnn.telemetry import Telemetry
 
 @dataclass(frozen=True)
 class View:
-    """The network on one batch of B examples, T tokens.
+    """The network on one batch of B examples, T tokens, N decisions with C options each; mostly N is B.
 
     ``average`` is the network of averaged weights, where a mode asks for one. ``scale`` multiplies an inner loss
     before it is differentiated (fp16), and divides the gradient. ``parallel`` stands in for ``model.resume`` where
@@ -43,19 +43,23 @@ class View:
         return self.model.upto(level, self.batch, words)
 
     def resume(self, state: Tensor, level: int) -> Tensor:
-        """Logits (B, C) from the state (T, H) at a level; n copies of the state end to end give n copies of logits."""
+        """Logits (N, C) from the state (T, H) at a level; n copies of the state end to end give n copies of logits."""
         copies = len(state) // len(self.batch.input_ids)
         return (self.parallel or self.model.resume)(state, level, self.batch.repeated(copies))
 
     def averaged_logits(self) -> Tensor:
-        """Logits (B, C) of the averaged weights, without dropout and without a graph."""
+        """Logits (N, C) of the averaged weights, without dropout and without a graph."""
         assert self.average is not None
         with torch.no_grad():
             return self.average(self.batch)
 
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
-        """The task's loss for its own labels, or for others (B,)."""
-        return LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+        """The task's loss for its own labels, or for others (N,).
+
+        The mean over decisions; ``none``: per example, (B,).
+        """
+        value = LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+        return value if reduction == "mean" else self.batch.example_means(value)
 
     @cached_property
     def draws(self) -> Draws:
@@ -64,7 +68,7 @@ class View:
 
     @property
     def labels(self) -> Tensor:
-        """(B,)"""
+        """(N,)"""
         assert self.batch.labels is not None  # a training batch
         return self.batch.labels
 
@@ -77,10 +81,14 @@ class View:
         stop_gradient: StopGradient = "target",
         reduction: Reduction = "mean",
     ) -> Tensor:
-        """``name`` between two logits (B, C); by default, and for regression always, the task's own ``adv_loss``."""
+        """``name`` between two logits (N, C); by default, and for regression always, the task's own ``adv_loss``.
+
+        The mean over decisions; ``none``: per example, (B,).
+        """
         own = name is None or self.task.task_type == "regression"
         function = DIVERGENCES[self.task.adv_loss if own else name]  # type: ignore[index]
-        return function(clean, perturbed, stop_gradient=stop_gradient, reduction=reduction)
+        value = function(clean, perturbed, stop_gradient=stop_gradient, reduction=reduction)
+        return value if reduction == "mean" else self.batch.example_means(value)
 
     def gradient(self, loss: Tensor, of: Tensor, *, keep_graph: bool = False) -> Tensor:
         """∂loss/∂of in float32 and nothing else: no gradient of any weight is computed."""
@@ -89,8 +97,9 @@ class View:
         return gradient.float() / self.scale
 
     def report(self, name: str, value: Tensor) -> None:
-        """A figure of this batch for the log: the mean over its examples, which may come one by one, (B,)."""
-        self.telemetry.mean(name, value.detach().float().mean(), self.batch.counted)
+        """A figure of this batch for the log: a mean over its decisions, or one figure per sequence, (S,)."""
+        weight = self.batch.counted if value.dim() else self.batch.weight
+        self.telemetry.mean(name, value.detach().float().mean(), weight)
 
     def count(self, name: str, value: Tensor) -> None:
         """A number of cases for the log."""
@@ -170,7 +179,7 @@ class Regularized(Adversary[OptionsT]):
     """A mode with a weighted divergence between two outputs; options ``divergence`` and ``stop_gradient``."""
 
     def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:
-        """l_s(f(x), f(x + δ)), both logits (B, C); a scalar."""
+        """l_s(f(x), f(x + δ)), both logits (N, C); a scalar."""
         options: Any = self.options
         return network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
 

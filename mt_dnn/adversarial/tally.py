@@ -14,6 +14,7 @@ from torch import Tensor
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
 from mt_dnn.distributed import is_main, total
+from mt_dnn.losses import MISSING
 
 BINS = 10  # of a regression task's value range (Pereira et al. 2021, section 2)
 SMOOTHING = 1.0
@@ -44,11 +45,8 @@ class Tally:
         smoothed = (self.last + SMOOTHING).fill_diagonal_(0.0)
         return smoothed / smoothed.sum(1, keepdim=True)
 
-    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, choices: Tensor | None = None) -> Tensor:
-        """Wrong targets (B,), from numbers in [0, 1), (B,): classes; or values, uniform inside a wrong bin.
-
-        ``choices``: how many each example of a multiple-choice task has, (B,).
-        """
+    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, logits: Tensor) -> Tensor:
+        """Wrong targets (N,), from numbers in [0, 1), (N,): classes; or values, uniform inside a wrong bin."""
         gold = self._bins(labels)
         cumulative = self.probabilities.cumsum(1).to(labels.device)[gold]
         scaled = chances.double()[:, None] * cumulative[:, -1:]
@@ -59,7 +57,7 @@ class Tally:
         return low + (chosen + inside) * (high - low) / BINS
 
     def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None:
-        """Adds the predictions of a batch: logits (B, C) or, of a regression task, values (B, 1).
+        """Adds the predictions of a batch: logits (N, C) or, of a regression task, values (N, 1).
 
         ``soft`` adds probabilities; a value has none, so values always count as their bin.
         """
@@ -111,12 +109,12 @@ class Tally:
 
 
 class Choices:
-    """Targets among the wrong choices of an example, each equally likely: a place in a list is no class to count."""
+    """Targets among the wrong options of a decision, each equally likely, whose logits are not MISSING."""
 
-    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, choices: Tensor | None = None) -> Tensor:
-        """Wrong choices (B,), from numbers in [0, 1), (B,)."""
-        assert choices is not None
-        chosen = torch.minimum((chances * (choices - 1)).long(), choices - 2)
+    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, logits: Tensor) -> Tensor:
+        """Wrong options (N,), from numbers in [0, 1), (N,), and logits (N, C)."""
+        options = (logits > MISSING / 2).sum(1)
+        chosen = torch.minimum((chances * (options - 1)).long(), options - 2)
         return chosen + (chosen >= labels)
 
     def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None: ...

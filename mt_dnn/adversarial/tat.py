@@ -14,6 +14,8 @@ from mt_dnn.adversarial.base import View
 from mt_dnn.adversarial.tally import Choices, Tally, read_counts
 from mt_dnn.adversarial.vat import Objective, Virtual, VirtualOptions
 
+UNTALLIED = ("multiple_choice", "span")  # a place in a list or in a text is no class whose errors could be counted
+
 
 class TATOptions(VirtualOptions):
     """Targeted adversarial training."""
@@ -38,11 +40,10 @@ class TAT(Virtual[TATOptions]):
 
     def __init__(self, options: TATOptions, task: TaskDef) -> None:
         super().__init__(options, task)
-        if task.task_type == "multiple_choice":
+        if task.task_type in UNTALLIED:
             if options.oracle is not None:
-                raise UserError(
-                    f"adversary: tat: {task.name}: oracle: multiple-choice tasks have no tally; leave it out"
-                )
+                kind = task.task_type.replace("_", "-")
+                raise UserError(f"adversary: tat: {task.name}: oracle: {kind} tasks have no tally; leave it out")
             self.tally: Tally | Choices = Choices()
         else:
             counts = None if options.oracle is None else read_counts(options.oracle, task)
@@ -52,8 +53,7 @@ class TAT(Virtual[TATOptions]):
     def objective(self, network: View, clean: Tensor) -> Objective:
         if self.options.tally != "fixed" and network.batch.counted:
             self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
-        choices = network.batch.choices
-        targets = self.tally.sample(network.labels, network.draws.chances(), network.draws.chances(), choices)
+        targets = self.tally.sample(network.labels, network.draws.chances(), network.draws.chances(), clean)
         return lambda logits: -network.loss(logits, targets, reduction="none")
 
     def end_epoch(self) -> None:

@@ -92,6 +92,37 @@ def test_choices_are_predicted_from_raw_text(trained: Path, capsys: pytest.Captu
     assert exit_.value.code == 2 and "2 tab-separated fields, the task takes 3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("task", "text"), [("tagged", "the cat sees a small dog\nnot\n"), ("found", "the a cat\tsmall old dog sees not\n")]
+)
+def test_words_and_answers_are_predicted_from_raw_text(
+    task: str, text: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained.parent / "lines.txt").write_text(text)
+    with pytest.raises(SystemExit) as exit_:
+        main(["predict", str(trained), "--task", task, "--input", str(trained.parent / "lines.txt")])
+    assert exit_.value.code == 0
+    found = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
+    if task == "tagged":
+        assert [len(labels) for labels in found] == [6, 1] and len(set(found[0])) > 1
+    else:
+        assert len(found) == 1 and found[0] and found[0] in text
+
+
+@pytest.mark.parametrize("task", ["tagged", "found"])
+def test_predictions_of_words_and_answers_differ(task: str, trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "predictions" / f"{task}_dev.jsonl").read_text().splitlines()]
+    texts = [row.split("\t")[-1] for row in (trained.parent / "data" / f"{task}_dev.tsv").read_text().splitlines()[1:]]
+    assert len(rows) == len(texts) == 40
+    for row, text in zip(rows, texts, strict=True):
+        if task == "tagged":
+            assert len(row["prediction"]) == len(row["scores"]) == len(text.split())
+            assert set(row["prediction"]) <= {"O", "B-X", "I-X"}
+        else:
+            assert row["prediction"] and row["prediction"] in text
+    assert len({str(row["prediction"]) for row in rows}) > 5
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "pairwise"])
 def test_both_losses_rank(loss: str, folder: Path, tmp_path: Path) -> None:
     text = (folder / "tasks.yml").read_text().replace("odd:\n", f"odd:\n  loss: {loss}\n")

@@ -23,12 +23,20 @@ class Example:
     """n tokens with their types, and the gold answer: a class (integer) or a value (float), both scalars.
 
     The tokens are those of one sentence, or of one per choice, of these sizes; gold is then the right choice.
+    Where a head reads tokens, gold is a vector: the classes of those that ``read`` lists, or, where it lists none, the
+    first and the last token of a span.
     """
 
     ids: Tensor
     types: Tensor
     gold: Tensor
     sizes: list[int]
+    read: list[int] | None = None
+
+    @property
+    def reads(self) -> int:
+        """How many vectors the head reads."""
+        return len(self.sizes) if self.read is None else len(self.read) or len(self.ids)
 
     def each(self, matrix: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
         """(n, H): every sentence's rows changed on their own."""
@@ -52,12 +60,12 @@ class Net:
         return self.encoder.embeddings.word_embeddings.weight[e.ids]
 
     def f(self, x: Tensor, e: Example, masks: Tensor | None = None) -> Tensor:
-        """Logits (C,) of word vectors; ``masks``, one row per sentence, multiply what the head reads."""
-        scores = []
-        for number, (rows, types) in enumerate(zip(x.split(e.sizes), e.types.split(e.sizes), strict=True)):
-            pooled = self.encoder(inputs_embeds=rows[None], token_type_ids=types[None]).pooler_output[0]
-            scores.append(self.classify(pooled if masks is None else pooled * masks[number]))
-        return torch.cat(scores)
+        """Logits (C,), or one row per answer, of word vectors; ``masks`` multiply the vectors that the head reads."""
+        vectors = []
+        for rows, types in zip(x.split(e.sizes), e.types.split(e.sizes), strict=True):
+            out = self.encoder(inputs_embeds=rows[None], token_type_ids=types[None])
+            vectors.append(out.pooler_output if e.read is None else out.last_hidden_state[0])
+        return self.logits(torch.cat(vectors), e, masks)
 
     def h(self, x: Tensor, e: Example, level: int) -> Tensor:
         """h_r, (n, H); at level 0 it is x itself."""
@@ -75,23 +83,31 @@ class Net:
         """f_r: logits (C,) of the state at a level."""
         if level == 0:
             return self.f(h, e)
-        scores = []
+        vectors = []
         for rows in h.split(e.sizes):
             state = rows[None]
             for number in range(level, len(self.encoder.encoder.layer)):
                 state = self.encoder.encoder.layer[number](state)
-            scores.append(self.classify(self.encoder.pooler(state)[0]))
-        return torch.cat(scores)
+            vectors.append(self.encoder.pooler(state) if e.read is None else state[0])
+        return self.logits(torch.cat(vectors), e)
 
-    def classify(self, pooled: Tensor) -> Tensor:
+    def logits(self, vectors: Tensor, e: Example, masks: Tensor | None = None) -> Tensor:
+        """The head on one vector per sentence, or on those of the tokens that it reads."""
+        if e.read:
+            vectors = vectors[e.read]
         weight = self.head.weight
         if self.spectral:
             weight = weight / torch.linalg.matrix_norm(weight, 2)
-        return weight @ pooled + self.head.bias
+        scores = (vectors if masks is None else vectors * masks) @ weight.T + self.head.bias
+        if e.read is None:
+            return scores.flatten()  # classes of the one sentence, or one score per choice
+        return scores if e.read else scores.T
 
 
 def loss_of(z: Tensor, y: Tensor) -> Tensor:
-    """−log p_y, or the squared error of a value; logits are (C,)."""
+    """−log p_y, or the squared error of a value; logits are (C,). The mean where there are several answers."""
+    if z.dim() == 2:
+        return torch.stack([loss_of(*one) for one in zip(z, y, strict=True)]).mean()
     return (z[0] - y) ** 2 if y.is_floating_point() else torch.logsumexp(z, 0) - z[y]
 
 
@@ -102,7 +118,10 @@ def kl(z: Tensor, other: Tensor) -> Tensor:
 
 
 def distance(e: Example, z: Tensor, z2: Tensor, name: str | None, stop_gradient: str) -> Tensor:
-    """l_s(z, z~); with ``target`` the first argument of each term is a constant."""
+    """l_s(z, z~); with ``target`` the first argument of each term is a constant. The mean over several answers."""
+    if z.dim() == 2:
+        one = Example(e.ids, e.types, e.gold[0], e.sizes)
+        return torch.stack([distance(one, a, b, name, stop_gradient) for a, b in zip(z, z2, strict=True)]).mean()
     hold: Callable[[Tensor], Tensor] = Tensor.detach if stop_gradient == "target" else lambda t: t
     if e.gold.is_floating_point():
         return (hold(z)[0] - z2[0]) ** 2
@@ -278,8 +297,8 @@ def freeat(net: Net, examples: Sequence[Example], seed: int, *, passes: int, lr:
             deltas[i] = ascended(delta, delta.grad, e, ball)
         with torch.no_grad():
             for weight in net.parameters().values():
-                assert weight.grad is not None
-                weight -= lr * weight.grad
+                if weight.grad is not None:  # heads that read tokens leave out the pooler
+                    weight -= lr * weight.grad
     return whole
 
 
@@ -344,7 +363,7 @@ def rdrop(
 ) -> Tensor:
     """½(l₁ + l₂) + α ½ (d(z₁, z₂) + d(z₂, z₁)) of two dropout masks, here the head's (Liang et al. 2021)."""
     torch.manual_seed(seed)
-    sizes = [len(e.sizes) for e in examples]
+    sizes = [e.reads for e in examples]
     masks = F.dropout(torch.ones(2 * sum(sizes), net.encoder.config.hidden_size), head_dropout).split(2 * sizes)
     total = torch.zeros(())
     for i, e in enumerate(examples):

@@ -43,13 +43,28 @@ TASKS = {
         name="choices", task_type="multiple_choice", data_format="choices", **DEFAULTS["multiple_choice"]
     ),
 }
-SENTENCES = {"classes": [[5], [11], [7]], "scores": [[5], [11], [7]], "choices": [[2, 3], [4, 2, 5], [3, 4]]}
+TASKS |= {
+    "tags": TaskDef(
+        name="tags",
+        task_type="sequence_labelling",
+        data_format="words",
+        labels=("O", "B-X", "I-X"),
+        **DEFAULTS["sequence_labelling"],
+    ),
+    "spans": TaskDef(name="spans", task_type="span", data_format="question_context", **DEFAULTS["span"]),
+}
+SENTENCES = {name: [[5], [11], [7]] for name in TASKS} | {"choices": [[2, 3], [4, 2, 5], [3, 4]]}
+READ = {"tags": [[1, 3], [2, 9], [4, 5]], "spans": [[], [], []]}  # tokens; none: all, as starts and as ends
 GOLD = {
+    "tags": torch.tensor([2, 0, 1, 1, 0, 2]),
+    "spans": torch.tensor([1, 3, 0, 0, 2, 6]),
     "classes": torch.tensor([2, 0, 1]),
     "scores": torch.tensor([0.25, 1.5, 0.75]),
     "choices": torch.tensor([1, 2, 0]),
 }
 WRONG = {
+    "tags": torch.tensor([0, 1, 0, 2, 2, 1]),
+    "spans": torch.tensor([0, 4, 10, 1, 3, 5]),
     "classes": torch.tensor([0, 1, 0]),
     "scores": torch.tensor([1.125, 0.375, 1.875]),
     "choices": torch.tensor([0, 1, 1]),
@@ -151,7 +166,7 @@ def make_net(folder: Path, model: Model, task: TaskDef, *, spectral: bool = Fals
     """The same weights in a plain transformers model and a linear layer."""
     encoder = copy.deepcopy(load_both(folder)[1])
     encoder.load_state_dict(model.encoder.model.state_dict())
-    head = nn.Linear(encoder.config.hidden_size, task.n_class)
+    head = nn.Linear(encoder.config.hidden_size, 2 if task.name == "spans" else task.n_class)
     head.load_state_dict(model.heads[task.name].linear.state_dict())  # type: ignore[union-attr]
     return Net(encoder.train(), head, spectral)
 
@@ -172,6 +187,8 @@ def make_batch(task: TaskDef, seed: int = SEEDS[0]) -> Batch:
         share=Share(seed, tuple(range(len(sentences))), len(sentences)),
         groups=torch.cat([zero, counts.cumsum(0)]) if task.name == "choices" else None,
         most_choices=int(counts.max()),
+        decisions=torch.tensor([0, 2, 4, 6]) if task.name in READ else None,
+        marked=torch.tensor([1, 3, 7, 14, 20, 21]) if task.name == "tags" else None,
     )
 
 
@@ -181,10 +198,14 @@ def examples_of(net: Net, batch: Batch) -> list[Example]:
     types = batch.token_type_ids if net.encoder.config.type_vocab_size > 1 else torch.zeros_like(batch.token_type_ids)
     sentences = SENTENCES[batch.task]
     tokens = [sum(sizes) for sizes in sentences]
-    return [
-        Example(*row)
-        for row in zip(batch.input_ids.split(tokens), types.split(tokens), batch.labels, sentences, strict=True)
-    ]
+    read: list[Any] = READ.get(batch.task) or [None] * len(sentences)  # type: ignore[assignment]
+    rows = zip(batch.input_ids.split(tokens), types.split(tokens), answers(batch.labels), sentences, read, strict=True)
+    return [Example(*row) for row in rows]
+
+
+def answers(labels: Tensor) -> Tensor:
+    """Labels by example: one each, or a row of several."""
+    return labels if len(labels) == 3 else labels.view(3, -1)
 
 
 def plain_name(name: str) -> str:
@@ -255,13 +276,13 @@ def compare(
     if mode == "tat":
         for kind in (Tally, Choices):
             patch.setattr(kind, "sample", lambda self, *_: WRONG[task.name])
-        for_box["targets"] = WRONG[task.name]
+        for_box["targets"] = answers(WRONG[task.name])
     prepare(model, task, mode, settings)
     loss, ours = run_mode(model, task, mode, settings, seed=seed, average=average)
     expected = BOXES[mode](net, examples_of(net, make_batch(task)), seed, **for_box)
     torch.testing.assert_close(loss, expected, atol=TOLERANCE, rtol=TOLERANCE)
     assert_same(ours, {name: p.grad for name, p in net.parameters().items() if p.grad is not None})
-    assert len(ours) == len(list(model.parameters()))
+    assert len(ours) == len(list(model.parameters())) - 2 * (task.name in READ)  # heads that need no pooler
     return ours
 
 
@@ -272,7 +293,11 @@ def of_plain_training(folder: Path, name: str) -> dict[str, Tensor]:
 
 def test_plain_training(folder: Path, task: TaskDef, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = compare(folder, task, "none", {}, monkeypatch)
-    idle = ("key.bias", "head.bias" if task.name == "choices" else "key.bias")  # softmax does not see what all share
+    idle: tuple[str, ...] = ("key.bias",)  # softmax does not see what all options share
+    if task.name in ("choices", "spans"):
+        idle += ("head.bias",)
+    if task.name == "spans":
+        idle += ("layer.1.output.LayerNorm.bias",)
     assert min(gradient.abs().max().item() for name, gradient in ours.items() if not name.endswith(idle)) > 1e-4
 
 

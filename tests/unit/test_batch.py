@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from mt_dnn.batch import collate
 
 
-def split_of(lengths: list[int], labels: Any = None, groups: Any = None) -> Any:
+def split_of(
+    lengths: list[int], labels: Any = None, groups: Any = None, decisions: Any = None, marked: Any = None
+) -> Any:
     """A prepared split in memory, read-only as a memory map is; every token id occurs once."""
     total = sum(lengths)
     tokens, types = np.arange(total, dtype=np.int32), np.arange(total, dtype=np.int32) % 2
@@ -22,7 +24,14 @@ def split_of(lengths: list[int], labels: Any = None, groups: Any = None) -> Any:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     bounds = offsets if groups is None else offsets[groups]
     return SimpleNamespace(
-        tokens=tokens, token_types=types, offsets=bounds, labels=labels, sequence_offsets=offsets, groups=groups
+        tokens=tokens,
+        token_types=types,
+        offsets=bounds,
+        labels=labels,
+        sequence_offsets=offsets,
+        groups=groups,
+        decisions=decisions,
+        marked=marked,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from data_utils.errors import UserError
 from data_utils.task_def import DEFAULTS, TaskDef
 from mt_dnn.batch import collate
 from mt_dnn.config_file import load_config
+from mt_dnn.decode import Classes, Decoded, Values
 from mt_dnn.evaluate import baseline, check_selection, predict_split, selection_score
 from mt_dnn.predict import prediction_lines
 from mt_dnn.report import score_table
 from mt_dnn.run import Run
-from mt_dnn.tasks import KINDS, Decoded, decode_classes, decode_values, training_tasks
+from mt_dnn.tasks import KINDS, training_tasks
+
+SPLIT: Any = SimpleNamespace(uids=["u", "v"])  # of which decoding reads nothing else
 
 
 def task(name: str = "mine", **fields: Any) -> TaskDef:
@@ -44,17 +48,17 @@ def test_label_map_adds_probabilities() -> None:
     mapping = {"contradiction": "no", "neutral": "no", "entailment": "yes"}
     reader = task(labels=("yes", "no"), head="owner", splits=("test",), label_map=mapping)
     logits = np.log([[0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
-    decoded = decode_classes(reader, owner, logits)
+    decoded = Classes()(reader, owner, SPLIT, list(logits[:, None]))
     np.testing.assert_allclose(decoded.scores, [[0.4, 0.6], [0.8, 0.2]])
     assert decoded.predictions.tolist() == [1, 0]  # "no", although entailment was the likeliest single class
-    assert decode_classes(owner, owner, logits * 1e4).scores.sum() == pytest.approx(2)  # no overflow
+    assert Classes()(owner, owner, SPLIT, list(1e4 * logits[:, None])).scores.sum() == pytest.approx(2)  # no overflow
 
 
 def test_real_values_are_kept() -> None:
     score = task(task_type="regression", value_range=(0, 5))
-    decoded = decode_values(score, score, np.array([[1.25], [6.5]], np.float32))
+    decoded = Values()(score, score, SPLIT, [np.array([[1.25]]), np.array([[6.5]])])
     assert decoded.predictions.tolist() == [1.25, 6.5]
-    assert list(prediction_lines(score, ["u", "v"], decoded)) == [
+    assert list(prediction_lines(score, SPLIT, decoded)) == [
         {"uid": "u", "prediction": 1.25},
         {"uid": "v", "prediction": 6.5},
     ]
@@ -112,7 +116,8 @@ def test_table_shows_scores_beside_baselines_and_leaves_matrices_out() -> None:
 
 
 def test_probabilities_are_named_by_label() -> None:
-    decoded = Decoded(np.array([1]), np.array([[0.25, 0.75]]))
-    assert list(prediction_lines(task(), ["u"], decoded)) == [
-        {"uid": "u", "prediction": "b", "scores": {"a": 0.25, "b": 0.75}}
+    decoded = Decoded(np.array([1, 0]), np.array([[0.25, 0.75], [0.5, 0.5]]))
+    assert list(prediction_lines(task(), SPLIT, decoded)) == [
+        {"uid": "u", "prediction": "b", "scores": {"a": 0.25, "b": 0.75}},
+        {"uid": "v", "prediction": "a", "scores": {"a": 0.5, "b": 0.5}},
     ]

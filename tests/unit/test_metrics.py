@@ -16,14 +16,15 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from data_utils.errors import UserError
-from data_utils.metrics import METRICS, check_metrics, compute
+from data_utils.metrics import METRICS, check_metrics
+from tests.answers import computed
 
 CLASSIFICATION = [name for name, metric in METRICS.items() if "classification" in metric.task_types]
 REGRESSION = [name for name, metric in METRICS.items() if "regression" in metric.task_types]
 
 
 def one(name, predictions, labels, scores=None, n_class=2) -> Any:
-    return compute([name], predictions=predictions, labels=labels, scores=scores, n_class=n_class)[name]
+    return computed([name], predictions=predictions, labels=labels, scores=scores, n_class=n_class)[name]
 
 
 @pytest.mark.parametrize("n_class", [2, 3, 5])
@@ -36,7 +37,7 @@ def test_classification_agrees_with_scikit_learn(n_class):
         "f1_micro": sk.f1_score(labels, predictions, average="micro"),
         "mcc": sk.matthews_corrcoef(labels, predictions),
     }
-    found = compute(list(expected), predictions=predictions, labels=labels, n_class=n_class)
+    found = computed(list(expected), predictions=predictions, labels=labels, n_class=n_class)
     assert found == pytest.approx(expected)
     matrix = one("confusion_matrix", predictions, labels, n_class=n_class)
     assert matrix == sk.confusion_matrix(labels, predictions).tolist()
@@ -64,7 +65,7 @@ def test_regression_agrees_with_scipy():
     random = np.random.default_rng(1)
     labels = random.integers(0, 6, 150).astype(np.float32)
     predictions = (labels + random.normal(size=150)).astype(np.float32)
-    found = compute(["pearson", "spearman"], predictions=predictions, labels=labels, n_class=1)
+    found = computed(["pearson", "spearman"], predictions=predictions, labels=labels, n_class=1)
     assert found["pearson"] == pytest.approx(stats.pearsonr(predictions, labels)[0], abs=1e-6)
     assert found["spearman"] == pytest.approx(stats.spearmanr(predictions, labels)[0], abs=1e-6)
 
@@ -78,7 +79,7 @@ def test_classification_values_are_fractions(n_class, data):
     predictions, labels = zip(*pairs, strict=True)
     scores = np.eye(n_class)[list(predictions)]
     names = [name for name in CLASSIFICATION if METRICS[name].scalar and (n_class == 2 or not METRICS[name].binary)]
-    values: dict[str, Any] = compute(names, predictions=predictions, labels=labels, scores=scores, n_class=n_class)
+    values: dict[str, Any] = computed(names, predictions=predictions, labels=labels, scores=scores, n_class=n_class)
     for value in values.values():
         assert -1 <= value <= 1
     assert sum(map(sum, one("confusion_matrix", predictions, labels, n_class=n_class))) == len(labels)
@@ -89,7 +90,7 @@ def test_classification_values_are_fractions(n_class, data):
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0, 5)), min_size=1, max_size=12))
 def test_regression_values_are_fractions(pairs):
     predictions, labels = zip(*pairs, strict=True)
-    values: dict[str, Any] = compute(REGRESSION, predictions=predictions, labels=labels, n_class=1)
+    values: dict[str, Any] = computed(REGRESSION, predictions=predictions, labels=labels, n_class=1)
     for value in values.values():
         assert -1 - 1e-9 <= value <= 1 + 1e-9
 
@@ -116,7 +117,7 @@ def test_one_labelled_class():
 
 def test_perfect_predictions():
     labels = [0, 1, 1, 0]
-    found = compute(["accuracy", "f1", "f1_macro", "mcc"], predictions=labels, labels=labels, n_class=2)
+    found = computed(["accuracy", "f1", "f1_macro", "mcc"], predictions=labels, labels=labels, n_class=2)
     assert set(found.values()) == {1.0}
 
 
@@ -170,3 +171,50 @@ def test_metrics_that_fit(task_type, n_class, names):
 def test_importing_the_names_imports_no_heavy_library():
     code = "import sys, data_utils.metrics; sys.exit(bool({'sklearn', 'scipy', 'torch'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "scores"),
+    [
+        ("B-PER I-PER O B-LOC", "B-PER I-PER O B-LOC", (1, 1, 1)),
+        ("B-PER I-PER O B-LOC", "B-PER O O B-LOC", (1 / 2, 1 / 2, 1 / 2)),  # half an entity is none
+        ("B-PER I-PER O B-LOC", "O O O O", (0, 0, 0)),
+        ("I-PER I-PER O I-LOC", "B-PER I-PER O B-LOC", (1, 1, 1)),  # IOB1 beside IOB2
+        ("B-PER E-PER O S-LOC", "B-PER E-PER O S-LOC", (1, 1, 1)),  # IOBES
+        ("B-PER I-PER O B-LOC", "B-PER I-PER B-LOC B-LOC", (2 / 3, 1, 4 / 5)),
+    ],
+)
+def test_entities(gold, predicted, scores):
+    """Two sentences: what is at the end of one does not go on in the next."""
+    names = tuple(sorted({*gold.split(), *predicted.split()}))
+    labels, predictions = ([names.index(label) for label in text.split()] * 2 for text in (gold, predicted))
+    found = computed(
+        ["entity_precision", "entity_recall", "entity_f1"],
+        predictions=predictions,
+        labels=labels,
+        names=names,
+        bounds=np.array([0, 4, 8]),
+    )
+    assert tuple(found.values()) == pytest.approx(scores)
+
+
+@pytest.mark.parametrize(
+    ("text", "right", "exact", "shared"),
+    [
+        ("The  Eiffel tower!", ["eiffel tower"], 1, 1),
+        ("tower", ["Eiffel Tower", "the tower"], 1, 1),
+        ("Eiffel", ["Eiffel Tower"], 0, 2 / 3),
+        ("a b b", ["b b c d"], 0, 2 * 2 / (2 + 4)),
+        ("", [""], 1, 1),
+        ("", ["x"], 0, 0),
+        ("the", ["an"], 1, 1),  # nothing is left of either
+        ("x", [""], 0, 0),
+        ("Denver's", ["denvers"], 1, 1),
+    ],
+)
+def test_answers_as_squad_scores_them(text, right, exact, shared):
+    """Values worked out by hand from the rules of SQuAD's evaluation, versions 1.1 and 2.0."""
+    labels = np.empty(1, object)
+    labels[0] = right
+    found = computed(["exact_match", "answer_f1"], predictions=np.array([text], object), labels=labels)
+    assert tuple(found.values()) == pytest.approx((exact, shared))

@@ -12,12 +12,12 @@ import torch
 
 from data_utils.convert import ChoiceSource, question_row
 from data_utils.errors import UserError
-from data_utils.metrics import compute
 from data_utils.rows import read_rows
 from data_utils.task_def import DEFAULTS, TaskDef, load_task_defs
 from mt_dnn.adversarial.tally import Choices
 from mt_dnn.batch import collate
 from mt_dnn.losses import DIVERGENCES, MISSING, pairwise
+from tests.answers import computed
 from tests.unit.test_batch import split_of
 
 TASK = TaskDef(name="q", task_type="multiple_choice", data_format="choices", **DEFAULTS["multiple_choice"])
@@ -53,8 +53,11 @@ def test_wrong_rows_are_one_line(row: str, message: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{task_type: multiple_choice, data_format: pair}", "choices goes with task_type: multiple_choice"),
-        ("{task_type: classification, data_format: choices, labels: [a, b]}", "choices goes with task_type"),
+        ("{task_type: multiple_choice, data_format: pair}", "a multiple_choice task takes choices"),
+        (
+            "{task_type: classification, data_format: choices, labels: [a, b]}",
+            "takes single or pair",
+        ),
         ("{task_type: multiple_choice, data_format: choices, labels: [a, b]}", "a multiple-choice task has none"),
         ("{task_type: multiple_choice, data_format: choices, loss: mse}", "mse does not fit a multiple_choice task"),
         ("{task_type: multiple_choice, data_format: choices, metrics: [f1]}", "'f1' does not fit .* accuracy, mrr"),
@@ -114,18 +117,20 @@ def test_choices_that_are_not_there_do_not_count(name: str) -> None:
 def test_targets_are_wrong_choices_equally_likely() -> None:
     labels, choices = torch.tensor([0, 1, 2, 1]), torch.tensor([3, 3, 3, 2])
     chances = torch.rand(6000, generator=torch.Generator().manual_seed(1))
-    drawn = torch.stack([Choices().sample(labels, c.expand(4), c.expand(4), choices) for c in chances])
+    logits = torch.zeros(4, 3)
+    logits[3, 2] = MISSING
+    drawn = torch.stack([Choices().sample(labels, c.expand(4), c.expand(4), logits) for c in chances])
     assert not (drawn == labels).any() and (drawn < choices).all() and (drawn >= 0).all()
     for column, wrong in ((0, (1, 2)), (1, (0, 2)), (2, (0, 1))):
         shares = [(drawn[:, column] == target).float().mean().item() for target in wrong]
         assert shares == pytest.approx([0.5, 0.5], abs=0.03)
-    last = Choices().sample(labels, torch.full((4,), 1 - 2**-24), torch.zeros(4), choices)
+    last = Choices().sample(labels, torch.full((4,), 1 - 2**-24), torch.zeros(4), logits)
     assert (last < choices).all()
 
 
 def test_mean_reciprocal_rank() -> None:
     scores = [[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.6, 0.4, 0.0]]
-    found = compute(["mrr", "accuracy"], predictions=[1, 2, 0], labels=[2, 0, 0], scores=scores, n_class=1)
+    found = computed(["mrr", "accuracy"], predictions=[1, 2, 0], labels=[2, 0, 0], scores=scores, n_class=1)
     assert found == {"mrr": pytest.approx((1 / 2 + 1 / 2.5 + 1) / 3), "accuracy": pytest.approx(1 / 3)}
 
 

@@ -32,7 +32,7 @@ NLI, STSB, UNIT = task_of(), task_of("stsb", value_range=(0, 5)), task_of("shift
 
 
 def sampled(tally: Tally, labels: Tensor) -> Tensor:
-    return tally.sample(labels, torch.rand(labels.shape), torch.rand(labels.shape))
+    return tally.sample(labels, torch.rand(labels.shape), torch.rand(labels.shape), torch.zeros(()))
 
 
 def one_hot_logits(*predicted: int) -> Tensor:
@@ -95,10 +95,10 @@ def test_no_chance_leads_to_the_gold_label(chance: float) -> None:
     """Not those either that fall on a bound between two labels."""
     labels = torch.arange(3)
     for counts in (None, COUNTS):
-        targets = Tally(NLI, counts).sample(labels, torch.full((3,), chance), torch.zeros(3))
+        targets = Tally(NLI, counts).sample(labels, torch.full((3,), chance), torch.zeros(3), torch.zeros(()))
         assert not (targets == labels).any() and set(targets.tolist()) <= {0, 1, 2}
     largest = torch.tensor([2, 2, 1]) if chance > 0.9 else torch.tensor([1, 0, 0])
-    assert chance in (0.25, 0.5) or Tally(NLI).sample(labels, torch.full((3,), chance), labels).equal(largest)
+    assert chance in (0.25, 0.5) or Tally(NLI).sample(labels, torch.full((3,), chance), labels, labels).equal(largest)
 
 
 def test_each_example_has_a_target_for_its_own_label() -> None:

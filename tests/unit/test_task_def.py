@@ -90,10 +90,20 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
     ("text", "words"),
     [
         (task(droput=0.1), ["mine", "unknown key 'droput'", "did you mean 'dropout'"]),
-        (task(task_type="Span"), ["mine", "'Span' is not supported", "classification, regression, multiple_choice"]),
+        (
+            task(task_type="MaskLM"),
+            ["mine", "'MaskLM' is not supported", "regression, multiple_choice, seq"],
+        ),
+        (task(task_type="Span"), ["mine", "labels: a span task has none"]),
+        (task(task_type="SeqenceLabeling"), ["mine", "a sequence_labelling task takes words"]),
+        (
+            task(task_type="SeqenceLabeling", data_format="Seqence"),
+            ["'entity_f1' needs labels as O, B-PER, I-PER, not 'a'"],
+        ),
+        (task(no_answer=True), ["no_answer: only a span task has it"]),
         (task(task_type="Ranking"), ["mine", "labels: a multiple-choice task has none"]),
-        (task(data_format="Seqence"), ["'Seqence' is not supported"]),
-        (task(data_format="PremiseAndMultiHypothesis"), ["choices goes with task_type: multiple_choice"]),
+        (task(data_format="Cloze"), ["'Cloze' is not supported"]),
+        (task(data_format="PremiseAndMultiHypothesis"), ["a classification task takes single or pair"]),
         (task(labels=["only"]), ["labels", "at least two"]),
         (task(labels=["a", "a"]), ["labels", "twice"]),
         (task(n_class=3), ["n_class", "2 labels"]),

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Every run behind experiments/results/tasks_cpu.md; runs that are done are skipped, one that was cut off resumes.
+# Usage: bash experiments/tasks/run.sh <data_dir> [seeds] [tasks]
+#   data_dir  folder with arc/, commonsense_qa/, superglue/, ner/, chunking/, squad/, as the converters write them
+#   seeds     default "1 2 3"     tasks  default: all
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+data="$(cd "${1:?usage: run.sh <data_dir> [seeds] [tasks]}" && pwd)"
+seeds=${2:-1 2 3} wanted=${3:-} out=${OUTPUT:-runs/tasks}
+python=${PYTHON:-.venv/bin/python}
+
+# BoolQ: the training rows are not in every collection; without them the first 2,270 of its 3,270 validation rows are
+# trained on and the last 1,000 scored.
+superglue="$data/superglue"
+if [[ ! -e "$superglue/boolq_train.tsv" && -e "$superglue/boolq_dev.tsv" ]]; then
+    superglue="$out/superglue"
+    mkdir -p "$superglue"
+    cp "$data"/superglue/c*.tsv "$superglue"
+    head -n 2271 "$data/superglue/boolq_dev.tsv" >"$superglue/boolq_train.tsv"
+    { head -n 1 "$data/superglue/boolq_dev.tsv" && tail -n 1000 "$data/superglue/boolq_dev.tsv"; } >"$superglue/boolq_dev.tsv"
+fi
+
+#        task             task definitions    folder                 tokens rows epochs
+settings="wnut17           tagging.yml         $data/ner              128    -    3
+          conll2000_chunk  tagging.yml         $data/chunking         128    4000 2
+          squad            squad.yml           $data/squad            256    -    2
+          arc_easy         multiple_choice.yml $data/arc              96     -    3
+          commonsense_qa   multiple_choice.yml $data/commonsense_qa   64     4000 1
+          cb               superglue.yml       $superglue             256    -    5
+          copa             superglue.yml       $superglue             64     -    5
+          boolq            superglue.yml       $superglue             256    -    2"
+
+for seed in $seeds; do
+    while read -r task defs folder tokens rows epochs; do
+        if [[ -n "$wanted" && " $wanted " != *" $task "* ]]; then continue; fi
+        [[ $rows == - ]] && limit=() || limit=("data.max_rows=$rows")
+        "$python" -m mt_dnn.cli train experiments/tasks/run.yml "name=$task" "output=$out/$task-seed$seed" "tasks=[$task]" \
+            "task_defs=task_defs/$defs" "data.dir=$folder" "data.max_length=$tokens" "train.epochs=$epochs" "seed=$seed" \
+            "${limit[@]}"
+    done <<<"$settings"
+done

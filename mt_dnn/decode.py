@@ -1,0 +1,222 @@
+"""From logits to answers, one class per kind of answer: what a row's logits say, what is right, what a constant scores.
+
+``outputs`` are the logits of each row of a prepared split, or of each of its windows: (decisions, options) each.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from data_utils.metrics import Answers
+from data_utils.prepare import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.losses import MISSING
+
+LONGEST_ANSWER = 30  # tokens
+N_BEST = 20
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A split of N decisions in row order; ``predictions`` (N,): classes, choices, values or texts.
+
+    ``scores``: probabilities (N, C), values (N,), or of a span task how much likelier no answer is than the text, in
+    logits (N,). ``details``: what else a line of predictions says, by row.
+    """
+
+    predictions: np.ndarray
+    scores: np.ndarray
+    details: Sequence[Any] = ()
+
+
+class Decoding(ABC):
+    """How the logits of a task type are read."""
+
+    @abstractmethod
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        """The answers; ``owner`` is the task whose head gave the logits."""
+
+    @abstractmethod
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The best answer that is the same for every decision of a labelled split."""
+
+    @abstractmethod
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        """Prediction and scores of each row."""
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        """What the metrics compare, of a labelled split."""
+        assert split.labels is not None
+        return Answers(decoded.predictions, split.labels, decoded.scores, n_class=task.n_class)
+
+
+class Classes(Decoding):
+    """Softmax over the owner's classes; where the task maps labels, their probabilities are summed."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        probabilities = softmax(np.concatenate(outputs))
+        if task.label_map:
+            mapped = np.zeros((len(probabilities), len(task.labels)))
+            for column, label in enumerate(owner.labels):
+                mapped[:, task.labels.index(task.label_map[label])] += probabilities[:, column]
+            probabilities = mapped
+        return Decoded(probabilities.argmax(axis=1), probabilities)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        assert split.labels is not None
+        predictions = np.full(len(split.labels), np.bincount(split.labels).argmax())
+        return Decoded(predictions, np.eye(task.n_class)[predictions])
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
+            named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
+            yield {"prediction": task.labels[int(prediction)], "scores": named}
+
+
+class WordClasses(Classes):
+    """A class for each word; the windows of a sentence are joined again."""
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        own = super().answers(task, split, decoded)
+        return Answers(own.predictions, own.labels, own.scores, own.n_class, task.labels, _bounds(split))
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        bounds = _bounds(split)
+        for start, stop in pairwise(bounds):
+            predictions, scores = decoded.predictions[start:stop], decoded.scores[start:stop]
+            yield {
+                "prediction": [task.labels[prediction] for prediction in predictions],
+                "scores": [round(float(p), 6) for p in scores.max(axis=1)],
+            }
+
+
+class Values(Decoding):
+    """The single output as it is."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        values = np.concatenate(outputs)[:, 0].astype(np.float64)
+        return Decoded(values, values)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        assert split.labels is not None
+        values = np.full(len(split), split.labels.mean())
+        return Decoded(values, values)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        yield from ({"prediction": float(value)} for value in decoded.predictions)
+
+
+class Choices(Decoding):
+    """Softmax over the choices of a row; they are numbered from 1 in lines."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        logits = np.full((len(outputs), max(output.shape[1] for output in outputs)), MISSING, np.float32)
+        for row, output in enumerate(outputs):
+            logits[row, : output.shape[1]] = output
+        probabilities = softmax(logits)
+        return Decoded(probabilities.argmax(axis=1), probabilities)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        assert split.labels is not None and split.groups is not None
+        predictions = np.full(len(split), np.bincount(split.labels).argmax())
+        return Decoded(predictions, np.eye(int(np.diff(split.groups).max()))[predictions])
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
+            named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
+            yield {"prediction": str(int(prediction) + 1), "scores": named}
+
+
+class Spans(Decoding):
+    """The text between the likeliest start and end in any window of a context.
+
+    A span lies in the context, starts before it ends, has at most 30 tokens, and starts at a token in the window that
+    is the token's own. No answer is the first token as start and end; its score is the lowest of all windows. It is
+    the prediction where ``no_answer`` is set and its score is higher (Devlin et al. 2019, released code).
+    """
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        predictions, margins, details = list[str](), list[float](), list[Any]()
+        for start, stop in pairwise([*split.firsts, len(split)]):
+            windows = range(start, stop)
+            best = sorted((span for window in windows for span in _spans(split, window, outputs[window])), reverse=True)
+            null = min(float(outputs[window][:, 0].sum()) for window in windows)
+            chosen = _distinct(_text(split, start), best)
+            if task.no_answer:
+                chosen = sorted([*chosen, (null, "", 0)], key=lambda span: -span[0])
+            scores = softmax(np.array([[score for score, _, _ in chosen]]))[0]
+            details.append([(answer, place, float(p)) for (_, answer, place), p in zip(chosen, scores, strict=True)])
+            predictions.append(chosen[0][1])
+            margins.append(null - best[0][0])
+        return Decoded(np.array(predictions, object), np.array(margins), details)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The whole context, or nothing where most questions have no answer."""
+        gold = self._gold(split)
+        nothing = task.no_answer and 2 * sum(answers == [""] for answers in gold) > len(gold)
+        texts = ["" if nothing else _text(split, first) for first in split.firsts]
+        return Decoded(np.array(texts, object), np.zeros(len(texts)))
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        return Answers(decoded.predictions, self._gold(split), decoded.scores, n_class=1)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for prediction, n_best in zip(decoded.predictions, decoded.details, strict=True):
+            named = [{"text": text, "start": start, "probability": round(p, 6)} for text, start, p in n_best]
+            yield {"prediction": prediction, "n_best": named}
+
+    def _gold(self, split: Prepared) -> np.ndarray:
+        """The texts of the right answers of each row; an empty text where there is none."""
+        assert split.contexts is not None
+        gold = np.empty(len(split.firsts), object)
+        for row, window in enumerate(split.firsts):
+            gold[row] = [text for _, text in json.loads(split.contexts.answers[window].as_py())] or [""]
+        return gold
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities in float64, over the last axis."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _bounds(split: Prepared) -> np.ndarray:
+    """Which decisions belong to each row, whatever its windows."""
+    assert split.decisions is not None
+    return split.decisions[[*split.firsts, len(split)]]
+
+
+def _text(split: Prepared, window: int) -> str:
+    assert split.contexts is not None
+    return split.contexts.texts[window].as_py()
+
+
+def _spans(split: Prepared, window: int, output: np.ndarray) -> list[tuple[float, int, int]]:
+    """(score, first character, character after the last) of the best spans in a window."""
+    assert split.contexts is not None
+    here = slice(int(split.offsets[window]), int(split.offsets[window + 1]))
+    starts, ends = split.contexts.starts[here], split.contexts.ends[here]
+    length = len(starts)
+    scores = output[0, :length, None] + output[1, None, :length]
+    place = np.arange(length)
+    reach = place[None] - place[:, None]
+    allowed = (starts >= 0)[:, None] & (ends > 0)[None] & (reach >= 0) & (reach < LONGEST_ANSWER)
+    scores = np.where(allowed, scores, -np.inf).ravel()
+    count = min(N_BEST, int(allowed.sum()))
+    best = np.argpartition(-scores, count - 1)[:count] if count else ()
+    return [(float(scores[one]), int(starts[one // length]), int(ends[one % length])) for one in best]
+
+
+def _distinct(text: str, spans: Sequence[tuple[float, int, int]]) -> list[tuple[float, str, int]]:
+    """(score, text, first character) of the best spans, each text once."""
+    found: dict[str, tuple[float, str, int]] = {}
+    for score, start, end in spans:
+        found.setdefault(text[start:end], (score, text[start:end], start))
+    return list(found.values())[:N_BEST]
