@@ -175,17 +175,18 @@ def _entities(name: str, answers: Answers) -> float:
 
 def exact_match(answers: Answers) -> float:
     """Share of predicted texts that are one of the right ones after SQuAD's normalisation (Rajpurkar et al. 2016)."""
-    return _best(answers, lambda text, right: float(normalized(text) == normalized(right)))
+    pairs = zip(answers.predictions, answers.labels, strict=True)
+    return float(np.mean([normalized(text) in map(normalized, right) for text, right in pairs]))
 
 
 def answer_f1(answers: Answers) -> float:
     """Mean F1 of the words that the predicted text and the right one share, of several right ones the best."""
-    return _best(answers, _word_f1)
+    return float(np.mean([best_f1(*pair) for pair in zip(answers.predictions, answers.labels, strict=True)]))
 
 
-def _best(answers: Answers, score: Callable[[str, str], float]) -> float:
-    pairs = zip(answers.predictions, answers.labels, strict=True)
-    return float(np.mean([max(score(text, right) for right in all_right) for text, all_right in pairs]))
+def best_f1(text: str, right: Sequence[str]) -> float:
+    """F1 of the words that a text shares with the right text that it is nearest to."""
+    return max(_word_f1(text, one) for one in right)
 
 
 def normalized(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_utils.metrics import Answers
+from data_utils.metrics import Answers, best_f1
 from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.losses import MISSING
@@ -171,6 +171,22 @@ class Spans(Decoding):
         for prediction, n_best in zip(decoded.predictions, decoded.details, strict=True):
             named = [{"text": text, "start": start, "probability": round(p, 6)} for text, start, p in n_best]
             yield {"prediction": prediction, "n_best": named}
+
+    def threshold(self, split: Prepared, decoded: Decoded) -> float:
+        """The threshold on the score of no answer at which the mean F1 on a labelled split is highest.
+
+        Every row is answered whose score is below it (Rajpurkar et al. 2018, official evaluation). 0 where that is
+        best already.
+        """
+        gold = self._gold(split)
+        texts = [next((text for text, _, _ in n_best if text), "") for n_best in decoded.details]
+        gains = np.array([best_f1(text, right) - ("" in right) for text, right in zip(texts, gold, strict=True)])
+        order = np.argsort(decoded.scores, kind="stable")
+        totals = np.concatenate([[0], np.cumsum(gains[order])])  # of answering the first k rows
+        scores = decoded.scores[order]
+        bounds = np.concatenate([[scores[0] - 1], (scores[:-1] + scores[1:]) / 2, [scores[-1] + 1]])
+        now = np.searchsorted(scores, 0.0, side="right")
+        return 0.0 if totals[now] >= totals.max() else float(bounds[totals.argmax()])
 
     def _gold(self, split: Prepared) -> np.ndarray:
         """The texts of the right answers of each row; an empty text where there is none."""

@@ -13,8 +13,9 @@ from data_utils.metrics import METRICS, compute
 from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import collate
-from mt_dnn.decode import Decoded
+from mt_dnn.decode import Decoded, Spans
 from mt_dnn.distributed import gathered, rank, world_size
+from mt_dnn.heads import SpanHead
 from mt_dnn.model import Model
 from mt_dnn.step import autocast
 from mt_dnn.tasks import KINDS, head_owner
@@ -88,9 +89,9 @@ class Decoder:
         self.options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self.known: dict[tuple[str, str], Decoded] = {}
 
-    def forget(self) -> None:
-        """The weights have changed."""
-        self.known = {}
+    def forget(self, task: str | None = None) -> None:
+        """The weights have changed, or what a task's head does."""
+        self.known = {key: decoded for key, decoded in self.known.items() if task is not None and key[0] != task}
 
     def __call__(self, splits: Splits) -> Iterator[tuple[str, str, Decoded]]:
         """Yields (task, split name, predictions) for each split given."""
@@ -100,6 +101,16 @@ class Decoder:
                 owner = self.defs[head_owner(task)]
                 self.known[name, split_name] = predict_split(self.model, task, owner, split, **self.options)
             yield name, split_name, self.known[name, split_name]
+
+
+def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
+    """Sets the head's threshold of no answer to what is best on a dev split; True when it has changed."""
+    head = model.heads[head_owner(task)]
+    if not (task.no_answer and isinstance(head, SpanHead)):
+        return False
+    shift = Spans().threshold(split, decoded)
+    head.threshold += shift
+    return shift != 0
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from mt_dnn.batch import Batch
@@ -43,14 +44,22 @@ class TokenHead(PooledHead):
 
 
 class SpanHead(PooledHead):
-    """Where a span starts and where it ends: two distributions over the tokens of each sequence."""
+    """Where a span starts and where it ends: two distributions over the tokens of each sequence.
+
+    Both at the first token say that there is none; outside of training ``threshold`` is taken off the sum of the two.
+    """
+
+    threshold: Tensor
 
     def __init__(self, hidden: int, dropout: float, std: float) -> None:
         super().__init__(hidden, 2, dropout, std)
+        self.register_buffer("threshold", torch.zeros(()))
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
         """(T, H) → (2·S, L), a start and an end for each sequence; MISSING where a sequence is shorter."""
         scores = batch.pad(self.linear(self.dropout(hidden)))
+        if not self.training:
+            scores[:, 0] -= self.threshold / 2
         there = batch.mask[:, 0, 0, :, None]
         return scores.masked_fill(~there, MISSING).transpose(1, 2).flatten(0, 1)
 

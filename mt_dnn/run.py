@@ -30,7 +30,7 @@ from mt_dnn.checkpoint import (
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences, dump_config
 from mt_dnn.distributed import any_rank, barrier, explained, gathered, is_main, local_device, main_first, say
-from mt_dnn.evaluate import Decoder, Scores, check_selection, dev_splits, result, score, selection_score
+from mt_dnn.evaluate import Decoder, Scores, check_selection, dev_splits, result, score, selection_score, tune_threshold
 from mt_dnn.folder import check_unlocked, locked, same_config, same_tasks, write_json
 from mt_dnn.log import MetricsLog
 from mt_dnn.model import Model
@@ -223,8 +223,11 @@ class Run:
         scores: Scores = {}
         self.decoder.forget()
         for task, split, decoded in self.decoder(self.dev_splits):
-            gold = self.dev_splits[task, split]
-            scores.setdefault(task, {})[split] = score(self.tasks.evaluated[task], gold, decoded)
+            gold, definition = self.dev_splits[task, split], self.tasks.evaluated[task]
+            if task in self.tasks.trained and tune_threshold(self.model, definition, gold, decoded):
+                self.decoder.forget(task)
+                ((_, _, decoded),) = self.decoder({(task, split): gold})
+            scores.setdefault(task, {})[split] = score(definition, gold, decoded)
         progress, metric = self.progress, self.config.evaluation.metric
         own = {name: value for name, value in scores.items() if name in self.tasks.trained}
         value = selection_score(metric, own) if metric is not None and own else None

@@ -10,8 +10,12 @@ import torch
 
 from mt_dnn.adversarial import ADVERSARIES
 from mt_dnn.batch import collate
+from mt_dnn.build import build_splits
 from mt_dnn.cli import main
+from mt_dnn.commands import load_trained, predict_rows
 from mt_dnn.config_file import load_config
+from mt_dnn.evaluate import score
+from mt_dnn.heads import SpanHead
 from mt_dnn.run import Run
 from mt_dnn.train import seed_step
 from tests.workspace import MORE_TASKS, make_workspace
@@ -132,3 +136,34 @@ def test_both_losses_rank(loss: str, folder: Path, tmp_path: Path) -> None:
     assert isinstance(summary, dict)
     (result,) = summary["results"]
     assert result["scores"]["mrr"] > result["baseline"]["mrr"] + 0.1
+
+
+def test_the_threshold_of_no_answer_is_tuned_saved_and_used(folder: Path, tmp_path: Path) -> None:
+    """Half of the questions have no answer; evaluating the run again gives the scores that its table has."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "dev"):
+        rows = [line.split("\t") for line in (folder / "data" / f"found_{split}.tsv").read_text().splitlines()]
+        words = "small old red blue not"
+        changed = [
+            [uid, "[]", question, words] if i % 2 else [uid, label, question, context]
+            for i, (uid, label, question, context) in enumerate(rows[1:])
+        ]
+        (data / f"maybe_{split}.tsv").write_text("".join("\t".join(row) + "\n" for row in [rows[0], *changed]))
+    (tmp_path / "tasks.yml").write_text(
+        "maybe: {task_type: span, data_format: question_context, no_answer: true, splits: [train, dev]}\n"
+    )
+    places = [f"task_defs={tmp_path / 'tasks.yml'}", f"data.dir={data}", f"output={tmp_path / 'run'}"]
+    summary = Run(load_config(folder / "run.yml", [*places, "train.epochs=4"]))()
+    assert isinstance(summary, dict)
+    (result,) = summary["results"]
+    loaded = load_trained(tmp_path / "run")
+    task, head = loaded[1].trained["maybe"], loaded[3].heads["maybe"]
+    assert isinstance(head, SpanHead) and head.threshold != 0
+    prepared = build_splits(loaded[0], [(task, "dev")], loaded[2])[0]["maybe", "dev"]
+    decoded = predict_rows(loaded, task, prepared)
+    assert score(task, prepared, decoded) == pytest.approx(result["scores"])
+    assert 0 < sum(text == "" for text in decoded.predictions) < 40
+    head.threshold.zero_()
+    untuned = score(task, prepared, predict_rows(loaded, task, prepared))
+    assert result["scores"]["answer_f1"] > untuned["answer_f1"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,6 +177,24 @@ def test_no_answer_where_it_is_likelier(tokenizer: Any, tmp_path: Path) -> None:
     decoded = Spans()(MAYBE, MAYBE, split, [nothing, dog])
     assert decoded.predictions.tolist() == ["", "dog"] and decoded.scores[0] > 0 > decoded.scores[1]
     assert Spans()(SPAN, SPAN, split, [nothing, dog]).predictions[0] != ""
+
+
+@given(st.lists(st.tuples(st.floats(-3, 3), st.booleans(), st.booleans()), min_size=1, max_size=12))
+def test_the_threshold_is_the_best_of_all(rows: list[tuple[float, bool, bool]]) -> None:
+    """Rows of (score of no answer, has an answer, the text found is right) against every possible threshold."""
+    gold = [json.dumps([[0, "cat"]] if answerable else []) for _, answerable, _ in rows]
+    split: Any = SimpleNamespace(firsts=np.arange(len(rows)), contexts=SimpleNamespace(answers=pa.array(gold)))
+    details = [[("cat" if right else "dog", 0, 1.0), ("", 0, 0.0)] for _, _, right in rows]
+    scores = np.array([margin for margin, _, _ in rows])
+    decoded = Decoded(np.array(["cat" if right else "dog" for _, _, right in rows], object), scores, details)
+
+    def total(threshold: float) -> int:
+        texts = [("cat" if right else "dog") if margin <= threshold else "" for margin, _, right in rows]
+        return sum(text == ("cat" if answerable else "") for text, (_, answerable, _) in zip(texts, rows, strict=True))
+
+    threshold = Spans().threshold(split, decoded)
+    assert total(threshold) == max(total(bound) for bound in [-9, 0, *scores])
+    assert threshold == 0 or total(threshold) > total(0)
 
 
 def test_an_answer_has_at_most_thirty_tokens_and_starts_before_it_ends(tmp_path: Path) -> None:
