@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
 from data_utils.errors import UserError
@@ -46,12 +47,17 @@ def load_tokenizer(name: str) -> Any:
         raise UserError(f"tokenizer '{name}': cannot be loaded ({reason}); give a hub name or a local folder") from None
 
 
-def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
+def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False) -> Encoded:
     """Token ids with special tokens. Sequences over ``max_length`` lose tokens of the longer sentence, and are counted.
 
+    With ``parts`` a column says which text each token is of: 0, 1, or −1, a special token; segment ids cannot, as
+    RoBERTa has none.
+
     Raises:
-        UserError: ``max_length`` leaves no room beside the special tokens.
+        UserError: ``max_length`` leaves no room beside the special tokens, or the tokenizer cannot tell parts.
     """
+    if parts and not getattr(tokenizer, "is_fast", False):
+        raise UserError(f"enable_san: {type(tokenizer).__name__} cannot say which text a token is of; set it to false")
     columns = _columns(rows)
     special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
     if max_length <= special:
@@ -59,20 +65,29 @@ def encode(rows: Rows, tokenizer: Any, max_length: int) -> Encoded:
     tokens: list[np.ndarray] = []
     types: list[np.ndarray] = []
     lengths: list[int] = []
+    sources: list[np.ndarray] = []
     truncated = 0
     for batch in _chunks(columns, rows.path.name):
-        encoded = _call(tokenizer, batch)
+        encoded = _call(tokenizer, batch, parts=parts)
         long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
-            short = _call(tokenizer, [[texts[i] for i in long] for texts in batch], max_length)
+            short = _call(tokenizer, [[texts[i] for i in long] for texts in batch], max_length, parts=parts)
             for key, values in encoded.items():
                 for i, value in zip(long, short[key], strict=True):
                     values[i] = value
         truncated += len(long)
         lengths += [len(ids) for ids in encoded["input_ids"]]
-        for key, parts in (("input_ids", tokens), ("token_type_ids", types)):
-            parts += [np.asarray(ids, np.int32) for ids in encoded[key]]
-    return Encoded(np.concatenate(tokens), np.concatenate(types), np.asarray(lengths, np.int64), truncated)
+        for key, found in (("input_ids", tokens), ("token_type_ids", types), ("parts", sources)):
+            found += [np.asarray(ids, np.int32) for ids in encoded.get(key, ())]
+    further = {"parts": ragged(sources, pa.int8())} if parts else {}
+    whole = np.asarray(lengths, np.int64)
+    return Encoded(np.concatenate(tokens), np.concatenate(types), whole, truncated, columns=further)
+
+
+def ragged(parts: Sequence[np.ndarray], kind: pa.DataType) -> pa.LargeListArray:
+    """Arrays of several lengths as one Arrow array."""
+    bounds = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(np.concatenate(parts), kind))
 
 
 def _columns(rows: Rows) -> list[list[str]]:
@@ -90,7 +105,13 @@ def _chunks(columns: list[list[str]], name: str) -> Iterator[list[list[str]]]:
         yield [column[start : start + CHUNK] for column in columns]
 
 
-def _call(tokenizer: Any, texts: list[list[str]], max_length: int | None = None) -> dict[str, list[list[int]]]:
+def _call(
+    tokenizer: Any, texts: list[list[str]], max_length: int | None = None, *, parts: bool = False
+) -> dict[str, list[list[int]]]:
     options = {"truncation": "longest_first", "max_length": max_length} if max_length else {}
     encoded = tokenizer(*texts, return_attention_mask=False, return_token_type_ids=True, verbose=False, **options)
-    return {key: encoded[key] for key in ("input_ids", "token_type_ids")}
+    found = {key: encoded[key] for key in ("input_ids", "token_type_ids")}
+    if parts:
+        texts_of = (encoded.sequence_ids(number) for number in range(len(texts[0])))
+        found["parts"] = [[-1 if part is None else part for part in own] for own in texts_of]
+    return found

@@ -22,7 +22,7 @@ from data_utils.windows import encode_contexts, encode_words
 
 FORMAT = 2  # raise it when the content of a prepared file changes for the same input
 # fields of a TaskDef that prepared rows depend on
-SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer")
+SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer", "enable_san")
 WINDOWED: dict[str, Callable[[Rows, Any, int, int], Encoded]] = {
     "words": encode_words,
     "question_context": encode_contexts,
@@ -47,7 +47,7 @@ class Prepared:
     int64; ``labels``: (N,) int64 or float32, None when unlabelled. Where a row has choices, it is the sequences
     ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``. Where it has
     several labels, they are ``decisions[i]:decisions[i+1]``, at the row's tokens ``marked``. ``sources`` (N,) are the
-    rows that windows come from.
+    rows that windows come from, ``parts`` say which text each token is of.
     """
 
     path: Path
@@ -63,6 +63,7 @@ class Prepared:
     marked: np.ndarray | None = None
     sources: np.ndarray | None = None
     contexts: Contexts | None = None
+    parts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -106,6 +107,8 @@ class Prepared:
                 further["sources"] = batch.column("source").to_numpy()
                 further["decisions"] = labels.offsets.to_numpy()
                 labels = labels.values
+            if "parts" in names:
+                further["parts"] = batch.column("parts").values.to_numpy()
             if "marked" in names:
                 further["marked"] = batch.column("marked").values.to_numpy()
             if "context" in names:
@@ -161,7 +164,11 @@ def prepare(
         rows = read_rows(source, task, max_rows=max_rows)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         windowed = WINDOWED.get(task.data_format)
-        encoded = windowed(rows, tokenizer, max_length, stride) if windowed else encode(rows, tokenizer, max_length)
+        encoded = (
+            windowed(rows, tokenizer, max_length, stride)
+            if windowed
+            else encode(rows, tokenizer, max_length, parts=task.enable_san)
+        )
         _write(folder, rows, task, {**named, **settings}, encoded)
     return Prepared.open(folder)
 

@@ -145,6 +145,8 @@ class TaskDef(BaseModel):
             raise ValueError(f"data_format: a {self.task_type} task takes {' or '.join(fitting)}")
         if self.task_type != "regression" and self.value_range is not None:
             raise ValueError("value_range: only a regression task has one")
+        if self.enable_san and self.data_format != "pair":
+            raise ValueError("enable_san: the SAN head reads pairs of sentences; set it to false")
         if self.task_type != "span" and self.no_answer:
             raise ValueError("no_answer: only a span task has it")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:

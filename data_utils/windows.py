@@ -17,7 +17,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from data_utils.errors import UserError
-from data_utils.features import CHUNK, Encoded
+from data_utils.features import CHUNK, Encoded, ragged
 from data_utils.rows import Rows
 
 LONGEST_QUESTION = 64  # tokens; the rest is cut off, as in BERT's released code
@@ -81,7 +81,7 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
                 owners.append(row)
                 marked.append(heads[own] + window.shift)
                 labels.append(np.zeros(own.sum(), np.int64) if classes is None else classes[own])
-    columns = {"marked": _ragged(marked, pa.int32()), "label": _ragged(labels, pa.int64())}
+    columns = {"marked": ragged(marked, pa.int32()), "label": ragged(labels, pa.int64())}
     return _encoded(windows, owners, truncated, columns)
 
 
@@ -120,9 +120,9 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
             labels.append(np.asarray(span) + window.shift if holds else np.zeros(2, np.int64))
     answers_text = pa.array([json.dumps(own) for own in rows.label or [[]] * len(rows)])
     columns = {
-        "starts": _ragged(starts, pa.int32()),
-        "ends": _ragged(ends, pa.int32()),
-        "label": _ragged(labels, pa.int64()),
+        "starts": ragged(starts, pa.int32()),
+        "ends": ragged(ends, pa.int32()),
+        "label": ragged(labels, pa.int64()),
         "context": pa.array(rows.hypothesis).dictionary_encode().take(pa.array(owners)),
         "answers": answers_text.take(pa.array(owners)),
     }
@@ -220,11 +220,6 @@ def _room(tokenizer: Any, max_length: int, *, pair: bool) -> int:
     if max_length < special + 4:
         raise UserError(f"max_length: {max_length} leaves no room for text beside {special} special tokens; raise it")
     return max_length - special
-
-
-def _ragged(parts: Sequence[np.ndarray], kind: pa.DataType) -> pa.LargeListArray:
-    bounds = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-    return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(np.concatenate(parts), kind))
 
 
 def _encoded(windows: Sequence[Window], owners: Sequence[int], truncated: int, columns: dict[str, Any]) -> Encoded:

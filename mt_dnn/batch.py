@@ -62,6 +62,7 @@ class Batch:
     most_choices: int = 1  # C, of the example that has most
     decisions: Tensor | None = None  # (B+1,)
     marked: Tensor | None = None  # (N,)
+    parts: Tensor | None = None  # (T,) which text each token is of, −1: a special token
 
     @property
     def counted(self) -> int:
@@ -170,6 +171,7 @@ class Batch:
             groups=None if self.groups is None else _repeated_bounds(self.groups, copies),
             decisions=None if self.decisions is None else _repeated_bounds(self.decisions, copies),
             marked=marked,
+            parts=None if self.parts is None else self.parts.repeat(copies),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -206,6 +208,8 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         labelled, parts["decisions"] = parts_of(split.decisions, index)
     if split.marked is not None:  # counted from the start of the row, then of the batch
         parts["marked"] = split.marked[labelled] + np.repeat(offsets[:-1], np.diff(parts["decisions"]))
+    if split.parts is not None:
+        parts["parts"] = split.parts[source]
     if split.labels is not None:
         parts["labels"] = split.labels[labelled]
     return Batch(

@@ -99,7 +99,7 @@ def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Pat
     torch.manual_seed(config.seed)
     encoder = _load_encoder(config, checkpoint)
     _check_fit(config, encoder, tokenizer)
-    model = Model(encoder, tasks.trained, tasks.evaluated, dropout=config.heads.dropout)
+    model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
     prepare_model(config.adversary, model)
     if checkpoint is not None:
         load_rest(model, checkpoint)

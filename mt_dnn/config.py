@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from mt_dnn.adversarial import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.heads import HeadsConfig
 from mt_dnn.section import Section
 
 
@@ -49,12 +50,6 @@ class EncoderConfig(Section):
         if self.name is None and self.tokenizer is None:
             raise ValueError("a fresh encoder needs encoder.tokenizer")
         return self
-
-
-class HeadsConfig(Section):
-    """What the task heads share."""
-
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before a head, unless its task sets its own")
 
 
 class SamplingConfig(Section):

@@ -185,6 +185,7 @@ class Spans(Decoding):
         totals = np.concatenate([[0], np.cumsum(gains[order])])  # of answering the first k rows
         scores = decoded.scores[order]
         bounds = np.concatenate([[scores[0] - 1], (scores[:-1] + scores[1:]) / 2, [scores[-1] + 1]])
+        totals[1:-1][scores[:-1] == scores[1:]] = -np.inf  # no threshold comes between equal scores
         now = np.searchsorted(scores, 0.0, side="right")
         return 0.0 if totals[now] >= totals.max() else float(bounds[totals.argmax()])
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import Batch
 from mt_dnn.encoder import Encoder
+from mt_dnn.heads import HeadsConfig
 from mt_dnn.tasks import KINDS, head_owner
 
 
@@ -19,7 +20,7 @@ class Model(nn.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, tasks: Mapping[str, TaskDef], defs: Mapping[str, TaskDef], *, dropout: float
+        self, encoder: Encoder, tasks: Mapping[str, TaskDef], defs: Mapping[str, TaskDef], options: HeadsConfig
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -28,8 +29,9 @@ class Model(nn.Module):
                 name: KINDS[task.task_type].head(
                     task,
                     encoder.hidden_size,
-                    dropout if task.dropout is None else task.dropout,
+                    options.dropout if task.dropout is None else task.dropout,
                     encoder.initializer_range,
+                    options,
                 )
                 for name, task in tasks.items()
             }

@@ -10,30 +10,33 @@ from torch import nn
 from data_utils.errors import UserError, did_you_mean
 from data_utils.task_def import TaskDef
 from mt_dnn.decode import Choices, Classes, Decoding, Spans, Values, WordClasses
-from mt_dnn.heads import ChoiceHead, PooledHead, SpanHead, TokenHead
+from mt_dnn.heads import ChoiceHead, HeadsConfig, PooledHead, SANHead, SpanHead, TokenHead
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A task type: ``head(task, hidden, dropout, std)`` builds its head, ``decoding`` reads the logits."""
+    """A task type: ``head(task, hidden, dropout, std, options)`` builds its head, ``decoding`` reads the logits."""
 
-    head: Callable[[TaskDef, int, float, float], nn.Module]
+    head: Callable[[TaskDef, int, float, float, HeadsConfig], nn.Module]
     decoding: Decoding
 
 
-def pooled_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
-    return PooledHead(hidden, task.n_class, dropout, std)
+def pooled_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
+    if not task.enable_san:
+        return PooledHead(hidden, task.n_class, dropout, std)
+    steps, left_out = options.san_steps, options.san_prediction_dropout
+    return SANHead(hidden, task.n_class, dropout, std, steps=steps, prediction_dropout=left_out)
 
 
-def choice_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
+def choice_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
     return ChoiceHead(hidden, dropout, std)
 
 
-def token_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
+def token_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
     return TokenHead(hidden, task.n_class, dropout, std)
 
 
-def span_head(task: TaskDef, hidden: int, dropout: float, std: float) -> nn.Module:
+def span_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
     return SpanHead(hidden, dropout, std)
 
 
@@ -55,7 +58,7 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
     """The tasks of a run in the order asked for; default: every task of the file with a train split.
 
     Raises:
-        UserError: a task that does not exist, is named twice, has no train split, or asks for a head we lack.
+        UserError: a task that does not exist, is named twice, or has no train split.
     """
     names = wanted or tuple(name for name, task in defs.items() if task.trainable)
     for name in names:
@@ -66,10 +69,6 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
             raise UserError(f"{place}: {name}: has no train split, so it cannot be a training task")
         if hasattr(nn.ModuleDict, name):
             raise UserError(f"{place}: {name}: a training task cannot have this name, torch uses it; choose another")
-        if defs[name].enable_san:
-            raise UserError(
-                f"{place}: {name}: enable_san: the SAN head does not exist in this version; set it to false"
-            )
     if len(set(names)) < len(names):
         raise UserError(f"{place}: tasks: a task is named twice: {', '.join(names)}")
     return {name: defs[name] for name in names}

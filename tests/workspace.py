@@ -43,6 +43,13 @@ MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
         "metrics": ["accuracy", "mrr"],
         "splits": ["train", "dev"],
     },
+    "linked": {
+        "task_type": "classification",
+        "data_format": "pair",
+        "labels": ["different", "same"],
+        "enable_san": True,
+        "splits": ["train", "dev"],
+    },
     "tagged": {
         "task_type": "sequence_labelling",
         "data_format": "words",

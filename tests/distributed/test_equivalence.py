@@ -19,8 +19,7 @@ from tests.distributed.workers import run_ranks
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 
-# One worker computes the weights that all tests here read, for longer than a test may take.
-pytestmark = [pytest.mark.xdist_group("equivalence"), pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.timeout(1200)  # the first test waits for the weights that all tests here read
 
 OPTIONS = [
     "encoder.dropout=0",

@@ -23,8 +23,6 @@ from tests.distributed.workers import free_port
 from tests.end_to_end.test_resume import assert_same_run, finish, wait_for_step
 from tests.workspace import make_workspace
 
-pytestmark = pytest.mark.xdist_group("restart")  # one worker makes the runs that are compared with
-
 OPTIONS = ["tasks=[same,overlap]", "checkpoint.every_steps=3", "evaluation.every_steps=24", "train.epochs=6"]
 OPTIONS += ["adversary.mode=tat", "distributed.timeout_s=60"]
 FSDP = ["distributed.strategy=fsdp", "adversary=preset:vat/smart"]  # averaged weights are split too

@@ -19,6 +19,7 @@ from mt_dnn.adversarial.tally import Choices, Tally
 from mt_dnn.batch import Batch, Share
 from mt_dnn.draws import Draws
 from mt_dnn.encoder import Encoder, load_encoder
+from mt_dnn.heads import HeadsConfig
 from mt_dnn.model import Model
 from mt_dnn.step import Stepper
 from mt_dnn.telemetry import Telemetry
@@ -155,7 +156,7 @@ def load_both(folder: Path) -> tuple[Encoder, Any]:
 def make_model(folder: Path, task: TaskDef, *, head_dropout: float = 0.0) -> Model:
     """The toolkit's model, its head large enough to matter."""
     encoder = copy.deepcopy(load_both(folder)[0])
-    model = Model(encoder, {task.name: task}, {task.name: task}, dropout=head_dropout)
+    model = Model(encoder, {task.name: task}, {task.name: task}, HeadsConfig(dropout=head_dropout))
     torch.manual_seed(1)
     for parameter in model.heads.parameters():
         nn.init.normal_(parameter, std=0.2)

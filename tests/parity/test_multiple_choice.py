@@ -14,6 +14,7 @@ from data_utils.prepare import prepare
 from data_utils.task_def import load_task_defs
 from mt_dnn.batch import collate
 from mt_dnn.encoder import load_encoder
+from mt_dnn.heads import HeadsConfig
 from mt_dnn.losses import MISSING, cross_entropy
 from mt_dnn.model import Model
 from tests.tiny import tiny_encoder
@@ -33,7 +34,7 @@ def test_logits_loss_and_gradients_equal_transformers(family: str, attention: st
     base = reference.bert if family == "bert" else reference.roberta
     encoder = load_encoder(name=str(folder), dropout=0.0, attention_dropout=0.0, attention=attention)
     encoder.model.load_state_dict(base.state_dict())
-    model = Model(encoder, {"odd": task}, {"odd": task}, dropout=0.0)
+    model = Model(encoder, {"odd": task}, {"odd": task}, HeadsConfig(dropout=0.0))
     model.heads["odd"].linear.load_state_dict(reference.classifier.state_dict())  # type: ignore[union-attr]
     for rows in ([0, 3, 6], [2, 5]):  # two and four choices: transformers takes no ragged batch
         ours = model(collate(split, rows, task="odd"))
@@ -67,7 +68,9 @@ def test_a_ragged_batch_is_its_examples(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tmp_path / "encoder"))
     options: dict[str, Any] = {"data_dir": tmp_path / "data", "cache_dir": tmp_path / "cache", "max_length": 64}
     split = prepare(task, "dev", tokenizer=tokenizer, **options)
-    model = Model(load_encoder(name=str(tmp_path / "encoder")), {"odd": task}, {"odd": task}, dropout=0.0).eval()
+    model = Model(
+        load_encoder(name=str(tmp_path / "encoder")), {"odd": task}, {"odd": task}, HeadsConfig(dropout=0.0)
+    ).eval()
     rows = [4, 0, 2, 1]
     together = model(collate(split, rows, task="odd"))
     for place, row in enumerate(rows):

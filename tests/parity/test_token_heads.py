@@ -14,6 +14,7 @@ from data_utils.prepare import Prepared, prepare
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.batch import collate
 from mt_dnn.encoder import load_encoder
+from mt_dnn.heads import HeadsConfig
 from mt_dnn.losses import MISSING, cross_entropy
 from mt_dnn.model import Model
 from tests.tiny import tiny_encoder
@@ -38,7 +39,7 @@ def ours_with(reference: Any, folder: Path, task: TaskDef, attention: str, head:
     base = getattr(reference, reference.base_model_prefix)
     encoder = load_encoder(name=str(folder), dropout=0.0, attention_dropout=0.0, attention=attention)
     encoder.model.load_state_dict(base.state_dict(), strict=False)  # it has no pooler
-    model = Model(encoder, {task.name: task}, {task.name: task}, dropout=0.0)
+    model = Model(encoder, {task.name: task}, {task.name: task}, HeadsConfig(dropout=0.0))
     model.heads[task.name].linear.load_state_dict(getattr(reference, head).state_dict())  # type: ignore[union-attr]
     return model, base
 

@@ -17,7 +17,7 @@ from mt_dnn.adversarial.base import Adversary, Options, View
 from mt_dnn.adversarial.perturbation import per_sentence
 from mt_dnn.average import build_average
 from mt_dnn.batch import Share, collate
-from mt_dnn.config import RunConfig
+from mt_dnn.config import HeadsConfig, RunConfig
 from mt_dnn.config_file import load_config
 from mt_dnn.encoder import load_encoder
 from mt_dnn.model import Model
@@ -135,7 +135,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_at_delta_zero_every_regularizer_is_exactly_zero(family: str, folder: Path, tmp_path: Path) -> None:
     defs = load_task_defs(folder / "tasks.yml")
     tasks = {name: defs[name] for name in ("same", "overlap")}
-    model = Model(load_encoder(name=str(tiny_encoder(tmp_path, family))), tasks, tasks, dropout=0.1).eval()
+    model = Model(load_encoder(name=str(tiny_encoder(tmp_path, family))), tasks, tasks, HeadsConfig(dropout=0.1)).eval()
     for parameter in model.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     split: Any = Run(load_config(folder / "run.yml")).train_splits["same"]

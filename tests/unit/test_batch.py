@@ -32,6 +32,7 @@ def split_of(
         groups=groups,
         decisions=decisions,
         marked=marked,
+        parts=None,
     )
 
 

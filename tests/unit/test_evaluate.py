@@ -92,9 +92,9 @@ def test_selection_metric_is_checked_before_training() -> None:
 
 
 def test_training_tasks_are_checked() -> None:
-    defs = {"a": task("a"), "b": task("b", splits=("test",)), "c": task("c", enable_san=True)}
+    defs = {"a": task("a"), "b": task("b", splits=("test",))}
     assert list(training_tasks(defs, ("a",), "f.yml")) == ["a"]
-    for wanted, words in ((("x",), "no task 'x'"), (("b",), "no train split"), (("c",), "SAN"), (("a", "a"), "twice")):
+    for wanted, words in ((("x",), "no task 'x'"), (("b",), "no train split"), (("a", "a"), "twice")):
         with pytest.raises(UserError, match=words):
             training_tasks(defs, wanted, "f.yml")
 
