@@ -28,6 +28,7 @@ CHOICE = ("multiple_choice",)
 REGRESSION = ("regression",)
 WORDS = ("sequence_labelling",)
 SPAN = ("span",)
+SETS = ("multi_label",)
 ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
 
 
@@ -35,8 +36,9 @@ ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
 class Answers:
     """One split of N decisions and C classes.
 
-    `predictions` and `labels` (N,): class indices, choices, real numbers, or a text beside a list of right ones;
-    `scores` (N, C): probabilities or logits. `names` of the classes, and `bounds` of sentences among the words.
+    `predictions` and `labels` (N,): class indices, choices, real numbers, or a text beside a list of right ones; of
+    class sets (N, C), zeros and ones. `scores` (N, C): probabilities or logits. `names` of the classes, and `bounds`
+    of sentences among the words.
     """
 
     predictions: NDArray[Any]
@@ -62,7 +64,9 @@ class Metric:
 
 
 def accuracy(answers: Answers) -> float:
-    return float(np.mean(answers.predictions == answers.labels))
+    """Share of right predictions; of class sets, of those that are right in every class."""
+    right = answers.predictions == answers.labels
+    return float(np.mean(right if right.ndim == 1 else right.all(1)))
 
 
 def f1(answers: Answers) -> float:
@@ -204,10 +208,10 @@ def _word_f1(text: str, right: str) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE + WORDS),
+    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE + WORDS + SETS),
     "f1": Metric(f1, binary=True),
-    "f1_macro": Metric(f1_macro, CLASSIFICATION + WORDS),
-    "f1_micro": Metric(f1_micro, CLASSIFICATION + WORDS),
+    "f1_macro": Metric(f1_macro, CLASSIFICATION + WORDS + SETS),
+    "f1_micro": Metric(f1_micro, CLASSIFICATION + WORDS + SETS),
     "mcc": Metric(mcc),
     "auc": Metric(auc, binary=True),
     "confusion_matrix": Metric(confusion_matrix, scalar=False),
@@ -249,7 +253,7 @@ def compute(names: Sequence[str], answers: Answers) -> dict[str, Score]:
 
     Raises UserError for no rows, for unequal lengths, and for values that are not finite.
     """
-    if answers.predictions.ndim != 1 or answers.predictions.shape != answers.labels.shape:
+    if answers.predictions.ndim > 2 or answers.predictions.shape != answers.labels.shape:
         raise UserError(f"metrics: predictions {answers.predictions.shape} and labels {answers.labels.shape} differ")
     if not len(answers.labels):
         raise UserError("metrics: there are no rows to score")

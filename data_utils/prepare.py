@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_utils.errors import UserError
-from data_utils.features import Encoded, encode
+from data_utils.features import Encoded, encode, ragged
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
 from data_utils.windows import encode_contexts, encode_words
@@ -103,10 +103,10 @@ class Prepared:
                 further["groups"] = sequences.offsets.to_numpy()
                 sequence_offsets = np.concatenate([[0], np.cumsum(sequences.values.to_numpy())])
             labels = batch.column("label")
+            if pa.types.is_large_list(labels.type):
+                further["decisions"], labels = labels.offsets.to_numpy(), labels.values
             if "source" in names:
                 further["sources"] = batch.column("source").to_numpy()
-                further["decisions"] = labels.offsets.to_numpy()
-                labels = labels.values
             if "parts" in names:
                 further["parts"] = batch.column("parts").values.to_numpy()
             if "marked" in names:
@@ -203,6 +203,9 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
     uids = pa.array(rows.uid, pa.string())
     further = dict(encoded.columns)
+    if task.task_type == "multi_label":  # as many as classes, labelled or not
+        zeros = [[0] * task.n_class] * len(rows)
+        further["label"] = ragged([np.asarray(own, np.int64) for own in rows.label or zeros], pa.int64())
     if encoded.rows is not None:
         uids, further["source"] = uids.take(pa.array(encoded.rows)), pa.array(encoded.rows)
     bounds = sequence_offsets

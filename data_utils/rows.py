@@ -41,8 +41,8 @@ SPACES = str.maketrans("\t\r\n", "   ")
 class Rows:
     """The rows of one split; ``premise`` and ``hypothesis`` are the first and the second text, whatever their columns.
 
-    ``label`` holds classes, scores, right choices from 0, the classes of each word, or answers, ``(first character in
-    the context, text)``; None when it is unlabelled. ``places`` say where in the file a row stands.
+    ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, or answers,
+    ``(first character in the context, text)``; None when it is unlabelled. ``places``: where in the file a row is.
     """
 
     path: Path
@@ -240,6 +240,7 @@ def _labels(
         "regression": lambda place, label, _: _score(place, label, task),
         "multiple_choice": _choice,
         "sequence_labelling": lambda place, label, words: _word_classes(place, label, words, index),
+        "multi_label": lambda place, label, _: _classes(place, label, index),
         "span": lambda place, label, context: _answers(place, label, context, task),
     }
     rows = zip(places, labels, parts, strict=True)
@@ -250,6 +251,18 @@ def _class(place: str, label: str, index: Mapping[str, int]) -> int:
     if label not in index:
         raise UserError(f"{place}: label '{label}' is not one of {', '.join(index)}{did_you_mean(label, index)}")
     return index[label]
+
+
+def _classes(place: str, label: str, index: Mapping[str, int]) -> list[int]:
+    """1 for each class that is listed, else 0."""
+    try:
+        names = json.loads(label)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise UserError(f'{place}: label: write a list of labels as JSON, ["a", "b"]; [] is none of them') from None
+    chosen = {_class(place, name, index) for name in names}
+    return [int(number in chosen) for number in index.values()]
 
 
 def _choice(place: str, label: str, choices: Sequence[str]) -> int:

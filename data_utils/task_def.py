@@ -71,6 +71,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "multiple_choice": {"metrics": ("accuracy",), **_CLASSES},
     "sequence_labelling": {"metrics": ("entity_f1", "accuracy"), **_CLASSES},
     "span": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
+    "multi_label": {"metrics": ("f1_micro", "f1_macro"), **_CLASSES},
 }
 FITTING_LOSSES = {
     "classification": ("cross_entropy",),
@@ -78,6 +79,7 @@ FITTING_LOSSES = {
     "multiple_choice": ("cross_entropy", "pairwise"),
     "sequence_labelling": ("cross_entropy",),
     "span": ("cross_entropy",),
+    "multi_label": ("cross_entropy",),
 }
 FITTING_FORMATS = {
     "classification": ("single", "pair"),
@@ -85,8 +87,13 @@ FITTING_FORMATS = {
     "multiple_choice": ("choices",),
     "sequence_labelling": ("words",),
     "span": ("question_context",),
+    "multi_label": ("single", "pair"),
 }
-LABELLED = ("classification", "sequence_labelling")  # the types that have classes
+KNOWN = {
+    "task_type": tuple(FITTING_FORMATS),
+    "data_format": tuple(dict.fromkeys(name for names in FITTING_FORMATS.values() for name in names)),
+}
+LABELLED = ("classification", "sequence_labelling", "multi_label")  # the types that have classes
 WHY_NO_LABELS = {
     "regression": "a regression task has none; use value_range, or task_type: classification",
     "multiple_choice": "a multiple-choice task has none; its label is the number of the right choice",
@@ -100,7 +107,7 @@ class TaskDef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=NAME)
-    task_type: Literal["classification", "regression", "multiple_choice", "sequence_labelling", "span"]
+    task_type: Literal["classification", "regression", "multiple_choice", "sequence_labelling", "span", "multi_label"]
     data_format: Literal["single", "pair", "choices", "words", "question_context"]
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = Field(min_length=1)
@@ -155,6 +162,8 @@ class TaskDef(BaseModel):
             raise ValueError(f"loss: {self.loss} does not fit a {self.task_type} task")
         if self.task_type == "regression" and {self.adv_loss, self.kd_loss} != {"mse"}:
             raise ValueError("adv_loss and kd_loss of a regression task are mse")
+        if self.task_type == "multi_label" and (self.label_map or self.enable_san):
+            raise ValueError("label_map and enable_san: not for a multi_label task")
         if self.head is not None and self.trainable:
             raise ValueError("head: a task that reads another task's head cannot have a train split")
         if self.label_map and self.head is None:
@@ -265,7 +274,7 @@ def _current(place: str, key: str, value: Any) -> Any:
         return tuple(old.get(item, item) if isinstance(item, str) else item for item in value)
     value = old.get(value, value) if isinstance(value, str) else value
     if key in ("task_type", "data_format") and isinstance(value, str):
-        allowed = tuple(old.values())
+        allowed = KNOWN[key]
         if value not in allowed:
             kind = key.replace("_", " ")
             hint = did_you_mean(value, [*old, *allowed])

@@ -25,7 +25,7 @@ N_BEST = 20
 
 @dataclass(frozen=True)
 class Decoded:
-    """A split of N decisions in row order; ``predictions`` (N,): classes, choices, values or texts.
+    """A split of N decisions in row order; ``predictions`` (N,): classes, choices, values or texts; (N, C): class sets.
 
     ``scores``: probabilities (N, C), values (N,), or of a span task how much likelier no answer is than the text, in
     logits (N,). ``details``: what else a line of predictions says, by row.
@@ -95,6 +95,39 @@ class WordClasses(Classes):
                 "prediction": [task.labels[prediction] for prediction in predictions],
                 "scores": [round(float(p), 6) for p in scores.max(axis=1)],
             }
+
+
+class ClassSets(Decoding):
+    """The classes whose probability is above one half, of each row: predictions and scores are (N, C)."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        probabilities = softmax(np.stack(outputs))[:, :, 1]
+        return Decoded((probabilities > 0.5).astype(np.int64), probabilities)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The k most frequent classes, for the k with the best micro-averaged F1."""
+        gold = self._gold(task, split)
+        frequent = np.argsort(-gold.sum(0), kind="stable")
+        hits = np.cumsum(gold.sum(0)[frequent])
+        best = int(np.argmax(2 * hits / (len(gold) * np.arange(1, task.n_class + 1) + gold.sum())))
+        predictions = np.zeros_like(gold)
+        predictions[:, frequent[: best + 1]] = 1
+        return Decoded(predictions, predictions.astype(float))
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        return Answers(decoded.predictions, self._gold(task, split), decoded.scores, n_class=task.n_class)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for chosen, scores in zip(decoded.predictions, decoded.scores, strict=True):
+            named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
+            yield {
+                "prediction": [label for label, own in zip(task.labels, chosen, strict=True) if own],
+                "scores": named,
+            }
+
+    def _gold(self, task: TaskDef, split: Prepared) -> np.ndarray:
+        assert split.labels is not None
+        return split.labels.reshape(-1, task.n_class)
 
 
 class Values(Decoding):

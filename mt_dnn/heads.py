@@ -108,6 +108,15 @@ class ChoiceHead(PooledHead):
         return batch.by_example(super().forward(hidden, batch, pool)[:, 0], MISSING)
 
 
+class MultiLabelHead(PooledHead):
+    """A yes or no for each class."""
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (S·C, 2), the logit of no being 0: cross-entropy is then binary cross-entropy."""
+        yes = super().forward(hidden, batch, pool).flatten()
+        return torch.stack([torch.zeros_like(yes), yes], dim=1)
+
+
 class TokenHead(PooledHead):
     """Classes for each token that is marked."""
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from data_utils.errors import UserError, did_you_mean
 from data_utils.task_def import TaskDef
-from mt_dnn.decode import Choices, Classes, Decoding, Spans, Values, WordClasses
-from mt_dnn.heads import ChoiceHead, HeadsConfig, PooledHead, SANHead, SpanHead, TokenHead
+from mt_dnn.decode import Choices, Classes, ClassSets, Decoding, Spans, Values, WordClasses
+from mt_dnn.heads import ChoiceHead, HeadsConfig, MultiLabelHead, PooledHead, SANHead, SpanHead, TokenHead
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,17 @@ def span_head(task: TaskDef, hidden: int, dropout: float, std: float, options: H
     return SpanHead(hidden, dropout, std)
 
 
+def multi_label_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
+    return MultiLabelHead(hidden, task.n_class, dropout, std)
+
+
 KINDS: Mapping[str, Kind] = {
     "classification": Kind(pooled_head, Classes()),
     "regression": Kind(pooled_head, Values()),
     "multiple_choice": Kind(choice_head, Choices()),
     "sequence_labelling": Kind(token_head, WordClasses()),
     "span": Kind(span_head, Spans()),
+    "multi_label": Kind(multi_label_head, ClassSets()),
 }
 
 

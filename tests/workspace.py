@@ -57,6 +57,13 @@ MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
         "metrics": ["entity_f1", "accuracy"],
         "splits": ["train", "dev"],
     },
+    "marks": {
+        "task_type": "multi_label",
+        "data_format": "single",
+        "labels": ["not", "the", "cat"],
+        "metrics": ["f1_micro", "f1_macro", "accuracy"],
+        "splits": ["train", "dev"],
+    },
     "found": {"task_type": "span", "data_format": "question_context", "splits": ["train", "dev"]},
 }
 
@@ -91,6 +98,11 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             kinds = [word in WORDS[:8] for word in words]
             tags = ["O" if not own else "I-X" if before else "B-X" for before, own in pairwise([False, *kinds])]
             rows.append((str(i), " ".join(tags), " ".join(words)))
+        elif task == "marks":  # which of three words are there
+            there = [word for word in ("not", "the", "cat") if rng.random() < 0.5]
+            words = [word for word in words if word not in ("not", "the", "cat")] + there
+            rng.shuffle(words)
+            rows.append((str(i), json.dumps(there), " ".join(words or ["."])))
         elif task == "found":  # the one word of the question's kind
             words, place = sentence(rng, WORDS[8:]), rng.randint(0, 2)
             words[place] = rng.choice(WORDS[:8])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every run behind experiments/results/tasks_cpu.md; runs that are done are skipped, one that was cut off resumes.
 # Usage: bash experiments/tasks/run.sh <data_dir> [seeds] [tasks]
-#   data_dir  folder with arc/, commonsense_qa/, superglue/, ner/, chunking/, squad/, as the converters write them
+#   data_dir  folder with glue/, arc/, commonsense_qa/, superglue/, ner/, chunking/, squad/, as the converters write them
 #   seeds     default "1 2 3"     tasks  default: all
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -38,4 +38,12 @@ for seed in $seeds; do
             "task_defs=task_defs/$defs" "data.dir=$folder" "data.max_length=$tokens" "train.epochs=$epochs" "seed=$seed" \
             "${limit[@]}"
     done <<<"$settings"
+    if [[ -z "$wanted" || " $wanted " == *" mixed "* ]]; then  # all types in one encoder, adversarial
+        mkdir -p "$out/mixed_rows"
+        ln -sf "$data"/glue/{mrpc,stsb}_*.tsv "$data"/arc/arc_easy_*.tsv "$data"/ner/wnut17_*.tsv "$data"/squad/*quad_*.tsv \
+            "$out/mixed_rows"
+        "$python" -m mt_dnn.cli train experiments/tasks/run.yml name=mixed "output=$out/mixed-seed$seed" \
+            task_defs=task_defs/mixed.yml "data.dir=$out/mixed_rows" data.max_length=192 data.max_rows=1000 train.epochs=2 \
+            "seed=$seed" adversary.mode=tat
+    fi
 done

@@ -59,6 +59,7 @@ OTHERS = {
     "xlm_r_xl": ["encoder.name=XL", "adversary.mode=freelb"],
     "choices": ["tasks=[odd,same]", "adversary.mode=tat", *SETTINGS["tat"]],
     "words": ["tasks=[tagged,same]", "adversary.mode=tat", *SETTINGS["tat"]],  # ranks have unlike numbers of words
+    "sets": ["tasks=[marks]", "adversary.mode=tat", *SETTINGS["tat"]],
     "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
@@ -92,7 +93,7 @@ def weights_after_an_epoch(folder: Path, world_size: int, strategy: str = "ddp")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    make_workspace(folder, train_rows=41, more=["odd", "tagged", "found"])
+    make_workspace(folder, train_rows=41, more=["odd", "tagged", "found", "marks"])
     tiny_encoder(folder / "xl", "xlm-roberta-xl")
     weights_after_an_epoch(folder, 1)
     for strategy, world_size in TOGETHER:

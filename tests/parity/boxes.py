@@ -32,6 +32,7 @@ class Example:
     gold: Tensor
     sizes: list[int]
     read: list[int] | None = None
+    two_way: bool = False  # gold is a vector of yes (1) and no (0), one for each class
 
     @property
     def reads(self) -> int:
@@ -100,7 +101,8 @@ class Net:
             weight = weight / torch.linalg.matrix_norm(weight, 2)
         scores = (vectors if masks is None else vectors * masks) @ weight.T + self.head.bias
         if e.read is None:
-            return scores.flatten()  # classes of the one sentence, or one score per choice
+            scores = scores.flatten()  # classes of the one sentence, or one score per choice
+            return torch.stack([0 * scores, scores], 1) if e.two_way else scores
         return scores if e.read else scores.T
 
 
