@@ -126,8 +126,8 @@ def machine(device: torch.device) -> dict[str, Any]:
 def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
     """Examples per second of our step and of Trainer's, over the same batches of one task."""
     work = build_workload(config, "bench throughput")
-    if work.split.groups is not None:
-        raise UserError("bench throughput: the peer classifies; choose a task without choices")
+    if work.split.groups is not None or work.split.decisions is not None:
+        raise UserError("bench throughput: the peer classifies; choose a classification or regression task")
     split, chunks = work.split, work.chunks(updates, rounds)
     ours, theirs = work.stepper(config.adversary), HFTrainer(config, work.task.n_class, split, work.tokenizer)
     pairs = []

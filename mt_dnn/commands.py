@@ -50,7 +50,7 @@ def prepare_command(task_defs: Path, *, data: Path, encoder: str, max_length: in
 
 def prepared_row(name: str, split: str, prepared: Prepared) -> tuple[str, ...]:
     lengths = prepared.lengths
-    counts = (len(prepared), int(lengths.sum()), f"{lengths.mean():.1f}", int(lengths.max()))
+    counts = (len(prepared.firsts), int(lengths.sum()), f"{lengths.mean():.1f}", int(lengths.max()))
     return (name, split, *map(str, counts), str(prepared.manifest["truncated"]))
 
 

@@ -37,7 +37,7 @@ def test_throughput_compares_no_choices(tmp_path: Path, capsys: pytest.CaptureFi
     make_workspace(tmp_path, more=["odd"])
     with pytest.raises(SystemExit) as exit_:
         main(["bench", "throughput", str(tmp_path / "run.yml"), "tasks=[odd]"])
-    assert exit_.value.code == 2 and "choose a task without choices" in capsys.readouterr().err
+    assert exit_.value.code == 2 and "choose a classification or regression task" in capsys.readouterr().err
 
 
 def test_cost_of_every_mode(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
