@@ -77,37 +77,40 @@ class Source:
 
 
 @dataclass(frozen=True)
-class ChoiceSource:
-    """Where the rows of a multiple-choice task stand: JSONL.
+class RowSource:
+    """Where rows stand whose texts are put together from several fields: JSONL.
 
-    `row` takes the number of a line from 0 and its object, and gives uid, number of the right choice from 1 (None:
-    not known), premise and choices; a KeyError, TypeError or ValueError in it means that the line is wrong.
+    `row` takes the number of a line from 0 and its object, and gives the canonical row (label "": not known); a
+    KeyError, TypeError or ValueError in it means that the line is wrong.
     """
 
     files: Mapping[str, Sequence[str]]
-    row: Callable[[int, Any], tuple[str, int | None, str, list[str]]]
+    row: Callable[[int, Any], Row]
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the line that is wrong."""
-        rows, most = [], 2
+        rows = []
         for number, (line_number, line) in enumerate(read_lines(path)):
             values = read_json(line, f"{path}:{line_number}")
             try:
-                uid, label, premise, choices = self.row(number, values)
+                rows.append(self.row(number, values))
             except (KeyError, TypeError, ValueError) as error:
                 problem = f"{type(error).__name__}: {error}"
                 raise UserError(f"{path}:{line_number}: not a row of {task} ({problem})") from None
-            named = {f"choice{place}": choice for place, choice in enumerate(choices, 1)}
-            rows.append({"uid": uid, "label": "" if label is None else str(label), "premise": premise, **named})
-            most = max(most, len(choices))
         if not rows:
             raise UserError(f"{path}: the file is empty")
-        columns = ["premise", *(f"choice{place}" for place in range(1, most + 1))]
+        columns = [column for column in max(rows, key=len) if column not in ("uid", "label")]  # of the most choices
         filled = ({**dict.fromkeys(columns, ""), **row} for row in rows)
         return write_split(filled, columns, task=task, split=split, output=output)
 
 
-def question_row(number: int, values: Any) -> tuple[str, int | None, str, list[str]]:
+def choice_row(uid: object, right: int | None, premise: str, choices: Sequence[str]) -> Row:
+    """A canonical row of multiple choice; `right` counts from 1, None: not known."""
+    named = {f"choice{place}": choice for place, choice in enumerate(choices, 1)}
+    return {"uid": str(uid), "label": "" if right is None else str(right), "premise": premise, **named}
+
+
+def question_row(number: int, values: Any) -> Row:
     """A row of ARC or CommonsenseQA, as authors or hub write it: a stem, and choices with letters or digits."""
     question = values["question"]
     if isinstance(question, str):  # the hub's: two lists
@@ -116,7 +119,7 @@ def question_row(number: int, values: Any) -> tuple[str, int | None, str, list[s
         names, texts = ([choice[key] for choice in question["choices"]] for key in ("label", "text"))
         stem = question["stem"]
     right = names.index(values["answerKey"]) + 1 if values.get("answerKey") else None
-    return str(values.get("id", number)), right, stem, texts
+    return choice_row(values.get("id", number), right, stem, texts)
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def nearest(text: str, context: str, start: int) -> int:
     return min(places, key=lambda place: abs(place - start), default=-1)
 
 
-AnySource = Source | ChoiceSource | ColumnSource | SquadSource
+AnySource = Source | RowSource | ColumnSource | SquadSource
 
 
 @dataclass

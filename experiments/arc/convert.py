@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import ChoiceSource, main, question_row
+from data_utils.convert import RowSource, main, question_row
 
 
 def three_splits(part: str) -> dict[str, list[str]]:
@@ -20,8 +20,8 @@ def three_splits(part: str) -> dict[str, list[str]]:
 
 
 TASKS = {
-    "arc_easy": ChoiceSource(three_splits("Easy"), question_row),
-    "arc_challenge": ChoiceSource(three_splits("Challenge"), question_row),
+    "arc_easy": RowSource(three_splits("Easy"), question_row),
+    "arc_challenge": RowSource(three_splits("Challenge"), question_row),
 }
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import ChoiceSource, main, question_row
+from data_utils.convert import RowSource, main, question_row
 
 FILES = {
     "train": ["CommonsenseQA/train_rand_split.jsonl", "CommonsenseQA/train*.jsonl"],
     "dev": ["CommonsenseQA/dev_rand_split.jsonl"],
     "test": ["CommonsenseQA/test_rand_split_no_answers.jsonl"],
 }
-TASKS = {"commonsense_qa": ChoiceSource(FILES, question_row)}
+TASKS = {"commonsense_qa": RowSource(FILES, question_row)}
 
 if __name__ == "__main__":
     sys.exit(main(TASKS, description=__doc__))

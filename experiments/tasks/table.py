@@ -24,11 +24,11 @@ def main(folder: Path) -> None:
                 constant[key] = result["baseline"][metric]
     print("| run | task | split | rows | metric | score | constant prediction |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for key, own in scores.items():
+    for line, own in scores.items():
         values = [100 * value for value in own.values()]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         cell = f"{statistics.mean(values):.2f}{spread} ({len(values)})"
-        print(f"| {' | '.join(key)} | {cell} | {100 * constant[key]:.2f} |")
+        print(f"| {' | '.join(line)} | {cell} | {100 * constant[line]:.2f} |")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_utils.convert import ChoiceSource, question_row
+from data_utils.convert import RowSource, question_row
 from data_utils.errors import UserError
 from data_utils.rows import read_rows
 from data_utils.task_def import DEFAULTS, TaskDef, load_task_defs
@@ -138,12 +138,13 @@ def test_questions_of_authors_and_hub_become_the_same_rows(tmp_path: Path) -> No
     names, texts = ["A", "B", "C"], ["x", "y", "z"]
     choices = [{"label": name, "text": text} for name, text in zip(names, texts, strict=True)]
     own = {"id": "7", "question": {"stem": "why", "choices": choices}, "answerKey": "C"}
+    row = {"premise": "why", "choice1": "x", "choice2": "y", "choice3": "z"}
     hub = {"id": "7", "question": "why", "choices": {"label": names, "text": texts}, "answerKey": "C"}
-    assert question_row(0, own) == question_row(0, hub) == ("7", 3, "why", ["x", "y", "z"])
-    assert question_row(4, {"question": own["question"]}) == ("4", None, "why", ["x", "y", "z"])
+    assert question_row(0, own) == question_row(0, hub) == {"uid": "7", "label": "3", **row}
+    assert question_row(4, {"question": own["question"]}) == {"uid": "4", "label": "", **row}
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps(own) + "\n" + json.dumps({"question": 3}) + "\n")
-    source = ChoiceSource({"train": ["q.jsonl"]}, question_row)
+    source = RowSource({"train": ["q.jsonl"]}, question_row)
     with pytest.raises(UserError, match=r"q.jsonl:2: not a row of q \(TypeError"):
         source.write(path, task="q", split="train", output=tmp_path)
     path.write_text(json.dumps(own) + "\n")
