@@ -74,6 +74,7 @@ def test_recomputed_activations_are_not_kept(folder: Path) -> None:
     assert kept[True] < kept[False] / 3
 
 
+@pytest.mark.timeout(900)  # a C++ compiler runs; cut off inside, torch would go on compiling in later tests
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns about what it imports
 def test_compiled_blocks_give_the_same_weights(folder: Path) -> None:
