@@ -56,8 +56,9 @@ class Stepper:
         lr_scale = sum(self.tasks[batch.task].lr_scale * batch.whole_size for batch in update) / examples
         telemetry = Telemetry()
         adversaries = [self._adversary(batch, step) for batch in update]
+        stepwise = any(adversary.steps_each_pass for adversary in adversaries)
         runs = [
-            self._run(adversary, batch, examples, step, telemetry)
+            self._run(adversary, batch, examples, step, telemetry, stepwise)
             for adversary, batch in zip(adversaries, update, strict=True)
         ]
         total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
@@ -85,7 +86,13 @@ class Stepper:
         return adversary
 
     def _run(
-        self, adversary: Adversary[Any], batch: Batch, examples: int, step: int, telemetry: Telemetry
+        self,
+        adversary: Adversary[Any],
+        batch: Batch,
+        examples: int,
+        step: int,
+        telemetry: Telemetry,
+        steps_each_pass: bool,
     ) -> Iterator[Tensor]:
         """The adversary's losses times the batch's weight; the autocast region is left before each backward pass."""
         task, own = self.tasks[batch.task], Telemetry()
@@ -97,6 +104,7 @@ class Stepper:
             average=None if self.average is None else self.average.model,
             scale=self.scaler.get_scale(),
             parallel=self.parallel.resume,
+            steps_each_pass=steps_each_pass,
         )
         losses = adversary(network)
         while True:

@@ -46,23 +46,32 @@ def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, option
 def free_passes(
     network: View, options: BallOptions, *, share: float = 1.0, include_clean: bool = False
 ) -> Iterator[Tensor]:
-    """Losses l(f(x + δ_t), y) · share; ∇_δ comes from the backward pass that the caller makes on each."""
-    state = network.upto(0)
-    delta = start = first_delta(state, network, options)
-    replay = Replay(state.device, enabled=options.reuse_dropout_mask)
+    """Losses l(f(x + δ_t), y) · share; ∇_δ comes from the backward pass that the caller makes on each.
+
+    Word embeddings are looked up once and get the gradients of all passes with the last one's, unless an optimizer step
+    follows each pass: the gradient of a look-up is as large as the table.
+    """
+    words = network.upto(0)
+    delta = start = first_delta(words, network, options)
+    replay = Replay(words.device, enabled=options.reuse_dropout_mask)
+    gathering = words.detach().requires_grad_()
     if include_clean:
-        yield network.loss(network.resume(state, 0)) * share
+        yield network.loss(network.resume(words if network.steps_each_pass else gathering, 0)) * share
         replay()
-        state = network.upto(0)
     for number in range(options.passes):
         if number > 0:
             assert delta.grad is not None  # the caller has run backward
             delta = ascend(delta, delta.grad, start, network, options)
             replay()
-            state = network.upto(0)  # looked up again: its gradient flows in each pass, and it may have been trained
+        if network.steps_each_pass:
+            words = network.upto(0)
         delta = delta.requires_grad_()
+        last = number + 1 == options.passes
+        if last and gathering.grad is not None and words.requires_grad:
+            words.register_hook(lambda gradient: gradient + gathering.grad)
+        state = words if last or network.steps_each_pass else gathering
         yield network.loss(network.resume(state + delta, 0)) * share
-    report_path(network, delta, start, state, options, steps=options.passes - 1)
+    report_path(network, delta, start, words, options, steps=options.passes - 1)
 
 
 def report_path(network: View, delta: Tensor, start: Tensor, state: Tensor, options: BallOptions, steps: int) -> None:

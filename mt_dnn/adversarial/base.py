@@ -27,7 +27,7 @@ class View:
 
     ``average`` is the network of averaged weights, where a mode asks for one. ``scale`` multiplies an inner loss
     before it is differentiated (fp16), and divides the gradient. ``parallel`` stands in for ``model.resume`` where
-    several ranks train together.
+    several ranks train together. ``steps_each_pass``: the weights may change from one loss to the next.
     """
 
     model: Model
@@ -37,6 +37,7 @@ class View:
     average: Model | None = None
     scale: float = 1.0
     parallel: Callable[[Tensor, int, Batch], Tensor] | None = None
+    steps_each_pass: bool = False
 
     def upto(self, level: int, words: Tensor | None = None) -> Tensor:
         """State at a level, (T, H): 0 = word embeddings, r = output of block r; ``words`` replace the table's."""
