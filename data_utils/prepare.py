@@ -214,10 +214,11 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
         bounds = sequence_offsets[groups]
         further["sequence_lengths"] = pa.LargeListArray.from_arrays(pa.array(groups), pa.array(encoded.lengths))
     offsets = pa.array(bounds, pa.int64())
-    label_type = pa.float32() if task.task_type == "regression" else pa.int64()
+    if "label" not in further:
+        label_type = pa.float32() if task.task_type == "regression" else pa.int64()
+        further["label"] = pa.array(rows.label or [None] * len(rows), label_type)
     columns = {
         "uid": uids,
-        "label": further.pop("label", None) or pa.array(rows.label or [None] * len(rows), label_type),
         "tokens": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.tokens)),
         "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
         **further,

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from data_utils.metrics import Answers, best_f1
 from data_utils.prepare import Prepared
@@ -61,7 +62,7 @@ class Classes(Decoding):
     """Softmax over the owner's classes; where the task maps labels, their probabilities are summed."""
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
-        probabilities = softmax(np.concatenate(outputs))
+        probabilities = softmax(np.concatenate(outputs).astype(np.float64), axis=1)
         if task.label_map:
             mapped = np.zeros((len(probabilities), len(task.labels)))
             for column, label in enumerate(owner.labels):
@@ -101,7 +102,7 @@ class ClassSets(Decoding):
     """The classes whose probability is above one half, of each row: predictions and scores are (N, C)."""
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
-        probabilities = softmax(np.stack(outputs))[:, :, 1]
+        probabilities = softmax(np.stack(outputs).astype(np.float64), axis=2)[:, :, 1]
         return Decoded((probabilities > 0.5).astype(np.int64), probabilities)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
@@ -153,7 +154,7 @@ class Choices(Decoding):
         logits = np.full((len(outputs), max(output.shape[1] for output in outputs)), MISSING, np.float32)
         for row, output in enumerate(outputs):
             logits[row, : output.shape[1]] = output
-        probabilities = softmax(logits)
+        probabilities = softmax(logits.astype(np.float64), axis=1)
         return Decoded(probabilities.argmax(axis=1), probabilities)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
@@ -184,7 +185,7 @@ class Spans(Decoding):
             chosen = _distinct(_text(split, start), best)
             if task.no_answer:
                 chosen = sorted([*chosen, (null, "", 0)], key=lambda span: -span[0])
-            scores = softmax(np.array([[score for score, _, _ in chosen]]))[0]
+            scores = softmax([score for score, _, _ in chosen])
             details.append([(answer, place, float(p)) for (_, answer, place), p in zip(chosen, scores, strict=True)])
             predictions.append(chosen[0][1])
             margins.append(null - best[0][0])
@@ -208,7 +209,7 @@ class Spans(Decoding):
     def threshold(self, split: Prepared, decoded: Decoded) -> float:
         """The threshold on the score of no answer at which the mean F1 on a labelled split is highest.
 
-        Every row is answered whose score is below it (Rajpurkar et al. 2018, official evaluation). 0 where that is
+        Every row is answered whose score is not above it (Rajpurkar et al. 2018, official evaluation). 0 where that is
         best already.
         """
         gold = self._gold(split)
@@ -217,7 +218,9 @@ class Spans(Decoding):
         order = np.argsort(decoded.scores, kind="stable")
         totals = np.concatenate([[0], np.cumsum(gains[order])])  # of answering the first k rows
         scores = decoded.scores[order]
-        bounds = np.concatenate([[scores[0] - 1], (scores[:-1] + scores[1:]) / 2, [scores[-1] + 1]])
+        middles = scores[:-1] / 2 + scores[1:] / 2
+        middles = np.where(middles < scores[1:], middles, scores[:-1])  # two neighbours have nothing between them
+        bounds = np.concatenate([[scores[0] - 1], middles, [scores[-1] + 1]])
         totals[1:-1][scores[:-1] == scores[1:]] = -np.inf  # no threshold comes between equal scores
         now = np.searchsorted(scores, 0.0, side="right")
         return 0.0 if totals[now] >= totals.max() else float(bounds[totals.argmax()])
@@ -229,12 +232,6 @@ class Spans(Decoding):
         for row, window in enumerate(split.firsts):
             gold[row] = [text for _, text in json.loads(split.contexts.answers[window].as_py())] or [""]
         return gold
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities in float64, over the last axis."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def _bounds(split: Prepared) -> np.ndarray:

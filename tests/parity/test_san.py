@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def test_the_head_is_that_of_the_paper(family: str, outputs: int, tmp_path: Path
             torch.testing.assert_close(ours[row].exp(), mean, atol=1e-5, rtol=1e-5)
 
 
-def test_prediction_dropout_keeps_at_least_one_step(tmp_path: Path) -> None:
+def test_prediction_dropout_keeps_at_least_one_step() -> None:
     """The answer of each example is a mean over some of its steps, every step is sometimes left out, never all."""
     torch.manual_seed(1)
     head = SANHead(4, 2, 0.0, 0.3, steps=3, prediction_dropout=0.9).train()
@@ -96,7 +95,6 @@ def test_steps_without_prediction_dropout_are_averaged_in_logits_that_sum_to_one
     assert model.heads["linked"].steps == 2
     logits.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.heads.parameters())
-    assert math.isfinite(float(logits.detach().sum()))
 
 
 def test_an_empty_sentence_reads_the_first_token(tmp_path: Path) -> None:
