@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_utils.convert import NO_GOLD, Report, Source, Written, write_split
+from data_utils.convert import Report
 from data_utils.errors import UserError, unknown_key
 from data_utils.rows import TEXTS
+from data_utils.sources import NO_GOLD, Source, Written, write_split
 
 NO_LABEL = -1  # the hub's label of test rows, and in SNLI of rows without gold label
 

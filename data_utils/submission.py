@@ -1,27 +1,87 @@
-"""Predictions on the test sets of a leaderboard, read and checked before a submission is written."""
+"""Predictions on the test sets of a leaderboard → the files of a submission, and a zip of them.
+
+A leaderboard is a table of `Part` entries by file name, given to `main`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
+import sys
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import UserError
 from data_utils.tables import read_lines
 
+Prediction = tuple[int, str]  # index and answer
 SCORE_RANGE = (0.0, 5.0)  # of STS-B, the one regression task
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file of the submission. `rows`: size of the official test set; `labels`: None for real numbers."""
+    """One file of the submission, which `write` writes.
+
+    `rows`: size of the official test set; `labels`: None for real numbers.
+    """
 
     predictions: str
     rows: int
     labels: tuple[str, ...] | None
+    write: Callable[[Path, Sequence[Prediction]], object]
+
+
+def write_submission(
+    parts: Mapping[str, Part], directories: Sequence[Path], output: Path, *, allow_missing: bool = False
+) -> tuple[list[str], list[str]]:
+    """Writes the files and `submission.zip`; nothing is written unless all predictions could be read.
+
+    Returns the names written and the warnings. Raises UserError for missing or wrong predictions.
+    """
+    found = {name: find_predictions(part, directories) for name, part in parts.items()}
+    missing = [f"{parts[name].predictions}.jsonl" for name, path in found.items() if path is None]
+    places = ", ".join(map(str, directories))
+    if len(missing) == len(parts):
+        raise UserError(f"{places}: none of {', '.join(missing)}")
+    if missing and not allow_missing:
+        raise UserError(f"{places}: no {', '.join(missing)}; predict them, or pass --allow-missing")
+    present = {name: path for name, path in found.items() if path}
+    tables = {name: read_predictions(path, parts[name]) for name, path in present.items()}
+    warnings = [
+        warning
+        for name, path in present.items()
+        for warning in check_indices(path, [index for index, _ in tables[name]], parts[name])
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        temporary = output / f".{name}.tmp"
+        parts[name].write(temporary, rows)
+        temporary.replace(output / name)
+    write_zip(output / "submission.zip", output, tables)
+    return list(tables), warnings
+
+
+def main(parts: Mapping[str, Part], *, description: str | None, arguments: Sequence[str] | None = None) -> int:
+    """The command line of a leaderboard's `submission.py`; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="folders with <task>_<split>.jsonl")
+    parser.add_argument("--output", type=Path, required=True, help="where the files and submission.zip go")
+    parser.add_argument("--allow-missing", action="store_true", help="write the files that can be written")
+    options = parser.parse_args(arguments)
+    try:
+        names, warnings = write_submission(
+            parts, options.predictions, options.output, allow_missing=options.allow_missing
+        )
+    except UserError as error:
+        print(f"submission.py: {error}", file=sys.stderr)
+        return 2
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{options.output / 'submission.zip'}: {', '.join(names)}")
+    return 0
 
 
 def find_predictions(part: Part, directories: Sequence[Path]) -> Path | None:
@@ -33,12 +93,12 @@ def find_predictions(part: Part, directories: Sequence[Path]) -> Path | None:
     return found[0] if found else None
 
 
-def read_predictions(path: Path, part: Part) -> list[tuple[int, str]]:
+def read_predictions(path: Path, part: Part) -> list[Prediction]:
     """(index, prediction) of each line, sorted by index. Raises UserError naming the line that is wrong."""
     return sorted(parse(line, part, f"{path}:{number}") for number, line in read_lines(path))
 
 
-def parse(line: str, part: Part, place: str) -> tuple[int, str]:
+def parse(line: str, part: Part, place: str) -> Prediction:
     try:
         values = json.loads(line)
         index, prediction = int(values["uid"]), values["prediction"]

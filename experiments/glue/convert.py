@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import Source, main
+from data_utils.convert import main
+from data_utils.sources import Source
 from data_utils.tables import ANNOTATORS
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import ColumnSource, main
+from data_utils.convert import main
+from data_utils.sources import ColumnSource
 
 TASKS = {
     "conll2003": ColumnSource(

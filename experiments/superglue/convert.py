@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from data_utils.convert import AnySource, Row, RowSource, Source, choice_row, main
+from data_utils.convert import main
+from data_utils.sources import AnySource, Row, RowSource, Source, choice_row
 
 QUESTIONS = {"cause": "What was the cause?", "effect": "What happened as a result?"}
 

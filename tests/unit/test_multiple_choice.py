@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_utils.convert import RowSource, question_row
 from data_utils.errors import UserError
 from data_utils.rows import read_rows
+from data_utils.sources import RowSource, question_row
 from data_utils.task_def import DEFAULTS, TaskDef, load_task_defs
 from mt_dnn.adversarial.tally import Choices
 from mt_dnn.batch import collate

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
-from experiments.glue.submission import PARTS, main, write_submission
+from data_utils.submission import main, write_submission
+from experiments.glue.submission import PARTS
 
 ELEVEN = "CoLA SST-2 MRPC STS-B QQP MNLI-m MNLI-mm QNLI RTE WNLI AX"
 SPELLINGS = {
@@ -42,7 +43,7 @@ def predictions(tmp_path):
 
 
 def test_eleven_files_and_a_zip(predictions, tmp_path):
-    names, _ = write_submission([predictions], tmp_path / "out")
+    names, _ = write_submission(PARTS, [predictions], tmp_path / "out")
     assert names == [f"{name}.tsv" for name in ELEVEN.split()]
     for name, prediction in SPELLINGS.items():
         shown = "3.250" if name == "STS-B" else prediction
@@ -55,14 +56,14 @@ def test_eleven_files_and_a_zip(predictions, tmp_path):
 
 def test_rows_are_sorted_by_number_not_by_text(tmp_path):
     predict(tmp_path, "rte_test", *["entailment"] * 3, uids=["10", "9", "100"])
-    write_submission([tmp_path], tmp_path / "out", allow_missing=True)
+    write_submission(PARTS, [tmp_path], tmp_path / "out", allow_missing=True)
     lines = (tmp_path / "out" / "RTE.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["index", "9", "10", "100"]
 
 
 def test_scores_stay_in_the_range_of_stsb(tmp_path):
     predict(tmp_path, "stsb_test", -0.4, 2, "5.9")
-    write_submission([tmp_path], tmp_path / "out", allow_missing=True)
+    write_submission(PARTS, [tmp_path], tmp_path / "out", allow_missing=True)
     lines = (tmp_path / "out" / "STS-B.tsv").read_text().splitlines()
     assert lines == ["index\tprediction", "0\t0.000", "1\t2.000", "2\t5.000"]
 
@@ -70,7 +71,7 @@ def test_scores_stay_in_the_range_of_stsb(tmp_path):
 def test_predictions_from_several_folders(predictions, tmp_path):
     predict(tmp_path / "other", "rte_test", "not_entailment")
     (predictions / "rte_test.jsonl").unlink()
-    names, _ = write_submission([predictions, tmp_path / "other"], tmp_path / "out")
+    names, _ = write_submission(PARTS, [predictions, tmp_path / "other"], tmp_path / "out")
     assert len(names) == 11
     assert "not_entailment" in (tmp_path / "out" / "RTE.tsv").read_text()
 
@@ -78,24 +79,24 @@ def test_predictions_from_several_folders(predictions, tmp_path):
 def test_the_same_test_set_twice(predictions, tmp_path):
     predict(tmp_path / "other", "rte_test", "entailment")
     with pytest.raises(UserError, match=r"other/rte_test.jsonl: .*runs/rte_test.jsonl is of the same test set"):
-        write_submission([predictions, tmp_path / "other"], tmp_path / "out")
+        write_submission(PARTS, [predictions, tmp_path / "other"], tmp_path / "out")
 
 
 def test_missing_tasks_are_named(predictions, tmp_path, capsys):
     (predictions / "ax_test.jsonl").unlink()
     (predictions / "mnli_test_matched.jsonl").unlink()
     arguments = ["--predictions", str(predictions), "--output", str(tmp_path / "out")]
-    assert main(arguments) == 2
+    assert main(PARTS, description=None, arguments=arguments) == 2
     assert "no mnli_test_matched.jsonl, ax_test.jsonl" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main([*arguments, "--allow-missing"]) == 0
+    assert main(PARTS, description=None, arguments=[*arguments, "--allow-missing"]) == 0
     assert not (tmp_path / "out" / "AX.tsv").exists()
     assert (tmp_path / "out" / "RTE.tsv").exists()
 
 
 def test_nothing_at_all_is_an_error_even_if_missing_files_are_allowed(tmp_path):
     with pytest.raises(UserError, match="rte_test"):
-        write_submission([tmp_path], tmp_path / "out", allow_missing=True)
+        write_submission(PARTS, [tmp_path], tmp_path / "out", allow_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_nothing_at_all_is_an_error_even_if_missing_files_are_allowed(tmp_path):
 def test_wrong_predictions(tmp_path, name, prediction, message):
     predict(tmp_path, name, prediction)
     with pytest.raises(UserError, match=f"{name}.jsonl:1: .*{message}"):
-        write_submission([tmp_path], tmp_path / "out", allow_missing=True)
+        write_submission(PARTS, [tmp_path], tmp_path / "out", allow_missing=True)
     assert not (tmp_path / "out").exists()
 
 
@@ -119,16 +120,16 @@ def test_wrong_predictions(tmp_path, name, prediction, message):
 def test_wrong_lines(tmp_path, line):
     (tmp_path / "cola_test.jsonl").write_text(f'{{"uid": "0", "prediction": "1"}}\n{line}\n')
     with pytest.raises(UserError, match=r"cola_test\.jsonl:2: expected an object"):
-        write_submission([tmp_path], tmp_path / "out", allow_missing=True)
+        write_submission(PARTS, [tmp_path], tmp_path / "out", allow_missing=True)
 
 
 def test_counts_are_compared_with_the_official_ones(tmp_path, capsys):
     predict(tmp_path, "wnli_test", *["1"] * 146, uids=[0, *range(145)])
     arguments = ["--predictions", str(tmp_path), "--output", str(tmp_path / "out"), "--allow-missing"]
-    assert main(arguments) == 0
+    assert main(PARTS, description=None, arguments=arguments) == 0
     assert "wnli_test.jsonl: 1 twice, 1 missing; the official test set has the rows 0 to 145" in capsys.readouterr().err
 
 
 def test_a_complete_test_set_gives_no_warning(tmp_path):
     predict(tmp_path, "wnli_test", *["1"] * 146)
-    assert write_submission([tmp_path], tmp_path / "out", allow_missing=True)[1] == []
+    assert write_submission(PARTS, [tmp_path], tmp_path / "out", allow_missing=True)[1] == []

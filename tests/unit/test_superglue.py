@@ -10,8 +10,9 @@ import pytest
 
 from data_utils.convert import convert
 from data_utils.errors import UserError
+from data_utils.submission import main, write_submission
 from experiments.superglue.convert import TASKS
-from experiments.superglue.submission import PARTS, main, write_submission
+from experiments.superglue.submission import PARTS
 from tests.layouts import lay_out, table
 from tests.unit.test_submission import predict
 
@@ -57,7 +58,7 @@ def test_a_row_of_another_task_is_one_line(tmp_path):
 def test_submission_files_have_the_fields_of_the_leaderboard(tmp_path):
     for name, (prediction, _) in SPELLINGS.items():
         predict(tmp_path / "runs", PARTS[f"{name}.jsonl"].predictions, prediction, prediction, uids=["10", "9"])
-    names, warnings = write_submission([tmp_path / "runs"], tmp_path / "out")
+    names, warnings = write_submission(PARTS, [tmp_path / "runs"], tmp_path / "out", allow_missing=True)
     assert names == [f"{name}.jsonl" for name in SPELLINGS] and len(warnings) == len(names)
     for name, (_, label) in SPELLINGS.items():
         lines = (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()
@@ -70,10 +71,13 @@ def test_submission_files_have_the_fields_of_the_leaderboard(tmp_path):
 def test_wrong_predictions_leave_nothing(name, wrong, tmp_path):
     predict(tmp_path / "runs", name, wrong)
     with pytest.raises(UserError, match=f"{name}.jsonl:1: prediction '{wrong}' is none of"):
-        write_submission([tmp_path / "runs"], tmp_path / "out")
+        write_submission(PARTS, [tmp_path / "runs"], tmp_path / "out", allow_missing=True)
     assert not (tmp_path / "out").exists()
 
 
 def test_no_predictions_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert main(["--predictions", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert (
+        main(PARTS, description=None, arguments=["--predictions", str(tmp_path), "--output", str(tmp_path / "out")])
+        == 2
+    )
     assert "none of boolq_test.jsonl" in capsys.readouterr().err

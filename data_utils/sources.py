@@ -1,0 +1,267 @@
+"""Where the rows of a task stand, one class per layout of foreign files: each writes a split as canonical rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from data_utils.errors import UserError
+from data_utils.rows import SPACES, TEXTS, write_rows
+from data_utils.tables import open_table, read_json, read_lines
+
+NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
+Row = Mapping[str, str]
+
+
+@dataclass
+class Written:
+    """What became of one split."""
+
+    task: str
+    split: str
+    rows: int = 0
+    no_gold: int = 0
+    broken: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+
+    def cells(self) -> list[str]:
+        return [self.task, self.split, str(self.rows), str(self.no_gold), str(self.broken), self._labels()]
+
+    def _labels(self) -> str:
+        if set(self.labels) <= {""}:
+            return "unlabelled"
+        if len(self.labels) > 6:
+            return f"{len(self.labels)} different, {min(self.labels)} to {max(self.labels)}"
+        return ", ".join(f"{label} {count}" for label, count in sorted(self.labels.items()))
+
+
+def write_split(rows: Iterable[Row], columns: Sequence[str], *, task: str, split: str, output: Path) -> Written:
+    """Writes `<output>/<task>_<split>.tsv`: uid, label and the columns given.
+
+    Rows labelled '-', no gold, are left out and counted.
+    """
+    written = Written(task, split)
+
+    def labelled() -> Iterator[Row]:
+        for row in rows:
+            if row["label"] == NO_GOLD:
+                written.no_gold += 1
+            else:
+                written.labels[row["label"]] += 1
+                yield row
+
+    output.mkdir(parents=True, exist_ok=True)
+    written.rows = write_rows(output / f"{task}_{split}.tsv", labelled(), ["uid", "label", *columns])
+    return written
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a task stand.
+
+    `files` holds per split the names to look for; the first that is found counts (`*` as in the shell).
+    `premise` to `extra` are names of columns; without the column `uid` rows are numbered from 0, a test file
+    without `label` is unlabelled. `bare` names the columns of files without a header, `labels` maps spellings
+    to ours, `where` keeps rows with these values, `skip_broken` drops rows with too many or few fields.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    premise: str = "sentence1"
+    hypothesis: str | None = "sentence2"
+    label: str = "label"
+    uid: str = "index"
+    extra: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    skip_broken: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.premise] if self.hypothesis is None else [self.premise, self.hypothesis]
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
+        table = open_table(path, marker=self.premise, bare=self.bare, skip_broken=self.skip_broken)
+        may_lack_label = "test" in split and self.label not in table.columns
+        table.need(*self.texts, *self.where, *([] if may_lack_label else [self.label]))
+        extra = [column for column in self.extra if column in table.columns]
+        columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
+        written = write_split(self.rows(table, extra), columns, task=task, split=split, output=output)
+        written.broken = table.broken
+        return written
+
+    def rows(self, table: Iterable[Row], extra: Sequence[str]) -> Iterator[Row]:
+        """The rows of `table` under canonical names."""
+        names = dict(zip(("premise", "hypothesis"), self.texts, strict=False))
+        for number, row in enumerate(table):
+            if all(row[column] == value for column, value in self.where.items()):
+                label = row.get(self.label, "")
+                yield {
+                    "uid": row.get(self.uid, str(number)),
+                    "label": self.labels.get(label, label),
+                    **{ours: row[theirs] for ours, theirs in names.items()},
+                    **{column: row.get(column, "") for column in extra},
+                }
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Where rows stand whose texts are put together from several fields: JSONL.
+
+    `row` takes the number of a line from 0 and its object, and gives the canonical row (label "": not known); a
+    KeyError, TypeError or ValueError in it means that the line is wrong.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    row: Callable[[int, Any], Row]
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError naming the line that is wrong."""
+        rows = []
+        for number, (line_number, line) in enumerate(read_lines(path)):
+            values = read_json(line, f"{path}:{line_number}")
+            try:
+                rows.append(self.row(number, values))
+            except (KeyError, TypeError, ValueError) as error:
+                problem = f"{type(error).__name__}: {error}"
+                raise UserError(f"{path}:{line_number}: not a row of {task} ({problem})") from None
+        if not rows:
+            raise UserError(f"{path}: the file is empty")
+        columns = [column for column in max(rows, key=len) if column not in ("uid", "label")]  # of the most choices
+        filled = ({**dict.fromkeys(columns, ""), **row} for row in rows)
+        return write_split(filled, columns, task=task, split=split, output=output)
+
+
+def choice_row(uid: object, right: int | None, premise: str, choices: Sequence[str]) -> Row:
+    """A canonical row of multiple choice; `right` counts from 1, None: not known."""
+    named = {f"choice{place}": choice for place, choice in enumerate(choices, 1)}
+    return {"uid": str(uid), "label": "" if right is None else str(right), "premise": premise, **named}
+
+
+def question_row(number: int, values: Any) -> Row:
+    """A row of ARC or CommonsenseQA, as authors or hub write it: a stem, and choices with letters or digits."""
+    question = values["question"]
+    if isinstance(question, str):  # the hub's: two lists
+        stem, names, texts = question, values["choices"]["label"], values["choices"]["text"]
+    else:
+        names, texts = ([choice[key] for choice in question["choices"]] for key in ("label", "text"))
+        stem = question["stem"]
+    right = names.index(values["answerKey"]) + 1 if values.get("answerKey") else None
+    return choice_row(values.get("id", number), right, stem, texts)
+
+
+@dataclass(frozen=True)
+class ColumnSource:
+    """Where labelled words stand: a word a line, its columns apart by spaces or tabs, a blank line between sentences.
+
+    The words are in the first column; ``label`` is the column of the labels, counted from the right. ``iob1``: labels
+    as in CoNLL-2003, where B- stands only between two entities of one type; they become IOB2. Lines that begin with
+    ``-DOCSTART-`` are no words.
+    """
+
+    files: Mapping[str, Sequence[str]]
+    label: int = 1
+    iob1: bool = False
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError naming the line that is wrong."""
+        rows, labels = list[Row](), Counter[str]()
+        for sentence in self._sentences(path):
+            own = [label for _, label in sentence]
+            own = iob2(own) if self.iob1 else own
+            labels.update(own)
+            words = " ".join(word for word, _ in sentence)
+            rows.append({"uid": str(len(rows)), "label": " ".join(own), "words": words})
+        if not rows:
+            raise UserError(f"{path}: the file is empty")
+        written = write_split(rows, TEXTS["words"], task=task, split=split, output=output)
+        written.labels = labels
+        return written
+
+    def _sentences(self, path: Path) -> Iterator[list[tuple[str, str]]]:
+        sentence: list[tuple[str, str]] = []
+        before = 0
+        for number, line in read_lines(path):
+            fields = line.split()
+            if sentence and (number > before + 1 or not fields):  # read_lines leaves out empty lines
+                yield sentence
+                sentence = []
+            before = number
+            if not fields or fields[0] == "-DOCSTART-":
+                continue
+            if len(fields) <= self.label:
+                raise UserError(f"{path}:{number}: {len(fields)} columns; a word and its label are due")
+            sentence.append((fields[0], fields[-self.label]))
+        if sentence:
+            yield sentence
+
+
+def iob2(labels: Sequence[str]) -> list[str]:
+    """IOB1 → IOB2: every entity begins with B-."""
+    starts = (
+        label.startswith("I-") and (before == "O" or before[2:] != label[2:])
+        for before, label in pairwise(["O", *labels])
+    )
+    return [f"B-{label[2:]}" if start else label for label, start in zip(labels, starts, strict=True)]
+
+
+@dataclass(frozen=True)
+class SquadSource:
+    """Where questions on contexts stand: JSON in the layout of SQuAD 1.1 and 2.0.
+
+    An answer that does not stand where the file says is taken from the nearest place where it does and counted as
+    moved; a question none of whose answers is found is left out and counted as broken.
+    """
+
+    files: Mapping[str, Sequence[str]]
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError when it is not in that layout."""
+        try:
+            articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+            questions = [
+                (question, paragraph["context"].translate(SPACES))
+                for article in articles
+                for paragraph in article["paragraphs"]
+                for question in paragraph["qas"]
+            ]
+            read = [self._row(question, context) for question, context in questions]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
+        rows = [row for _, row in read if row is not None]
+        if not rows:
+            raise UserError(f"{path}: the file is empty")
+        written = write_split(rows, TEXTS["question_context"], task=task, split=split, output=output)
+        written.broken = len(read) - len(rows)
+        written.labels = Counter(what for what, row in read if row is not None)
+        return written
+
+    def _row(self, question: Mapping[str, Any], context: str) -> tuple[str, Row | None]:
+        """What the question has, and its row."""
+        answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
+        found = [(place, text) for start, text in answers if text and (place := nearest(text, context, start)) >= 0]
+        if answers and not found:
+            return "broken", None
+        moved = any(answer not in answers for answer in found)
+        what = ("answered, moved" if moved else "answered") if answers else "no answer"
+        label = json.dumps([list(answer) for answer in found], ensure_ascii=False)
+        texts = {"question": question["question"].strip(), "context": context}
+        return what, {"uid": question["id"], "label": label, **texts}
+
+
+def nearest(text: str, context: str, start: int) -> int:
+    """Where the text stands in the context, nearest to ``start``; −1 where it does not."""
+    if context.startswith(text, start):
+        return start
+    places = [match.start() for match in re.finditer(re.escape(text), context)]
+    return min(places, key=lambda place: abs(place - start), default=-1)
+
+
+AnySource = Source | RowSource | ColumnSource | SquadSource
