@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data_utils.errors import UserError
 from data_utils.names import resolve_name
-from data_utils.rows import Rows
+from data_utils.rows import PLACEHOLDER, Rows
 
 CHUNK = 4096  # rows given to the tokenizer at once; its own threads share them
 
@@ -93,7 +93,12 @@ def ragged(parts: Sequence[np.ndarray], kind: pa.DataType) -> pa.LargeListArray:
 def _columns(rows: Rows) -> list[list[str]]:
     """First and, for pairs, second sentence of each sequence."""
     if rows.choices is not None:
-        pairs = [(text, choice) for text, own in zip(rows.premise, rows.choices, strict=True) for choice in own]
+        queries = rows.hypothesis or [PLACEHOLDER] * len(rows)
+        pairs = [
+            (text, query.replace(PLACEHOLDER, choice))
+            for text, query, own in zip(rows.premise, queries, rows.choices, strict=True)
+            for choice in own
+        ]
         return [list(column) for column in zip(*pairs, strict=True)]
     return [rows.premise] if rows.hypothesis is None else [rows.premise, rows.hypothesis]
 

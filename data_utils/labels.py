@@ -31,6 +31,7 @@ def read_labels(
         "classification": lambda place, label, _: _class(place, label, index),
         "regression": lambda place, label, _: _score(place, label, task),
         "multiple_choice": _choice,
+        "cloze": lambda place, label, choices: [_choice(place, one, choices) for one in label.split(" ")],
         "sequence_labelling": lambda place, label, words: _word_classes(place, label, words, index),
         "multi_label": lambda place, label, _: _classes(place, label, index),
         "span": lambda place, label, context: _answers(place, label, context, task),

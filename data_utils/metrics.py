@@ -29,6 +29,7 @@ REGRESSION = ("regression",)
 WORDS = ("sequence_labelling",)
 SPAN = ("span",)
 SETS = ("multi_label",)
+CLOZE = ("cloze",)
 ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
 
 
@@ -37,8 +38,8 @@ class Answers:
     """One split of N decisions and C classes.
 
     `predictions` and `labels` (N,): class indices, choices, real numbers, or a text beside a list of right ones; of
-    class sets (N, C), zeros and ones. `scores` (N, C): probabilities or logits. `names` of the classes, and `bounds`
-    of sentences among the words.
+    class sets (N, C), zeros and ones. `scores` (N, C): probabilities or logits. `names` of the classes, `bounds`
+    of sentences among the words, and `questions` (N,), equal for rows that belong to one question.
     """
 
     predictions: NDArray[Any]
@@ -47,6 +48,7 @@ class Answers:
     n_class: int
     names: tuple[str, ...] = ()
     bounds: NDArray[np.integer] | None = None
+    questions: NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ def accuracy(answers: Answers) -> float:
     """Share of right predictions; of class sets, of those that are right in every class."""
     right = answers.predictions == answers.labels
     return float(np.mean(right if right.ndim == 1 else right.all(1)))
+
+
+def question_exact_match(answers: Answers) -> float:
+    """Share of questions all of whose rows are right: MultiRC's EM (Khashabi et al. 2018)."""
+    if answers.questions is None:
+        raise UserError("metric 'question_exact_match': needs the column question_id")
+    wrong = np.bincount(answers.questions, weights=answers.predictions != answers.labels)
+    return float(np.mean(wrong == 0))
 
 
 def f1(answers: Answers) -> float:
@@ -209,6 +219,7 @@ def _word_f1(text: str, right: str) -> float:
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE + WORDS + SETS),
+    "question_exact_match": Metric(question_exact_match),
     "f1": Metric(f1, binary=True),
     "f1_macro": Metric(f1_macro, CLASSIFICATION + WORDS + SETS),
     "f1_micro": Metric(f1_micro, CLASSIFICATION + WORDS + SETS),
@@ -219,8 +230,8 @@ METRICS: dict[str, Metric] = {
     "entity_f1": Metric(entity_f1, WORDS, entities=True),
     "entity_precision": Metric(entity_precision, WORDS, entities=True),
     "entity_recall": Metric(entity_recall, WORDS, entities=True),
-    "exact_match": Metric(exact_match, SPAN),
-    "answer_f1": Metric(answer_f1, SPAN),
+    "exact_match": Metric(exact_match, SPAN + CLOZE),
+    "answer_f1": Metric(answer_f1, SPAN + CLOZE),
     "pearson": Metric(pearson, REGRESSION),
     "spearman": Metric(spearman, REGRESSION),
 }

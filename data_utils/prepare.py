@@ -20,7 +20,7 @@ from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
 from data_utils.windows import encode_contexts, encode_words
 
-FORMAT = 2  # raise it when the content of a prepared file changes for the same input
+FORMAT = 3  # raise it when the content of a prepared file changes for the same input
 # fields of a TaskDef that prepared rows depend on
 SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer", "enable_san")
 WINDOWED: dict[str, Callable[[Rows, Any, int, int], Encoded]] = {
@@ -40,6 +40,14 @@ class Contexts:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """The texts that may fill each cloze, and the numbers of the right ones from 0, in lists."""
+
+    texts: pa.ListArray
+    right: pa.ListArray
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A prepared split of N rows, or windows of rows, zero-copy from the memory map.
 
@@ -47,7 +55,8 @@ class Prepared:
     int64; ``labels``: (N,) int64 or float32, None when unlabelled. Where a row has choices, it is the sequences
     ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``. Where it has
     several labels, they are ``decisions[i]:decisions[i+1]``, at the row's tokens ``marked``. ``sources`` (N,) are the
-    rows that windows come from, ``parts`` say which text each token is of.
+    rows that windows come from, ``parts`` say which text each token is of, ``questions`` (N,) which rows belong
+    together.
     """
 
     path: Path
@@ -64,6 +73,8 @@ class Prepared:
     sources: np.ndarray | None = None
     contexts: Contexts | None = None
     parts: np.ndarray | None = None
+    candidates: Candidates | None = None
+    questions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -114,6 +125,10 @@ class Prepared:
             if "context" in names:
                 starts, ends = (batch.column(name).values.to_numpy() for name in ("starts", "ends"))
                 further["contexts"] = Contexts(starts, ends, batch.column("context"), batch.column("answers"))
+            if "candidates" in names:
+                further["candidates"] = Candidates(batch.column("candidates"), batch.column("right"))
+            if "question" in names:
+                further["questions"] = batch.column("question").to_numpy()
             return cls(
                 path=path,
                 manifest=manifest,
@@ -162,6 +177,8 @@ def prepare(
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
         rows = read_rows(source, task, max_rows=max_rows)
+        if task.task_type == "cloze" and split == "train":
+            _check_single(rows)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         windowed = WINDOWED.get(task.data_format)
         encoded = (
@@ -170,7 +187,10 @@ def prepare(
             else encode(rows, tokenizer, max_length, parts=task.enable_san)
         )
         _write(folder, rows, task, {**named, **settings}, encoded)
-    return Prepared.open(folder)
+    prepared = Prepared.open(folder)
+    if prepared.questions is None and "question_exact_match" in task.metrics:
+        raise UserError(f"{source}: no column 'question_id'; {task.name}'s metric question_exact_match needs it")
+    return prepared
 
 
 def prepare_all(
@@ -198,6 +218,13 @@ def fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _check_single(rows: Rows) -> None:
+    """A loss that lifts one right choice would push the others down."""
+    for place, right in zip(rows.places, rows.label or (), strict=False):
+        if len(right) > 1:
+            raise UserError(f"{place}: {len(right)} right choices; a training row has one, leave the others out")
+
+
 def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], encoded: Encoded) -> None:
     """Writes data and manifest under a temporary name and renames the folder."""
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
@@ -214,6 +241,13 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
         bounds = sequence_offsets[groups]
         further["sequence_lengths"] = pa.LargeListArray.from_arrays(pa.array(groups), pa.array(encoded.lengths))
     offsets = pa.array(bounds, pa.int64())
+    if task.task_type == "cloze":
+        right = rows.label or [[]] * len(rows)
+        further["candidates"] = pa.array(rows.choices, pa.list_(pa.string()))
+        further["right"] = pa.array(right, pa.list_(pa.int64()))
+        further["label"] = pa.array([own[0] if own else None for own in right], pa.int64())
+    if "question_id" in rows.extra and encoded.rows is None:
+        further["question"] = pa.array(np.unique(rows.extra["question_id"], return_inverse=True)[1])
     if "label" not in further:
         label_type = pa.float32() if task.task_type == "regression" else pa.int64()
         further["label"] = pa.array(rows.label or [None] * len(rows), label_type)

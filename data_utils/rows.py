@@ -1,8 +1,8 @@
 """Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
 
 Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
-and on, of which the last may be empty; ``words`` for sequence labelling; ``question`` and ``context`` for spans. Others
-are kept as extra columns. A TSV without a header line is the old
+and on, of which the last may be empty, and for cloze the ``query`` that they fill; ``words`` for sequence labelling;
+``question`` and ``context`` for spans. Others are kept as extra columns. A TSV without a header line is the old
 MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
 """
 
@@ -28,10 +28,13 @@ TEXTS = {  # columns that a row needs
     "single": ["premise"],
     "pair": ["premise", "hypothesis"],
     "choices": ["premise", "choice1", "choice2"],
+    "cloze": ["premise", "query", "choice1", "choice2"],
     "words": ["words"],
     "question_context": ["question", "context"],
 }
 CHOICE = re.compile(r"choice[1-9][0-9]*")
+WITH_CHOICES = ("choices", "cloze")
+PLACEHOLDER = "@placeholder"  # where the choices of a cloze stand in its query
 EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
 SPACES = str.maketrans("\t\r\n", "   ")
 
@@ -40,8 +43,9 @@ SPACES = str.maketrans("\t\r\n", "   ")
 class Rows:
     """The rows of one split; ``premise`` and ``hypothesis`` are the first and the second text, whatever their columns.
 
-    ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, or answers,
-    ``(first character in the context, text)``; None when it is unlabelled. ``places``: where in the file a row is.
+    ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, answers,
+    ``(first character in the context, text)``, or for cloze lists of right choices; None when it is unlabelled.
+    ``places``: where in the file a row is.
     """
 
     path: Path
@@ -98,11 +102,13 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
     if not places:
         raise UserError(f"{path}: the file is empty")
     options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
-    choices = _choices(places, [columns[name] for name in options]) if task.data_format == "choices" else None
+    choices = _choices(places, [columns[name] for name in options]) if task.data_format in WITH_CHOICES else None
     first, *second = (columns[name] for name in texts if name not in options)
     used = ("uid", "label", *texts, *(options if choices else ()))
     if task.data_format == "words":
         _check_words(places, first)
+    if task.data_format == "cloze":
+        _check_queries(places, second[0])
     extra = {name: values for name, values in columns.items() if name not in used}
     return Rows(
         path=path,
@@ -213,6 +219,14 @@ def _choices(places: Sequence[str], columns: Sequence[Sequence[str]]) -> list[li
             raise UserError(f"{place}: {problem}; a row has at least two choices, one after the other")
         rows.append(list(texts[:count]))
     return rows
+
+
+def _check_queries(places: Sequence[str], queries: Sequence[str]) -> None:
+    for place, query in zip(places, queries, strict=True):
+        if (count := query.count(PLACEHOLDER)) != 1:
+            raise UserError(
+                f"{place}: query: {PLACEHOLDER} stands {count} times; write it once, where a choice belongs"
+            )
 
 
 def _check_words(places: Sequence[str], texts: Sequence[str]) -> None:

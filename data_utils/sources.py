@@ -13,7 +13,7 @@ from typing import Any
 
 from data_utils.errors import UserError
 from data_utils.rows import SPACES, TEXTS, write_rows
-from data_utils.tables import open_table, read_json, read_lines
+from data_utils.tables import Table, open_table, read_json, read_lines
 
 NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
 Row = Mapping[str, str]
@@ -88,14 +88,19 @@ class Source:
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
+        rows, extra, table = self.read(path, split=split)
+        columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
+        written = write_split(rows, columns, task=task, split=split, output=output)
+        written.broken = table.broken
+        return written
+
+    def read(self, path: Path, *, split: str) -> tuple[Iterator[Row], list[str], Table]:
+        """The rows of a file, the names of their extra columns, and the table that they are read from."""
         table = open_table(path, marker=self.premise, bare=self.bare, skip_broken=self.skip_broken)
         may_lack_label = "test" in split and self.label not in table.columns
         table.need(*self.texts, *self.where, *([] if may_lack_label else [self.label]))
         extra = [column for column in self.extra if column in table.columns]
-        columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
-        written = write_split(self.rows(table, extra), columns, task=task, split=split, output=output)
-        written.broken = table.broken
-        return written
+        return self.rows(table, extra), extra, table
 
     def rows(self, table: Iterable[Row], extra: Sequence[str]) -> Iterator[Row]:
         """The rows of `table` under canonical names."""
@@ -115,28 +120,72 @@ class Source:
 class RowSource:
     """Where rows stand whose texts are put together from several fields: JSONL.
 
-    `row` takes the number of a line from 0 and its object, and gives the canonical row (label "": not known); a
-    KeyError, TypeError or ValueError in it means that the line is wrong.
+    `rows` takes the number of a line from 0, its object and the split, and gives the canonical rows (label "": not
+    known); a KeyError, TypeError or ValueError in it means that the line is wrong.
     """
 
     files: Mapping[str, Sequence[str]]
-    row: Callable[[int, Any], Row]
+    rows: Callable[[int, Any, str], Iterable[Row]]
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the line that is wrong."""
-        rows = []
+        rows = list[Row]()
         for number, (line_number, line) in enumerate(read_lines(path)):
             values = read_json(line, f"{path}:{line_number}")
             try:
-                rows.append(self.row(number, values))
+                rows += self.rows(number, values, split)
             except (KeyError, TypeError, ValueError) as error:
                 problem = f"{type(error).__name__}: {error}"
                 raise UserError(f"{path}:{line_number}: not a row of {task} ({problem})") from None
         if not rows:
             raise UserError(f"{path}: the file is empty")
-        columns = [column for column in max(rows, key=len) if column not in ("uid", "label")]  # of the most choices
-        filled = ({**dict.fromkeys(columns, ""), **row} for row in rows)
-        return write_split(filled, columns, task=task, split=split, output=output)
+        return write_choices(rows, task=task, split=split, output=output)
+
+
+@dataclass(frozen=True)
+class GroupedSource:
+    """Labelled pairs as multiple choice: the second texts of one first text, where exactly one of them is ``right``.
+
+    Other first texts are left out, and their rows counted as broken.
+    """
+
+    source: Source
+    right: str
+
+    @property
+    def files(self) -> Mapping[str, Sequence[str]]:
+        return self.source.files
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
+        groups: dict[str, list[Row]] = {}
+        count = 0
+        for row in self.source.read(path, split=split)[0]:
+            groups.setdefault(row["premise"], []).append(row)
+            count += 1
+        rows, used = list[Row](), 0
+        for premise, own in groups.items():
+            right = [place for place, row in enumerate(own, 1) if row["label"] == self.right]
+            if len(own) > 1 and len(right) == 1:
+                rows.append(choice_row(own[0]["uid"], right[0], premise, [row["hypothesis"] for row in own]))
+                used += len(own)
+        if not rows:
+            raise UserError(f"{path}: no first text has several second ones of which one is '{self.right}'")
+        written = write_choices(rows, task=task, split=split, output=output)
+        written.broken += count - used
+        return written
+
+
+def each(row: Callable[[int, Any], Row]) -> Callable[[int, Any, str], Iterable[Row]]:
+    """One row per line, the same in every split."""
+    return lambda number, values, split: [row(number, values)]
+
+
+def write_choices(rows: Sequence[Row], *, task: str, split: str, output: Path) -> Written:
+    """As ``write_split``, for rows that may have more choices than others."""
+    columns = [column for column in max(rows, key=len) if column not in ("uid", "label")]
+    filled = ({**dict.fromkeys(columns, ""), **row} for row in rows)
+    return write_split(filled, columns, task=task, split=split, output=output)
 
 
 def choice_row(uid: object, right: int | None, premise: str, choices: Sequence[str]) -> Row:
@@ -264,4 +313,4 @@ def nearest(text: str, context: str, start: int) -> int:
     return min(places, key=lambda place: abs(place - start), default=-1)
 
 
-AnySource = Source | RowSource | ColumnSource | SquadSource
+AnySource = Source | GroupedSource | RowSource | ColumnSource | SquadSource

@@ -17,7 +17,7 @@ from pathlib import Path
 from data_utils.errors import UserError
 from data_utils.tables import read_lines
 
-Prediction = tuple[int, str]  # index and answer
+Prediction = tuple[tuple[int, ...], str]  # the numbers of a row's uid, and the answer
 SCORE_RANGE = (0.0, 5.0)  # of STS-B, the one regression task
 
 
@@ -25,13 +25,15 @@ SCORE_RANGE = (0.0, 5.0)  # of STS-B, the one regression task
 class Part:
     """One file of the submission, which `write` writes.
 
-    `rows`: size of the official test set; `labels`: None for real numbers.
+    `rows`: size of the official test set; `labels`: None for real numbers, () for any text; `levels`: numbers in a uid,
+    with - between them.
     """
 
     predictions: str
     rows: int
     labels: tuple[str, ...] | None
     write: Callable[[Path, Sequence[Prediction]], object]
+    levels: int = 1
 
 
 def write_submission(
@@ -101,12 +103,15 @@ def read_predictions(path: Path, part: Part) -> list[Prediction]:
 def parse(line: str, part: Part, place: str) -> Prediction:
     try:
         values = json.loads(line)
-        index, prediction = int(values["uid"]), values["prediction"]
+        index, prediction = tuple(map(int, str(values["uid"]).split("-"))), values["prediction"]
+        if len(index) != part.levels:
+            raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise UserError(f'{place}: expected an object such as {{"uid": "7", "prediction": "1"}}') from None
+        uid = "-".join("789"[: part.levels])
+        raise UserError(f'{place}: expected an object such as {{"uid": "{uid}", "prediction": "1"}}') from None
     if part.labels is None:
         return index, as_score(prediction, place)
-    if str(prediction) not in part.labels:
+    if part.labels and str(prediction) not in part.labels:
         raise UserError(f"{place}: prediction {prediction!r} is none of {', '.join(part.labels)}")
     return index, str(prediction)
 
@@ -122,19 +127,19 @@ def as_score(prediction: object, place: str) -> str:
     return f"{min(max(score, SCORE_RANGE[0]), SCORE_RANGE[1]):.3f}"
 
 
-def check_indices(path: Path, indices: Sequence[int], part: Part) -> list[str]:
-    """One warning when the indices are not 0, 1, … to the official number of rows."""
-    expected, found = set(range(part.rows)), set(indices)
-    facts = {
-        "rows": len(indices) if len(indices) != part.rows else 0,
-        "twice": len(indices) - len(found),
-        "missing": len(expected - found),
-        "unknown": len(found - expected),
-    }
+def check_indices(path: Path, indices: Sequence[tuple[int, ...]], part: Part) -> list[str]:
+    """One warning when the indices are not 0, 1, … to the official number of rows, or not as many."""
+    found = set(indices)
+    facts = {"rows": len(indices) if len(indices) != part.rows else 0, "twice": len(indices) - len(found)}
+    official = f"{part.rows} rows"
+    if part.levels == 1:
+        expected = {(number,) for number in range(part.rows)}
+        facts |= {"missing": len(expected - found), "unknown": len(found - expected)}
+        official = f"the rows 0 to {part.rows - 1}"
     if not any(facts.values()):
         return []
     counts = ", ".join(f"{count} {name}" for name, count in facts.items() if count)
-    return [f"{path}: {counts}; the official test set has the rows 0 to {part.rows - 1}"]
+    return [f"{path}: {counts}; the official test set has {official}"]
 
 
 def write_zip(path: Path, directory: Path, names: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ OLD_VALUES = {
         "PremiseAndMultiHypothesis": "choices",
         "Seqence": "words",
         "MRC": "question_context",
+        "ClozeChoice": "cloze",
     },
     "task_type": {
         "Classification": "classification",
@@ -33,6 +34,7 @@ OLD_VALUES = {
         "Ranking": "multiple_choice",
         "SeqenceLabeling": "sequence_labelling",
         "Span": "span",
+        "ClozeChoice": "cloze",
     },
     "metrics": {
         "ACC": "accuracy",
@@ -72,6 +74,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "sequence_labelling": {"metrics": ("entity_f1", "accuracy"), **_CLASSES},
     "span": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
     "multi_label": {"metrics": ("f1_micro", "f1_macro"), **_CLASSES},
+    "cloze": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
 }
 FITTING_LOSSES = {
     "classification": ("cross_entropy",),
@@ -80,6 +83,7 @@ FITTING_LOSSES = {
     "sequence_labelling": ("cross_entropy",),
     "span": ("cross_entropy",),
     "multi_label": ("cross_entropy",),
+    "cloze": ("cross_entropy", "pairwise"),
 }
 FITTING_FORMATS = {
     "classification": ("single", "pair"),
@@ -88,16 +92,16 @@ FITTING_FORMATS = {
     "sequence_labelling": ("words",),
     "span": ("question_context",),
     "multi_label": ("single", "pair"),
+    "cloze": ("cloze",),
 }
-KNOWN = {
-    "task_type": tuple(FITTING_FORMATS),
-    "data_format": tuple(dict.fromkeys(name for names in FITTING_FORMATS.values() for name in names)),
-}
+TASK_TYPES = tuple(FITTING_FORMATS)
+DATA_FORMATS = tuple(dict.fromkeys(name for names in FITTING_FORMATS.values() for name in names))
 LABELLED = ("classification", "sequence_labelling", "multi_label")  # the types that have classes
 WHY_NO_LABELS = {
     "regression": "a regression task has none; use value_range, or task_type: classification",
     "multiple_choice": "a multiple-choice task has none; its label is the number of the right choice",
     "span": "a span task has none; its labels are the answers of each row",
+    "cloze": "a cloze task has none; its labels are the numbers of the right choices",
 }
 
 
@@ -107,8 +111,8 @@ class TaskDef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=NAME)
-    task_type: Literal["classification", "regression", "multiple_choice", "sequence_labelling", "span", "multi_label"]
-    data_format: Literal["single", "pair", "choices", "words", "question_context"]
+    task_type: Literal[TASK_TYPES]  # type: ignore[valid-type]
+    data_format: Literal[DATA_FORMATS]  # type: ignore[valid-type]
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = Field(min_length=1)
     loss: Literal[LOSSES]  # type: ignore[valid-type]
@@ -274,7 +278,7 @@ def _current(place: str, key: str, value: Any) -> Any:
         return tuple(old.get(item, item) if isinstance(item, str) else item for item in value)
     value = old.get(value, value) if isinstance(value, str) else value
     if key in ("task_type", "data_format") and isinstance(value, str):
-        allowed = KNOWN[key]
+        allowed = TASK_TYPES if key == "task_type" else DATA_FORMATS
         if value not in allowed:
             kind = key.replace("_", " ")
             hint = did_you_mean(value, [*old, *allowed])

@@ -15,7 +15,7 @@ import yaml
 from data_utils.errors import UserError, did_you_mean
 from data_utils.features import load_tokenizer
 from data_utils.prepare import Prepared, prepare, prepare_all
-from data_utils.rows import TEXTS, write_rows
+from data_utils.rows import TEXTS, WITH_CHOICES, write_rows
 from data_utils.task_def import TaskDef, load_task_defs, task_def_schema
 from mt_dnn.build import Tasks, build_model, build_splits, build_tokenizer, choose_device
 from mt_dnn.checkpoint import find_checkpoint
@@ -149,7 +149,7 @@ def predict_command(run: Path, *, task: str, source: str, output: Path | None) -
     loaded = load_trained(run)
     config, tasks, tokenizer, _ = loaded
     definition = known_task(task, tasks, run)
-    rows = list(read_text(source, TEXTS[definition.data_format], more=definition.data_format == "choices"))
+    rows = list(read_text(source, TEXTS[definition.data_format], more=definition.data_format in WITH_CHOICES))
     with TemporaryDirectory() as folder:
         name = f"{task}_test"
         write_rows(Path(folder) / f"{name}.tsv", rows, list(rows[0]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -55,7 +55,9 @@ class Decoding(ABC):
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
         """What the metrics compare, of a labelled split."""
         assert split.labels is not None
-        return Answers(decoded.predictions, split.labels, decoded.scores, n_class=task.n_class)
+        return Answers(
+            decoded.predictions, split.labels, decoded.scores, n_class=task.n_class, questions=split.questions
+        )
 
 
 class Classes(Decoding):
@@ -166,6 +168,32 @@ class Choices(Decoding):
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
             yield {"prediction": str(int(prediction) + 1), "scores": named}
+
+
+class Cloze(Choices):
+    """The choice that fills the gap; scored by its text, as the same answer may have several names."""
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The number that is right most often, or the last choice where there are fewer."""
+        assert split.groups is not None
+        constant = super().constant(task, split)
+        return replace(constant, predictions=np.minimum(constant.predictions, np.diff(split.groups) - 1))
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        assert split.candidates is not None
+        candidates, right = split.candidates.texts.to_pylist(), split.candidates.right.to_pylist()
+        gold = np.empty(len(right), object)
+        gold[:] = [[texts[number] for number in own] for texts, own in zip(candidates, right, strict=True)]
+        return Answers(self._texts(split, decoded), gold, decoded.scores, n_class=1)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for text, line in zip(self._texts(split, decoded), super().lines(task, split, decoded), strict=True):
+            yield {**line, "prediction": text}
+
+    def _texts(self, split: Prepared, decoded: Decoded) -> np.ndarray:
+        assert split.candidates is not None
+        pairs = zip(split.candidates.texts.to_pylist(), decoded.predictions, strict=True)
+        return np.array([texts[prediction] for texts, prediction in pairs], object)
 
 
 class Spans(Decoding):

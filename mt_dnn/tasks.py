@@ -9,7 +9,7 @@ from torch import nn
 
 from data_utils.errors import UserError, did_you_mean
 from data_utils.task_def import TaskDef
-from mt_dnn.decode import Choices, Classes, ClassSets, Decoding, Spans, Values, WordClasses
+from mt_dnn.decode import Choices, Classes, ClassSets, Cloze, Decoding, Spans, Values, WordClasses
 from mt_dnn.heads import ChoiceHead, HeadsConfig, MultiLabelHead, PooledHead, SANHead, SpanHead, TokenHead
 
 
@@ -51,6 +51,7 @@ KINDS: Mapping[str, Kind] = {
     "sequence_labelling": Kind(token_head, WordClasses()),
     "span": Kind(span_head, Spans()),
     "multi_label": Kind(multi_label_head, ClassSets()),
+    "cloze": Kind(choice_head, Cloze()),
 }
 
 

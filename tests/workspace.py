@@ -64,12 +64,14 @@ MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
         "metrics": ["f1_micro", "f1_macro", "accuracy"],
         "splits": ["train", "dev"],
     },
+    "gap": {"task_type": "cloze", "data_format": "cloze", "splits": ["train", "dev"]},
     "found": {"task_type": "span", "data_format": "question_context", "splits": ["train", "dev"]},
 }
 
 
 COLUMNS = {
     "odd": ("premise", "choice1", "choice2", "choice3", "choice4"),
+    "gap": ("premise", "query", "choice1", "choice2", "choice3"),
     "tagged": ("words",),
     "found": ("question", "context"),
 }
@@ -94,6 +96,11 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             texts = [sentence(rng, WORDS[:8] if number == right else WORDS[8:]) for number in range(1, count + 1)]
             choices = [" ".join(text) for text in texts] + [""] * (4 - count)
             rows.append((str(i), str(right), " ".join(sentence(rng, WORDS[:8])), *choices))
+        elif task == "gap":  # the one word of the query's kind
+            right, count = rng.randint(1, 2 + i % 2), 2 + i % 2
+            choices = [rng.choice(WORDS[:8] if number == right else WORDS[8:]) for number in range(1, count + 1)]
+            query = " ".join([*sentence(rng, WORDS[:8])[:3], "@placeholder"])
+            rows.append((str(i), str(right), " ".join(words), query, *choices, *[""] * (3 - count)))
         elif task == "tagged":  # runs of one kind of words are entities
             kinds = [word in WORDS[:8] for word in words]
             tags = ["O" if not own else "I-X" if before else "B-X" for before, own in pairwise([False, *kinds])]

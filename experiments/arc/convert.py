@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from data_utils.convert import main
-from data_utils.sources import RowSource, question_row
+from data_utils.sources import RowSource, each, question_row
 
 
 def three_splits(part: str) -> dict[str, list[str]]:
@@ -21,8 +21,8 @@ def three_splits(part: str) -> dict[str, list[str]]:
 
 
 TASKS = {
-    "arc_easy": RowSource(three_splits("Easy"), question_row),
-    "arc_challenge": RowSource(three_splits("Challenge"), question_row),
+    "arc_easy": RowSource(three_splits("Easy"), each(question_row)),
+    "arc_challenge": RowSource(three_splits("Challenge"), each(question_row)),
 }
 
 if __name__ == "__main__":

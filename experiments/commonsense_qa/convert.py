@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from data_utils.convert import main
-from data_utils.sources import RowSource, question_row
+from data_utils.sources import RowSource, each, question_row
 
 FILES = {
     "train": ["CommonsenseQA/train_rand_split.jsonl", "CommonsenseQA/train*.jsonl"],
     "dev": ["CommonsenseQA/dev_rand_split.jsonl"],
     "test": ["CommonsenseQA/test_rand_split_no_answers.jsonl"],
 }
-TASKS = {"commonsense_qa": RowSource(FILES, question_row)}
+TASKS = {"commonsense_qa": RowSource(FILES, each(question_row))}
 
 if __name__ == "__main__":
     sys.exit(main(TASKS, description=__doc__))

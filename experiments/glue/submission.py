@@ -11,7 +11,7 @@ from data_utils.submission import Part, Prediction, main
 
 
 def write_tsv(path: Path, rows: Sequence[Prediction]) -> None:
-    lines = ({"index": str(index), "prediction": prediction} for index, prediction in rows)
+    lines = ({"index": str(index), "prediction": prediction} for (index,), prediction in rows)
     write_rows(path, lines, ["index", "prediction"])
 
 

@@ -1,12 +1,13 @@
-"""BoolQ, CB, COPA, RTE, WiC and WSC as SuperGLUE distributes them → canonical rows."""
+"""SuperGLUE's tasks and diagnostic sets as they are distributed → canonical rows."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from data_utils.convert import main
-from data_utils.sources import AnySource, Row, RowSource, Source, choice_row
+from data_utils.sources import AnySource, Row, RowSource, Source, choice_row, each
 
 QUESTIONS = {"cause": "What was the cause?", "effect": "What happened as a result?"}
 
@@ -49,6 +50,37 @@ def wsc_row(number: int, values: Any) -> Row:
     }
 
 
+def multirc_rows(number: int, values: Any, split: str) -> Iterator[Row]:
+    """A row per answer: the paragraph, and the question with the answer behind it."""
+    passage = values["passage"]
+    for question in passage["questions"]:
+        place = f"{values['idx']}-{question['idx']}"
+        for answer in question["answers"]:
+            yield {
+                "uid": f"{place}-{answer['idx']}",
+                "label": ("false", "true")[answer["label"]] if "label" in answer else "",
+                "premise": passage["text"],
+                "hypothesis": f"{question['question']} {answer['text']}",
+                "question_id": place,
+            }
+
+
+def record_rows(number: int, values: Any, split: str) -> Iterator[Row]:
+    """A row per query; the choices are the passage's entities, each text once; in training one of them is right."""
+    text = values["passage"]["text"]
+    spans = sorted((entity["start"], entity["end"] + 1) for entity in values["passage"]["entities"])
+    entities = list(dict.fromkeys(text[start:end] for start, end in spans))
+    passage = text.replace("@highlight\n", "- ")
+    for query in values["qas"]:
+        gold = {answer["text"] for answer in query.get("answers", ())}
+        choices, right = entities, [place for place, entity in enumerate(entities, 1) if entity in gold]
+        if split == "train":
+            choices = [entity for place, entity in enumerate(entities, 1) if place not in right[1:]]
+            right = right[:1]
+        row = choice_row(query["idx"], None, passage, choices)
+        yield {**row, "label": " ".join(map(str, right)), "query": query["query"]}
+
+
 TASKS: dict[str, AnySource] = {
     "cb": Source(three_splits("CB"), premise="premise", hypothesis="hypothesis", uid="idx"),
     "boolq": Source(
@@ -58,10 +90,19 @@ TASKS: dict[str, AnySource] = {
         uid="idx",
         labels={"True": "true", "False": "false"},
     ),
-    "copa": RowSource(three_splits("COPA"), copa_row),
+    "copa": RowSource(three_splits("COPA"), each(copa_row)),
+    "multirc": RowSource(three_splits("MultiRC"), multirc_rows),
+    "record": RowSource(three_splits("ReCoRD"), record_rows),
     "rte_superglue": Source(three_splits("RTE"), premise="premise", hypothesis="hypothesis", uid="idx"),
-    "wic": RowSource(three_splits("WiC"), wic_row),
-    "wsc": RowSource(three_splits("WSC"), wsc_row),
+    "wic": RowSource(three_splits("WiC"), each(wic_row)),
+    "wsc": RowSource(three_splits("WSC"), each(wsc_row)),
+    "axb": Source({"test": ["SuperGLUE/AX-b/AX-b.jsonl", "AX-b/AX-b.jsonl"]}, uid="idx"),
+    "axg": Source(
+        {"test": ["SuperGLUE/AX-g/AX-g.jsonl", "AX-g/AX-g.jsonl"]},
+        premise="premise",
+        hypothesis="hypothesis",
+        uid="idx",
+    ),
 }
 
 if __name__ == "__main__":

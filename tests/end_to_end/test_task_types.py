@@ -55,7 +55,7 @@ def trained(folder: Path) -> Path:
     options = [
         f"output={folder / 'mixed'}",
         "adversary.mode=tat",
-        "train.epochs=8",
+        "train.epochs=10",
         "optimizer.lr=5e-3",
         f"tasks=[{','.join(TASKS)}]",
     ]

@@ -12,7 +12,7 @@ import torch
 
 from data_utils.errors import UserError
 from data_utils.rows import read_rows
-from data_utils.sources import RowSource, question_row
+from data_utils.sources import RowSource, each, question_row
 from data_utils.task_def import DEFAULTS, TaskDef, load_task_defs
 from mt_dnn.adversarial.tally import Choices
 from mt_dnn.batch import collate
@@ -144,7 +144,7 @@ def test_questions_of_authors_and_hub_become_the_same_rows(tmp_path: Path) -> No
     assert question_row(4, {"question": own["question"]}) == {"uid": "4", "label": "", **row}
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps(own) + "\n" + json.dumps({"question": 3}) + "\n")
-    source = RowSource({"train": ["q.jsonl"]}, question_row)
+    source = RowSource({"train": ["q.jsonl"]}, each(question_row))
     with pytest.raises(UserError, match=r"q.jsonl:2: not a row of q \(TypeError"):
         source.write(path, task="q", split="train", output=tmp_path)
     path.write_text(json.dumps(own) + "\n")

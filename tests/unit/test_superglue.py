@@ -10,19 +10,25 @@ import pytest
 
 from data_utils.convert import convert
 from data_utils.errors import UserError
+from data_utils.rows import read_rows
 from data_utils.submission import main, write_submission
+from data_utils.task_def import load_task_defs
 from experiments.superglue.convert import TASKS
 from experiments.superglue.submission import PARTS
 from tests.layouts import lay_out, table
 from tests.unit.test_submission import predict
 
+ROOT = Path(__file__).parents[2]
 SPELLINGS = {  # what a run predicts, and what the leaderboard reads
     "BoolQ": ("true", "true"),
     "CB": ("neutral", "neutral"),
     "COPA": ("2", 1),
+    "ReCoRD": ("Benazir Bhutto", "Benazir Bhutto"),
     "RTE": ("not_entailment", "not_entailment"),
     "WiC": ("false", "false"),
     "WSC": ("true", "True"),
+    "AX-b": ("entailment", "entailment"),
+    "AX-g": ("not_entailment", "not_entailment"),
 }
 
 
@@ -65,6 +71,56 @@ def test_submission_files_have_the_fields_of_the_leaderboard(tmp_path):
         assert [json.loads(line) for line in lines] == [{"idx": 9, "label": label}, {"idx": 10, "label": label}]
     with zipfile.ZipFile(tmp_path / "out" / "submission.zip") as archive:
         assert archive.namelist() == names
+
+
+def test_answers_of_multirc_stand_below_their_questions_and_passages(tmp_path):
+    uids = ["10-3-8", "10-3-7", "9-0-0", "10-4-9"]
+    predict(tmp_path / "runs", "multirc_test", "true", "false", "true", "false", uids=uids)
+    names, warnings = write_submission(PARTS, [tmp_path / "runs"], tmp_path / "out", allow_missing=True)
+    assert names == ["MultiRC.jsonl"] and "4 rows; the official test set has 9693 rows" in warnings[0]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "MultiRC.jsonl").read_text().splitlines()]
+    first = {"idx": 3, "answers": [{"idx": 7, "label": 0}, {"idx": 8, "label": 1}]}
+    assert lines == [
+        {"idx": 9, "passage": {"questions": [{"idx": 0, "answers": [{"idx": 0, "label": 1}]}]}},
+        {"idx": 10, "passage": {"questions": [first, {"idx": 4, "answers": [{"idx": 9, "label": 0}]}]}},
+    ]
+    predict(tmp_path / "runs", "multirc_test", "true", uids=["7"])
+    with pytest.raises(UserError, match=r'expected an object such as \{"uid": "7-8-9"'):
+        write_submission(PARTS, [tmp_path / "runs"], tmp_path / "other", allow_missing=True)
+
+
+def test_multirc_has_a_row_per_answer(tmp_path):
+    answers = [{"text": "Two.", "idx": 0, "label": 1}, {"text": "Six.", "idx": 1, "label": 0}]
+    questions = [{"question": "How many?", "idx": 4, "answers": answers}]
+    row = {"idx": 3, "passage": {"text": "Two came.", "questions": questions}}
+    lay_out(tmp_path, {"MultiRC/val.jsonl": json.dumps(row) + "\n"})
+    convert(TASKS, tmp_path, tmp_path / "out", ["multirc"])
+    assert table(tmp_path / "out" / "multirc_dev.tsv") == [
+        ["uid", "label", "premise", "hypothesis", "question_id"],
+        ["3-4-0", "true", "Two came.", "How many? Two.", "3-4"],
+        ["3-4-1", "false", "Two came.", "How many? Six.", "3-4"],
+    ]
+
+
+def test_record_has_the_entities_of_its_passage_as_choices(tmp_path):
+    text = "Ann Lee met Bo.\n@highlight\nLee met Bo"
+    spans = [(0, 6), (12, 13), (27, 29), (35, 36)]
+    assert [text[a : b + 1] for a, b in spans] == ["Ann Lee", "Bo", "Lee", "Bo"]
+    entities = [{"start": start, "end": end} for start, end in spans]
+    query = {"query": "@placeholder was there", "idx": 8, "answers": [{"text": "Ann Lee"}, {"text": "Lee"}]}
+    row = {"idx": 3, "passage": {"text": text, "entities": entities}, "qas": [query]}
+    unlabelled = {**row, "qas": [{key: value for key, value in query.items() if key != "answers"}]}
+    files = {"train": row, "val": row, "test": unlabelled}
+    lay_out(tmp_path, {f"ReCoRD/{name}.jsonl": json.dumps(value) + "\n" for name, value in files.items()})
+    convert(TASKS, tmp_path, tmp_path / "out", ["record"])
+    start = ["8", "Ann Lee met Bo. - Lee met Bo"]
+    assert table(tmp_path / "out" / "record_train.tsv")[1] == [start[0], "1", start[1], "Ann Lee", "Bo", query["query"]]
+    for split, label in (("dev", "1 3"), ("test", "")):
+        header, line = table(tmp_path / "out" / f"record_{split}.tsv")
+        assert header == ["uid", "label", "premise", "choice1", "choice2", "choice3", "query"]
+        assert line == [start[0], label, start[1], "Ann Lee", "Bo", "Lee", query["query"]]
+    task = load_task_defs(ROOT / "task_defs" / "superglue.yml")["record"]
+    assert read_rows(tmp_path / "out" / "record_dev.tsv", task).label == [[0, 2]]
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("wsc_test", "True"), ("copa_test", "0"), ("cb_test", "yes")])

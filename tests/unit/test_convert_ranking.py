@@ -1,0 +1,77 @@
+"""Pairs as choices, and nested parts of training sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_utils.convert import convert
+from experiments.domain_adaptation.convert import main, subsets
+from experiments.ranking.convert import TASKS
+from tests.layouts import lay_out, table
+
+PAIRS = [
+    ("0", "Who?", "He.", "entailment"),
+    ("1", "Why?", "So.", "not_entailment"),
+    ("2", "Who?", "It.", "not_entailment"),
+    ("3", "How?", "Well.", "entailment"),
+    ("4", "When?", "Now.", "entailment"),
+    ("5", "When?", "Then.", "entailment"),
+    ("6", "Who?", "Him.", "not_entailment"),
+    ("7", "Where?", "There.", "not_entailment"),
+    ("8", "Where?", "Here.", "entailment"),
+]
+
+
+def tsv(*rows: tuple[str, ...]) -> str:
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def test_pairs_of_one_question_are_its_choices(tmp_path):
+    lay_out(tmp_path, {"GLUE/QNLI/dev.tsv": tsv(("index", "question", "sentence", "label"), *PAIRS)})
+    report = convert(TASKS, tmp_path, tmp_path / "out", ["qnli_ranking"])
+    (written,) = report.written
+    assert (written.rows, written.broken, written.labels) == (2, 4, {"1": 1, "2": 1})
+    assert table(tmp_path / "out" / "qnli_ranking_dev.tsv") == [
+        ["uid", "label", "premise", "choice1", "choice2", "choice3"],
+        ["0", "1", "Who?", "He.", "It.", "Him."],
+        ["7", "2", "Where?", "There.", "Here.", ""],
+    ]
+
+
+def test_pairs_that_are_alone_are_one_line(tmp_path):
+    lay_out(tmp_path, {"GLUE/QNLI/dev.tsv": tsv(("index", "question", "sentence", "label"), PAIRS[3])})
+    report = convert(TASKS, tmp_path, tmp_path / "out", ["qnli_ranking"])
+    assert len(report.failed) == 1 and "no first text has several second ones" in report.failed[0]
+
+
+def test_smaller_sets_are_part_of_larger_ones():
+    lines = [str(number) for number in range(2000)]
+    found = subsets(lines, 1)
+    assert [len(found[percent]) for percent in ("0.1", "1", "10", "100")] == [2, 20, 200, 2000]
+    assert set(found["0.1"]) < set(found["1"]) < set(found["10"]) < set(found["100"]) == set(lines)
+    assert found["10"] == sorted(found["10"], key=int) and found["10"] != lines[:200]
+    assert subsets(lines, 1) == found != subsets(lines, 2)
+    assert all(len(kept) >= 1 for kept in subsets(lines[:5], 1).values())
+
+
+def test_a_folder_for_each_size(tmp_path, capsys):
+    rows = [(str(number), "neutral", f"a {number}", "b") for number in range(50)]
+    for split, count in (("train", 50), ("dev", 3), ("test", 4)):
+        text = tsv(("uid", "label", "premise", "hypothesis"), *rows[:count])
+        lay_out(tmp_path, {f"nli/scitail_{split}.tsv": text})
+    arguments = ["--source", str(tmp_path / "nli"), "--output", str(tmp_path / "out"), "--tasks", "scitail"]
+    assert main(arguments) == 0
+    assert "scitail 5 training rows" in capsys.readouterr().out
+    counts = {
+        percent: [
+            len(table(tmp_path / "out" / percent / f"scitail_{split}.tsv")) - 1 for split in ("train", "dev", "test")
+        ]
+        for percent in ("0.1", "1", "10", "100")
+    }
+    assert counts == {"0.1": [1, 3, 4], "1": [1, 3, 4], "10": [5, 3, 4], "100": [50, 3, 4]}
+
+
+@pytest.mark.parametrize(("task", "message"), [("snli", "snli_train.tsv: no such file"), ("mnli", "--tasks")])
+def test_what_is_not_there_is_one_line(task, message, tmp_path, capsys):
+    assert main(["--source", str(tmp_path), "--output", str(tmp_path / "out"), "--tasks", task]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
