@@ -5,26 +5,43 @@ Only the Parquet files that are needed are read, `<config>/<split>-*.parquet`; a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_utils.convert import Report
 from data_utils.errors import UserError, unknown_key
-from data_utils.rows import TEXTS
-from data_utils.sources import NO_GOLD, Source, Written, write_split
+from data_utils.rows import SPACES, TEXTS
+from data_utils.sources import (
+    NO_GOLD,
+    Row,
+    RowSource,
+    Source,
+    Written,
+    each,
+    question_row,
+    squad_row,
+    write_choices,
+    write_split,
+)
+from data_utils.superglue import copa_row, flat_multirc_row, flat_record_row, flat_wic_row, flat_wsc_row
 
 NO_LABEL = -1  # the hub's label of test rows, and in SNLI of rows without gold label
 
 
 @dataclass(frozen=True)
 class HubTask:
-    """`source.files` maps our splits to the hub's, `source.labels` its integers, as text, to label names."""
+    """`source.files` maps our splits to the hub's, a Source's `labels` its integers, as text, to label names.
+
+    `files`: which files a split consists of; those of repositories with a loading script stand on a branch of their
+    own, where the hub has converted them.
+    """
 
     repository: str
     config: str
-    source: Source
+    source: Source | RowSource
+    files: str = "{config}/{split}-*.parquet"
 
 
 def named(*labels: str) -> dict[str, str]:
@@ -50,6 +67,43 @@ def glue(config: str, *texts: str, files: Mapping[str, list[str]] | None = None,
 
 def pair(repository: str, config: str, files: Mapping[str, list[str]], **options: Any) -> HubTask:
     return HubTask(repository, config, Source(files, premise="premise", hypothesis="hypothesis", **options))
+
+
+def rows(
+    repository: str, config: str, function: Callable[[int, Any, str], Iterable[Row]], **files: list[str]
+) -> HubTask:
+    return HubTask(repository, config, RowSource(files or splits(), function))
+
+
+def superglue(config: str, function: Callable[[int, Any, str], Iterable[Row]]) -> HubTask:
+    return rows("aps/super_glue", config, function)
+
+
+def superglue_pair(config: str, premise: str, hypothesis: str, *labels: str, **files: list[str]) -> HubTask:
+    source = Source(files or splits(), premise=premise, hypothesis=hypothesis, uid="idx", labels=named(*labels))
+    return HubTask("aps/super_glue", config, source)
+
+
+def squad_rows(number: int, values: Any, split: str) -> Iterator[Row]:
+    """A question of SQuAD as the hub has it: its answers are two lists."""
+    pairs = zip(values["answers"]["answer_start"], values["answers"]["text"], strict=True)
+    answers = [{"answer_start": start, "text": text} for start, text in pairs]
+    row = squad_row({**values, "answers": answers}, values["context"].translate(SPACES))[1]
+    if row is not None:
+        yield row
+
+
+def words(repository: str, config: str, tags: str) -> HubTask:
+    """Labelled words; the names of the labels stand in the file."""
+
+    def row(number: int, values: Any) -> Row:
+        found = ["".join(word.split()) for word in values["tokens"]]
+        if "" in found:
+            raise ValueError("an empty word")
+        return {"uid": str(number), "label": " ".join(values[tags]), "words": " ".join(found)}
+
+    converted = "@refs/convert/parquet"
+    return HubTask(f"{repository}{converted}", config, RowSource(splits(), each(row)), "{config}/{split}/*.parquet")
 
 
 MNLI_SPLITS = {
@@ -87,6 +141,35 @@ BENCHMARKS: dict[str, dict[str, HubTask]] = {
             for part in ("r1", "r2", "r3")
         },
     },
+    "superglue": {
+        "cb": superglue_pair("cb", "premise", "hypothesis", "entailment", "contradiction", "neutral"),
+        "boolq": superglue_pair("boolq", "passage", "question", "false", "true"),
+        "copa": superglue("copa", each(copa_row)),
+        "multirc": superglue("multirc", each(flat_multirc_row)),
+        "record": superglue("record", lambda number, values, split: [flat_record_row(number, values, split)]),
+        "rte_superglue": superglue_pair("rte", "premise", "hypothesis", "entailment", "not_entailment"),
+        "wic": superglue("wic", each(flat_wic_row)),
+        "wsc": superglue("wsc.fixed", each(flat_wsc_row)),
+        "axb": superglue_pair("axb", "sentence1", "sentence2", "entailment", "not_entailment", test=["test"]),
+        "axg": superglue_pair("axg", "premise", "hypothesis", "entailment", "not_entailment", test=["test"]),
+    },
+    "arc": {
+        "arc_easy": rows("allenai/ai2_arc", "ARC-Easy", each(question_row)),
+        "arc_challenge": rows("allenai/ai2_arc", "ARC-Challenge", each(question_row)),
+    },
+    "commonsense_qa": {"commonsense_qa": rows("tau/commonsense_qa", "data", each(question_row))},
+    "squad": {
+        "squad": rows("rajpurkar/squad", "plain_text", squad_rows, train=["train"], dev=["validation"]),
+        "squad_v2": rows("rajpurkar/squad_v2", "squad_v2", squad_rows, train=["train"], dev=["validation"]),
+        **{
+            f"xquad_{language}": rows("google/xquad", f"xquad.{language}", squad_rows, test=["validation"])
+            for language in ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
+        },
+    },
+    "ner": {
+        "conll2003": words("eriktks/conll2003", "conll2003", "ner_tags"),
+        "wnut17": words("leondz/wnut_17", "wnut_17", "ner_tags"),
+    },
     "xnli": {
         f"xnli_{language}": pair("facebook/xnli", language, {"dev": ["validation"], "test": ["test"]}, labels=THREE_WAY)
         for language in LANGUAGES
@@ -112,11 +195,14 @@ def download(benchmark: str, output: Path, *, tasks: Iterable[str] | None = None
 
 
 def download_split(name: str, task: HubTask, split: str, output: Path, source: str | None) -> Written:
-    pattern = f"{task.config}/{task.source.files[split][0]}-*.parquet"
+    pattern = task.files.format(config=task.config, split=task.source.files[split][0])
     if source is not None and not list(Path(source).glob(pattern)):
         raise UserError(f"{source}: no file {pattern}; it has to be laid out like the hub's {task.repository}")
     place = f"{source or f'hf://datasets/{task.repository}'}/{pattern}"
     dataset = load_parquet(place)
+    if isinstance(task.source, RowSource):
+        found = list(canonical_rows(task.source, spelled(dataset), split, place))
+        return write_choices(found, task=name, split=split, output=output)
     missing = {*task.source.texts, task.source.label} - set(dataset.column_names)
     if missing:
         raise UserError(f"{place}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
@@ -136,6 +222,28 @@ def load_parquet(place: str) -> Any:
         raise UserError(
             f"{place}: {reason}; check the network, or give a local copy of the repository with --source"
         ) from error
+
+
+def spelled(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Rows with the names of word labels where the file has them, and without a label that is -1."""
+    names = {
+        column: feature.feature.names
+        for column, feature in dataset.features.items()
+        if hasattr(getattr(feature, "feature", None), "names")
+    }
+    for row in dataset:
+        kept = {column: value for column, value in row.items() if column != "label" or value != NO_LABEL}
+        yield kept | {column: [own[number] for number in row[column]] for column, own in names.items()}
+
+
+def canonical_rows(source: RowSource, found: Iterable[Any], split: str, place: str) -> Iterator[Row]:
+    """Raises UserError naming a row that has another layout."""
+    for number, values in enumerate(found):
+        try:
+            yield from source.rows(number, values, split)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise UserError(f"{place}: row {number + 1}: not in the expected layout ({problem})") from None
 
 
 def as_text(dataset: Any, label: str) -> Iterator[dict[str, str]]:

@@ -281,7 +281,7 @@ class SquadSource:
                 for paragraph in article["paragraphs"]
                 for question in paragraph["qas"]
             ]
-            read = [self._row(question, context) for question, context in questions]
+            read = [squad_row(question, context) for question, context in questions]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
         rows = [row for _, row in read if row is not None]
@@ -292,17 +292,18 @@ class SquadSource:
         written.labels = Counter(what for what, row in read if row is not None)
         return written
 
-    def _row(self, question: Mapping[str, Any], context: str) -> tuple[str, Row | None]:
-        """What the question has, and its row."""
-        answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
-        found = [(place, text) for start, text in answers if text and (place := nearest(text, context, start)) >= 0]
-        if answers and not found:
-            return "broken", None
-        moved = any(answer not in answers for answer in found)
-        what = ("answered, moved" if moved else "answered") if answers else "no answer"
-        label = json.dumps([list(answer) for answer in found], ensure_ascii=False)
-        texts = {"question": question["question"].strip(), "context": context}
-        return what, {"uid": question["id"], "label": label, **texts}
+
+def squad_row(question: Mapping[str, Any], context: str) -> tuple[str, Row | None]:
+    """What a question in SQuAD's layout has, and its row; none where no answer can be found in the context."""
+    answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
+    found = [(place, text) for start, text in answers if text and (place := nearest(text, context, start)) >= 0]
+    if answers and not found:
+        return "broken", None
+    moved = any(answer not in answers for answer in found)
+    what = ("answered, moved" if moved else "answered") if answers else "no answer"
+    label = json.dumps([list(answer) for answer in found], ensure_ascii=False)
+    texts = {"question": question["question"].strip(), "context": context}
+    return what, {"uid": question["id"], "label": label, **texts}
 
 
 def nearest(text: str, context: str, start: int) -> int:

@@ -11,8 +11,13 @@ import pytest
 
 from data_utils.errors import UserError
 from data_utils.hub import BENCHMARKS, download
+from experiments.arc.convert import TASKS as ARC
+from experiments.commonsense_qa.convert import TASKS as CSQA
 from experiments.glue.convert import TASKS as GLUE
+from experiments.ner.convert import TASKS as NER
 from experiments.nli.convert import TASKS as NLI
+from experiments.squad.convert import TASKS as SQUAD
+from experiments.superglue.convert import TASKS as SUPERGLUE
 from experiments.xnli.convert import TASKS as XNLI
 from tests.layouts import table
 
@@ -104,11 +109,142 @@ def test_label_names_stay(tmp_path):
     assert table(tmp_path / "out" / "scitail_train.tsv")[1] == ["0", "entails", "A", "B"]
 
 
+ARC_QUESTION = {
+    "id": ["q7"],
+    "question": ["Why?"],
+    "choices": [{"text": ["So.", "No.", "Yes."], "label": ["A", "B", "C"]}],
+    "answerKey": ["B"],
+}
+ROWS: dict[str, tuple[str, str, dict[str, list[Any]], list[list[str]]]] = {  # files, columns on the hub, canonical rows
+    "arc_easy": (
+        "arc",
+        "ARC-Easy/{}-00000-of-00001",
+        ARC_QUESTION,
+        [["uid", "label", "premise", "choice1", "choice2", "choice3"], ["q7", "2", "Why?", "So.", "No.", "Yes."]],
+    ),
+    "commonsense_qa": (
+        "commonsense_qa",
+        "data/{}-00000-of-00001",
+        {**ARC_QUESTION, "question_concept": ["c"]},
+        [["uid", "label", "premise", "choice1", "choice2", "choice3"], ["q7", "2", "Why?", "So.", "No.", "Yes."]],
+    ),
+    "copa": (
+        "superglue",
+        "copa/{}-00000-of-00001",
+        {"premise": ["P."], "choice1": ["A"], "choice2": ["B"], "question": ["cause"], "idx": [3], "label": [1]},
+        [["uid", "label", "premise", "choice1", "choice2"], ["3", "2", "P. What was the cause?", "A", "B"]],
+    ),
+    "cb": (
+        "superglue",
+        "cb/{}-00000-of-00001",
+        {"premise": ["P"], "hypothesis": ["H"], "idx": [5], "label": [1]},
+        [["uid", "label", "premise", "hypothesis"], ["5", "contradiction", "P", "H"]],
+    ),
+    "multirc": (
+        "superglue",
+        "multirc/{}-00000-of-00001",
+        {
+            "paragraph": ["P."],
+            "question": ["Q?"],
+            "answer": ["A."],
+            "idx": [{"paragraph": 1, "question": 2, "answer": 3}],
+            "label": [1],
+        },
+        [
+            ["uid", "label", "premise", "hypothesis", "question_id"],
+            ["1-2-3", "true", "P.", "Q? A.", "1-2"],
+        ],
+    ),
+    "record": (
+        "superglue",
+        "record/{}-00000-of-00001",
+        {
+            "passage": ["Ann Lee met Bo."],
+            "query": ["@placeholder came"],
+            "entities": [["Ann Lee", "Bo"]],
+            "answers": [["Bo"]],
+            "idx": [{"passage": 0, "query": 9}],
+        },
+        [
+            ["uid", "label", "premise", "choice1", "choice2", "query"],
+            ["9", "2", "Ann Lee met Bo.", "Ann Lee", "Bo", "@placeholder came"],
+        ],
+    ),
+    "wsc": (
+        "superglue",
+        "wsc.fixed/{}-00000-of-00001",
+        {
+            "text": ["Ann said she knew."],
+            "span1_index": [0],
+            "span2_index": [2],
+            "span1_text": ["Ann"],
+            "span2_text": ["she"],
+            "idx": [4],
+            "label": [1],
+        },
+        [["uid", "label", "premise", "hypothesis"], ["4", "true", "Ann said *she* knew.", "Ann"]],
+    ),
+    "wic": (
+        "superglue",
+        "wic/{}-00000-of-00001",
+        {"word": ["w"], "sentence1": ["A w."], "sentence2": ["The w."], "idx": [6], "label": [0]},
+        [["uid", "label", "premise", "hypothesis"], ["6", "false", "w: A w.", "The w."]],
+    ),
+    "squad_v2": (
+        "squad",
+        "squad_v2/{}-00000-of-00001",
+        {
+            "id": ["a", "b"],
+            "question": ["Who?", "Why?"],
+            "context": ["the cat", "the cat"],
+            "answers": [{"text": ["cat"], "answer_start": [4]}, {"text": [], "answer_start": []}],
+        },
+        [
+            ["uid", "label", "question", "context"],
+            ["a", '[[4, "cat"]]', "Who?", "the cat"],
+            ["b", "[]", "Why?", "the cat"],
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_rows_that_are_put_together(task, tmp_path):
+    benchmark, files, columns, expected = ROWS[task]
+    known = BENCHMARKS[benchmark][task]
+    for names in known.source.files.values():
+        parquet(tmp_path, files.format(names[0]), **columns)
+    report = download(benchmark, tmp_path / "out", tasks=[task], source=str(tmp_path))
+    assert {written.split for written in report.written} == set(known.source.files)
+    assert table(tmp_path / "out" / f"{task}_dev.tsv") == expected
+
+
+def test_labels_of_words_by_the_names_in_the_file(tmp_path):
+    import datasets
+
+    tags = datasets.List(datasets.ClassLabel(names=["O", "B-PER"]))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags})
+    rows = datasets.Dataset.from_dict({"tokens": [["Ann", "came"]], "ner_tags": [[1, 0]]}, features=features)
+    for split in ("train", "validation", "test"):
+        (tmp_path / "conll2003" / split).mkdir(parents=True)
+        rows.to_parquet(tmp_path / "conll2003" / split / "0000.parquet")
+    download("ner", tmp_path / "out", tasks=["conll2003"], source=str(tmp_path))
+    assert table(tmp_path / "out" / "conll2003_dev.tsv") == [["uid", "label", "words"], ["0", "B-PER O", "Ann came"]]
+
+
+def test_another_layout_is_one_line(tmp_path):
+    parquet(tmp_path, "ARC-Easy/train-00000-of-00001", question=["Why?"])
+    with pytest.raises(UserError, match=r"ARC-Easy/train-\*\.parquet: row 1: not in the expected layout \(KeyError"):
+        download("arc", tmp_path / "out", tasks=["arc_easy"], source=str(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_of_tasks_and_splits_are_those_of_the_converters():
     assert set(BENCHMARKS["glue"]) == set(GLUE)
     assert set(BENCHMARKS["xnli"]) == set(XNLI)
     assert set(BENCHMARKS["nli"]) <= set(NLI)
-    for benchmark, converters in {"glue": GLUE, "nli": NLI, "xnli": XNLI}.items():
+    further = {"superglue": SUPERGLUE, "arc": ARC, "commonsense_qa": CSQA, "squad": SQUAD, "ner": NER}
+    for benchmark, converters in {"glue": GLUE, "nli": NLI, "xnli": XNLI, **further}.items():
         for name, task in BENCHMARKS[benchmark].items():
             assert set(task.source.files) == set(converters[name].files)
 
