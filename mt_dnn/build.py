@@ -140,6 +140,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
         pooler=pooler,
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
+        blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds those that were kept
     )
     if checkpoint is None:
         for notice in _notices(options, encoder):
