@@ -1,9 +1,9 @@
 """Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
 
 Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
-and on, of which the last may be empty; ``words`` for sequence labelling; ``question`` and ``context`` for spans. Others
-are kept as extra columns. A TSV without a header line is the old
-MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
+and on, of which the last may be empty; ``words`` for sequence labelling; ``question`` and ``context`` for spans; and
+``soft_label``, what teachers think of a row (soft.py). Others are kept as extra columns. A TSV without a header line is
+the old MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.errors import MissingRows, UserError, did_you_mean
+from data_utils.soft import COLUMN, read_soft_labels
 from data_utils.tables import read_lines, read_object
 from data_utils.task_def import TaskDef
 
@@ -42,7 +43,8 @@ class Rows:
     """The rows of one split; ``premise`` and ``hypothesis`` are the first and the second text, whatever their columns.
 
     ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, or answers,
-    ``(first character in the context, text)``; None when it is unlabelled. ``places``: where in the file a row is.
+    ``(first character in the context, text)``; None when it is unlabelled. ``soft``: soft labels as in soft.py, None
+    when there are none. ``places``: where in the file a row is.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Rows:
     label: list[Any] | None
     extra: dict[str, list[str]]
     choices: list[list[str]] | None = None
+    soft: list[Any] | None = None
     places: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -78,13 +81,13 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
     """Reads and checks a file; ``max_rows`` keeps the first rows.
 
     Raises:
-        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or score that does not
-            fit the task, with the line.
+        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label, score or soft label that
+            does not fit the task, with the line.
     """
     texts = TEXTS[task.data_format]
     places: list[str] = []
     columns: dict[str, list[str]] = {}
-    for place, record in islice(_records(path, ["uid", "label", *texts]), max_rows):
+    for place, record in islice(read_records(path, task), max_rows):
         if not columns:
             columns = {name: [] for name in record}
             _need(path, columns, ["uid", *texts])
@@ -101,18 +104,20 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
     options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
     choices = _choices(places, [columns[name] for name in options]) if task.data_format == "choices" else None
     first, *second = (columns[name] for name in texts if name not in options)
-    used = ("uid", "label", *texts, *(options if choices else ()))
+    used = ("uid", "label", COLUMN, *texts, *(options if choices else ()))
     if task.data_format == "words":
         _check_words(places, first)
     extra = {name: values for name, values in columns.items() if name not in used}
+    parts = choices or (second or [first])[0]
     return Rows(
         path=path,
         uid=columns["uid"],
         premise=first,
         hypothesis=second[0] if second else None,
-        label=_labels(places, columns.get("label"), task, choices or (second or [first])[0]),
+        label=_labels(places, columns.get("label"), task, parts),
         extra=extra,
         choices=choices,
+        soft=read_soft_labels(places, columns.get(COLUMN), task, parts),
         places=places,
     )
 
@@ -136,8 +141,13 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[
     return count
 
 
-def _records(path: Path, expected: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, row) for each row of a file in any of the formats."""
+def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, columns as they stand) for each row of a file in any of the formats.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    expected = ["uid", "label", *TEXTS[task.data_format]]
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     try:
         if kind == "jsonl":

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from mt_dnn.adversarial import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.distillation import DistillationConfig
 from mt_dnn.heads import HeadsConfig
 from mt_dnn.section import Section
 
@@ -211,6 +212,7 @@ class RunConfig(Section):
     data: DataConfig
     encoder: EncoderConfig
     heads: HeadsConfig = HeadsConfig()
+    distillation: DistillationConfig = DistillationConfig()
     sampling: SamplingConfig = SamplingConfig()
     train: TrainConfig = TrainConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
