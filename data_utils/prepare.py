@@ -56,7 +56,8 @@ class Prepared:
     ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``. Where it has
     several labels, they are ``decisions[i]:decisions[i+1]``, at the row's tokens ``marked``. ``sources`` (N,) are the
     rows that windows come from, ``parts`` say which text each token is of, ``questions`` (N,) which rows belong
-    together.
+    together. ``soft``: where there are soft labels, those of row i are ``soft_offsets[i]:soft_offsets[i+1]``, decision
+    after decision, float32.
     """
 
     path: Path
@@ -75,6 +76,8 @@ class Prepared:
     parts: np.ndarray | None = None
     candidates: Candidates | None = None
     questions: np.ndarray | None = None
+    soft: np.ndarray | None = None
+    soft_offsets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -122,6 +125,9 @@ class Prepared:
                 further["parts"] = batch.column("parts").values.to_numpy()
             if "marked" in names:
                 further["marked"] = batch.column("marked").values.to_numpy()
+            if "soft" in names:
+                soft = batch.column("soft")
+                further["soft"], further["soft_offsets"] = soft.values.to_numpy(), soft.offsets.to_numpy()
             if "context" in names:
                 starts, ends = (batch.column(name).values.to_numpy() for name in ("starts", "ends"))
                 further["contexts"] = Contexts(starts, ends, batch.column("context"), batch.column("answers"))
@@ -233,6 +239,8 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
     if task.task_type == "multi_label":  # as many as classes, labelled or not
         zeros = [[0] * task.n_class] * len(rows)
         further["label"] = ragged([np.asarray(own, np.int64) for own in rows.label or zeros], pa.int64())
+    if rows.soft is not None and task.data_format not in WINDOWED:
+        further["soft"] = ragged([own.ravel() for own in rows.soft], pa.float32())
     if encoded.rows is not None:
         uids, further["source"] = uids.take(pa.array(encoded.rows)), pa.array(encoded.rows)
     bounds = sequence_offsets

@@ -2,8 +2,9 @@
 
 Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
 and on, of which the last may be empty, and for cloze the ``query`` that they fill; ``words`` for sequence labelling;
-``question`` and ``context`` for spans. Others are kept as extra columns. A TSV without a header line is the old
-MT-DNN's: the same columns in this order. Quotes are data in TSV, never syntax.
+``question`` and ``context`` for spans; and ``soft_label``, what teachers think of a row (soft.py). Others are kept as
+extra columns. A TSV without a header line is the old MT-DNN's: the same columns in this order. Quotes are data in TSV,
+never syntax.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from data_utils.errors import MissingRows, UserError
 from data_utils.labels import read_labels
+from data_utils.soft import COLUMN, read_soft_labels
 from data_utils.tables import read_lines, read_object
 from data_utils.task_def import TaskDef
 
@@ -45,7 +47,7 @@ class Rows:
 
     ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, answers,
     ``(first character in the context, text)``, or for cloze lists of right choices; None when it is unlabelled.
-    ``places``: where in the file a row is.
+    ``soft``: soft labels as in soft.py, None when there are none. ``places``: where in the file a row is.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Rows:
     label: list[Any] | None
     extra: dict[str, list[str]]
     choices: list[list[str]] | None = None
+    soft: list[Any] | None = None
     places: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -81,13 +84,13 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
     """Reads and checks a file; ``max_rows`` keeps the first rows.
 
     Raises:
-        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or score that does not
-            fit the task, with the line.
+        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label, score or soft label that
+            does not fit the task, with the line.
     """
     texts = TEXTS[task.data_format]
     places: list[str] = []
     columns: dict[str, list[str]] = {}
-    for place, record in islice(_records(path, ["uid", "label", *texts]), max_rows):
+    for place, record in islice(read_records(path, task), max_rows):
         if not columns:
             columns = {name: [] for name in record}
             _need(path, columns, ["uid", *texts])
@@ -104,20 +107,22 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
     options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
     choices = _choices(places, [columns[name] for name in options]) if task.data_format in WITH_CHOICES else None
     first, *second = (columns[name] for name in texts if name not in options)
-    used = ("uid", "label", *texts, *(options if choices else ()))
+    used = ("uid", "label", COLUMN, *texts, *(options if choices else ()))
     if task.data_format == "words":
         _check_words(places, first)
     if task.data_format == "cloze":
         _check_queries(places, second[0])
     extra = {name: values for name, values in columns.items() if name not in used}
+    parts = choices or (second or [first])[0]
     return Rows(
         path=path,
         uid=columns["uid"],
         premise=first,
         hypothesis=second[0] if second else None,
-        label=read_labels(places, columns.get("label"), task, choices or (second or [first])[0]),
+        label=read_labels(places, columns.get("label"), task, parts),
         extra=extra,
         choices=choices,
+        soft=read_soft_labels(places, columns.get(COLUMN), task, parts),
         places=places,
     )
 
@@ -141,8 +146,13 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[
     return count
 
 
-def _records(path: Path, expected: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, row) for each row of a file in any of the formats."""
+def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, columns as they stand) for each row of a file in any of the formats.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    expected = ["uid", "label", *TEXTS[task.data_format]]
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     try:
         if kind == "jsonl":

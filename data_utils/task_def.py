@@ -66,7 +66,7 @@ OLD_VALUES = {
         "MseCriterion": "mse",
     },
 }
-_CLASSES = {"loss": "cross_entropy", "kd_loss": "mse", "adv_loss": "sym_kl"}
+_CLASSES = {"loss": "cross_entropy", "kd_loss": "kl", "adv_loss": "sym_kl"}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {"metrics": ("accuracy",), **_CLASSES},
     "regression": {"metrics": ("pearson", "spearman"), "loss": "mse", "kd_loss": "mse", "adv_loss": "mse"},

@@ -38,6 +38,11 @@ class Window:
         """What turns the number of a token in the text into its place in the window."""
         return self.place - self.first
 
+    def places_of(self, span: tuple[int, int] | None) -> np.ndarray:
+        """Places of the first and last token of a span of the text; 0 and 0 where the window does not hold it."""
+        holds = span is not None and self.first <= span[0] and span[1] < self.last
+        return np.asarray(span) + self.shift if holds else np.zeros(2, np.int64)
+
 
 @dataclass(frozen=True)
 class Text:
@@ -52,14 +57,14 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
     """Sentences whose words are labelled: each word at its first token, in the window where it belongs.
 
     A word of which the tokenizer leaves nothing becomes the unknown token. Columns: ``marked``, the places of the
-    labelled tokens of a window, and ``label``, their classes.
+    labelled tokens of a window, and ``label``, their classes; with soft labels ``soft``, the classes' probabilities.
 
     Raises:
         UserError: ``max_length`` leaves no room, or the tokenizer cannot say where tokens come from.
     """
     room = _room(tokenizer, max_length, pair=False)
     windows, owners, marked, labels = list[Window](), list[int](), list[np.ndarray](), list[np.ndarray]()
-    truncated = 0
+    soft, truncated = list[np.ndarray](), 0
     for row, text in _texts(rows, [rows.premise], tokenizer, max_length, min(stride, room // 2)):
         words = rows.premise[row].split(" ")
         heads = first_tokens(words, text.offsets)
@@ -81,7 +86,11 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
                 owners.append(row)
                 marked.append(heads[own] + window.shift)
                 labels.append(np.zeros(own.sum(), np.int64) if classes is None else classes[own])
+                if rows.soft is not None:
+                    soft.append(rows.soft[row][own].ravel())
     columns = {"marked": ragged(marked, pa.int32()), "label": ragged(labels, pa.int64())}
+    if soft:
+        columns["soft"] = ragged(soft, pa.float32())
     return _encoded(windows, owners, truncated, columns)
 
 
@@ -89,7 +98,8 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
     """Questions, each with one window of its context. Columns of a window's tokens, −1 outside the context:
     ``starts``, the first character (−1 also where another window is the token's own), ``ends``, the character after
     its last; of a window ``label``, first and last token of its first answer (0 and 0 where it holds none), its
-    ``context`` and the ``answers`` as JSON.
+    ``context`` and the ``answers`` as JSON; with soft labels ``soft``, how likely an answer starts, and ends, at each
+    of its tokens.
 
     Raises:
         UserError: ``max_length`` leaves no room, or the tokenizer cannot say where tokens come from.
@@ -99,12 +109,14 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
     longest = min(LONGEST_QUESTION, room // 2)
     questions = _cut(rows.premise, tokenizer, longest)
     windows, owners, starts, ends, labels = list[Window](), list[int](), list[Any](), list[Any](), list[Any]()
-    truncated = 0
+    soft, truncated = list[np.ndarray](), 0
     for row, text in _texts(
         rows, [questions, rows.hypothesis], tokenizer, max_length, min(stride, (room - longest) // 2)
     ):
         answers = rows.label[row] if rows.label is not None else []
-        span = _tokens_of(answers[0], text.offsets) if answers else None
+        start, answer = answers[0] if answers else (0, "")
+        span = _tokens_of(start, start + len(answer), text.offsets)
+        likely = [(_tokens_of(start, end, text.offsets), p) for start, end, p in rows.soft[row]] if rows.soft else []
         truncated += len(text.windows) > 1
         for number, window in enumerate(text.windows):
             own = text.home[window.first : window.last] == number
@@ -112,12 +124,16 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
             inside = np.full((2, len(window.ids)), -1, np.int32)
             part = slice(window.place, window.place + len(offsets))
             inside[0, part], inside[1, part] = np.where(own, offsets[:, 0], -1), offsets[:, 1]
-            holds = span is not None and window.first <= span[0] and span[1] < window.last
             windows.append(window)
             owners.append(row)
             starts.append(inside[0])
             ends.append(inside[1])
-            labels.append(np.asarray(span) + window.shift if holds else np.zeros(2, np.int64))
+            labels.append(window.places_of(span))
+            if likely:
+                shares = np.zeros((2, len(window.ids)), np.float32)  # of starts and ends
+                for one, p in likely:
+                    shares[[0, 1], window.places_of(one)] += p
+                soft.append(shares.ravel())
     answers_text = pa.array([json.dumps(own) for own in rows.label or [[]] * len(rows)])
     columns = {
         "starts": ragged(starts, pa.int32()),
@@ -126,6 +142,8 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
         "context": pa.array(rows.hypothesis).dictionary_encode().take(pa.array(owners)),
         "answers": answers_text.take(pa.array(owners)),
     }
+    if soft:
+        columns["soft"] = ragged(soft, pa.float32())
     return _encoded(windows, owners, truncated, columns)
 
 
@@ -199,9 +217,8 @@ def _text(windows: list[Window], offsets: list[np.ndarray]) -> Text:
     return Text(windows, np.concatenate(new), home_windows(spans))
 
 
-def _tokens_of(answer: tuple[int, str], offsets: np.ndarray) -> tuple[int, int] | None:
-    """First and last token of an answer; None where the tokenizer leaves nothing of it."""
-    start, end = answer[0], answer[0] + len(answer[1])
+def _tokens_of(start: int, end: int, offsets: np.ndarray) -> tuple[int, int] | None:
+    """First and last token of the characters ``start:end``; None where the tokenizer leaves nothing of them."""
     tokens = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end))
     return (int(tokens[0]), int(tokens[-1])) if len(tokens) else None
 

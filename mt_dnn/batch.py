@@ -63,6 +63,7 @@ class Batch:
     decisions: Tensor | None = None  # (B+1,)
     marked: Tensor | None = None  # (N,)
     parts: Tensor | None = None  # (T,) which text each token is of, −1: a special token
+    soft: Tensor | None = None  # (N, C) probabilities of the options, or values, from teachers
 
     @property
     def counted(self) -> int:
@@ -172,6 +173,7 @@ class Batch:
             decisions=None if self.decisions is None else _repeated_bounds(self.decisions, copies),
             marked=marked,
             parts=None if self.parts is None else self.parts.repeat(copies),
+            soft=None if self.soft is None else self.soft.repeat(copies, 1),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -212,6 +214,8 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         parts["parts"] = split.parts[source]
     if split.labels is not None:
         parts["labels"] = split.labels[labelled]
+    if split.soft is not None:
+        parts["soft"] = soft_labels(split, index, np.diff(parts.get("decisions", np.arange(len(index) + 1))))
     return Batch(
         task=task,
         input_ids=torch.from_numpy(split.tokens[source].astype(np.int64)),
@@ -223,6 +227,16 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         most_choices=most_choices,
         **{name: torch.from_numpy(part) for name, part in parts.items()},
     )
+
+
+def soft_labels(split: Prepared, rows: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+    """Soft labels of rows with so many decisions each, as logits stand, (N, C); 0 where there are fewer options."""
+    assert split.soft is not None and split.soft_offsets is not None
+    source, bounds = parts_of(split.soft_offsets, rows)
+    options = np.repeat(np.diff(bounds) // decisions, decisions)
+    soft = np.zeros((len(options), options.max()), np.float32)
+    soft[np.arange(soft.shape[1]) < options[:, None]] = split.soft[source]
+    return soft
 
 
 def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -90,6 +90,19 @@ def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: 
     return Tasks(trained, evaluated_tasks(tasks.evaluated, trained))
 
 
+def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_splits: Mapping[str, Prepared]) -> None:
+    """Raises UserError where soft labels are to be trained on and there are none, or none with a temperature."""
+    options = config.distillation
+    kinds = {tasks[name].task_type for name, split in train_splits.items() if split.soft is not None}
+    if options.weight and not kinds:
+        raise UserError(
+            f"{config.data.dir}: distillation.weight is {options.weight:g}, but no training rows have a soft_label; "
+            "write them with mt-dnn distill, or leave it out"
+        )
+    if options.temperature != 1 and kinds == {"regression"}:
+        raise UserError("distillation.temperature: only values have soft labels, which have none; leave it out")
+
+
 def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Path | None = None) -> Model:
     """A new model as configured, or the one saved in a checkpoint.
 
@@ -140,6 +153,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
         pooler=pooler,
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
+        blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds those that were kept
     )
     if checkpoint is None:
         for notice in _notices(options, encoder):

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from mt_dnn.adversarial import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.distillation import DistillationConfig
 from mt_dnn.heads import HeadsConfig
 from mt_dnn.section import Section
 
@@ -39,6 +40,9 @@ class EncoderConfig(Section):
     tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
     sha256: str | None = Field(None, description="expected SHA-256 of model.safetensors")
     attention: Literal["auto", "packed", "padded"] = Field("auto", description="auto packs where the family allows it")
+    blocks: tuple[NonNegativeInt, ...] | None = Field(
+        None, min_length=1, description="blocks that are kept of a pretrained encoder, from 0: a student; default: all"
+    )
     pooler: Literal["pretrained", "fresh", "mean"] = Field("pretrained", description="what pooled heads read")
     dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: the encoder's own")
     attention_dropout: float | None = Field(None, ge=0, lt=1, description="default: the encoder's own")
@@ -49,6 +53,8 @@ class EncoderConfig(Section):
             raise ValueError("give exactly one of name and config")
         if self.name is None and self.tokenizer is None:
             raise ValueError("a fresh encoder needs encoder.tokenizer")
+        if self.blocks is not None and list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError("blocks: list each block that is kept once, from the lowest on")
         return self
 
 
@@ -206,6 +212,7 @@ class RunConfig(Section):
     data: DataConfig
     encoder: EncoderConfig
     heads: HeadsConfig = HeadsConfig()
+    distillation: DistillationConfig = DistillationConfig()
     sampling: SamplingConfig = SamplingConfig()
     train: TrainConfig = TrainConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,14 @@ class Decoding(ABC):
     @abstractmethod
     def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         """Prediction and scores of each row."""
+
+    def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
+        """The soft label of each row as data_utils/soft.py reads it: the mean of what teachers think.
+
+        Q = avg(Q_1, …, Q_K) (Liu et al. 2019b, section 3).
+        """
+        for scores in mean_scores(teachers):
+            yield dict(zip(task.labels, figures(scores), strict=True))
 
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
         """What the metrics compare, of a labelled split."""
@@ -98,6 +107,11 @@ class WordClasses(Classes):
                 "prediction": [task.labels[prediction] for prediction in predictions],
                 "scores": [round(float(p), 6) for p in scores.max(axis=1)],
             }
+
+    def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
+        scores = mean_scores(teachers)
+        for start, stop in pairwise(_bounds(split)):
+            yield {label: figures(own) for label, own in zip(task.labels, scores[start:stop].T, strict=True)}
 
 
 class ClassSets(Decoding):
@@ -148,6 +162,9 @@ class Values(Decoding):
     def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         yield from ({"prediction": float(value)} for value in decoded.predictions)
 
+    def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
+        yield from figures(mean_scores(teachers))
+
 
 class Choices(Decoding):
     """Softmax over the choices of a row; they are numbered from 1 in lines."""
@@ -168,6 +185,11 @@ class Choices(Decoding):
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
             yield {"prediction": str(int(prediction) + 1), "scores": named}
+
+    def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
+        assert split.groups is not None
+        for choices, scores in zip(np.diff(split.groups), mean_scores(teachers), strict=True):
+            yield figures(scores[:choices])
 
 
 class Cloze(Choices):
@@ -234,6 +256,14 @@ class Spans(Decoding):
             named = [{"text": text, "start": start, "probability": round(p, 6)} for text, start, p in n_best]
             yield {"prediction": prediction, "n_best": named}
 
+    def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
+        for n_bests in zip(*(one.details for one in teachers), strict=True):
+            mass: dict[tuple[int, int], float] = defaultdict(float)
+            for text, start, p in chain(*n_bests):
+                mass[start, start + len(text)] += p / len(teachers)
+            shares = figures(np.array([*mass.values()]))
+            yield [[*place, p] for place, p in zip(mass, shares, strict=True)]
+
     def threshold(self, split: Prepared, decoded: Decoded) -> float:
         """The threshold on the score of no answer at which the mean F1 on a labelled split is highest.
 
@@ -260,6 +290,16 @@ class Spans(Decoding):
         for row, window in enumerate(split.firsts):
             gold[row] = [text for _, text in json.loads(split.contexts.answers[window].as_py())] or [""]
         return gold
+
+
+def mean_scores(teachers: Sequence[Decoded]) -> np.ndarray:
+    """Mean of the scores of several decoded splits, in the shape of each."""
+    return np.mean([one.scores for one in teachers], axis=0)
+
+
+def figures(values: np.ndarray) -> list[float]:
+    """Numbers for JSON with six significant figures."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _bounds(split: Prepared) -> np.ndarray:

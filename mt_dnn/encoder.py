@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from mt_dnn.pretrained import (
     DROPOUT_NAMES,
     find_blocks,
     fresh_model,
+    keep_blocks,
     load_weights,
     make_config,
     quiet,
@@ -248,8 +249,10 @@ def load_encoder(
     pooler: str = "pretrained",
     dropout: float | None = None,
     attention_dropout: float | None = None,
+    blocks: Sequence[int] | None = None,
 ) -> Encoder:
-    """A pretrained encoder by ``name`` (hub, folder, ``package:…``), or a fresh one from ``config``.
+    """A pretrained encoder by ``name`` (hub, folder, ``package:…``), or these of its blocks; or a fresh one from
+    ``config``.
 
     Raises:
         UserError: it does not exist, is damaged or lacks weights, or its family cannot do what is asked.
@@ -257,6 +260,8 @@ def load_encoder(
     settings = read_config(name) if name is not None else make_config(config or {})
     set_dropout(settings, dropout, DROPOUT_NAMES, "encoder.dropout")
     set_dropout(settings, attention_dropout, ATTENTION_DROPOUT_NAMES, "encoder.attention_dropout")
+    if name is None and blocks is not None:
+        raise UserError("encoder.blocks: a fresh encoder has as many as its num_hidden_layers; leave it out")
     packs = settings.model_type in PACKED_FAMILIES and not getattr(settings, "is_decoder", False)
     if attention == "packed" and not packs:
         known = ", ".join(PACKED_FAMILIES)
@@ -271,6 +276,8 @@ def load_encoder(
         model = fresh_model(settings, **chosen)
     else:
         model, missing, ignored = load_weights(name, settings, **chosen)
+    if blocks is not None:
+        keep_blocks(model, blocks)
     reusable = name is not None and getattr(model, "pooler", None) is not None and not missing
     encoder = (PackedEncoder if packs else PaddedEncoder)(
         model, pooler=pooler, has_pooler=pooler == "pretrained" and reusable, ignored_weights=ignored

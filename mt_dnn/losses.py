@@ -91,13 +91,14 @@ def hellinger(
 def mse(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """(z − z~)², mean over the outputs. Both logits (B, C).
+    """(z − z~)², mean over the outputs that are not MISSING. Both logits (B, C).
 
     ``target`` detaches z.
     """
     _check_shapes(clean, perturbed)
     difference = perturbed.float() - _target(clean, stop_gradient).float()
-    return _reduced(difference.square().mean(-1), reduction)
+    outputs = (clean > MISSING / 2).sum(-1).clamp(min=1)  # a single value may be as low
+    return _reduced(difference.square().sum(-1) / outputs, reduction)
 
 
 def _kl(target: Tensor, other: Tensor, stop_gradient: StopGradient) -> Tensor:

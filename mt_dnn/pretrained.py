@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,23 @@ def find_blocks(model: Any) -> str:
             return name
     family = model.config.model_type
     raise UserError(f"encoder: '{family}' models have no list of {count} blocks and are not supported")
+
+
+def keep_blocks(model: Any, kept: Sequence[int]) -> None:
+    """Leaves the model these of its blocks, from 0, as DistilBERT starts from BERT (Sanh et al. 2019, section 3).
+
+    Raises:
+        UserError: it has no such block, or blocks that cannot take each other's place.
+    """
+    name = find_blocks(model)
+    blocks = model.get_submodule(name)
+    if max(kept) >= len(blocks):
+        raise UserError(f"encoder.blocks: {max(kept)}, but the encoder has blocks 0 to {len(blocks) - 1}")
+    if len({tuple(block.state_dict()) for block in blocks}) > 1:
+        raise UserError(f"encoder.blocks: blocks of a '{model.config.model_type}' encoder differ; leave it out")
+    parent, _, own = name.rpartition(".")
+    setattr(model.get_submodule(parent), own, nn.ModuleList(blocks[number] for number in kept))
+    model.config.num_hidden_layers = len(kept)
 
 
 @contextmanager

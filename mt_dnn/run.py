@@ -15,7 +15,16 @@ from data_utils.errors import UserError
 from data_utils.task_def import dump_task_defs
 from mt_dnn.adversarial import build_adversaries
 from mt_dnn.average import build_average
-from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device, tuned, with_data
+from mt_dnn.build import (
+    build_model,
+    build_splits,
+    build_tasks,
+    build_tokenizer,
+    check_soft_labels,
+    choose_device,
+    tuned,
+    with_data,
+)
 from mt_dnn.checkpoint import (
     checkpoint_path,
     last_checkpoint,
@@ -61,6 +70,7 @@ class Run:
         same_tasks(self.folder, self.tasks.evaluated)
         self.splits = {key: split for key, split in splits.items() if key[0] in self.tasks.evaluated}
         self.train_splits = {name: self.splits[name, "train"] for name in self.tasks.trained}
+        check_soft_labels(config, self.tasks.trained, self.train_splits)
         self.dev_splits = dev_splits(self.tasks.evaluated, self.splits)
         if config.evaluation.metric is not None:
             scored = {
@@ -98,6 +108,7 @@ class Run:
             adversaries=adversaries,
             average=average,
             dropout_floor_every_steps=config.log.dropout_floor_every_steps,
+            distillation=config.distillation,
             optimizer=optimizer,
             schedule=build_schedule(optimizer, config.schedule, self.steps),
             clip_norm=config.train.clip_norm,

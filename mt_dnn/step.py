@@ -17,6 +17,7 @@ from mt_dnn.adversarial.base import Adversary, View
 from mt_dnn.adversarial.none import NoAdversary, NoneOptions
 from mt_dnn.average import WeightAverage
 from mt_dnn.batch import Batch
+from mt_dnn.distillation import DistillationConfig
 from mt_dnn.distributed import world_size
 from mt_dnn.model import Model
 from mt_dnn.parallel import Parallel
@@ -39,6 +40,7 @@ class Stepper:
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     average: WeightAverage | None = None
     dropout_floor_every_steps: int | None = None
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     alone: bool = False
 
     @cached_property
@@ -105,6 +107,7 @@ class Stepper:
             scale=self.scaler.get_scale(),
             parallel=self.parallel.resume,
             steps_each_pass=steps_each_pass,
+            distillation=self.distillation,
         )
         losses = adversary(network)
         while True:

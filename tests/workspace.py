@@ -128,20 +128,51 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def write_task(folder: Path, task: str, split: str, rows: list[tuple[str, ...]]) -> Path:
+def soft_label(task: str, row: tuple[str, ...], rng: random.Random) -> str:
+    """What a teacher might say of a row; it knows nothing but the form."""
+    definition = {**TASK_DEFS, **MORE_TASKS}[task]
+    kind, labels = definition["task_type"], definition.get("labels", [])
+    if kind == "regression":
+        return json.dumps(rng.uniform(0, 5))
+    if kind in ("multiple_choice", "cloze"):
+        return json.dumps(shares(rng, sum(map(bool, row[3 + (kind == "cloze") :]))))
+    if kind == "sequence_labelling":
+        words = [shares(rng, len(labels)) for _ in row[2].split()]
+        return json.dumps(dict(zip(labels, zip(*words, strict=True), strict=True)))
+    if kind == "span":
+        (start, text), right = json.loads(row[1])[0], rng.random()
+        return json.dumps([[start, start + len(text), right], [0, len(row[3]), 1 - right]])
+    if kind == "multi_label":
+        return json.dumps({label: rng.random() for label in labels})
+    return json.dumps(dict(zip(labels, shares(rng, len(labels)), strict=True)))
+
+
+def shares(rng: random.Random, count: int) -> list[float]:
+    """Random numbers that add up to 1."""
+    drawn = [rng.random() for _ in range(count)]
+    return [value / sum(drawn) for value in drawn]
+
+
+def write_task(folder: Path, task: str, split: str, rows: list[tuple[str, ...]], *, soft: bool = False) -> Path:
     header = ("uid", "label", *COLUMNS.get(task, ("premise", "hypothesis")))[: len(rows[0])]
+    if soft:
+        rng = random.Random(task)
+        header, rows = (*header, "soft_label"), [(*row, soft_label(task, row, rng)) for row in rows]
     path = folder / f"{task}_{split}.tsv"
     path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
     return path
 
 
-def make_workspace(folder: Path, *, train_rows: int = 48, more: Sequence[str] = ()) -> Path:
-    """Writes encoder/, data/, tasks.yml and run.yml; returns run.yml. ``more`` names some of MORE_TASKS."""
+def make_workspace(folder: Path, *, train_rows: int = 48, more: Sequence[str] = (), soft: bool = False) -> Path:
+    """Writes encoder/, data/, tasks.yml and run.yml; returns run.yml. ``more`` names some of MORE_TASKS.
+
+    ``soft``: training rows have soft labels, which count where ``distillation.weight`` says so.
+    """
     tiny_encoder(folder / "encoder")
     data = folder / "data"
     data.mkdir()
     for task in ("same", "negated", "overlap", *more):
-        write_task(data, task, "train", rows_of(task, train_rows, 1))
+        write_task(data, task, "train", rows_of(task, train_rows, 1), soft=soft)
         write_task(data, task, "dev", rows_of(task, 40, 2))
     unlabelled = [(uid, "", *text) for uid, _, *text in rows_of("same", 9, 3)]
     write_task(data, "same", "test", unlabelled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from data_utils.task_def import TaskDef
 from mt_dnn.batch import Batch
+from mt_dnn.distillation import DistillationConfig, soft_loss
 from mt_dnn.draws import Draws
 from mt_dnn.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
 from mt_dnn.model import Model
@@ -28,6 +29,7 @@ class View:
     ``average`` is the network of averaged weights, where a mode asks for one. ``scale`` multiplies an inner loss
     before it is differentiated (fp16), and divides the gradient. ``parallel`` stands in for ``model.resume`` where
     several ranks train together. ``steps_each_pass``: the weights may change from one loss to the next.
+    ``distillation`` says how soft labels count, where the batch has them.
     """
 
     model: Model
@@ -38,6 +40,7 @@ class View:
     scale: float = 1.0
     parallel: Callable[[Tensor, int, Batch], Tensor] | None = None
     steps_each_pass: bool = False
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     def upto(self, level: int, words: Tensor | None = None) -> Tensor:
         """State at a level, (T, H): 0 = word embeddings, r = output of block r; ``words`` replace the table's."""
@@ -55,11 +58,16 @@ class View:
             return self.average(self.batch)
 
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
-        """The task's loss for its own labels, or for others (N,).
+        """The task's loss for its own labels, hard and soft, or for others (N,).
 
         The mean over decisions; ``none``: per example, (B,).
         """
         value = LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+        weight, temperature = self.distillation.weight, self.distillation.temperature
+        if labels is None and weight and self.batch.soft is not None:
+            divergence = DIVERGENCES[self.task.kd_loss]
+            soft = soft_loss(logits, self.batch.soft, divergence, temperature=temperature, reduction=reduction)
+            value = (1 - weight) * value + weight * soft
         return value if reduction == "mean" else self.batch.example_means(value)
 
     @cached_property

@@ -62,6 +62,8 @@ OTHERS = {
     "words": ["tasks=[tagged,same]", "adversary.mode=tat", *SETTINGS["tat"]],  # ranks have unlike numbers of words
     "sets": ["tasks=[marks]", "adversary.mode=tat", *SETTINGS["tat"]],
     "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
+    "taught": ["tasks=[odd,tagged,found]", "distillation={weight: 0.7, temperature: 2}", "adversary.mode=pgd"],
+    "taught_mse": ["task_defs=MSE", "tasks=[odd,found]", "distillation.weight=0.7"],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
@@ -80,6 +82,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
         chosen = {key: value for key, _, value in (option.partition("=") for option in [*OPTIONS, *options])}
         options = [f"{key}={value}" for key, value in chosen.items()]
         options = [option.replace("=XL", f"={folder / 'xl'}") for option in options]
+        options = [option.replace("=MSE", f"={folder / 'mse.yml'}") for option in options]
         run = Run(load_config(folder / "run.yml", [*options, f"distributed.strategy={strategy}"]))
         assert is_sharded(run.model) == (strategy == "fsdp")
         events = train(run.stepper, run.train_splits, run.config, device=run.device, start=Position())
@@ -94,7 +97,11 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    make_workspace(folder, train_rows=41, more=["odd", "tagged", "found", "marks"])
+    make_workspace(folder, train_rows=41, more=["odd", "tagged", "found", "marks"], soft=True)
+    defs = (folder / "tasks.yml").read_text().replace("task_type: span", "task_type: span\n  kd_loss: mse")
+    (folder / "mse.yml").write_text(
+        defs.replace("task_type: multiple_choice", "task_type: multiple_choice\n  kd_loss: mse")
+    )
     tiny_encoder(folder / "xl", "xlm-roberta-xl")
     weights_after_training(folder, 1)
     for strategy, world_size in TOGETHER:

@@ -39,6 +39,7 @@ STATEFUL = {
     "tat": ["adversary.tally=hard"],
     "tat soft": ["adversary.tally=soft", "adversary.reuse_clean_pass=true"],
     "tat types": ["tasks=[odd,tagged,found]"],
+    "tat taught": ["tasks=[odd,tagged,found]", "distillation.weight=0.5"],
     "vat": ["adversary.bregman={mu: 1, beta: 0.9, beta_after_warmup: 0.99}", "adversary.steps=2"],
     "freelb": [],
     "freeat": [],
@@ -56,7 +57,7 @@ class CutError(Exception):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    make_workspace(folder, more=["odd", "tagged", "found"])
+    make_workspace(folder, more=["odd", "tagged", "found"], soft=True)
     return folder
 
 

@@ -27,14 +27,18 @@ OWN = {"rapt": ["adversary.max_layer=2"]}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("types")
-    make_workspace(folder, train_rows=96, more=list(MORE_TASKS))
+    make_workspace(folder, train_rows=96, more=list(MORE_TASKS), soft=True)
     return folder
 
 
 @pytest.mark.parametrize("attention", ["packed", "padded"])
+@pytest.mark.parametrize("weight", [0, 0.5])
 @pytest.mark.parametrize("mode", ADVERSARIES)
-def test_one_update_trains_the_encoder_and_the_right_head(mode: str, attention: str, folder: Path) -> None:
+def test_one_update_trains_the_encoder_and_the_right_head(
+    mode: str, weight: float, attention: str, folder: Path
+) -> None:
     options = [f"adversary.mode={mode}", *OWN.get(mode, []), f"encoder.attention={attention}"]
+    options += [f"distillation.weight={weight}"]
     options += ["schedule.warmup_fraction=0", "optimizer.lookahead.enabled=false", f"tasks=[{','.join(TASKS)}]"]
     run = Run(load_config(folder / "run.yml", options))
     run.model.train()
@@ -143,7 +147,7 @@ def test_the_threshold_of_no_answer_is_tuned_saved_and_used(folder: Path, tmp_pa
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "dev"):
-        rows = [line.split("\t") for line in (folder / "data" / f"found_{split}.tsv").read_text().splitlines()]
+        rows = [line.split("\t")[:4] for line in (folder / "data" / f"found_{split}.tsv").read_text().splitlines()]
         words = "small old red blue not"
         changed = [
             [uid, "[]", question, words] if i % 2 else [uid, label, question, context]

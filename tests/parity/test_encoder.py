@@ -122,6 +122,29 @@ def test_perturbation_stays_in_its_example(family: str, level: int) -> None:
     assert moved[7:10].all() and not moved[:7].any() and not moved[10:].any()
 
 
+@pytest.mark.parametrize("family", [family for family in PACKED + PADDED if family != "modernbert"])
+def test_a_student_keeps_some_blocks(family: str, tmp_path: Path) -> None:
+    """The whole encoder that goes on from level 1 at level 2 leaves the same block out."""
+    whole, batch = fresh(family), make_batch()
+    whole.save(tmp_path / "whole")
+    student = load_encoder(name=str(tmp_path / "whole"), blocks=(0, 2)).eval()
+    expected = whole.resume(whole.upto(1, batch), 2, batch)
+    assert (student.num_layers, len(student.blocks)) == (2, 2)
+    torch.testing.assert_close(student(batch), expected, atol=1e-5, rtol=0)
+    assert not torch.allclose(whole(batch), expected, atol=1e-2)
+    torch.testing.assert_close(plain(reload(student, tmp_path / "student"), batch), expected, atol=1e-5, rtol=0)
+
+
+def test_blocks_that_cannot_be_left_out(tmp_path: Path) -> None:
+    for family, kept, words in (
+        ("bert", (0, 3), "encoder.blocks: 3, but the encoder has blocks 0 to 2"),
+        ("modernbert", (0, 2), "encoder.blocks: blocks of a 'modernbert' encoder differ"),
+    ):
+        fresh(family).save(tmp_path / family)
+        with pytest.raises(UserError, match=words):
+            load_encoder(name=str(tmp_path / family), blocks=kept)
+
+
 def test_level_zero_is_the_word_table_only() -> None:
     encoder, batch = fresh("bert"), make_batch()
     table = encoder.model.embeddings.word_embeddings.weight

@@ -15,7 +15,13 @@ from mt_dnn.batch import collate
 
 
 def split_of(
-    lengths: list[int], labels: Any = None, groups: Any = None, decisions: Any = None, marked: Any = None
+    lengths: list[int],
+    labels: Any = None,
+    groups: Any = None,
+    decisions: Any = None,
+    marked: Any = None,
+    soft: Any = None,
+    soft_offsets: Any = None,
 ) -> Any:
     """A prepared split in memory, read-only as a memory map is; every token id occurs once."""
     total = sum(lengths)
@@ -33,6 +39,8 @@ def split_of(
         decisions=decisions,
         marked=marked,
         parts=None,
+        soft=soft,
+        soft_offsets=soft_offsets,
     )
 
 
@@ -74,6 +82,21 @@ def test_types_are_what_embeddings_and_losses_take() -> None:
     scores = collate(split_of([2, 3], np.array([0.5, 4.0], np.float32)), [1], task="stsb").labels
     assert scores is not None and scores.dtype == torch.float32 and scores.tolist() == [4.0]
     assert collate(split_of([2, 3]), [0], task="rte").labels is None
+
+
+def test_soft_labels_stand_as_logits_do() -> None:
+    """Rows of two and three choices; rows of words with two classes each; copies end to end."""
+    soft, bounds = np.array([0.5, 0.5, 0.2, 0.3, 0.5, 1.0, 0.0], np.float32), np.array([0, 2, 5, 7])
+    groups = np.array([0, 2, 5, 7])
+    choices = collate(split_of([1] * 7, None, groups, soft=soft, soft_offsets=bounds), [1, 2], task="odd")
+    assert choices.soft is not None
+    torch.testing.assert_close(choices.soft, torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]]))
+    assert torch.equal(choices.repeated(2).soft, choices.soft.repeat(2, 1))  # type: ignore[arg-type]
+    decisions, soft = np.array([0, 2, 5]), np.arange(10, dtype=np.float32)
+    words = split_of([2, 3], None, None, decisions, np.zeros(5, int), soft, np.array([0, 4, 10]))
+    for rows, places in (([0, 1], [0, 1, 2, 3, 4]), ([1, 0], [2, 3, 4, 0, 1])):
+        found = collate(words, rows, task="tagged").soft
+        assert found is not None and found.tolist() == np.arange(10).reshape(5, 2)[places].tolist()
 
 
 def test_moving_to_a_device_moves_every_tensor() -> None:

@@ -99,7 +99,7 @@ def test_pairwise_loss_is_the_mean_over_wrong_choices() -> None:
     assert logits.grad is not None and logits.grad.isfinite().all() and logits.grad[1, 2] == 0
 
 
-@pytest.mark.parametrize("name", ["kl", "sym_kl", "js", "hellinger"])
+@pytest.mark.parametrize("name", DIVERGENCES)
 def test_choices_that_are_not_there_do_not_count(name: str) -> None:
     clean, perturbed = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.1, 0.4]], requires_grad=True)
     there = DIVERGENCES[name](clean, perturbed)

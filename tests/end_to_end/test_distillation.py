@@ -1,0 +1,194 @@
+"""From teachers to a smaller student: ``mt-dnn distill``, rows with soft labels, a run on them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from data_utils.prepare import Prepared
+from data_utils.rows import read_rows
+from data_utils.task_def import load_task_defs
+from mt_dnn.batch import collate
+from mt_dnn.cli import main
+from mt_dnn.commands import load_trained
+from mt_dnn.config_file import load_config
+from mt_dnn.run import Run
+from tests.workspace import MORE_TASKS, make_workspace
+
+TASKS = ("negated", "overlap", *MORE_TASKS)
+CAPTURE = pytest.CaptureFixture[str]
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return int(exit_.value.code or 0)
+
+
+def refused(capsys: CAPTURE, *arguments: object) -> str:
+    assert command(*arguments) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mt-dnn: ")]
+    return line
+
+
+def trained(folder: Path, output: str, *options: str) -> Any:
+    summary = Run(load_config(folder / "run.yml", [f"output={folder / output}", *options]))()
+    assert isinstance(summary, dict)
+    return {result["task"]: result["scores"] for result in summary["results"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two teachers of every task type, the second of other tokens and windows, and what both think of 20 rows each."""
+    folder = tmp_path_factory.mktemp("distillation")
+    make_workspace(folder, train_rows=48, more=list(MORE_TASKS))
+    options = [f"tasks=[{','.join(TASKS)}]", "train.epochs=3"]
+    trained(folder, "one", *options)
+    trained(folder, "two", *options, "seed=2", "data.max_length=16", "data.stride=4", "encoder.blocks=[1]")
+    teachers = (folder / "one", folder / "two")
+    for name, runs in (("soft", teachers), ("first", teachers[:1]), ("second", teachers[1:])):
+        arguments = ("distill", *runs, "--data", folder / "data", "--output", folder / name, "--max-rows", 20)
+        assert command(*arguments) == 0
+    return folder
+
+
+def prepared(folder: Path, data: str) -> Iterator[tuple[str, Prepared]]:
+    options = [f"data.dir={folder / data}", f"output={folder / 'none'}", f"tasks=[{','.join(TASKS)}]"]
+    yield from Run(load_config(folder / "run.yml", options)).train_splits.items()
+
+
+def test_rows_stay_as_they_are_beside_their_soft_labels(folder: Path) -> None:
+    defs = load_task_defs(folder / "tasks.yml")
+    for task in TASKS:
+        lines, own = ((folder / part / f"{task}_train.tsv").read_text().splitlines() for part in ("soft", "data"))
+        assert [line.rpartition("\t")[0] for line in lines] == own[:21]
+        assert lines[0].endswith("\tsoft_label")
+        assert read_rows(folder / "soft" / f"{task}_train.tsv", defs[task]).soft is not None
+        assert (folder / "soft" / f"{task}_dev.tsv").read_bytes() == (folder / "data" / f"{task}_dev.tsv").read_bytes()
+    assert not list((folder / "soft").glob("same*"))  # which they were not trained on
+
+
+def test_a_teacher_says_what_it_predicts(folder: Path) -> None:
+    """The soft labels of one teacher are its probabilities with dropout off, on the same tokens."""
+    model = load_trained(folder / "one")[3].eval()
+    for task, split in prepared(folder, "first"):
+        batch = collate(split, range(len(split)), task=task)
+        with torch.no_grad():
+            logits = model(batch)
+        if task == "overlap":
+            expected = logits
+        elif task == "found":
+            continue  # the best spans alone are written
+        else:
+            expected = logits.softmax(1)
+        torch.testing.assert_close(batch.soft, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_spans_are_the_teachers_best(folder: Path) -> None:
+    for name, text in (("first", "one"), ("second", "two")):
+        rows = (folder / name / "found_train.tsv").read_text().splitlines()[1:]
+        for row in rows:
+            *_, context, soft = row.split("\t")
+            spans = json.loads(soft)
+            assert 1 < len(spans) <= 20 and sum(p for *_, p in spans) == pytest.approx(1, abs=1e-4), text
+            assert all(context[start:end] == context[start:end].strip() != "" for start, end, _ in spans)
+
+
+def test_two_teachers_speak_with_one_voice(folder: Path) -> None:
+    """Also where they see other windows of a text; spans are those of either."""
+    splits = [dict(prepared(folder, name)) for name in ("soft", "first", "second")]
+    for task in TASKS:
+        both, one, other = (collate(own[task], range(len(own[task])), task=task).soft for own in splits)
+        assert both is not None and one is not None and other is not None and not torch.equal(one, other)
+        torch.testing.assert_close(both, (one + other) / 2, atol=1e-5, rtol=1e-5)
+
+
+def test_a_student_learns_from_teachers_alone(folder: Path) -> None:
+    """With weight 1 gold labels that are wrong do no harm; the student keeps one block, and transformers loads it."""
+    data = folder / "wrong"
+    options = ["tasks=[odd]", "train.epochs=8", "optimizer.lr=5e-3"]
+    options += ["evaluation.metric=null"]  # the last model, which is sure of itself
+    student = [*options, "encoder.blocks=[0]", f"data.dir={data}"]
+    assert trained(folder, "teacher", *options)["odd"]["accuracy"] > 0.9
+    assert command("distill", folder / "teacher", "--data", folder / "data", "--output", data) == 0
+    path = data / "odd_train.tsv"
+    header, *lines = [line.split("\t") for line in path.read_text().splitlines()]
+    wrong = [[uid, "2" if label == "1" else "1", *rest] for uid, label, *rest in lines]
+    path.write_text("".join("\t".join(line) + "\n" for line in [header, *wrong]))
+    taught = trained(folder, "student", *student, "distillation={weight: 1, temperature: 2}")
+    misled = trained(folder, "misled", *student)
+    assert taught["odd"]["accuracy"] > 0.8 and misled["odd"]["accuracy"] < 0.3
+    encoder = AutoModel.from_pretrained(next((folder / "student" / "checkpoints").iterdir()) / "encoder")
+    assert encoder.config.num_hidden_layers == len(encoder.encoder.layer) == 1
+    assert command("evaluate", folder / "student", "--data", folder / "data") == 0
+
+
+def test_soft_labels_without_a_weight_are_not_read(folder: Path) -> None:
+    scores = [
+        trained(folder, f"plain-{data}", f"data.dir={folder / data}", "tasks=[negated,marks]", "data.max_rows=20")
+        for data in ("soft", "data")
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_teachers_that_cannot_be_asked(folder: Path, tmp_path: Path, capsys: CAPTURE) -> None:
+    data, output = folder / "data", tmp_path / "out"
+    ask = ("distill", folder / "one", "--output", output, "--data")
+    line = refused(capsys, *ask, data, "--tasks", "odd,negatd")
+    assert "--tasks: no run was trained on 'negatd', did you mean 'negated'?" in line
+    assert f"{tmp_path / 'odd_train.tsv'}: no such file" in refused(capsys, *ask, tmp_path, "--tasks", "odd")
+    assert f"{tmp_path}: no training rows for any of negated, overlap" in refused(capsys, *ask, tmp_path)
+    assert "is the folder of --data" in refused(capsys, *ask, data, "--output", data)
+    assert "no checkpoint" in refused(capsys, *ask, data, folder / "data")
+    (tmp_path / "file").write_text("")
+    assert "file: cannot be written" in refused(capsys, *ask, data, "--output", tmp_path / "file", "--tasks", "odd")
+    text = (folder / "tasks.yml").read_text().replace("- 'no'\n  - 'yes'", "- 'yes'\n  - 'no'")
+    (tmp_path / "tasks.yml").write_text(text)
+    trained(folder, "turned", f"task_defs={tmp_path / 'tasks.yml'}", "tasks=[negated]", "train.max_steps=1")
+    line = refused(capsys, *ask, data, folder / "turned")
+    assert "turned: negated: has other labels than in a run before" in line
+    assert not output.exists()
+
+
+def test_a_task_without_rows_is_named_and_left_out(folder: Path, tmp_path: Path, capsys: CAPTURE) -> None:
+    shutil.copy(folder / "data" / "marks_train.tsv", tmp_path)
+    runs = (folder / "one", folder / "two")
+    assert command("distill", *runs, "--data", tmp_path, "--output", tmp_path / "out") == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["marks_train.tsv"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mt-dnn: ")]
+    assert len(lines) == len(TASKS) - 1 and all("_train.tsv: no such file" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["distillation.weight=0.5"], "data: distillation.weight is 0.5, but no training rows have a soft_label"),
+        (["distillation.temperature=2"], "distillation: temperature is not read by 'weight: 0'"),
+        (["distillation.weight=2"], "distillation.weight: Input should be less than or equal to 1"),
+        (
+            ["distillation={weight: 1, temperature: 2}", "data.dir=SOFT", "tasks=[overlap]"],
+            "distillation.temperature: only values have soft labels",
+        ),
+        (["encoder.blocks=[0,2]"], "encoder.blocks: 2, but the encoder has blocks 0 to 1"),
+        (["encoder.blocks=[1,0]"], "blocks: list each block that is kept once, from the lowest on"),
+        (["encoder.blocks=[1,1]"], "blocks: list each block that is kept once, from the lowest on"),
+        (["encoder.blocks=[]"], "encoder.blocks: Tuple should have at least 1 item"),
+        (["encoder.name=null", "encoder.blocks=[0]"], "encoder.blocks: a fresh encoder has as many as"),
+    ],
+)
+def test_settings_without_effect_are_refused(
+    options: list[str], words: str, folder: Path, tmp_path: Path, capsys: CAPTURE
+) -> None:
+    if "encoder.name=null" in options:
+        options = [*options, "encoder.config={model_type: bert}", f"encoder.tokenizer={folder / 'encoder'}"]
+    options = [option.replace("SOFT", str(folder / "soft")) for option in options]
+    run = ("train", folder / "run.yml", f"output={tmp_path / 'run'}", "tasks=[odd]")
+    assert words in refused(capsys, *run, *options)
+    assert not (tmp_path / "run").exists()
