@@ -36,6 +36,7 @@ FORMATS = {
     "classification": "single",
     "regression": "single",
     "multiple_choice": "choices",
+    "cloze": "cloze",
     "sequence_labelling": "words",
     "span": "question_context",
     "multi_label": "single",
@@ -43,17 +44,23 @@ FORMATS = {
 
 
 def task_of(kind: str, **changes: Any) -> TaskDef:
-    labels = {} if kind in ("regression", "multiple_choice", "span") else {"labels": ("no", "yes")}
+    labels = {} if kind in ("regression", "multiple_choice", "cloze", "span") else {"labels": ("no", "yes")}
     return TaskDef.model_validate(
         {"name": "t", "task_type": kind, "data_format": FORMATS[kind], **labels, **DEFAULTS[kind], **changes}
     )
 
 
-PARTS: dict[str, Any] = {"multiple_choice": ["a", "b", "c"], "sequence_labelling": "old cat sees", "span": "the cat"}
+PARTS: dict[str, Any] = {
+    "multiple_choice": ["a", "b", "c"],
+    "cloze": ["a", "b", "c"],
+    "sequence_labelling": "old cat sees",
+    "span": "the cat",
+}
 GOOD = {
     "classification": ('{"yes": 0.75, "no": 0.25}', [[0.25, 0.75]]),
     "regression": ("-2.5", [[-2.5]]),
     "multiple_choice": ("[0, 0.5, 0.5]", [[0, 0.5, 0.5]]),
+    "cloze": ("[0, 0.5, 0.5]", [[0, 0.5, 0.5]]),
     "sequence_labelling": ('{"no": [1, 0.5, 0.25], "yes": [0, 0.5, 0.75]}', [[1, 0], [0.5, 0.5], [0.25, 0.75]]),
     "multi_label": ('{"no": 0.25, "yes": 1}', [[0.75, 0.25], [0, 1]]),
     "span": ("[[4, 7, 0.5], [0, 0, 0.5]]", [(4, 7, 0.5), (0, 0, 0.5)]),
@@ -169,7 +176,7 @@ def test_prepared_soft_labels_are_those_of_the_file(folder: Path, max_length: in
         assert len(batch.soft) == len(batch.labels)
         if defs[name].task_type != "regression":
             torch.testing.assert_close(batch.soft.sum(1), torch.ones(len(batch.soft)))
-        if defs[name].task_type not in ("span", "multiple_choice"):
+        if defs[name].task_type not in ("span", "multiple_choice", "cloze"):
             assert batch.soft.tolist() == np.concatenate(rows.soft).tolist()
 
 
@@ -295,7 +302,7 @@ def test_the_loss_of_a_batch_mixes_both_labels(folder: Path, weight: float) -> N
         batch = collate(split, [4, 0, 7], task=name)
         assert batch.labels is not None and batch.soft is not None
         logits = torch.randn(batch.soft.shape, generator=torch.Generator().manual_seed(1))
-        spare = (batch.soft == 0) & (defs[name].task_type in ("multiple_choice", "span"))
+        spare = (batch.soft == 0) & (defs[name].task_type in ("multiple_choice", "cloze", "span"))
         logits = logits.masked_fill(spare, MISSING)
         distillation = DistillationConfig(weight=weight, temperature=2 if weight else 1)
         view = View(cast(Any, None), batch, defs[name], Telemetry(), distillation=distillation)
