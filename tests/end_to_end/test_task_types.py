@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,25 @@ def test_each_head_of_a_mixed_run_beats_its_baseline(trained: Path) -> None:
         if result["task"] in TASKS:
             for metric, value in result["scores"].items():
                 assert value > result["baseline"][metric], (result["task"], metric)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_predictions_vary_and_come_from_the_own_head(name: str, trained: Path) -> None:
+    """Without what other heads have learnt nothing changes; without what the own head has learnt, all is the same."""
+    lines = [json.loads(line) for line in (trained / "predictions" / f"{name}_dev.jsonl").read_text().splitlines()]
+    assert len(lines) == 40 and len({str(line["prediction"]) for line in lines}) > 1
+    loaded = load_trained(trained)
+    task = loaded[1].trained[name]
+    split = build_splits(loaded[0], [(task, "dev")], loaded[2])[0][name, "dev"]
+    found = predict_rows(loaded, task, split)
+    for heads, same in (([head for head in TASKS if head != name], True), ([name], False)):
+        with torch.no_grad():
+            for head in heads:
+                for parameter in loaded[3].heads[head].parameters():
+                    parameter.zero_()
+        again = predict_rows(loaded, task, split)
+        assert np.array_equal(again.scores, found.scores) == same
+        assert np.array_equal(again.predictions, found.predictions) == same
 
 
 def test_predictions_are_not_constant_and_name_what_is_there(trained: Path) -> None:
