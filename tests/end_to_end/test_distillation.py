@@ -23,7 +23,7 @@ from mt_dnn.run import Run
 from tests.workspace import MORE_TASKS, make_workspace
 
 TASKS = ("negated", "overlap", *MORE_TASKS)
-CAPTURE = pytest.CaptureFixture[str]
+Capture = pytest.CaptureFixture[str]
 
 
 def command(*arguments: object) -> int:
@@ -32,7 +32,7 @@ def command(*arguments: object) -> int:
     return int(exit_.value.code or 0)
 
 
-def refused(capsys: CAPTURE, *arguments: object) -> str:
+def refused(capsys: Capture, *arguments: object) -> str:
     assert command(*arguments) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mt-dnn: ")]
     return line
@@ -82,23 +82,18 @@ def test_a_teacher_says_what_it_predicts(folder: Path) -> None:
         batch = collate(split, range(len(split)), task=task)
         with torch.no_grad():
             logits = model(batch)
-        if task == "overlap":
-            expected = logits
-        elif task == "found":
+        if task == "found":
             continue  # the best spans alone are written
-        else:
-            expected = logits.softmax(1)
+        expected = logits if task == "overlap" else logits.softmax(1)
         torch.testing.assert_close(batch.soft, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_spans_are_the_teachers_best(folder: Path) -> None:
-    for name, text in (("first", "one"), ("second", "two")):
-        rows = (folder / name / "found_train.tsv").read_text().splitlines()[1:]
-        for row in rows:
-            *_, context, soft = row.split("\t")
-            spans = json.loads(soft)
-            assert 1 < len(spans) <= 20 and sum(p for *_, p in spans) == pytest.approx(1, abs=1e-4), text
-            assert all(context[start:end] == context[start:end].strip() != "" for start, end, _ in spans)
+    for row in (folder / "second" / "found_train.tsv").read_text().splitlines()[1:]:
+        *_, context, soft = row.split("\t")
+        spans = json.loads(soft)
+        assert 1 < len(spans) <= 20 and sum(p for *_, p in spans) == pytest.approx(1, abs=1e-4)
+        assert all(context[start:end] == context[start:end].strip() != "" for start, end, _ in spans)
 
 
 def test_two_teachers_speak_with_one_voice(folder: Path) -> None:
@@ -138,7 +133,7 @@ def test_soft_labels_without_a_weight_are_not_read(folder: Path) -> None:
     assert scores[0] == scores[1]
 
 
-def test_teachers_that_cannot_be_asked(folder: Path, tmp_path: Path, capsys: CAPTURE) -> None:
+def test_teachers_that_cannot_be_asked(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     data, output = folder / "data", tmp_path / "out"
     ask = ("distill", folder / "one", "--output", output, "--data")
     line = refused(capsys, *ask, data, "--tasks", "odd,negatd")
@@ -157,7 +152,7 @@ def test_teachers_that_cannot_be_asked(folder: Path, tmp_path: Path, capsys: CAP
     assert not output.exists()
 
 
-def test_a_task_without_rows_is_named_and_left_out(folder: Path, tmp_path: Path, capsys: CAPTURE) -> None:
+def test_a_task_without_rows_is_named_and_left_out(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     shutil.copy(folder / "data" / "marks_train.tsv", tmp_path)
     runs = (folder / "one", folder / "two")
     assert command("distill", *runs, "--data", tmp_path, "--output", tmp_path / "out") == 0
@@ -184,7 +179,7 @@ def test_a_task_without_rows_is_named_and_left_out(folder: Path, tmp_path: Path,
     ],
 )
 def test_settings_without_effect_are_refused(
-    options: list[str], words: str, folder: Path, tmp_path: Path, capsys: CAPTURE
+    options: list[str], words: str, folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     if "encoder.name=null" in options:
         options = [*options, "encoder.config={model_type: bert}", f"encoder.tokenizer={folder / 'encoder'}"]
