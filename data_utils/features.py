@@ -11,6 +11,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from data_utils.errors import UserError
+from data_utils.masking import numbered
 from data_utils.names import resolve_name
 from data_utils.rows import PLACEHOLDER, Rows
 
@@ -47,17 +48,20 @@ def load_tokenizer(name: str) -> Any:
         raise UserError(f"tokenizer '{name}': cannot be loaded ({reason}); give a hub name or a local folder") from None
 
 
-def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False) -> Encoded:
+def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False, words: bool = False) -> Encoded:
     """Token ids with special tokens. Sequences over ``max_length`` lose tokens of the longer sentence, and are counted.
 
     With ``parts`` a column says which text each token is of: 0, 1, or −1, a special token; segment ids cannot, as
-    RoBERTa has none.
+    RoBERTa has none. With ``words`` a column numbers the word that each token is of, as in masking.py.
 
     Raises:
-        UserError: ``max_length`` leaves no room beside the special tokens, or the tokenizer cannot tell parts.
+        UserError: ``max_length`` leaves no room beside the special tokens, or the tokenizer cannot tell parts or words.
     """
     if parts and not getattr(tokenizer, "is_fast", False):
         raise UserError(f"enable_san: {type(tokenizer).__name__} cannot say which text a token is of; set it to false")
+    if words and not getattr(tokenizer, "is_fast", False):
+        raise UserError(f"masked_lm: {type(tokenizer).__name__} cannot say which word a token is of; use a fast one")
+    wanted = {"parts": parts, "words": words}
     columns = _columns(rows)
     special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
     if max_length <= special:
@@ -66,20 +70,25 @@ def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False) 
     types: list[np.ndarray] = []
     lengths: list[int] = []
     sources: list[np.ndarray] = []
+    numbers: list[np.ndarray] = []
     truncated = 0
     for batch in _chunks(columns, rows.path.name):
-        encoded = _call(tokenizer, batch, parts=parts)
+        encoded = _call(tokenizer, batch, **wanted)
         long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
-            short = _call(tokenizer, [[texts[i] for i in long] for texts in batch], max_length, parts=parts)
+            short = _call(tokenizer, [[texts[i] for i in long] for texts in batch], max_length, **wanted)
             for key, values in encoded.items():
                 for i, value in zip(long, short[key], strict=True):
                     values[i] = value
         truncated += len(long)
         lengths += [len(ids) for ids in encoded["input_ids"]]
-        for key, found in (("input_ids", tokens), ("token_type_ids", types), ("parts", sources)):
+        for key, found in (("input_ids", tokens), ("token_type_ids", types), ("parts", sources), ("words", numbers)):
             found += [np.asarray(ids, np.int32) for ids in encoded.get(key, ())]
     further = {"parts": ragged(sources, pa.int8())} if parts else {}
+    if words:
+        if empty := [row for row, own in enumerate(numbers) if own.max() < 0]:
+            raise UserError(f"{rows.places[empty[0]]}: the tokenizer makes nothing of this text; leave the row out")
+        further["words"] = ragged(numbers, pa.int32())
     whole = np.asarray(lengths, np.int64)
     return Encoded(np.concatenate(tokens), np.concatenate(types), whole, truncated, columns=further)
 
@@ -111,7 +120,12 @@ def _chunks(columns: list[list[str]], name: str) -> Iterator[list[list[str]]]:
 
 
 def _call(
-    tokenizer: Any, texts: list[list[str]], max_length: int | None = None, *, parts: bool = False
+    tokenizer: Any,
+    texts: list[list[str]],
+    max_length: int | None = None,
+    *,
+    parts: bool = False,
+    words: bool = False,
 ) -> dict[str, list[list[int]]]:
     options = {"truncation": "longest_first", "max_length": max_length} if max_length else {}
     encoded = tokenizer(*texts, return_attention_mask=False, return_token_type_ids=True, verbose=False, **options)
@@ -119,4 +133,7 @@ def _call(
     if parts:
         texts_of = (encoded.sequence_ids(number) for number in range(len(texts[0])))
         found["parts"] = [[-1 if part is None else part for part in own] for own in texts_of]
+    if words:
+        rows = range(len(texts[0]))
+        found["words"] = [numbered(encoded.sequence_ids(row), encoded.word_ids(row)).tolist() for row in rows]
     return found

@@ -17,12 +17,12 @@ def read_labels(
 ) -> list[Any] | None:
     """What ``Rows.label`` holds; ``places`` say where each row stands, ``parts`` are its choices, or its last text.
 
-    A file is labelled as a whole or not at all: None.
+    A file is labelled as a whole or not at all: None. A masked language model reads no labels.
 
     Raises:
         UserError: a label or score that does not fit the task, with its place.
     """
-    if labels is None or not any(labels):
+    if task.task_type == "masked_lm" or labels is None or not any(labels):
         return None
     if "" in labels:
         raise UserError(f"{places[labels.index('')]}: no label, but other rows have one")
@@ -33,6 +33,7 @@ def read_labels(
         "multiple_choice": _choice,
         "cloze": lambda place, label, choices: [_choice(place, one, choices) for one in label.split(" ")],
         "sequence_labelling": lambda place, label, words: _word_classes(place, label, words, index),
+        "ordinal": lambda place, label, _: _class(place, label, index),
         "multi_label": lambda place, label, _: _classes(place, label, index),
         "span": lambda place, label, context: _answers(place, label, context, task),
     }

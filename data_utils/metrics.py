@@ -1,6 +1,7 @@
 """Scores of predictions against labels: scikit-learn's, scipy's and seqeval's, defined also where theirs are not.
 
-All are fractions in [-1, 1], never percent; only the confusion matrix is a list of lists.
+All are fractions in [-1, 1], never percent, but those that are the better the lower; only the confusion matrix is a
+list of lists.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ WORDS = ("sequence_labelling",)
 SPAN = ("span",)
 SETS = ("multi_label",)
 CLOZE = ("cloze",)
+ORDINAL = ("ordinal",)
+TOKENS = ("masked_lm",)
 ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
 
 
@@ -55,7 +58,7 @@ class Answers:
 class Metric:
     """`binary`: for two classes only. `scalar`: a number, so that it can choose the best model.
 
-    `entities`: for labels that mark entities, O, B-PER, I-PER.
+    `entities`: for labels that mark entities, O, B-PER, I-PER. `lower_is_better`: it is not a fraction either.
     """
 
     function: Callable[[Answers], Score]
@@ -63,6 +66,7 @@ class Metric:
     binary: bool = False
     scalar: bool = True
     entities: bool = False
+    lower_is_better: bool = False
 
 
 def accuracy(answers: Answers) -> float:
@@ -217,8 +221,33 @@ def _word_f1(text: str, right: str) -> float:
     return 2 * shared / (len(words) + len(wanted))
 
 
+def mae(answers: Answers) -> float:
+    """Mean distance between the predicted and the right class, in classes."""
+    return float(np.abs(answers.predictions - answers.labels).mean())
+
+
+def quadratic_kappa(answers: Answers) -> float:
+    """Cohen's kappa with quadratic weights; 0 for constant predictions or labels."""
+    from sklearn.metrics import cohen_kappa_score
+
+    return (
+        0.0
+        if _constant(answers)
+        else float(cohen_kappa_score(answers.labels, answers.predictions, weights="quadratic"))
+    )
+
+
+def perplexity(answers: Answers) -> float:
+    """exp of the mean of −log p of the right token; scores (N,) are log p."""
+    assert answers.scores is not None
+    return float(np.exp(-answers.scores.mean()))
+
+
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE + WORDS + SETS),
+    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE + WORDS + SETS + ORDINAL + TOKENS),
+    "quadratic_kappa": Metric(quadratic_kappa, ORDINAL),
+    "mae": Metric(mae, ORDINAL, lower_is_better=True),
+    "perplexity": Metric(perplexity, TOKENS, lower_is_better=True),
     "question_exact_match": Metric(question_exact_match),
     "f1": Metric(f1, binary=True),
     "f1_macro": Metric(f1_macro, CLASSIFICATION + WORDS + SETS),
@@ -233,7 +262,7 @@ METRICS: dict[str, Metric] = {
     "exact_match": Metric(exact_match, SPAN + CLOZE),
     "answer_f1": Metric(answer_f1, SPAN + CLOZE),
     "pearson": Metric(pearson, REGRESSION),
-    "spearman": Metric(spearman, REGRESSION),
+    "spearman": Metric(spearman, REGRESSION + ORDINAL),
 }
 
 

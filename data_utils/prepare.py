@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from data_utils.errors import UserError
 from data_utils.features import Encoded, encode, ragged
+from data_utils.masking import masked
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
 from data_utils.windows import encode_contexts, encode_words
@@ -56,8 +57,9 @@ class Prepared:
     ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``. Where it has
     several labels, they are ``decisions[i]:decisions[i+1]``, at the row's tokens ``marked``. ``sources`` (N,) are the
     rows that windows come from, ``parts`` say which text each token is of, ``questions`` (N,) which rows belong
-    together. ``soft``: where there are soft labels, those of row i are ``soft_offsets[i]:soft_offsets[i+1]``, decision
-    after decision, float32.
+    together. ``words`` say which word of its row each token is of, where tokens are masked; ``labels`` are then the
+    tokens themselves. ``soft``: where there are soft labels, those of row i are ``soft_offsets[i]:soft_offsets[i+1]``,
+    decision after decision, float32.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class Prepared:
     parts: np.ndarray | None = None
     candidates: Candidates | None = None
     questions: np.ndarray | None = None
+    words: np.ndarray | None = None
     soft: np.ndarray | None = None
     soft_offsets: np.ndarray | None = None
 
@@ -92,6 +95,12 @@ class Prepared:
     def firsts(self) -> np.ndarray:
         """The first window of each row."""
         return np.arange(len(self)) if self.sources is None else np.unique(self.sources, return_index=True)[1]
+
+    def masked(self, row: int, *, seed: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places of a row's tokens that are to be guessed and what stands there instead (masking.py)."""
+        assert self.words is not None
+        own = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
+        return masked(self.tokens[own], self.words[own], seed=seed, place=place, **self.manifest["masking"])
 
     @property
     def lengths(self) -> np.ndarray:
@@ -133,6 +142,8 @@ class Prepared:
                 further["contexts"] = Contexts(starts, ends, batch.column("context"), batch.column("answers"))
             if "candidates" in names:
                 further["candidates"] = Candidates(batch.column("candidates"), batch.column("right"))
+            if "words" in names:
+                further["words"], labels = batch.column("words").values.to_numpy(), tokens.values
             if "question" in names:
                 further["questions"] = batch.column("question").to_numpy()
             return cls(
@@ -179,6 +190,8 @@ def prepare(
         "max_rows": max_rows,
         "format": FORMAT,
     }
+    if task.task_type == "masked_lm":
+        settings["masking"] = _masking(tokenizer)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
@@ -190,7 +203,7 @@ def prepare(
         encoded = (
             windowed(rows, tokenizer, max_length, stride)
             if windowed
-            else encode(rows, tokenizer, max_length, parts=task.enable_san)
+            else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.task_type == "masked_lm")
         )
         _write(folder, rows, task, {**named, **settings}, encoded)
     prepared = Prepared.open(folder)
@@ -222,6 +235,12 @@ def fingerprint(tokenizer: Any) -> str:
     else:
         content = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), repr(tokenizer.init_kwargs)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _masking(tokenizer: Any) -> dict[str, int]:
+    if tokenizer.mask_token_id is None:
+        raise UserError(f"masked_lm: {type(tokenizer).__name__} has no mask token; use an encoder trained with one")
+    return {"mask_id": tokenizer.mask_token_id, "vocabulary": len(tokenizer)}
 
 
 def _check_single(rows: Rows) -> None:
@@ -269,7 +288,7 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
     lengths = encoded.lengths
     counts = {
         "rows": len(rows),
-        "labelled": rows.label is not None,
+        "labelled": rows.label is not None or task.task_type == "masked_lm",
         "tokens": int(lengths.sum()),
         "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
         "truncated": encoded.truncated,

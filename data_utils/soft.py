@@ -2,7 +2,7 @@
 
 | task type | JSON |
 |---|---|
-| classification, multi_label | the probability of each label, ``{"no": 0.2, "yes": 0.8}`` |
+| classification, ordinal, multi_label | the probability of each label, ``{"no": 0.2, "yes": 0.8}`` |
 | sequence_labelling | those of each word, ``{"O": [0.9, 0.1], "B-PER": [0.1, 0.9]}`` |
 | multiple_choice, cloze | the probability of each choice, ``[0.2, 0.8]`` |
 | regression | a value |
@@ -35,6 +35,8 @@ def read_soft_labels(
     """
     if texts is None or not any(texts):
         return None
+    if task.task_type not in FORMS:
+        raise UserError(f"{places[0]}: {COLUMN}: a {task.task_type} task has none; leave the column out")
     if "" in texts:
         raise UserError(f"{places[texts.index('')]}: no {COLUMN}, but other rows have one")
     form, read = FORMS[task.task_type]
@@ -104,6 +106,7 @@ def _distributions(found: np.ndarray) -> np.ndarray:
 # By task type: what to write, and what reads it.
 FORMS: Mapping[str, tuple[str, Callable[[Any, TaskDef, Any], Any]]] = {
     "classification": ("the probability of each label, which add up to 1,", _classes),
+    "ordinal": ("the probability of each label, which add up to 1,", _classes),
     "multi_label": ("the probability of each label", _class_sets),
     "sequence_labelling": (
         "for each label its probabilities, one per word; those of a word add up to 1;",

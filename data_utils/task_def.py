@@ -27,6 +27,7 @@ OLD_VALUES = {
         "Seqence": "words",
         "MRC": "question_context",
         "ClozeChoice": "cloze",
+        "MLM": "single",
     },
     "task_type": {
         "Classification": "classification",
@@ -35,6 +36,7 @@ OLD_VALUES = {
         "SeqenceLabeling": "sequence_labelling",
         "Span": "span",
         "ClozeChoice": "cloze",
+        "MaskLM": "masked_lm",
     },
     "metrics": {
         "ACC": "accuracy",
@@ -54,6 +56,7 @@ OLD_VALUES = {
         "RankCeCriterion": "cross_entropy",
         "SeqCeCriterion": "cross_entropy",
         "SpanCeCriterion": "cross_entropy",
+        "MlmCriterion": "cross_entropy",
         "MseCriterion": "mse",
     },
     "divergence": {
@@ -75,6 +78,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "span": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
     "multi_label": {"metrics": ("f1_micro", "f1_macro"), **_CLASSES},
     "cloze": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
+    "ordinal": {"metrics": ("quadratic_kappa", "mae"), **_CLASSES},
+    "masked_lm": {"metrics": ("accuracy", "perplexity"), **_CLASSES},
 }
 FITTING_LOSSES = {
     "classification": ("cross_entropy",),
@@ -84,6 +89,8 @@ FITTING_LOSSES = {
     "span": ("cross_entropy",),
     "multi_label": ("cross_entropy",),
     "cloze": ("cross_entropy", "pairwise"),
+    "ordinal": ("cross_entropy",),
+    "masked_lm": ("cross_entropy",),
 }
 FITTING_FORMATS = {
     "classification": ("single", "pair"),
@@ -93,15 +100,18 @@ FITTING_FORMATS = {
     "span": ("question_context",),
     "multi_label": ("single", "pair"),
     "cloze": ("cloze",),
+    "ordinal": ("single", "pair"),
+    "masked_lm": ("single", "pair"),
 }
 TASK_TYPES = tuple(FITTING_FORMATS)
 DATA_FORMATS = tuple(dict.fromkeys(name for names in FITTING_FORMATS.values() for name in names))
-LABELLED = ("classification", "sequence_labelling", "multi_label")  # the types that have classes
+LABELLED = ("classification", "sequence_labelling", "multi_label", "ordinal")  # the types that have classes
 WHY_NO_LABELS = {
     "regression": "a regression task has none; use value_range, or task_type: classification",
     "multiple_choice": "a multiple-choice task has none; its label is the number of the right choice",
     "span": "a span task has none; its labels are the answers of each row",
     "cloze": "a cloze task has none; its labels are the numbers of the right choices",
+    "masked_lm": "a masked_lm task has none; it guesses tokens of the text",
 }
 
 
@@ -156,8 +166,8 @@ class TaskDef(BaseModel):
             raise ValueError(f"data_format: a {self.task_type} task takes {' or '.join(fitting)}")
         if self.task_type != "regression" and self.value_range is not None:
             raise ValueError("value_range: only a regression task has one")
-        if self.enable_san and self.data_format != "pair":
-            raise ValueError("enable_san: the SAN head reads pairs of sentences; set it to false")
+        if self.enable_san and (self.data_format != "pair" or self.task_type not in ("classification", "regression")):
+            raise ValueError("enable_san: the SAN head classifies or scores pairs of sentences; set it to false")
         if self.task_type != "span" and self.no_answer:
             raise ValueError("no_answer: only a span task has it")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
@@ -166,8 +176,10 @@ class TaskDef(BaseModel):
             raise ValueError(f"loss: {self.loss} does not fit a {self.task_type} task")
         if self.task_type == "regression" and {self.adv_loss, self.kd_loss} != {"mse"}:
             raise ValueError("adv_loss and kd_loss of a regression task are mse")
-        if self.task_type == "multi_label" and (self.label_map or self.enable_san):
-            raise ValueError("label_map and enable_san: not for a multi_label task")
+        if self.task_type in ("multi_label", "ordinal") and self.label_map:
+            raise ValueError(f"label_map: not for a {self.task_type} task")
+        if self.task_type == "ordinal" and len(self.labels) < 3:
+            raise ValueError("labels: an ordinal task needs at least three; with two, use classification")
         if self.head is not None and self.trainable:
             raise ValueError("head: a task that reads another task's head cannot have a train split")
         if self.label_map and self.head is None:

@@ -47,7 +47,7 @@ class Batch:
 
     An example is one sequence, or, where there are ``groups``, one sequence per choice: ``groups[i]:groups[i+1]``.
     It asks for one decision, that is one label and one row of logits, or for ``decisions[i]:decisions[i+1]``: the
-    words of a sentence, which stand at the tokens ``marked``; or the start and the end of a span.
+    words of a sentence, which stand at the tokens ``marked``; masked tokens; or the start and the end of a span.
     """
 
     task: str
@@ -200,6 +200,7 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         index = index[list(share.places)]
     parts: dict[str, np.ndarray] = {}
     sequences, most_choices = index, 1
+    places = index if share is None else share.places  # the same masks for a row whenever it is scored
     if split.groups is not None:
         sequences, parts["groups"] = parts_of(split.groups, index)
         most_choices = int(np.diff(parts["groups"]).max())
@@ -212,13 +213,21 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         parts["marked"] = split.marked[labelled] + np.repeat(offsets[:-1], np.diff(parts["decisions"]))
     if split.parts is not None:
         parts["parts"] = split.parts[source]
-    if split.labels is not None:
+    tokens = split.tokens[source].astype(np.int64)
+    if split.words is not None:
+        seed = 0 if share is None else share.seed
+        guessed = [split.masked(row, seed=seed, place=place) for row, place in zip(index, places, strict=True)]
+        parts["decisions"] = np.cumsum([0, *(len(own) for own, _ in guessed)])
+        parts["marked"] = np.concatenate([own + start for (own, _), start in zip(guessed, offsets, strict=False)])
+        parts["labels"] = tokens[parts["marked"]]
+        tokens[parts["marked"]] = np.concatenate([shown for _, shown in guessed])
+    elif split.labels is not None:
         parts["labels"] = split.labels[labelled]
     if split.soft is not None:
         parts["soft"] = soft_labels(split, index, np.diff(parts.get("decisions", np.arange(len(index) + 1))))
     return Batch(
         task=task,
-        input_ids=torch.from_numpy(split.tokens[source].astype(np.int64)),
+        input_ids=torch.from_numpy(tokens),
         token_type_ids=torch.from_numpy(split.token_types[source].astype(np.int64)),
         position_ids=torch.from_numpy(np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)),
         offsets=torch.from_numpy(offsets),

@@ -21,7 +21,9 @@ from mt_dnn.checkpoint import find_checkpoint, load_rest
 from mt_dnn.config import EncoderConfig, RunConfig, TrainConfig
 from mt_dnn.distributed import say
 from mt_dnn.encoder import PACKED_FAMILIES, Encoder, load_encoder
+from mt_dnn.heads import MaskedLMHead
 from mt_dnn.model import Model
+from mt_dnn.pretrained import load_lm_head
 from mt_dnn.tasks import evaluated_tasks, training_tasks
 
 
@@ -116,7 +118,23 @@ def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Pat
     prepare_model(config.adversary, model)
     if checkpoint is not None:
         load_rest(model, checkpoint)
+    for name, head in model.heads.items():
+        if isinstance(head, MaskedLMHead):
+            _prepare_lm_head(config, name, head, encoder, new=checkpoint is None)
     return model
+
+
+def _prepare_lm_head(config: RunConfig, task: str, head: MaskedLMHead, encoder: Encoder, *, new: bool) -> None:
+    """Weights of the pretrained language model's head, where there are some.
+
+    Raises:
+        UserError: the word embeddings are split over ranks.
+    """
+    if config.distributed.strategy == "fsdp":
+        raise UserError(f"distributed.strategy: fsdp splits the word embeddings that {task} shares; use ddp")
+    source = config.encoder.name if config.train.init_from is None else None
+    if new and (source is None or not load_lm_head(source, encoder.model.config, head)):
+        say(f"{task}: no pretrained head of a masked language model; a fresh one is trained")
 
 
 def tuned(model: Model, options: TrainConfig) -> Model:

@@ -14,11 +14,14 @@ from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.special import softmax
+from torch import Tensor
 
 from data_utils.metrics import Answers, best_f1
 from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
+from mt_dnn.batch import Batch
 from mt_dnn.losses import MISSING
 
 LONGEST_ANSWER = 30  # tokens
@@ -40,6 +43,10 @@ class Decoded:
 
 class Decoding(ABC):
     """How the logits of a task type are read."""
+
+    def condensed(self, logits: Tensor, batch: Batch) -> Tensor:
+        """What is kept of the logits of a batch, a row for each."""
+        return logits
 
     @abstractmethod
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
@@ -90,6 +97,56 @@ class Classes(Decoding):
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
             yield {"prediction": task.labels[int(prediction)], "scores": named}
+
+
+class OrderedClasses(Classes):
+    """The median: the class at which half of the probability is reached, nearest to the others on average."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        scores = super().__call__(task, owner, split, outputs).scores
+        return Decoded((scores.cumsum(axis=1) < 0.5).sum(axis=1).clip(max=task.n_class - 1), scores)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The median of all labels."""
+        assert split.labels is not None
+        predictions = np.full(len(split.labels), np.sort(split.labels)[len(split.labels) // 2])
+        return Decoded(predictions, np.eye(task.n_class)[predictions])
+
+
+class MaskedTokens(Decoding):
+    """The likeliest token behind each mask. Of the logits (N, V) only (N, 3) is kept: log p of the right token, the
+    likeliest token, the right one. ``details`` are the right tokens, by row.
+    """
+
+    def condensed(self, logits: Tensor, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        right = torch.log_softmax(logits.float(), dim=1).gather(1, batch.labels[:, None])[:, 0]
+        return torch.stack([right, logits.argmax(dim=1).float(), batch.labels.float()], dim=1)
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        found = np.concatenate(outputs)
+        return Decoded(found[:, 1].astype(np.int64), found[:, 0], [own[:, 2].astype(np.int64) for own in outputs])
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The frequencies of the tokens that are guessed: no distribution that is the same everywhere does better."""
+        gold = [self._gold(split, row) for row in range(len(split))]
+        tokens, numbers, counts = np.unique(np.concatenate(gold), return_inverse=True, return_counts=True)
+        frequent = np.full(len(numbers), tokens[counts.argmax()])
+        return Decoded(frequent, np.log(counts / counts.sum())[numbers], gold)
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        return Answers(decoded.predictions, np.concatenate(decoded.details), decoded.scores, n_class=1)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        """Token ids, and log p of the right ones."""
+        bounds = np.cumsum([0, *map(len, decoded.details)])
+        for right, (start, stop) in zip(decoded.details, pairwise(bounds), strict=True):
+            scores = [round(float(score), 6) for score in decoded.scores[start:stop]]
+            yield {"prediction": decoded.predictions[start:stop].tolist(), "right": right.tolist(), "scores": scores}
+
+    def _gold(self, split: Prepared, row: int) -> np.ndarray:
+        places = split.masked(row, seed=0, place=row)[0]
+        return split.tokens[split.offsets[row] :][places]
 
 
 class WordClasses(Classes):

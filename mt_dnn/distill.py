@@ -13,7 +13,7 @@ from pathlib import Path
 from data_utils.errors import MissingRows, UserError, did_you_mean
 from data_utils.prepare import Prepared
 from data_utils.rows import find_rows, read_records, write_rows
-from data_utils.soft import COLUMN
+from data_utils.soft import COLUMN, FORMS
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.build import build_splits
 from mt_dnn.checkpoint import find_checkpoint
@@ -47,11 +47,11 @@ def distill_command(
     if output.resolve() == data.resolve():
         raise UserError(f"--output {output}: is the folder of --data; choose another")
     defs = definitions(runs, tasks)
-    trained = {name: task for name, task in defs.items() if task.trainable}
+    trained = {name: task for name, task in defs.items() if task.trainable and task.task_type in FORMS}
     for name in tasks or ():
         if name not in trained:
             hint = did_you_mean(name, trained) or f" (known: {', '.join(trained)})"
-            raise UserError(f"--tasks: no run was trained on '{name}'{hint}")
+            raise UserError(f"--tasks: no run can teach '{name}'{hint}")
     lessons: dict[str, Lesson] = {}
     missing: list[str] = []
     for run in runs:
@@ -96,7 +96,8 @@ def ask(
     config, known, tokenizer, _ = loaded
     there = config.data.model_copy(update={"dir": data, "cache": None, "max_rows": max_rows})
     config = config.model_copy(update={"data": there, "tasks": tasks})
-    wanted = [(task, "train") for name, task in known.trained.items() if tasks is None or name in tasks]
+    teachable = {name: task for name, task in known.trained.items() if task.task_type in FORMS}
+    wanted = [(task, "train") for name, task in teachable.items() if tasks is None or name in tasks]
     splits, problems = build_splits(config, wanted, tokenizer)
     for (name, _), split in splits.items():
         lesson = lessons.setdefault(name, Lesson(known.trained[name], split))

@@ -38,6 +38,7 @@ def predict_split(
 
     Rows of like length share a batch; dropout is off.
     """
+    decoding = KINDS[task.task_type].decoding
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     parts: list[tuple[np.ndarray, list[np.ndarray]]] = []
@@ -50,17 +51,17 @@ def predict_split(
             rows = own[number] if number < len(own) else order[:1]  # all ranks take part in gathering split weights
             batch = collate(split, rows, task=task.name).to(device)
             with autocast(precision, device):
-                logits = model(batch).float().cpu().numpy()
+                logits = decoding.condensed(model(batch), batch).float().cpu().numpy()
             if number < len(own):
                 bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
                 parts.append((rows, np.split(logits, bounds[1:])))
     model.train(was_training)
     everything = [part for own in gathered(parts) for part in own]
     outputs = [np.empty(0)] * len(order)
-    for rows, logits in everything:
-        for row, own_logits in zip(rows, logits, strict=True):
-            outputs[row] = own_logits
-    return KINDS[task.task_type].decoding(task, owner, split, outputs)
+    for rows, found in everything:
+        for row, output in zip(rows, found, strict=True):
+            outputs[row] = output
+    return decoding(task, owner, split, outputs)
 
 
 def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
@@ -123,16 +124,17 @@ def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, s
 
 
 def scalar_mean(scores: Mapping[str, Any]) -> float:
-    """Mean of the metrics that are single numbers."""
-    values = [value for name, value in scores.items() if METRICS[name].scalar]
-    return float(np.mean(values))
+    """Mean of the metrics that are single numbers, the higher the better; where there are none, minus the others'."""
+    values = [value for name, value in scores.items() if METRICS[name].scalar and not METRICS[name].lower_is_better]
+    return float(np.mean(values or [-value for name, value in scores.items() if METRICS[name].scalar]))
 
 
 def selection_score(metric: str, scores: Scores) -> float:
     """The number that picks the best model: ``mean``, ``<task>`` or ``<task>.<metric>``, averaged over splits."""
     task, _, name = metric.partition(".")
     if metric != "mean":
-        return float(np.mean([split[name] if name else scalar_mean(split) for split in scores[task].values()]))
+        sign = -1 if name and METRICS[name].lower_is_better else 1
+        return float(np.mean([sign * split[name] if name else scalar_mean(split) for split in scores[task].values()]))
     return float(np.mean([selection_score(task, scores) for task in scores]))
 
 

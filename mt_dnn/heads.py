@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from mt_dnn.batch import Batch
 from mt_dnn.losses import MISSING
@@ -144,6 +146,53 @@ class SpanHead(PooledHead):
             scores[:, 0] -= self.threshold / 2
         there = batch.mask[:, 0, 0, :, None]
         return scores.masked_fill(~there, MISSING).transpose(1, 2).flatten(0, 1)
+
+
+class OrdinalHead(PooledHead):
+    """Ordered classes: one score s and thresholds θ_1 < … < θ_{C−1}, P(y ≤ k) = σ(θ_k − s) (McCullagh 1980, section 2).
+
+    They start where a score of 0 makes all classes equally likely.
+    """
+
+    def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
+        super().__init__(hidden, 1, dropout, std)
+        thresholds = torch.logit(torch.arange(1, outputs) / outputs)
+        self.lowest = nn.Parameter(thresholds[:1].clone())
+        self.gaps = nn.Parameter(thresholds.diff().expm1().log())  # of which softplus is the distance
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (S, C): logarithms of the probabilities.
+
+        σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), of which no factor loses digits.
+        """
+        gaps = F.softplus(self.gaps.float())
+        thresholds = torch.cat([self.lowest.float(), self.lowest.float() + gaps.cumsum(0)])
+        above = thresholds - super().forward(hidden, batch, pool).float()  # (S, C−1)
+        nothing, between = above.new_zeros(len(above), 1), torch.log(-torch.expm1(-gaps))
+        upper = torch.cat([F.logsigmoid(above), nothing], dim=1)
+        lower = torch.cat([nothing, F.logsigmoid(-above)], dim=1)
+        return upper + lower + F.pad(between, (1, 1))
+
+
+class MaskedLMHead(nn.Module):
+    """The tokens behind masks: dense, activation, LayerNorm, and the word embeddings as the output layer.
+
+    As BERT's and RoBERTa's (Devlin et al. 2019). The embeddings stay the encoder's, so they are saved once.
+    """
+
+    def __init__(self, words: nn.Embedding, hidden: int, activation: str, eps: float, std: float) -> None:
+        super().__init__()
+        vocabulary, size = words.weight.shape
+        self.dense = initialised(nn.Linear(hidden, size), std)
+        self.activation = ACT2FN[activation]
+        self.norm = nn.LayerNorm(size, eps=eps)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self._words = (words,)  # in a tuple it is no part of this module
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (N, V)."""
+        states = self.norm(self.activation(self.dense(hidden[batch.marked])))
+        return F.linear(states, self._words[0].weight, self.bias)
 
 
 def initialised(linear: nn.Linear, std: float) -> nn.Linear:

@@ -27,11 +27,7 @@ class Model(nn.Module):
         self.heads = nn.ModuleDict(
             {
                 name: KINDS[task.task_type].head(
-                    task,
-                    encoder.hidden_size,
-                    options.dropout if task.dropout is None else task.dropout,
-                    encoder.initializer_range,
-                    options,
+                    task, encoder, options.dropout if task.dropout is None else task.dropout, options
                 )
                 for name, task in tasks.items()
             }

@@ -11,12 +11,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 from transformers.utils import logging
 
 from data_utils.errors import UserError, did_you_mean, unknown_key
 from data_utils.names import resolve_name
+from mt_dnn.heads import MaskedLMHead
 
+LM_HEADS = {  # where families keep the dense layer and the LayerNorm of their language model's head
+    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+    "roberta": ("lm_head.dense", "lm_head.layer_norm"),
+    "xlm-roberta": ("lm_head.dense", "lm_head.layer_norm"),
+}
 DROPOUT_NAMES = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")
 ATTENTION_DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")
 
@@ -103,6 +109,28 @@ def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[st
         listed = ", ".join(absent[:4]) + (", …" if len(absent) > 4 else "")
         raise UserError(f"encoder '{name}': the checkpoint lacks {len(absent)} weights: {listed}")
     return model, missing, sorted(info["unexpected_keys"])
+
+
+def load_lm_head(name: str, settings: Any, head: MaskedLMHead) -> bool:
+    """Gives the head of a masked language model the weights of a checkpoint; False where it has none that fit."""
+    family = settings.model_type
+    if family not in LM_HEADS:
+        return False
+    with quiet():
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            resolve_name(name),
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    dense, norm = LM_HEADS[family]
+    if any(key.startswith((dense, norm)) for key in info["missing_keys"]):
+        return False
+    head.dense.load_state_dict(model.get_submodule(dense).state_dict())
+    head.norm.load_state_dict(model.get_submodule(norm).state_dict())
+    head.bias.data.copy_(model.get_output_embeddings().bias)
+    return True
 
 
 def fresh_model(settings: Any, **options: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from data_utils.metrics import METRICS
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell; the first column is text, the others are right-aligned."""
@@ -20,17 +22,21 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def score_table(results: Sequence[dict[str, Any]]) -> str:
-    """One line per task, split and metric: score beside the baseline of a constant prediction, both times 100."""
+    """One line per task, split and metric: score beside the baseline of a constant prediction.
+
+    Both times 100, but for metrics that are the better the lower.
+    """
     rows = [
         (
             f"{result['task']} ({result['split']})",
             str(result["rows"]),
             metric,
-            f"{100 * value:.2f}",
-            f"{100 * result['baseline'][metric]:.2f}",
+            f"{factor * value:.2f}",
+            f"{factor * result['baseline'][metric]:.2f}",
         )
         for result in results
         for metric, value in result["scores"].items()
         if isinstance(value, float)
+        for factor in [1 if METRICS[metric].lower_is_better else 100]
     ]
     return table(("task (split)", "rows", "metric", "score", "baseline"), rows)

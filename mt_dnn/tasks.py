@@ -9,39 +9,77 @@ from torch import nn
 
 from data_utils.errors import UserError, did_you_mean
 from data_utils.task_def import TaskDef
-from mt_dnn.decode import Choices, Classes, ClassSets, Cloze, Decoding, Spans, Values, WordClasses
-from mt_dnn.heads import ChoiceHead, HeadsConfig, MultiLabelHead, PooledHead, SANHead, SpanHead, TokenHead
+from mt_dnn.decode import (
+    Choices,
+    Classes,
+    ClassSets,
+    Cloze,
+    Decoding,
+    MaskedTokens,
+    OrderedClasses,
+    Spans,
+    Values,
+    WordClasses,
+)
+from mt_dnn.encoder import Encoder
+from mt_dnn.heads import (
+    ChoiceHead,
+    HeadsConfig,
+    MaskedLMHead,
+    MultiLabelHead,
+    OrdinalHead,
+    PooledHead,
+    SANHead,
+    SpanHead,
+    TokenHead,
+)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A task type: ``head(task, hidden, dropout, std, options)`` builds its head, ``decoding`` reads the logits."""
+    """A task type: ``head(task, encoder, dropout, options)`` builds its head, ``decoding`` reads the logits."""
 
-    head: Callable[[TaskDef, int, float, float, HeadsConfig], nn.Module]
+    head: Callable[[TaskDef, Encoder, float, HeadsConfig], nn.Module]
     decoding: Decoding
 
 
-def pooled_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
+def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
     if not task.enable_san:
-        return PooledHead(hidden, task.n_class, dropout, std)
-    steps, left_out = options.san_steps, options.san_prediction_dropout
-    return SANHead(hidden, task.n_class, dropout, std, steps=steps, prediction_dropout=left_out)
+        return PooledHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+    return SANHead(
+        encoder.hidden_size,
+        task.n_class,
+        dropout,
+        encoder.initializer_range,
+        steps=options.san_steps,
+        prediction_dropout=options.san_prediction_dropout,
+    )
 
 
-def choice_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
-    return ChoiceHead(hidden, dropout, std)
+def choice_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    return ChoiceHead(encoder.hidden_size, dropout, encoder.initializer_range)
 
 
-def token_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
-    return TokenHead(hidden, task.n_class, dropout, std)
+def token_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    return TokenHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
 
 
-def span_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
-    return SpanHead(hidden, dropout, std)
+def span_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    return SpanHead(encoder.hidden_size, dropout, encoder.initializer_range)
 
 
-def multi_label_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
-    return MultiLabelHead(hidden, task.n_class, dropout, std)
+def multi_label_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    return MultiLabelHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+
+
+def ordinal_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    return OrdinalHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+
+
+def masked_lm_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    config, words = encoder.model.config, encoder.model.get_input_embeddings()
+    activation, eps = getattr(config, "hidden_act", "gelu"), getattr(config, "layer_norm_eps", 1e-12)
+    return MaskedLMHead(words, encoder.hidden_size, activation, eps, encoder.initializer_range)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -52,6 +90,8 @@ KINDS: Mapping[str, Kind] = {
     "span": Kind(span_head, Spans()),
     "multi_label": Kind(multi_label_head, ClassSets()),
     "cloze": Kind(choice_head, Cloze()),
+    "ordinal": Kind(ordinal_head, OrderedClasses()),
+    "masked_lm": Kind(masked_lm_head, MaskedTokens()),
 }
 
 

@@ -80,6 +80,8 @@ def own_share(split: Prepared, part: MicroBatch, seed: int) -> Batch:
     """This rank's part of a batch."""
     rows, bounds = part.rows, split.decisions
     decisions = None if bounds is None else int((bounds[rows + 1] - bounds[rows]).sum())
+    if split.words is not None:
+        decisions = sum(len(split.masked(row, seed=seed, place=place)[0]) for place, row in enumerate(rows))
     share = divided(split.lengths[rows], rank(), world_size(), seed, decisions=decisions)
     return collate(split, rows, task=part.task, share=share)
 

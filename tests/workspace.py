@@ -64,10 +64,20 @@ MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
         "metrics": ["f1_micro", "f1_macro", "accuracy"],
         "splits": ["train", "dev"],
     },
+    "graded": {
+        "task_type": "ordinal",
+        "data_format": "pair",
+        "labels": ["none", "some", "most", "all"],
+        "metrics": ["quadratic_kappa", "mae", "accuracy"],
+        "splits": ["train", "dev"],
+    },
+    "guessed": {"task_type": "masked_lm", "data_format": "single", "splits": ["train", "dev"]},
     "gap": {"task_type": "cloze", "data_format": "cloze", "splits": ["train", "dev"]},
     "found": {"task_type": "span", "data_format": "question_context", "splits": ["train", "dev"]},
 }
 
+
+TEACHABLE = [name for name, definition in MORE_TASKS.items() if definition["task_type"] != "masked_lm"]
 
 COLUMNS = {
     "odd": ("premise", "choice1", "choice2", "choice3", "choice4"),
@@ -115,6 +125,14 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             words[place] = rng.choice(WORDS[:8])
             label = json.dumps([[len(" ".join(["", *words[:place]])) if place else 0, words[place]]])
             rows.append((str(i), label, " ".join(WORDS[:3]), " ".join(words)))
+        elif task == "graded":  # how many of the first sentence's words are in the second
+            words, kept = sentence(rng, WORDS[:8])[:6], i % 4
+            other = [
+                word if place < len(words) * kept / 3 else rng.choice(WORDS[8:]) for place, word in enumerate(words)
+            ]
+            rows.append((str(i), ["none", "some", "most", "all"][kept], " ".join(words), " ".join(other)))
+        elif task == "guessed":  # one word again and again
+            rows.append((str(i), "", " ".join([rng.choice(WORDS)] * rng.randint(6, 10))))
         elif task == "overlap":
             words = sentence(rng, WORDS[:8])
             kept = rng.randint(0, len(words))
@@ -172,7 +190,7 @@ def make_workspace(folder: Path, *, train_rows: int = 48, more: Sequence[str] = 
     data = folder / "data"
     data.mkdir()
     for task in ("same", "negated", "overlap", *more):
-        write_task(data, task, "train", rows_of(task, train_rows, 1), soft=soft)
+        write_task(data, task, "train", rows_of(task, train_rows, 1), soft=soft and task != "guessed")
         write_task(data, task, "dev", rows_of(task, 40, 2))
     unlabelled = [(uid, "", *text) for uid, _, *text in rows_of("same", 9, 3)]
     write_task(data, "same", "test", unlabelled)

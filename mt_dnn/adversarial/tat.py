@@ -15,7 +15,7 @@ from mt_dnn.adversarial.tally import Choices, Tally, read_counts
 from mt_dnn.adversarial.vat import Objective, Virtual, VirtualOptions
 
 # A place in a list or in a text is no class whose errors could be counted, and yes or no leave no choice of an error.
-UNTALLIED = ("multiple_choice", "cloze", "span", "multi_label")
+UNTALLIED = ("multiple_choice", "cloze", "span", "multi_label", "masked_lm")
 
 
 class TATOptions(VirtualOptions):

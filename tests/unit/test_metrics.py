@@ -79,7 +79,8 @@ def test_classification_values_are_fractions(n_class, data):
     predictions, labels = zip(*pairs, strict=True)
     scores = np.eye(n_class)[list(predictions)]
     names = [name for name in CLASSIFICATION if METRICS[name].scalar and (n_class == 2 or not METRICS[name].binary)]
-    values: dict[str, Any] = computed(names, predictions=predictions, labels=labels, scores=scores, n_class=n_class)
+    further: dict[str, Any] = {"n_class": n_class, "questions": np.arange(len(labels)) // 2}
+    values: dict[str, Any] = computed(names, predictions=predictions, labels=labels, scores=scores, **further)
     for value in values.values():
         assert -1 <= value <= 1
     assert sum(map(sum, one("confusion_matrix", predictions, labels, n_class=n_class))) == len(labels)

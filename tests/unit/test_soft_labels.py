@@ -30,7 +30,7 @@ from mt_dnn.losses import DIVERGENCES, LOSSES, MISSING, Reduction
 from mt_dnn.tasks import KINDS
 from mt_dnn.telemetry import Telemetry
 from tests.tiny import tiny_tokenizer
-from tests.workspace import MORE_TASKS, make_workspace
+from tests.workspace import TEACHABLE, make_workspace
 
 FORMATS = {
     "classification": "single",
@@ -40,11 +40,13 @@ FORMATS = {
     "sequence_labelling": "words",
     "span": "question_context",
     "multi_label": "single",
+    "ordinal": "single",
 }
 
 
 def task_of(kind: str, **changes: Any) -> TaskDef:
     labels = {} if kind in ("regression", "multiple_choice", "cloze", "span") else {"labels": ("no", "yes")}
+    labels = {"labels": ("no", "some", "yes")} if kind == "ordinal" else labels
     return TaskDef.model_validate(
         {"name": "t", "task_type": kind, "data_format": FORMATS[kind], **labels, **DEFAULTS[kind], **changes}
     )
@@ -58,6 +60,7 @@ PARTS: dict[str, Any] = {
 }
 GOOD = {
     "classification": ('{"yes": 0.75, "no": 0.25}', [[0.25, 0.75]]),
+    "ordinal": ('{"yes": 0.5, "no": 0.25, "some": 0.25}', [[0.25, 0.25, 0.5]]),
     "regression": ("-2.5", [[-2.5]]),
     "multiple_choice": ("[0, 0.5, 0.5]", [[0, 0.5, 0.5]]),
     "cloze": ("[0, 0.5, 0.5]", [[0, 0.5, 0.5]]),
@@ -154,7 +157,7 @@ def test_answers_lie_over_the_tokens_of_each_window(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("soft")
-    make_workspace(folder, train_rows=12, more=list(MORE_TASKS), soft=True)
+    make_workspace(folder, train_rows=12, more=TEACHABLE, soft=True)
     return folder
 
 

@@ -91,8 +91,8 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
     [
         (task(droput=0.1), ["mine", "unknown key 'droput'", "did you mean 'dropout'"]),
         (
-            task(task_type="MaskLM"),
-            ["mine", "'MaskLM' is not supported", "regression, multiple_choice, seq"],
+            task(task_type="SeqenceGeneration"),
+            ["mine", "'SeqenceGeneration' is not supported", "regression, multiple_choice, seq"],
         ),
         (task(task_type="Span"), ["mine", "labels: a span task has none"]),
         (task(task_type="SeqenceLabeling"), ["mine", "a sequence_labelling task takes words"]),
