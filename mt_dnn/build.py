@@ -138,6 +138,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
         config=options.config if name is None else None,
         attention=options.attention,
         pooler=pooler,
+        scalar_mix=options.scalar_mix,
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
     )

@@ -39,7 +39,10 @@ class EncoderConfig(Section):
     tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
     sha256: str | None = Field(None, description="expected SHA-256 of model.safetensors")
     attention: Literal["auto", "packed", "padded"] = Field("auto", description="auto packs where the family allows it")
-    pooler: Literal["pretrained", "fresh", "mean"] = Field("pretrained", description="what pooled heads read")
+    pooler: Literal["pretrained", "fresh", "cls", "mean", "max", "attention"] = Field(
+        "pretrained", description="what pooled heads read; pretrained and fresh: a layer over the first token"
+    )
+    scalar_mix: bool = Field(False, description="heads read a learned mix of the states of all blocks and embeddings")
     dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: the encoder's own")
     attention_dropout: float | None = Field(None, ge=0, lt=1, description="default: the encoder's own")
 

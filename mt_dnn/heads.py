@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mt_dnn.batch import Batch
 from mt_dnn.losses import MISSING
+from mt_dnn.pooling import attended
 from mt_dnn.section import Section
 
 
@@ -91,12 +92,6 @@ class SANHead(nn.Module):
         return tokens
 
 
-def attended(scores: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
-    """Σ_j softmax(scores)_j states_j over the tokens that are True: (S, L), (S, L, H), (S, L) → (S, H)."""
-    weights = scores.float().masked_fill(~tokens, -torch.inf).softmax(1).to(states.dtype)
-    return torch.einsum("sl,slh->sh", weights, states)
-
-
 class ChoiceHead(PooledHead):
     """One score for each choice of an example."""
 
@@ -147,7 +142,8 @@ class SpanHead(PooledHead):
 
 
 def initialised(linear: nn.Linear, std: float) -> nn.Linear:
-    """The same layer with weights from N(0, std²) and zero bias."""
+    """The same layer with weights from N(0, std²) and, if it has one, zero bias."""
     nn.init.normal_(linear.weight, std=std)
-    nn.init.zeros_(linear.bias)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
     return linear

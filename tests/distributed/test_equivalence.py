@@ -62,6 +62,7 @@ OTHERS = {
     "words": ["tasks=[tagged,same]", "adversary.mode=tat", *SETTINGS["tat"]],  # ranks have unlike numbers of words
     "sets": ["tasks=[marks]", "adversary.mode=tat", *SETTINGS["tat"]],
     "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
+    "attention": ["encoder.pooler=attention", "encoder.scalar_mix=true", "adversary.mode=tat", *SETTINGS["tat"]],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
