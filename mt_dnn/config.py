@@ -101,8 +101,21 @@ class TrainConfig(Section):
         False, description="keep only what enters a block and run it again in the backward pass: less memory, more time"
     )
     compile: bool = Field(False, description="torch.compile of the encoder's blocks; the first updates take longer")
+    loss_balance: Literal["none", "log_classes", "uncertainty"] = Field(
+        "none",
+        description="log_classes: losses are divided by the log of the number of classes; uncertainty: by 2σ², or σ² "
+        "of classes, that are learned per task",
+    )
+    balance_lr: float = Field(0.01, gt=0, description="of uncertainty: learning rate of log σ², without schedule")
     apex_layer_norm: bool = Field(False, description="LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
+
+    @model_validator(mode="after")
+    def _all_read(self) -> TrainConfig:
+        self._refuse_unread(
+            self.loss_balance, {"balance_lr"}, {"balance_lr"} if self.loss_balance == "uncertainty" else set()
+        )
+        return self
 
 
 class LookaheadConfig(Section):

@@ -15,6 +15,7 @@ from data_utils.errors import UserError
 from data_utils.task_def import dump_task_defs
 from mt_dnn.adversarial import build_adversaries
 from mt_dnn.average import build_average
+from mt_dnn.balance import build_balance
 from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer, choose_device, tuned, with_data
 from mt_dnn.checkpoint import (
     checkpoint_path,
@@ -97,6 +98,13 @@ class Run:
             tasks=self.tasks.trained,
             adversaries=adversaries,
             average=average,
+            balance=build_balance(
+                config.train.loss_balance,
+                config.train.balance_lr,
+                self.tasks.trained,
+                self.train_splits,
+                self.device,
+            ),
             dropout_floor_every_steps=config.log.dropout_floor_every_steps,
             optimizer=optimizer,
             schedule=build_schedule(optimizer, config.schedule, self.steps),
@@ -118,6 +126,7 @@ class Run:
         load_optimizer_tensors(self.stepper.optimizer, names, tensors)
         self.stepper.schedule.load_state_dict(state["schedule"])
         self.stepper.scaler.load_state_dict(state["scaler"])
+        self.stepper.balance.load_state_dict(state["balance"])
         for name, adversary in self.stepper.adversaries.items():
             adversary.load_state_dict(state["adversaries"][name])
         if self.stepper.average is not None:
@@ -198,7 +207,8 @@ class Run:
             **{f"{key}_per_s": round(sum(own[key] for own in counts) / seconds, 2) for key in window},
         }
         self.progress.window = Telemetry()
-        return {**record, "adversary": figures} if figures else record
+        groups = {"loss_factors": self.stepper.balance.figures(), "adversary": figures}
+        return {**record, **{name: group for name, group in groups.items() if group}}
 
     def _after_step(self, event: Step, log: MetricsLog, stopping: bool) -> None:
         step, every = event.position.step, self.config.evaluation.every_steps
@@ -249,6 +259,7 @@ class Run:
             "progress": self.progress.state_dict(),
             "schedule": self.stepper.schedule.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
+            "balance": self.stepper.balance.state_dict(),
             "adversaries": {name: one.state_dict() for name, one in self.stepper.adversaries.items()},
         }
         save_checkpoint(

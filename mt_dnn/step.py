@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,12 +16,14 @@ from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.base import Adversary, View
 from mt_dnn.adversarial.none import NoAdversary, NoneOptions
 from mt_dnn.average import WeightAverage
+from mt_dnn.balance import LossBalance
 from mt_dnn.batch import Batch
 from mt_dnn.distributed import world_size
 from mt_dnn.model import Model
 from mt_dnn.parallel import Parallel
 from mt_dnn.telemetry import Telemetry
 
+T = TypeVar("T", Tensor, float)
 AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,6 +40,7 @@ class Stepper:
     precision: str = "fp32"
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     average: WeightAverage | None = None
+    balance: LossBalance = field(default_factory=LossBalance)
     dropout_floor_every_steps: int | None = None
     alone: bool = False
 
@@ -54,6 +57,7 @@ class Stepper:
         """
         examples = sum(batch.whole_size for batch in update)
         lr_scale = sum(self.tasks[batch.task].lr_scale * batch.whole_size for batch in update) / examples
+        shares = by_task(update, [self.tasks[batch.task].loss_weight * batch.whole_size / examples for batch in update])
         telemetry = Telemetry()
         adversaries = [self._adversary(batch, step) for batch in update]
         stepwise = any(adversary.steps_each_pass for adversary in adversaries)
@@ -62,19 +66,24 @@ class Stepper:
             for adversary, batch in zip(adversaries, update, strict=True)
         ]
         total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
+        total += self.balance.penalty(shares)
+        parts = [torch.zeros_like(total) for _ in update]
         logged = [1 / one.passes if one.steps_each_pass else 1.0 for one in adversaries]  # one loss, replayed
         for turns in rounds_of(adversaries):
             for index, synchronise in turns:
                 self.parallel.synchronise(synchronise)
                 loss = next(runs[index])
                 self.scaler.scale(loss).backward()
-                total += loss.detach() * logged[index]
+                part = loss.detach() * logged[index]
+                total += part
+                parts[index] += part
             self.parallel.end_of_backward()
             norm = self._apply_gradients(lr_scale)
         for losses in runs:
             next(losses, None)  # what comes after the last loss
         if self.scaler.get_scale() >= scale:  # an update skipped for an overflow leaves the schedule where it is
             self.schedule.step()
+            self.balance.update(by_task(update, parts), shares)
         if self.average is not None:
             self.average.update(self.model, step)
         return total, norm, telemetry
@@ -112,7 +121,7 @@ class Stepper:
                 loss = next(losses, None)
             if loss is None:
                 break
-            yield loss * (task.loss_weight * batch.weight * world_size() / examples)
+            yield loss * (task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name))
         every = self.dropout_floor_every_steps
         if every is not None and step % every == 0 and "regularizer" in own.sums:
             self._measure_dropout_floor(network, adversary)
@@ -139,6 +148,14 @@ class Stepper:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def by_task(update: Sequence[Batch], values: Sequence[T]) -> dict[str, T]:
+    """Sums of what the batches of an update have, for each task."""
+    sums: dict[str, Any] = {}
+    for batch, value in zip(update, values, strict=True):
+        sums[batch.task] = sums.get(batch.task, 0.0) + value
+    return sums
 
 
 def rounds_of(adversaries: Sequence[Adversary[Any]]) -> list[list[tuple[int, bool]]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
 from data_utils.errors import UserError, did_you_mean
+from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.decode import Choices, Classes, ClassSets, Decoding, Spans, Values, WordClasses
 from mt_dnn.heads import ChoiceHead, HeadsConfig, MultiLabelHead, PooledHead, SANHead, SpanHead, TokenHead
@@ -15,10 +17,14 @@ from mt_dnn.heads import ChoiceHead, HeadsConfig, MultiLabelHead, PooledHead, SA
 
 @dataclass(frozen=True)
 class Kind:
-    """A task type: ``head(task, hidden, dropout, std, options)`` builds its head, ``decoding`` reads the logits."""
+    """A task type: ``head(task, hidden, dropout, std, options)`` builds its head, ``decoding`` reads the logits.
+
+    ``options``: how many a decision has, in the mean over the rows of a split; 1 where a value is asked for.
+    """
 
     head: Callable[[TaskDef, int, float, float, HeadsConfig], nn.Module]
     decoding: Decoding
+    options: Callable[[TaskDef, Prepared], float] = lambda task, split: task.n_class
 
 
 def pooled_head(task: TaskDef, hidden: int, dropout: float, std: float, options: HeadsConfig) -> nn.Module:
@@ -44,13 +50,19 @@ def multi_label_head(task: TaskDef, hidden: int, dropout: float, std: float, opt
     return MultiLabelHead(hidden, task.n_class, dropout, std)
 
 
+def mean_size(bounds: np.ndarray | None) -> float:
+    """Mean of ``bounds[i+1] - bounds[i]``."""
+    assert bounds is not None
+    return float(np.diff(bounds).mean())
+
+
 KINDS: Mapping[str, Kind] = {
     "classification": Kind(pooled_head, Classes()),
     "regression": Kind(pooled_head, Values()),
-    "multiple_choice": Kind(choice_head, Choices()),
+    "multiple_choice": Kind(choice_head, Choices(), lambda task, split: mean_size(split.groups)),
     "sequence_labelling": Kind(token_head, WordClasses()),
-    "span": Kind(span_head, Spans()),
-    "multi_label": Kind(multi_label_head, ClassSets()),
+    "span": Kind(span_head, Spans(), lambda task, split: mean_size(split.sequence_offsets)),
+    "multi_label": Kind(multi_label_head, ClassSets(), lambda task, split: 2.0),
 }
 
 

@@ -63,6 +63,7 @@ OTHERS = {
     "sets": ["tasks=[marks]", "adversary.mode=tat", *SETTINGS["tat"]],
     "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
     "attention": ["encoder.pooler=attention", "encoder.scalar_mix=true", "adversary.mode=tat", *SETTINGS["tat"]],
+    "uncertainty": ["train.loss_balance=uncertainty", "train.balance_lr=0.2", *MODES["tat-2"]],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
