@@ -234,7 +234,7 @@ class Run:
         self.decoder.forget()
         for task, split, decoded in self.decoder(self.dev_splits):
             gold, definition = self.dev_splits[task, split], self.tasks.evaluated[task]
-            if task in self.tasks.trained and tune_threshold(self.model, definition, gold, decoded):
+            if task in self.model.heads and tune_threshold(self.model, definition, gold, decoded):
                 self.decoder.forget(task)
                 ((_, _, decoded),) = self.decoder({(task, split): gold})
             scores.setdefault(task, {})[split] = score(definition, gold, decoded)

@@ -71,11 +71,18 @@ def head_owner(task: TaskDef) -> str:
     return task.head or task.name
 
 
+def check_heads(trained: Mapping[str, TaskDef], place: str) -> None:
+    """Raises UserError unless the heads of all training tasks belong to one of them."""
+    for name, task in trained.items():
+        if head_owner(task) not in trained:
+            raise UserError(f"{place}: {name}: trains the head of '{task.head}', which has to be a training task too")
+
+
 def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, place: str) -> dict[str, TaskDef]:
     """The tasks of a run in the order asked for; default: every task of the file with a train split.
 
     Raises:
-        UserError: a task that does not exist, is named twice, or has no train split.
+        UserError: a task that does not exist, is named twice, has no train split, or trains the head of none of them.
     """
     names = wanted or tuple(name for name, task in defs.items() if task.trainable)
     for name in names:
@@ -88,7 +95,9 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
             raise UserError(f"{place}: {name}: a training task cannot have this name, torch uses it; choose another")
     if len(set(names)) < len(names):
         raise UserError(f"{place}: tasks: a task is named twice: {', '.join(names)}")
-    return {name: defs[name] for name in names}
+    trained = {name: defs[name] for name in names}
+    check_heads(trained, f"{place}: tasks")
+    return trained
 
 
 def evaluated_tasks(defs: Mapping[str, TaskDef], trained: Mapping[str, TaskDef]) -> dict[str, TaskDef]:

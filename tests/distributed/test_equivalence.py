@@ -64,6 +64,7 @@ OTHERS = {
     "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
     "attention": ["encoder.pooler=attention", "encoder.scalar_mix=true", "adversary.mode=tat", *SETTINGS["tat"]],
     "uncertainty": ["train.loss_balance=uncertainty", "train.balance_lr=0.2", *MODES["tat-2"]],
+    "shared_head": ["tasks=[same,renamed]", "adversary.mode=tat", *SETTINGS["tat"]],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
@@ -96,7 +97,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    make_workspace(folder, train_rows=41, more=["odd", "tagged", "found", "marks"])
+    make_workspace(folder, train_rows=41, more=["odd", "tagged", "found", "marks", "renamed"])
     tiny_encoder(folder / "xl", "xlm-roberta-xl")
     weights_after_training(folder, 1)
     for strategy, world_size in TOGETHER:
