@@ -107,6 +107,10 @@ class TrainConfig(Section):
         "of classes, that are learned per task",
     )
     balance_lr: float = Field(0.01, gt=0, description="of uncertainty: learning rate of log σ², without schedule")
+    gradient_surgery: Literal["none", "pcgrad"] = Field(
+        "none",
+        description="pcgrad: tasks of one update lose what points against others in their gradients; extra pcgrad",
+    )
     apex_layer_norm: bool = Field(False, description="LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
 
@@ -115,6 +119,11 @@ class TrainConfig(Section):
         self._refuse_unread(
             self.loss_balance, {"balance_lr"}, {"balance_lr"} if self.loss_balance == "uncertainty" else set()
         )
+        if self.gradient_surgery != "none" and not (self.accumulate > 1 and self.mix_tasks):
+            raise ValueError(
+                f"gradient_surgery: {self.gradient_surgery} needs several tasks in one update; "
+                "set accumulate above 1 and mix_tasks=true"
+            )
         return self
 
 

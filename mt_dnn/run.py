@@ -42,6 +42,7 @@ from mt_dnn.predict import write_predictions
 from mt_dnn.progress import Progress
 from mt_dnn.signals import stop_signals
 from mt_dnn.step import Stepper
+from mt_dnn.surgery import build_surgery
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.train import Step, total_steps, train
 
@@ -106,6 +107,7 @@ class Run:
                 self.device,
             ),
             dropout_floor_every_steps=config.log.dropout_floor_every_steps,
+            surgery=build_surgery(config.train.gradient_surgery, adversaries),
             optimizer=optimizer,
             schedule=build_schedule(optimizer, config.schedule, self.steps),
             clip_norm=config.train.clip_norm,

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from data_utils.task_def import TaskDef
@@ -21,6 +21,7 @@ from mt_dnn.batch import Batch
 from mt_dnn.distributed import world_size
 from mt_dnn.model import Model
 from mt_dnn.parallel import Parallel
+from mt_dnn.surgery import PCGrad
 from mt_dnn.telemetry import Telemetry
 
 T = TypeVar("T", Tensor, float)
@@ -41,6 +42,7 @@ class Stepper:
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     average: WeightAverage | None = None
     balance: LossBalance = field(default_factory=LossBalance)
+    surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
     alone: bool = False
 
@@ -69,7 +71,9 @@ class Stepper:
         total += self.balance.penalty(shares)
         parts = [torch.zeros_like(total) for _ in update]
         logged = [1 / one.passes if one.steps_each_pass else 1.0 for one in adversaries]  # one loss, replayed
-        for turns in rounds_of(adversaries):
+        together = [range(len(update))]
+        apart = [[i for i, batch in enumerate(update) if batch.task == task] for task in shares]
+        for turns in rounds_of(adversaries, together if self.surgery is None else apart):
             for index, synchronise in turns:
                 self.parallel.synchronise(synchronise)
                 loss = next(runs[index])
@@ -78,6 +82,12 @@ class Stepper:
                 total += part
                 parts[index] += part
             self.parallel.end_of_backward()
+            if self.surgery is None:
+                norm = self._apply_gradients(lr_scale)
+            else:
+                self.surgery.take(self._parameters)
+        if self.surgery is not None:
+            self.surgery.give(0 if update[0].share is None else update[0].share.seed)
             norm = self._apply_gradients(lr_scale)
         for losses in runs:
             next(losses, None)  # what comes after the last loss
@@ -138,10 +148,14 @@ class Stepper:
         for buffer, before in buffers:
             buffer.copy_(before)
 
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
     def _apply_gradients(self, lr_scale: float) -> Tensor:
         """Clips, makes an optimizer step, clears the gradients; returns their norm."""
         self.scaler.unscale_(self.optimizer)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
         with scaled_lr(self.optimizer, lr_scale):
             self.scaler.step(self.optimizer)
@@ -158,16 +172,16 @@ def by_task(update: Sequence[Batch], values: Sequence[T]) -> dict[str, T]:
     return sums
 
 
-def rounds_of(adversaries: Sequence[Adversary[Any]]) -> list[list[tuple[int, bool]]]:
-    """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last one before a step.
+def rounds_of(adversaries: Sequence[Adversary[Any]], groups: Sequence[Sequence[int]]) -> list[list[tuple[int, bool]]]:
+    """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last one of a round.
 
-    Optimizer steps follow each round. There is one, or, if an adversary wants it, one per pass.
+    There is a round for each group of batches, or, if an adversary makes an optimizer step after it, for each pass.
     """
     passes = [adversary.passes for adversary in adversaries]
     if any(adversary.steps_each_pass for adversary in adversaries):
         rounds = [[i for i, own in enumerate(passes) if number < own] for number in range(max(passes))]
     else:
-        rounds = [[i for i, own in enumerate(passes) for _ in range(own)]]
+        rounds = [[i for i in group for _ in range(passes[i])] for group in groups]
     return [[(i, turn == len(turns)) for turn, i in enumerate(turns, 1)] for turns in rounds]
 
 

@@ -65,6 +65,12 @@ OTHERS = {
     "attention": ["encoder.pooler=attention", "encoder.scalar_mix=true", "adversary.mode=tat", *SETTINGS["tat"]],
     "uncertainty": ["train.loss_balance=uncertainty", "train.balance_lr=0.2", *MODES["tat-2"]],
     "shared_head": ["tasks=[same,renamed]", "adversary.mode=tat", *SETTINGS["tat"]],
+    "pcgrad": [
+        *MODES["freelb-2"],
+        "tasks=[same,renamed,overlap]",
+        "train.accumulate=3",
+        "train.gradient_surgery=pcgrad",
+    ],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}

@@ -41,7 +41,7 @@ STATEFUL = {
     "tat types": ["tasks=[odd,tagged,found]"],
     "vat": ["adversary.bregman={mu: 1, beta: 0.9, beta_after_warmup: 0.99}", "adversary.steps=2"],
     "freelb": [],
-    "pgd balanced": ["train.loss_balance=uncertainty"],
+    "pgd balanced": ["train.loss_balance=uncertainty", "train.gradient_surgery=pcgrad"],
     "freeat": [],
     "rapt": OWN["rapt"],
     "r4f": [],
