@@ -180,8 +180,8 @@ class TaskDef(BaseModel):
             raise ValueError(f"label_map: not for a {self.task_type} task")
         if self.task_type == "ordinal" and len(self.labels) < 3:
             raise ValueError("labels: an ordinal task needs at least three; with two, use classification")
-        if self.head is not None and self.trainable:
-            raise ValueError("head: a task that reads another task's head cannot have a train split")
+        if self.head is not None and self.dropout is not None:
+            raise ValueError("dropout: belongs to the task whose head this one reads; leave it out")
         if self.label_map and self.head is None:
             raise ValueError("label_map: needs head, the task whose labels are mapped")
         return self
@@ -314,17 +314,20 @@ def _problem(error: ValidationError) -> str:
 
 
 def _check_head(place: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
-    """A task that reads a head: the head exists, is trained, and its labels are all known or mapped."""
+    """A task that reads a head: the head exists, is trained and fits, and its labels are all known or mapped."""
     if task.head is None:
         return
     owner = defs.get(task.head)
-    if owner is None or not owner.trainable:
-        hint = (
-            did_you_mean(task.head, defs) or f" (tasks with a head: {', '.join(d for d in defs if defs[d].trainable)})"
-        )
-        raise UserError(f"{place}: head: no trained task '{task.head}'{hint}")
+    owners = [name for name, other in defs.items() if other.trainable and other.head is None]
+    if owner is None or task.head not in owners:
+        hint = did_you_mean(task.head, owners) or f" (known: {', '.join(owners)})"
+        raise UserError(f"{place}: head: no trained task '{task.head}' with a head of its own{hint}")
     if owner.task_type != task.task_type:
         raise UserError(f"{place}: head: '{task.head}' is a {owner.task_type} task")
+    if owner.enable_san != task.enable_san:
+        raise UserError(f"{place}: enable_san: differs from that of '{task.head}', whose head this task reads")
+    if task.trainable and owner.no_answer != task.no_answer:
+        raise UserError(f"{place}: no_answer: differs from that of '{task.head}', and both train one head")
     if not task.label_map:
         if owner.labels != task.labels:
             raise UserError(f"{place}: labels: differ from those of '{task.head}'; give label_map")
@@ -334,3 +337,8 @@ def _check_head(place: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
     for label, own in task.label_map.items():
         if label not in owner.labels or own not in task.labels:
             raise UserError(f"{place}: label_map: '{label}: {own}' maps from or to a label that does not exist")
+    if task.trainable and tuple(task.label_map[label] for label in owner.labels) != task.labels:
+        raise UserError(
+            f"{place}: label_map: a task with a train split gives each label of '{task.head}' one of its own; "
+            "list labels in the order of those"
+        )

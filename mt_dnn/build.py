@@ -24,7 +24,7 @@ from mt_dnn.encoder import PACKED_FAMILIES, Encoder, load_encoder
 from mt_dnn.heads import MaskedLMHead
 from mt_dnn.model import Model
 from mt_dnn.pretrained import load_lm_head
-from mt_dnn.tasks import evaluated_tasks, training_tasks
+from mt_dnn.tasks import check_heads, evaluated_tasks, training_tasks
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,10 @@ class Tasks:
 
     @property
     def splits(self) -> list[tuple[TaskDef, str]]:
-        return [(task, split) for task in self.evaluated.values() for split in task.splits]
+        tasks = self.evaluated.values()
+        return [
+            (task, split) for task in tasks for split in task.splits if split != "train" or task.name in self.trained
+        ]
 
 
 def build_tasks(config: RunConfig) -> Tasks:
@@ -84,11 +87,12 @@ def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: 
     """The tasks that can be trained on what is there, and those that read their heads.
 
     Raises:
-        UserError: none of them has training rows.
+        UserError: none of them has training rows, or not the one whose head another trains.
     """
     trained = {name: task for name, task in tasks.trained.items() if (name, "train") in splits}
     if not trained:
         raise UserError(f"{config.data.dir}: no training rows for any of {', '.join(tasks.trained)}")
+    check_heads(trained, str(config.data.dir))
     return Tasks(trained, evaluated_tasks(tasks.evaluated, trained))
 
 
@@ -115,7 +119,7 @@ def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Pat
     encoder = _load_encoder(config, checkpoint)
     _check_fit(config, encoder, tokenizer)
     model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
-    prepare_model(config.adversary, model)
+    prepare_model(config.adversary, model, tasks.trained)
     if checkpoint is not None:
         load_rest(model, checkpoint)
     for name, head in model.heads.items():
@@ -169,6 +173,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
         config=options.config if name is None else None,
         attention=options.attention,
         pooler=pooler,
+        scalar_mix=options.scalar_mix,
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
         blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds those that were kept

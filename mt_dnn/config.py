@@ -43,7 +43,10 @@ class EncoderConfig(Section):
     blocks: tuple[NonNegativeInt, ...] | None = Field(
         None, min_length=1, description="blocks that are kept of a pretrained encoder, from 0: a student; default: all"
     )
-    pooler: Literal["pretrained", "fresh", "mean"] = Field("pretrained", description="what pooled heads read")
+    pooler: Literal["pretrained", "fresh", "cls", "mean", "max", "attention"] = Field(
+        "pretrained", description="what pooled heads read; pretrained and fresh: a layer over the first token"
+    )
+    scalar_mix: bool = Field(False, description="heads read a learned mix of the states of all blocks and embeddings")
     dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: the encoder's own")
     attention_dropout: float | None = Field(None, ge=0, lt=1, description="default: the encoder's own")
 
@@ -104,8 +107,30 @@ class TrainConfig(Section):
         False, description="keep only what enters a block and run it again in the backward pass: less memory, more time"
     )
     compile: bool = Field(False, description="torch.compile of the encoder's blocks; the first updates take longer")
+    loss_balance: Literal["none", "log_classes", "uncertainty"] = Field(
+        "none",
+        description="log_classes: losses are divided by the log of the number of classes; uncertainty: by 2σ², or σ² "
+        "of classes, that are learned per task",
+    )
+    balance_lr: float = Field(0.01, gt=0, description="of uncertainty: learning rate of log σ², without schedule")
+    gradient_surgery: Literal["none", "pcgrad"] = Field(
+        "none",
+        description="pcgrad: tasks of one update lose what points against others in their gradients; extra pcgrad",
+    )
     apex_layer_norm: bool = Field(False, description="LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
+
+    @model_validator(mode="after")
+    def _all_read(self) -> TrainConfig:
+        self._refuse_unread(
+            self.loss_balance, {"balance_lr"}, {"balance_lr"} if self.loss_balance == "uncertainty" else set()
+        )
+        if self.gradient_surgery != "none" and not (self.accumulate > 1 and self.mix_tasks):
+            raise ValueError(
+                f"gradient_surgery: {self.gradient_surgery} needs several tasks in one update; "
+                "set accumulate above 1 and mix_tasks=true"
+            )
+        return self
 
 
 class LookaheadConfig(Section):

@@ -23,6 +23,7 @@ from data_utils.errors import UserError
 from mt_dnn import attention as packed_attention
 from mt_dnn.batch import Batch
 from mt_dnn.heads import initialised
+from mt_dnn.pooling import POOLINGS, ScalarMix, attended, first_tokens
 from mt_dnn.pretrained import (
     ATTENTION_DROPOUT_NAMES,
     DROPOUT_NAMES,
@@ -37,19 +38,22 @@ from mt_dnn.pretrained import (
 )
 
 PACKED_FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
-ABOVE_BLOCKS = ("pooler.", "model.pooler.", "model.final_norm.")
+ABOVE_BLOCKS = ("pooler.", "mix.", "model.pooler.", "model.final_norm.")
 
 
 class Encoder(nn.Module, ABC):
     """What all encoders share.
 
-    ``attention``: packed or padded. ``pooler_source``: pretrained, fresh or mean. ``ignored_weights``: names
-    in the checkpoint that this model has no place for, such as a language-modelling head's.
+    ``attention``: packed or padded. ``pooler_source``: what a pooled vector is, as ``encoder.pooler`` names it.
+    ``mix``: of the states of all levels, if final states are that. ``ignored_weights``: names in the checkpoint that
+    this model has no place for, such as a language-modelling head's.
     """
 
     attention: str
 
-    def __init__(self, model: Any, *, pooler: str, has_pooler: bool, ignored_weights: list[str]) -> None:
+    def __init__(
+        self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]
+    ) -> None:
         super().__init__()
         self.model = model
         self.ignored_weights = ignored_weights
@@ -59,11 +63,15 @@ class Encoder(nn.Module, ABC):
         self.initializer_range: float = getattr(model.config, "initializer_range", 0.02)
         self.blocks_name = f"model.{find_blocks(model)}"
         self.pooler: nn.Linear | None = None
-        if pooler == "mean":
+        self.mix = ScalarMix(self.num_layers + 1) if scalar_mix else None
+        dense = pooler in ("pretrained", "fresh")
+        if not dense:
             model.pooler = None  # the family's own would never be trained
-        elif getattr(model, "pooler", None) is None:
+        if pooler == "attention":
+            self.pooler = initialised(nn.Linear(self.hidden_size, 1, bias=False), self.initializer_range)
+        elif dense and getattr(model, "pooler", None) is None:
             self.pooler = nn.Linear(self.hidden_size, self.hidden_size)
-        self.pooler_source = pooler if pooler == "mean" or has_pooler else "fresh"
+        self.pooler_source = "fresh" if dense and not has_pooler else pooler
         if self.pooler_source == "fresh":
             initialised(self.pooler_dense, self.initializer_range)
 
@@ -91,7 +99,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def pooler_dense(self) -> nn.Linear:
-        """The linear layer of the pooler, the model's own where the family has one."""
+        """The linear layer of BERT's pooler, the model's own where the family has one."""
         return self.model.pooler.dense if self.pooler is None else self.pooler
 
     def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
@@ -106,24 +114,35 @@ class Encoder(nn.Module, ABC):
         return words if level == 0 else self._run_upto(words, level, batch)
 
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
-        """Final hidden states (T, H) from the state at a level.
+        """Final hidden states (T, H) from the state at a level; with a mix, that of all levels from the first block's.
 
         Raises:
-            UserError: the encoder has fewer blocks.
+            UserError: the encoder has fewer blocks, or a mix needs the levels below.
         """
         self._check(level)
-        return self._run_from(state, level, batch)
+        if self.mix is None:
+            return self._run_from(state, level, batch)
+        if level > 0:
+            raise UserError(f"level {level}: encoder.scalar_mix reads the states below it too; set it to false")
+        with self._entering() as states:
+            final = self._run_from(state, level, batch)
+        return self.mix([*(self._packed(entered, batch) for entered in states), final])
 
     def forward(self, batch: Batch) -> Tensor:
         """Final hidden states, (T, H)."""
         return self.resume(self.upto(0, batch), 0, batch)
 
     def pool(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(T, H) → (S, H): first token → linear → tanh, as BERT's pooler; or the mean over the tokens."""
-        if self.pooler_source == "mean":
-            total = hidden.new_zeros(batch.sequences, hidden.shape[1]).index_add(0, batch.sequence_ids, hidden)
-            return total / batch.lengths[:, None]
-        return torch.tanh(self.pooler_dense(hidden[batch.offsets[:-1]]))
+        """(T, H) → (S, H): first token → linear → tanh, as BERT's pooler; or what ``pooler_source`` says.
+
+        Attention is softmax(w·h) over the tokens of a sequence, w a learned query.
+        """
+        if self.pooler_source in POOLINGS:
+            return POOLINGS[self.pooler_source](hidden, batch)
+        if self.pooler_source == "attention":
+            assert self.pooler is not None
+            return attended(batch.pad(self.pooler(hidden))[..., 0], batch.pad(hidden), batch.mask[:, 0, 0])
+        return torch.tanh(self.pooler_dense(first_tokens(hidden, batch)))
 
     def compile_blocks(self) -> None:
         """From here on ``torch.compile`` makes one kernel of several operations; attention stays as it is."""
@@ -155,6 +174,29 @@ class Encoder(nn.Module, ABC):
         if not 0 <= level <= self.num_layers:
             raise UserError(f"level {level}: an encoder of {self.num_layers} blocks has levels 0-{self.num_layers}")
 
+    @contextmanager
+    def _entering(self) -> Iterator[list[Tensor]]:
+        """Within it, what enters each block is added to the list, as it enters."""
+        states: list[Tensor] = []
+
+        def keep(state: Tensor) -> Tensor:
+            states.append(state)
+            return state
+
+        hooks = [
+            block.register_forward_pre_hook(lambda _, args, kwargs: with_state(args, kwargs, keep), with_kwargs=True)
+            for block in self.blocks
+        ]
+        try:
+            yield states
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @abstractmethod
+    def _packed(self, state: Tensor, batch: Batch) -> Tensor:
+        """What enters a block, as (T, H)."""
+
     @abstractmethod
     def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
         """State at a level above 0, (T, H), from word embeddings (T, H)."""
@@ -168,6 +210,9 @@ class PackedEncoder(Encoder):
     """BERT, RoBERTa, XLM-R and ELECTRA: their own embeddings and blocks, run on (1, T, H)."""
 
     attention = "packed"
+
+    def _packed(self, state: Tensor, batch: Batch) -> Tensor:
+        return state[0]
 
     def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
         return self._run(words, 0, level, batch)
@@ -201,6 +246,9 @@ class PaddedEncoder(Encoder):
 
     attention = "padded"
 
+    def _packed(self, state: Tensor, batch: Batch) -> Tensor:
+        return batch.unpad(state)
+
     def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
         captured: list[Tensor] = []
 
@@ -210,7 +258,7 @@ class PaddedEncoder(Encoder):
 
         with self._at(level, keep):
             self._run(words, batch)
-        return batch.unpad(captured[0])
+        return self._packed(captured[0], batch)
 
     def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
         if level == 0:
@@ -247,6 +295,7 @@ def load_encoder(
     config: Mapping[str, Any] | None = None,
     attention: str = "auto",
     pooler: str = "pretrained",
+    scalar_mix: bool = False,
     dropout: float | None = None,
     attention_dropout: float | None = None,
     blocks: Sequence[int] | None = None,
@@ -280,7 +329,11 @@ def load_encoder(
         keep_blocks(model, blocks)
     reusable = name is not None and getattr(model, "pooler", None) is not None and not missing
     encoder = (PackedEncoder if packs else PaddedEncoder)(
-        model, pooler=pooler, has_pooler=pooler == "pretrained" and reusable, ignored_weights=ignored
+        model,
+        pooler=pooler,
+        has_pooler=pooler == "pretrained" and reusable,
+        scalar_mix=scalar_mix,
+        ignored_weights=ignored,
     )
     return encoder.train()
 

@@ -115,10 +115,14 @@ def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decode
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:
-    """The labelled dev splits: those that are scored while training."""
+    """The labelled dev splits: those that are scored while training.
+
+    Those of the tasks that own a head come first: they may tune its threshold, which the others then read.
+    """
+    ordered = sorted(splits.items(), key=lambda item: defs[item[0][0]].head is not None)
     return {
         (name, split): prepared
-        for (name, split), prepared in splits.items()
+        for (name, split), prepared in ordered
         if split in defs[name].dev_splits and prepared.labels is not None
     }
 

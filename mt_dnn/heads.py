@@ -12,6 +12,7 @@ from transformers.activations import ACT2FN
 
 from mt_dnn.batch import Batch
 from mt_dnn.losses import MISSING
+from mt_dnn.pooling import attended
 from mt_dnn.section import Section
 
 
@@ -91,12 +92,6 @@ class SANHead(nn.Module):
         tokens = (batch.pad(batch.parts.to(torch.int64) + 1) == part + 1) & batch.mask[:, 0, 0]
         tokens[:, 0] |= ~tokens.any(1)
         return tokens
-
-
-def attended(scores: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
-    """Σ_j softmax(scores)_j states_j over the tokens that are True: (S, L), (S, L, H), (S, L) → (S, H)."""
-    weights = scores.float().masked_fill(~tokens, -torch.inf).softmax(1).to(states.dtype)
-    return torch.einsum("sl,slh->sh", weights, states)
 
 
 class ChoiceHead(PooledHead):
@@ -196,7 +191,8 @@ class MaskedLMHead(nn.Module):
 
 
 def initialised(linear: nn.Linear, std: float) -> nn.Linear:
-    """The same layer with weights from N(0, std²) and zero bias."""
+    """The same layer with weights from N(0, std²) and, if it has one, zero bias."""
     nn.init.normal_(linear.weight, std=std)
-    nn.init.zeros_(linear.bias)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
     return linear

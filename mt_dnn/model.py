@@ -1,4 +1,4 @@
-"""One shared encoder, one head per training task."""
+"""One shared encoder, a head per training task or for several of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mt_dnn.tasks import KINDS, head_owner
 class Model(nn.Module):
     """Encoder and heads behind ``upto`` and ``resume``, the two verbs an adversary needs.
 
-    ``tasks`` are the training tasks; ``defs`` may hold further tasks that read their heads.
+    ``tasks`` are the training tasks, some of which may share a head; ``defs`` may hold further tasks that read it.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Model(nn.Module):
                     task, encoder, options.dropout if task.dropout is None else task.dropout, options
                 )
                 for name, task in tasks.items()
+                if task.head is None
             }
         )
         self._owner = {name: head_owner(task) for name, task in defs.items()}

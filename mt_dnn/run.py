@@ -15,6 +15,7 @@ from data_utils.errors import UserError
 from data_utils.task_def import dump_task_defs
 from mt_dnn.adversarial import build_adversaries
 from mt_dnn.average import build_average
+from mt_dnn.balance import build_balance
 from mt_dnn.build import (
     build_model,
     build_splits,
@@ -50,6 +51,7 @@ from mt_dnn.predict import write_predictions
 from mt_dnn.progress import Progress
 from mt_dnn.signals import stop_signals
 from mt_dnn.step import Stepper
+from mt_dnn.surgery import build_surgery
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.train import Step, total_steps, train
 
@@ -107,8 +109,16 @@ class Run:
             tasks=self.tasks.trained,
             adversaries=adversaries,
             average=average,
+            balance=build_balance(
+                config.train.loss_balance,
+                config.train.balance_lr,
+                self.tasks.trained,
+                self.train_splits,
+                self.device,
+            ),
             dropout_floor_every_steps=config.log.dropout_floor_every_steps,
             distillation=config.distillation,
+            surgery=build_surgery(config.train.gradient_surgery, adversaries),
             optimizer=optimizer,
             schedule=build_schedule(optimizer, config.schedule, self.steps),
             clip_norm=config.train.clip_norm,
@@ -129,6 +139,7 @@ class Run:
         load_optimizer_tensors(self.stepper.optimizer, names, tensors)
         self.stepper.schedule.load_state_dict(state["schedule"])
         self.stepper.scaler.load_state_dict(state["scaler"])
+        self.stepper.balance.load_state_dict(state["balance"])
         for name, adversary in self.stepper.adversaries.items():
             adversary.load_state_dict(state["adversaries"][name])
         if self.stepper.average is not None:
@@ -209,7 +220,8 @@ class Run:
             **{f"{key}_per_s": round(sum(own[key] for own in counts) / seconds, 2) for key in window},
         }
         self.progress.window = Telemetry()
-        return {**record, "adversary": figures} if figures else record
+        groups = {"loss_factors": self.stepper.balance.figures(), "adversary": figures}
+        return {**record, **{name: group for name, group in groups.items() if group}}
 
     def _after_step(self, event: Step, log: MetricsLog, stopping: bool) -> None:
         step, every = event.position.step, self.config.evaluation.every_steps
@@ -235,7 +247,7 @@ class Run:
         self.decoder.forget()
         for task, split, decoded in self.decoder(self.dev_splits):
             gold, definition = self.dev_splits[task, split], self.tasks.evaluated[task]
-            if task in self.tasks.trained and tune_threshold(self.model, definition, gold, decoded):
+            if task in self.model.heads and tune_threshold(self.model, definition, gold, decoded):
                 self.decoder.forget(task)
                 ((_, _, decoded),) = self.decoder({(task, split): gold})
             scores.setdefault(task, {})[split] = score(definition, gold, decoded)
@@ -260,6 +272,7 @@ class Run:
             "progress": self.progress.state_dict(),
             "schedule": self.stepper.schedule.state_dict(),
             "scaler": self.stepper.scaler.state_dict(),
+            "balance": self.stepper.balance.state_dict(),
             "adversaries": {name: one.state_dict() for name, one in self.stepper.adversaries.items()},
         }
         save_checkpoint(

@@ -6,23 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.base import Adversary, View
 from mt_dnn.adversarial.none import NoAdversary, NoneOptions
 from mt_dnn.average import WeightAverage
+from mt_dnn.balance import LossBalance
 from mt_dnn.batch import Batch
 from mt_dnn.distillation import DistillationConfig
 from mt_dnn.distributed import world_size
 from mt_dnn.model import Model
 from mt_dnn.parallel import Parallel
+from mt_dnn.surgery import PCGrad
 from mt_dnn.telemetry import Telemetry
 
+T = TypeVar("T", Tensor, float)
 AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,6 +42,8 @@ class Stepper:
     precision: str = "fp32"
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
     average: WeightAverage | None = None
+    balance: LossBalance = field(default_factory=LossBalance)
+    surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     alone: bool = False
@@ -56,6 +61,7 @@ class Stepper:
         """
         examples = sum(batch.whole_size for batch in update)
         lr_scale = sum(self.tasks[batch.task].lr_scale * batch.whole_size for batch in update) / examples
+        shares = by_task(update, [self.tasks[batch.task].loss_weight * batch.whole_size / examples for batch in update])
         telemetry = Telemetry()
         adversaries = [self._adversary(batch, step) for batch in update]
         stepwise = any(adversary.steps_each_pass for adversary in adversaries)
@@ -64,19 +70,32 @@ class Stepper:
             for adversary, batch in zip(adversaries, update, strict=True)
         ]
         total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
+        total += self.balance.penalty(shares)
+        parts = [torch.zeros_like(total) for _ in update]
         logged = [1 / one.passes if one.steps_each_pass else 1.0 for one in adversaries]  # one loss, replayed
-        for turns in rounds_of(adversaries):
+        together = [range(len(update))]
+        apart = [[i for i, batch in enumerate(update) if batch.task == task] for task in shares]
+        for turns in rounds_of(adversaries, together if self.surgery is None else apart):
             for index, synchronise in turns:
                 self.parallel.synchronise(synchronise)
                 loss = next(runs[index])
                 self.scaler.scale(loss).backward()
-                total += loss.detach() * logged[index]
+                part = loss.detach() * logged[index]
+                total += part
+                parts[index] += part
             self.parallel.end_of_backward()
+            if self.surgery is None:
+                norm = self._apply_gradients(lr_scale)
+            else:
+                self.surgery.take(self._parameters)
+        if self.surgery is not None:
+            self.surgery.give(0 if update[0].share is None else update[0].share.seed)
             norm = self._apply_gradients(lr_scale)
         for losses in runs:
             next(losses, None)  # what comes after the last loss
         if self.scaler.get_scale() >= scale:  # an update skipped for an overflow leaves the schedule where it is
             self.schedule.step()
+            self.balance.update(by_task(update, parts), shares)
         if self.average is not None:
             self.average.update(self.model, step)
         return total, norm, telemetry
@@ -115,7 +134,7 @@ class Stepper:
                 loss = next(losses, None)
             if loss is None:
                 break
-            yield loss * (task.loss_weight * batch.weight * world_size() / examples)
+            yield loss * (task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name))
         every = self.dropout_floor_every_steps
         if every is not None and step % every == 0 and "regularizer" in own.sums:
             self._measure_dropout_floor(network, adversary)
@@ -132,10 +151,14 @@ class Stepper:
         for buffer, before in buffers:
             buffer.copy_(before)
 
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
     def _apply_gradients(self, lr_scale: float) -> Tensor:
         """Clips, makes an optimizer step, clears the gradients; returns their norm."""
         self.scaler.unscale_(self.optimizer)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
         with scaled_lr(self.optimizer, lr_scale):
             self.scaler.step(self.optimizer)
@@ -144,16 +167,24 @@ class Stepper:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def rounds_of(adversaries: Sequence[Adversary[Any]]) -> list[list[tuple[int, bool]]]:
-    """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last one before a step.
+def by_task(update: Sequence[Batch], values: Sequence[T]) -> dict[str, T]:
+    """Sums of what the batches of an update have, for each task."""
+    sums: dict[str, Any] = {}
+    for batch, value in zip(update, values, strict=True):
+        sums[batch.task] = sums.get(batch.task, 0.0) + value
+    return sums
 
-    Optimizer steps follow each round. There is one, or, if an adversary wants it, one per pass.
+
+def rounds_of(adversaries: Sequence[Adversary[Any]], groups: Sequence[Sequence[int]]) -> list[list[tuple[int, bool]]]:
+    """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last one of a round.
+
+    There is a round for each group of batches, or, if an adversary makes an optimizer step after it, for each pass.
     """
     passes = [adversary.passes for adversary in adversaries]
     if any(adversary.steps_each_pass for adversary in adversaries):
         rounds = [[i for i, own in enumerate(passes) if number < own] for number in range(max(passes))]
     else:
-        rounds = [[i for i, own in enumerate(passes) for _ in range(own)]]
+        rounds = [[i for i in group for _ in range(passes[i])] for group in groups]
     return [[(i, turn == len(turns)) for turn, i in enumerate(turns, 1)] for turns in rounds]
 
 

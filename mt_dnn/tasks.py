@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from torch import nn
 
 from data_utils.errors import UserError, did_you_mean
+from data_utils.prepare import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.decode import (
     Choices,
@@ -37,10 +39,14 @@ from mt_dnn.heads import (
 
 @dataclass(frozen=True)
 class Kind:
-    """A task type: ``head(task, encoder, dropout, options)`` builds its head, ``decoding`` reads the logits."""
+    """A task type: ``head(task, encoder, dropout, options)`` builds its head, ``decoding`` reads the logits.
+
+    ``options``: how many a decision has, in the mean over the rows of a split; 1 where a value is asked for.
+    """
 
     head: Callable[[TaskDef, Encoder, float, HeadsConfig], nn.Module]
     decoding: Decoding
+    options: Callable[[TaskDef, Prepared], float] = lambda task, split: task.n_class
 
 
 def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
@@ -82,16 +88,22 @@ def masked_lm_head(task: TaskDef, encoder: Encoder, dropout: float, options: Hea
     return MaskedLMHead(words, encoder.hidden_size, activation, eps, encoder.initializer_range)
 
 
+def mean_size(bounds: np.ndarray | None) -> float:
+    """Mean of ``bounds[i+1] - bounds[i]``."""
+    assert bounds is not None
+    return float(np.diff(bounds).mean())
+
+
 KINDS: Mapping[str, Kind] = {
     "classification": Kind(pooled_head, Classes()),
     "regression": Kind(pooled_head, Values()),
-    "multiple_choice": Kind(choice_head, Choices()),
+    "multiple_choice": Kind(choice_head, Choices(), lambda task, split: mean_size(split.groups)),
     "sequence_labelling": Kind(token_head, WordClasses()),
-    "span": Kind(span_head, Spans()),
-    "multi_label": Kind(multi_label_head, ClassSets()),
-    "cloze": Kind(choice_head, Cloze()),
+    "span": Kind(span_head, Spans(), lambda task, split: mean_size(split.sequence_offsets)),
+    "multi_label": Kind(multi_label_head, ClassSets(), lambda task, split: 2.0),
+    "cloze": Kind(choice_head, Cloze(), lambda task, split: mean_size(split.groups)),
     "ordinal": Kind(ordinal_head, OrderedClasses()),
-    "masked_lm": Kind(masked_lm_head, MaskedTokens()),
+    "masked_lm": Kind(masked_lm_head, MaskedTokens(), lambda task, split: split.manifest["masking"]["vocabulary"]),
 }
 
 
@@ -100,11 +112,18 @@ def head_owner(task: TaskDef) -> str:
     return task.head or task.name
 
 
+def check_heads(trained: Mapping[str, TaskDef], place: str) -> None:
+    """Raises UserError unless the heads of all training tasks belong to one of them."""
+    for name, task in trained.items():
+        if head_owner(task) not in trained:
+            raise UserError(f"{place}: {name}: trains the head of '{task.head}', which has to be a training task too")
+
+
 def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, place: str) -> dict[str, TaskDef]:
     """The tasks of a run in the order asked for; default: every task of the file with a train split.
 
     Raises:
-        UserError: a task that does not exist, is named twice, or has no train split.
+        UserError: a task that does not exist, is named twice, has no train split, or trains the head of none of them.
     """
     names = wanted or tuple(name for name, task in defs.items() if task.trainable)
     for name in names:
@@ -117,7 +136,9 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
             raise UserError(f"{place}: {name}: a training task cannot have this name, torch uses it; choose another")
     if len(set(names)) < len(names):
         raise UserError(f"{place}: tasks: a task is named twice: {', '.join(names)}")
-    return {name: defs[name] for name in names}
+    trained = {name: defs[name] for name in names}
+    check_heads(trained, f"{place}: tasks")
+    return trained
 
 
 def evaluated_tasks(defs: Mapping[str, TaskDef], trained: Mapping[str, TaskDef]) -> dict[str, TaskDef]:

@@ -76,6 +76,17 @@ MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
     "found": {"task_type": "span", "data_format": "question_context", "splits": ["train", "dev"]},
 }
 
+SHARING_TASKS: dict[str, dict[str, Any]] = {  # they train the head of another, for those who ask
+    "renamed": {
+        "task_type": "classification",
+        "data_format": "pair",
+        "labels": ["other", "same"],
+        "head": "same",
+        "label_map": {"different": "other", "same": "same"},
+        "splits": ["train", "dev"],
+    },
+}
+
 
 TEACHABLE = [name for name, definition in MORE_TASKS.items() if definition["task_type"] != "masked_lm"]
 
@@ -139,7 +150,7 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             other = words[:kept] + [rng.choice(WORDS[8:]) for _ in words[kept:]]
             rows.append((str(i), f"{5 * kept / len(words):.2f}", " ".join(words), " ".join(other)))
         else:
-            label = ["other" if task == "same_hard" else "different", "same"][i % 2]
+            label = ["other" if task in ("same_hard", "renamed") else "different", "same"][i % 2]
             words = sentence(rng, WORDS[:8])
             other = words if label == "same" else sentence(rng, WORDS[8:])
             rows.append((str(i), label, " ".join(words), " ".join(other)))
@@ -148,7 +159,7 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
 
 def soft_label(task: str, row: tuple[str, ...], rng: random.Random) -> str:
     """What a teacher might say of a row; it knows nothing but the form."""
-    definition = {**TASK_DEFS, **MORE_TASKS}[task]
+    definition = {**TASK_DEFS, **MORE_TASKS, **SHARING_TASKS}[task]
     kind, labels = definition["task_type"], definition.get("labels", [])
     if kind == "regression":
         return json.dumps(rng.uniform(0, 5))
@@ -182,7 +193,7 @@ def write_task(folder: Path, task: str, split: str, rows: list[tuple[str, ...]],
 
 
 def make_workspace(folder: Path, *, train_rows: int = 48, more: Sequence[str] = (), soft: bool = False) -> Path:
-    """Writes encoder/, data/, tasks.yml and run.yml; returns run.yml. ``more`` names some of MORE_TASKS.
+    """Writes encoder/, data/, tasks.yml and run.yml; returns run.yml. ``more`` names some of the tasks above.
 
     ``soft``: training rows have soft labels, which count where ``distillation.weight`` says so.
     """
@@ -196,7 +207,7 @@ def make_workspace(folder: Path, *, train_rows: int = 48, more: Sequence[str] = 
     write_task(data, "same", "test", unlabelled)
     write_task(data, "negated", "test", [(uid, "", *text) for uid, _, *text in rows_of("negated", 5, 3)])
     write_task(data, "same_hard", "test", rows_of("same_hard", 10, 4))
-    defs = {**TASK_DEFS, **{name: MORE_TASKS[name] for name in more}}
+    defs = {**TASK_DEFS, **{name: {**MORE_TASKS, **SHARING_TASKS}[name] for name in more}}
     (folder / "tasks.yml").write_text(yaml.safe_dump(defs, sort_keys=False), encoding="utf-8")
     config = {
         "task_defs": str(folder / "tasks.yml"),

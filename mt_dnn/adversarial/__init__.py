@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field, ValidationError
@@ -22,6 +22,7 @@ from mt_dnn.adversarial.tat import TAT
 from mt_dnn.adversarial.vat import VAT
 from mt_dnn.adversarial.yopo import YOPO
 from mt_dnn.model import Model
+from mt_dnn.tasks import head_owner
 
 ADVERSARIES: Mapping[str, type[Adversary[Any]]] = {
     "none": NoAdversary,
@@ -77,21 +78,27 @@ def build_adversaries(options: Options, tasks: Mapping[str, TaskDef]) -> dict[st
     """One adversary per training task.
 
     Raises:
-        UserError: settings for a task that is not trained, or that do not fit the task.
+        UserError: settings for a task that is not trained, that do not fit the task, or not the others of its head.
     """
     for name in options.tasks:
         if name not in tasks:
             raise UserError(f"adversary.tasks: '{name}' is not a training task{did_you_mean(name, tasks)}")
     chosen = {name: options_of(options, name) for name in tasks}
+    for name, task in tasks.items():
+        modes = {chosen[name].mode, chosen[head_owner(task)].mode}
+        if len({ADVERSARIES[mode].changes_head for mode in modes}) > 1:
+            raise UserError(
+                f"adversary.tasks: {name} and {task.head} share a head: {' and '.join(sorted(modes))} cannot"
+            )
     return {name: ADVERSARIES[own.mode](own, tasks[name]) for name, own in chosen.items()}
 
 
-def prepare_model(options: Options, model: Model) -> None:
+def prepare_model(options: Options, model: Model, tasks: Iterable[str]) -> None:
     """What the modes need of a new model.
 
     Raises:
         UserError: a mode cannot be had with this model.
     """
-    for name in model.heads:
+    for name in tasks:
         own = options_of(options, name)
         ADVERSARIES[own.mode].prepare(own, model, name)

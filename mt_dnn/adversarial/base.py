@@ -133,11 +133,12 @@ class Adversary(ABC, Generic[OptionsT]):
     """One mode on one task: a generator of losses, and what it remembers between batches.
 
     The caller runs ``backward()`` on each of the ``passes`` losses before it asks for the next; ``steps_each_pass``:
-    it makes an optimizer step after each of them, not one after all.
+    it makes an optimizer step after each of them, not one after all. ``changes_head``: the task's head is another one.
     """
 
     options_type: ClassVar[type[Options]]
     steps_each_pass: ClassVar[bool] = False
+    changes_head: ClassVar[bool] = False
 
     def __init__(self, options: OptionsT, task: TaskDef) -> None:
         self.options, self.task = options, task

@@ -24,9 +24,12 @@ class R4F(R3F):
     """
 
     options_type = R4FOptions
+    changes_head = True
 
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:
+        if task not in model.heads:
+            return  # it shares the head of a task that is prepared itself
         for layer in list(model.heads[task].modules()):
             if isinstance(layer, nn.Linear):
                 spectral_norm(layer)

@@ -66,6 +66,11 @@ class RAPT(Regularized[RAPTOptions]):
             raise UserError(
                 f"adversary.max_layer: {options.max_layer}, but the encoder has {model.encoder.num_layers} blocks"
             )
+        if options.max_layer > 0 and model.encoder.mix is not None:
+            raise UserError(
+                "encoder.scalar_mix: rapt goes on from a block without the states below it; "
+                "set it to false, or adversary.max_layer=0"
+            )
 
     def perturbation(self, state: Tensor, network: View) -> Tensor:
         """δ, (T, H). The variance of the noise cancels."""

@@ -8,8 +8,10 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from data_utils.errors import UserError
 from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_path
 from mt_dnn.adversarial.base import Adversary, Replay, View
+from mt_dnn.model import Model
 
 
 class YOPOOptions(BallOptions):
@@ -35,6 +37,13 @@ class YOPO(Adversary[YOPOOptions]):
     def cost_floor(self, blocks: int) -> float:
         steps = (self.passes - 1) * (self.options.inner_steps - 1)  # through the first block alone
         return self.passes + steps * 2 / (3 * blocks)
+
+    @classmethod
+    def prepare(cls, options: YOPOOptions, model: Model, task: str) -> None:
+        if model.encoder.mix is not None:
+            raise UserError(
+                "encoder.scalar_mix: yopo goes on from the first block without the state below it; set it to false"
+            )
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options

@@ -66,6 +66,15 @@ OTHERS = {
     "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
     "taught": ["tasks=[odd,tagged,found]", "distillation={weight: 0.7, temperature: 2}", "adversary.mode=pgd"],
     "taught_mse": ["task_defs=MSE", "tasks=[odd,found]", "distillation.weight=0.7"],
+    "attention": ["encoder.pooler=attention", "encoder.scalar_mix=true", "adversary.mode=tat", *SETTINGS["tat"]],
+    "uncertainty": ["train.loss_balance=uncertainty", "train.balance_lr=0.2", *MODES["tat-2"]],
+    "shared_head": ["tasks=[same,renamed]", "adversary.mode=tat", *SETTINGS["tat"]],
+    "pcgrad": [
+        *MODES["freelb-2"],
+        "tasks=[same,renamed,overlap]",
+        "train.accumulate=3",
+        "train.gradient_surgery=pcgrad",
+    ],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
@@ -99,7 +108,8 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    make_workspace(folder, train_rows=41, more=["odd", "tagged", "found", "marks", "guessed", "graded"], soft=True)
+    more = ["odd", "tagged", "found", "marks", "guessed", "graded", "renamed"]
+    make_workspace(folder, train_rows=41, more=more, soft=True)
     defs = (folder / "tasks.yml").read_text().replace("task_type: span", "task_type: span\n  kd_loss: mse")
     (folder / "mse.yml").write_text(
         defs.replace("task_type: multiple_choice", "task_type: multiple_choice\n  kd_loss: mse")

@@ -42,6 +42,7 @@ STATEFUL = {
     "tat taught": ["tasks=[odd,tagged,found]", "distillation.weight=0.5"],
     "vat": ["adversary.bregman={mu: 1, beta: 0.9, beta_after_warmup: 0.99}", "adversary.steps=2"],
     "freelb": [],
+    "pgd balanced": ["train.loss_balance=uncertainty", "train.gradient_surgery=pcgrad"],
     "freeat": [],
     "rapt": OWN["rapt"],
     "r4f": [],

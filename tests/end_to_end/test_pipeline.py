@@ -189,3 +189,14 @@ def test_a_resumed_run_of_a_fresh_pooler_keeps_it(workspace: Path) -> None:
     assert summary(workspace) == first
     original = load_file(workspace / "encoder" / "model.safetensors")["pooler.dense.weight"]
     assert not saved.equal(original)
+
+
+def test_learned_pooling_belongs_to_the_checkpoint(workspace: Path, capsys: Capture) -> None:
+    options = ["encoder.pooler=attention", "encoder.scalar_mix=true", "optimizer.lr=0.01", "train.max_steps=3"]
+    run("train", str(workspace / "run.yml"), *options)
+    weights = load_file(workspace / "run" / "best" / "heads.safetensors")
+    assert weights["encoder.pooler.weight"].shape == (1, 32)
+    assert weights["encoder.mix.weights"].unique().numel() > 1 and weights["encoder.mix.scale"].item() != 1
+    capsys.readouterr()
+    run("evaluate", str(workspace / "run"), "--json")
+    assert json.loads(capsys.readouterr().out) == summary(workspace)["results"]

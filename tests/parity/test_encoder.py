@@ -32,9 +32,12 @@ def config_of(family: str, **changes: Any) -> dict[str, Any]:
     return {"model_type": family, **shape, **changes}
 
 
-def fresh(family: str, *, attention: str = "auto", pooler: str = "pretrained", **changes: Any) -> Encoder:
+def fresh(
+    family: str, *, attention: str = "auto", pooler: str = "pretrained", scalar_mix: bool = False, **changes: Any
+) -> Encoder:
     torch.manual_seed(0)
-    encoder = load_encoder(config=config_of(family, **changes), attention=attention, pooler=pooler)
+    settings = config_of(family, **changes)
+    encoder = load_encoder(config=settings, attention=attention, pooler=pooler, scalar_mix=scalar_mix)
     with torch.no_grad():  # biases that start at zero would hide errors
         for parameter in encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -56,8 +59,8 @@ def make_batch(lengths: tuple[int, ...] = RAGGED) -> Batch:
     )
 
 
-def plain(model: Any, batch: Batch) -> Tensor:
-    """What transformers makes of the batch, padded in the ordinary way; (T, H)."""
+def plain(model: Any, batch: Batch, **options: Any) -> Any:
+    """What transformers makes of the batch, padded in the ordinary way; (T, H), or that of all levels."""
     ids = torch.full((batch.size, batch.longest), model.config.pad_token_id or 0)
     types, mask = torch.zeros_like(ids), torch.zeros_like(ids)
     for i, (start, stop) in enumerate(zip(batch.offsets[:-1], batch.offsets[1:], strict=True)):
@@ -65,7 +68,10 @@ def plain(model: Any, batch: Batch) -> Tensor:
         types[i, : stop - start] = batch.token_type_ids[start:stop]
     takes_types = getattr(model.config, "type_vocab_size", 0) > 1
     inputs = {"token_type_ids": types} if takes_types else {}
-    return model(input_ids=ids, attention_mask=mask, **inputs).last_hidden_state[mask.bool()]
+    output = model(input_ids=ids, attention_mask=mask, **inputs, **options)
+    if output.hidden_states is None:
+        return output.last_hidden_state[mask.bool()]
+    return [state[mask.bool()] for state in output.hidden_states]
 
 
 def reload(encoder: Encoder, folder: Path) -> Any:
@@ -221,11 +227,23 @@ def test_pooler_of_the_family_is_the_transformers_pooler(tmp_path: Path) -> None
     torch.testing.assert_close(again.pool(hidden, batch), expected)
 
 
-def test_mean_pooler_reads_each_example_and_has_no_weights() -> None:
-    encoder, batch = fresh("bert", pooler="mean"), make_batch()
-    assert encoder.pooler_source == "mean" and not [n for n, _ in encoder.named_parameters() if "pooler" in n]
-    hidden = torch.randn(27, 32)
-    expected = torch.stack([part.mean(0) for part in hidden.split(list(RAGGED))])
+@pytest.mark.parametrize("lengths", [RAGGED, EVEN, SINGLE])
+@pytest.mark.parametrize(
+    ("pooler", "of_one"),
+    [
+        ("cls", lambda part, _: part[0]),
+        ("mean", lambda part, _: part.mean(0)),
+        ("max", lambda part, _: part.max(0).values),
+        ("attention", lambda part, query: (part @ query).softmax(0) @ part),
+    ],
+)
+def test_poolers_read_each_sequence(pooler: str, of_one: Any, lengths: tuple[int, ...]) -> None:
+    encoder, batch = fresh("bert", pooler=pooler), make_batch(lengths)
+    weights = {name: parameter for name, parameter in encoder.named_parameters() if "pooler" in name}
+    assert encoder.pooler_source == pooler and list(weights) == ["pooler.weight"] * (pooler == "attention")
+    query = weights["pooler.weight"][0] if weights else None
+    hidden = torch.randn(sum(lengths), 32) - 3  # below 0, so that a padded token would be the largest
+    expected = torch.stack([of_one(part, query) for part in hidden.split(list(lengths))])
     torch.testing.assert_close(encoder.pool(hidden, batch), expected)
 
 
@@ -248,6 +266,33 @@ def test_fresh_replaces_a_pretrained_pooler(tmp_path: Path) -> None:
     encoder = load_encoder(name=str(tmp_path), pooler="fresh")
     assert encoder.pooler_source == "fresh" and not encoder.pooler_dense.bias.any()
     assert not torch.equal(encoder.pooler_dense.weight, old.pooler_dense.weight)
+
+
+@pytest.mark.parametrize("family", PACKED + PADDED)
+def test_scalar_mix_is_that_of_the_states_that_transformers_gives(family: str, tmp_path: Path) -> None:
+    encoder, batch = fresh(family, pooler="mean", scalar_mix=True), make_batch()
+    assert encoder.mix is not None and encoder.depth_of("mix.weights") == 4
+    reference = reload(encoder, tmp_path)
+    with torch.no_grad():
+        encoder.mix.weights.copy_(torch.tensor([1.0, -1.0, 0.5, 2.0]))
+        encoder.mix.scale.fill_(1.5)
+    states = torch.stack(plain(reference, batch, output_hidden_states=True))  # the first is that of the embeddings
+    shares = 1.5 * encoder.mix.weights.detach().softmax(0)
+    expected = torch.einsum("l,lth->th", shares, states)
+    torch.testing.assert_close(encoder(batch), expected, atol=1e-5, rtol=0)
+    ours, theirs = gradients(encoder, encoder(batch)), gradients(reference, expected)
+    assert ours["mix.weights"].abs().min() > 0 and ours["mix.scale"].item() != 0
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[f"model.{name}"], gradient, atol=1e-5, rtol=1e-3)
+    with pytest.raises(UserError, match=r"level 1: encoder\.scalar_mix"):
+        encoder.resume(encoder.upto(1, batch), 1, batch)
+
+
+@pytest.mark.parametrize("family", ["bert", "electra"])
+def test_packed_scalar_mix_is_the_padded_one(family: str) -> None:
+    packed, padded = (fresh(family, attention=how, scalar_mix=True) for how in ("packed", "padded"))
+    padded.load_state_dict(packed.state_dict())
+    torch.testing.assert_close(packed(make_batch()), padded(make_batch()), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", PACKED + PADDED)

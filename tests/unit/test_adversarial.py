@@ -438,6 +438,16 @@ def test_rapt_asks_for_no_more_blocks_than_there_are(options: list[str], folder:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("options", [["adversary.mode=rapt", "adversary.max_layer=1"], ["adversary.mode=yopo"]])
+def test_modes_that_go_on_from_a_block_refuse_a_scalar_mix(options: list[str], folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^encoder\.scalar_mix: .* set it to false"):
+        Run(load_config(folder / "run.yml", ["encoder.scalar_mix=true", *options]))
+    run = Run(
+        load_config(folder / "run.yml", ["encoder.scalar_mix=true", "adversary.mode=rapt", "adversary.max_layer=0"])
+    )
+    assert run.model.encoder.mix is not None
+
+
 def updates(run: Run, config: RunConfig, count: int) -> dict[str, Tensor]:
     """Weights after so many updates of the run."""
     steps = train(run.stepper, run.train_splits, config, device=run.device, start=Position())

@@ -54,6 +54,7 @@ def test_overrides_defaults_and_interpolation(path: Path, tmp_path: Path) -> Non
         ("sampling.size_cap=5", "sampling: size_cap is not read by 'proportional'"),
         ("optimizer.momentum=0.9", "optimizer: momentum is not read by 'adamax'"),
         ("schedule.power=2", "schedule: power is not read by 'linear'"),
+        ("train.balance_lr=0.1", "train: balance_lr is not read by 'none'"),
         ("encoder.config={model_type: bert}", "encoder: give exactly one of name and config"),
         ("tasks=rte", "tasks: Input should be a valid tuple"),
     ],

@@ -115,7 +115,8 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         (task(loss="mse"), ["loss", "mse"]),
         (task(value_range=[0, 5]), ["value_range", "regression"]),
         (task(head="other", splits=["test"]), ["head", "other"]),
-        (task(head="mine"), ["head", "train split"]),
+        (task(head="mine"), ["head: no trained task 'mine' with a head of its own"]),
+        (task(head="mine", dropout=0.2), ["dropout: belongs to the task whose head this one reads"]),
         ("mine:\n  task_type: regression\n  data_format: pair\n  labels: [a, b]\n", ["mine", "labels"]),
         ("mine:\n  task_type: classification\n  data_format: single\n  labels: [yes, no]\n", ["labels", "quote it"]),
         (task() + task(), ["'mine' stands twice"]),
@@ -149,6 +150,27 @@ def test_label_map_must_cover_the_head_and_land_in_own_labels(tmp_path: Path) ->
     assert "lacks z" in refused(tmp_path, owner + task(**reader, label_map={"x": "a", "y": "b"}))
     assert "does not exist" in refused(tmp_path, owner + task(**reader, label_map={"x": "a", "y": "b", "z": "q"}))
     assert "give label_map" in refused(tmp_path, owner + task(**reader))
+
+
+def test_a_task_that_trains_the_head_of_another_fits_it(tmp_path: Path) -> None:
+    owner = task(labels=["x", "y"], data_format="pair").replace("mine", "owner")
+    good = load(tmp_path, owner + task(head="owner", label_map={"y": "b", "x": "a"}))
+    assert good["mine"].trainable and good["mine"].head == "owner"
+    third = task(head="mine", labels=["x", "y"]).replace("mine:", "third:")
+    assert "no trained task 'mine' with a head of its own" in refused(
+        tmp_path, owner + task(head="owner", label_map={"x": "a", "y": "b"}) + third
+    )
+    for changes, words in (
+        ({"label_map": {"x": "b", "y": "a"}}, "list labels in the order of those"),
+        ({"label_map": {"x": "a", "y": "a"}}, "gives each label of 'owner' one of its own"),
+        ({}, "give label_map"),
+        ({"labels": ["x", "y"], "enable_san": True, "data_format": "pair"}, "enable_san: differs from that of 'owner'"),
+        ({"task_type": "regression", "data_format": "pair", "labels": None}, "'owner' is a classification task"),
+    ):
+        assert words in refused(tmp_path, owner + task(**{"head": "owner", **changes}))
+    span = {"task_type": "span", "data_format": "question_context", "labels": None}
+    both = task(**span).replace("mine", "owner") + task(**span, head="owner", no_answer=True)
+    assert "no_answer: differs from that of 'owner'" in refused(tmp_path, both)
 
 
 def test_numbers_as_labels_are_texts_also_in_label_map(tmp_path: Path) -> None:
