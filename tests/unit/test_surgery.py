@@ -136,7 +136,7 @@ def test_scaled_gradients_are_treated_alike(folder: Path) -> None:
         (["tasks=[same]"], "pcgrad is between several tasks, and there is one; set it to none"),
         (
             ["adversary.mode=none", "adversary.tasks.same.mode=freeat"],
-            "pcgrad needs one optimizer step per update, freeat makes several",
+            "one optimizer step per update, freeat makes several",
         ),
     ],
 )
