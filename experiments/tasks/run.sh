@@ -20,6 +20,10 @@ if [[ ! -e "$superglue/boolq_train.tsv" && -e "$superglue/boolq_dev.tsv" ]]; the
     { head -n 1 "$data/superglue/boolq_dev.tsv" && tail -n 1000 "$data/superglue/boolq_dev.tsv"; } >"$superglue/boolq_dev.tsv"
 fi
 
+if [[ ! -e "$out/derived/sst2_words_train.tsv" ]]; then
+    PYTHONPATH=. "$python" experiments/tasks/derive.py "$data" "$out/derived"
+fi
+
 #        task             task definitions    folder                 tokens rows epochs
 settings="wnut17           tagging.yml         $data/ner              128    -    3
           conll2000_chunk  tagging.yml         $data/chunking         128    4000 2
@@ -28,7 +32,10 @@ settings="wnut17           tagging.yml         $data/ner              128    -  
           commonsense_qa   multiple_choice.yml $data/commonsense_qa   64     4000 1
           cb               superglue.yml       $superglue             256    -    5
           copa             superglue.yml       $superglue             64     -    5
-          boolq            superglue.yml       $superglue             256    -    2"
+          boolq            superglue.yml       $superglue             256    -    5
+          sst2_words       derived.yml         $out/derived           64     4000 3
+          stsb_grade       derived.yml         $out/derived           96     2000 3
+          conll2000_kinds  derived.yml         $out/derived           96     4000 2"
 
 for seed in $seeds; do
     while read -r task defs folder tokens rows epochs; do

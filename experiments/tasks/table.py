@@ -11,6 +11,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from data_utils.metrics import METRICS
+
 
 def main(folder: Path) -> None:
     scores: dict[tuple[str, ...], dict[int, float]] = defaultdict(dict)
@@ -25,10 +27,11 @@ def main(folder: Path) -> None:
     print("| run | task | split | rows | metric | score | constant prediction |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for line, own in scores.items():
-        values = [100 * value for value in own.values()]
+        factor = 1 if METRICS[line[-1]].lower_is_better else 100
+        values = [factor * value for value in own.values()]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         cell = f"{statistics.mean(values):.2f}{spread} ({len(values)})"
-        print(f"| {' | '.join(line)} | {cell} | {100 * constant[line]:.2f} |")
+        print(f"| {' | '.join(line)} | {cell} | {factor * constant[line]:.2f} |")
 
 
 if __name__ == "__main__":
