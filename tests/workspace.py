@@ -128,7 +128,7 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             rows.append((str(i), " ".join(tags), " ".join(words)))
         elif task == "marks":  # which of three words are there
             there = [word for word in ("not", "the", "cat") if rng.random() < 0.5]
-            words = [word for word in words if word not in ("not", "the", "cat")] + there
+            words = [word for word in words[:2] if word not in ("not", "the", "cat")] + 2 * there
             rng.shuffle(words)
             rows.append((str(i), json.dumps(there), " ".join(words or ["."])))
         elif task == "found":  # the one word of the question's kind
@@ -142,8 +142,8 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
                 word if place < len(words) * kept / 3 else rng.choice(WORDS[8:]) for place, word in enumerate(words)
             ]
             rows.append((str(i), ["none", "some", "most", "all"][kept], " ".join(words), " ".join(other)))
-        elif task == "guessed":  # one word again and again
-            rows.append((str(i), "", " ".join([rng.choice(WORDS)] * rng.randint(6, 10))))
+        elif task == "guessed":  # four words in turn
+            rows.append((str(i), "", " ".join(WORDS[place % 4] for place in range(rng.randint(6, 10)))))
         elif task == "overlap":
             words = sentence(rng, WORDS[:8])
             kept = rng.randint(0, len(words))

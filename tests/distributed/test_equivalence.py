@@ -80,7 +80,7 @@ OTHERS = {
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
 TOGETHER = {
     ("ddp", 2): list(CASES),
-    ("ddp", 3): list(CASES),
+    ("ddp", 3): list(MODES),
     ("fsdp", 2): [name for name in CASES if name != "masks"],  # refused
     ("fsdp", 3): [name for name in MODES if name.endswith("-2")],  # three processes wait for each other on two cores
 }

@@ -29,7 +29,7 @@ OWN = {"rapt": ["adversary.max_layer=2"]}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("types")
-    make_workspace(folder, train_rows=96, more=list(MORE_TASKS), soft=True)
+    make_workspace(folder, train_rows=200, more=list(MORE_TASKS), soft=True)
     return folder
 
 
@@ -61,7 +61,7 @@ def trained(folder: Path) -> Path:
     options = [
         f"output={folder / 'mixed'}",
         "adversary.mode=tat",
-        "train.epochs=10",
+        "train.epochs=6",
         "optimizer.lr=5e-3",
         f"tasks=[{','.join(TASKS)}]",
     ]

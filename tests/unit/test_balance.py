@@ -39,9 +39,12 @@ def batch_of(run: Run, task: str, rows: list[int]) -> Any:
 def test_log_classes_divides_by_the_log_of_what_a_guess_chooses_from(folder: Path) -> None:
     run = build(folder, "log_classes")
     choices = np.diff(run.train_splits["odd"].groups).mean()  # type: ignore[arg-type]
+    gaps = np.diff(run.train_splits["gap"].groups).mean()  # type: ignore[arg-type]
     tokens = np.diff(run.train_splits["found"].sequence_offsets).mean()
+    vocabulary = run.model.encoder.vocab_size
     assert 2 < choices < 4 and 5 < tokens < 20
     options = {"same": 2, "negated": 2, "linked": 2, "marks": 2, "tagged": 3, "odd": choices, "found": tokens}
+    options |= {"gap": gaps, "graded": 4, "guessed": vocabulary}
     factors = {name: run.stepper.balance.factor(name) for name in run.tasks.trained}
     assert factors == {"overlap": 1.0, **{name: pytest.approx(1 / math.log(n)) for name, n in options.items()}}
     plain = build(folder, "none")

@@ -218,6 +218,7 @@ def test_ranks_count_by_decisions() -> None:
         sequence_offsets=np.array([0, 5, 8, 17]),
         groups=None,
         parts=None,
+        words=None,
         soft=None,
         labels=np.zeros(12, np.int64),
         decisions=decisions,
