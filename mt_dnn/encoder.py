@@ -46,10 +46,12 @@ class Encoder(nn.Module, ABC):
 
     ``attention``: packed or padded. ``pooler_source``: what a pooled vector is, as ``encoder.pooler`` names it.
     ``mix``: of the states of all levels, if final states are that. ``ignored_weights``: names in the checkpoint that
-    this model has no place for, such as a language-modelling head's.
+    this model has no place for, such as a language-modelling head's. ``runs_as_written``: neither compiled nor
+    recomputed.
     """
 
     attention: str
+    runs_as_written = True
 
     def __init__(
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]
@@ -146,12 +148,14 @@ class Encoder(nn.Module, ABC):
 
     def compile_blocks(self) -> None:
         """From here on ``torch.compile`` makes one kernel of several operations; attention stays as it is."""
+        self.runs_as_written = False
         torch._functorch.config.donated_buffer = False  # adversaries go backward twice through one graph
         for block in self.blocks:
             block.forward = torch.compile(block.forward, dynamic=True)
 
     def recompute_activations(self) -> None:
         """From here on a block keeps what enters it for the backward pass, and runs again in that pass."""
+        self.runs_as_written = False
         for block in self.blocks:
             block.forward = recomputed(block.forward)  # hooks stay outside
 

@@ -53,16 +53,16 @@ def free_passes(
     """
     words = network.upto(0)
     delta = start = first_delta(words, network, options)
-    replay = Replay(words.device, enabled=options.reuse_dropout_mask)
+    replay = Replay(network, enabled=options.reuse_dropout_mask)
     gathering = words.detach().requires_grad_()
     if include_clean:
-        yield network.loss(network.resume(words if network.steps_each_pass else gathering, 0)) * share
-        replay()
+        with replay:
+            loss = network.loss(network.resume(words if network.steps_each_pass else gathering, 0))
+        yield loss * share
     for number in range(options.passes):
         if number > 0:
             assert delta.grad is not None  # the caller has run backward
             delta = ascend(delta, delta.grad, start, network, options)
-            replay()
         if network.steps_each_pass:
             words = network.upto(0)
         delta = delta.requires_grad_()
@@ -70,7 +70,9 @@ def free_passes(
         if last and gathering.grad is not None and words.requires_grad:
             words.register_hook(lambda gradient: gradient + gathering.grad)
         state = words if last or network.steps_each_pass else gathering
-        yield network.loss(network.resume(state + delta, 0)) * share
+        with replay:
+            loss = network.loss(network.resume(state + delta, 0))
+        yield loss * share
     report_path(network, delta, start, words, options, steps=options.passes - 1)
 
 

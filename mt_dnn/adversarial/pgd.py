@@ -30,11 +30,13 @@ class PGD(Adversary[PGDOptions]):
         state = network.upto(0)
         fixed = state.detach()
         delta = start = first_delta(fixed, network, options)
-        replay = Replay(state.device, enabled=options.reuse_dropout_mask)
+        replay = Replay(network, enabled=options.reuse_dropout_mask)
         for _ in range(options.passes):
             delta = delta.requires_grad_()
-            gradient = network.gradient(network.loss(network.resume(fixed + delta, 0)), delta)
-            delta = ascend(delta, gradient, start, network, options)
-            replay()
+            with replay:
+                loss = network.loss(network.resume(fixed + delta, 0))
+            delta = ascend(delta, network.gradient(loss, delta), start, network, options)
         report_path(network, delta, start, fixed, options, steps=options.passes)
-        yield network.loss(network.resume(state + delta, 0))
+        with replay:
+            loss = network.loss(network.resume(state + delta, 0))
+        yield loss

@@ -87,11 +87,12 @@ class Virtual(Regularized[OptionsT]):
         state = network.upto(0)
         if self.reuses_clean_pass and not state.requires_grad:
             state.requires_grad_()  # frozen embeddings
-        replay = Replay(state.device, enabled=options.reuse_dropout_mask)
-        clean = network.resume(state, 0)
+        replay = Replay(network, enabled=options.reuse_dropout_mask)
+        with replay:
+            clean = network.resume(state, 0)
         delta = self.perturbation(network, state, clean, replay)
-        replay()
-        perturbed = network.resume(state + delta, 0)
+        with replay:
+            perturbed = network.resume(state + delta, 0)
         regularizer = self.regularizer(network, clean, perturbed)
         network.report("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer + self.further_term(network, clean)
@@ -107,8 +108,9 @@ class Virtual(Regularized[OptionsT]):
                 gradient = network.gradient(objective(clean).mean(), state, keep_graph=True)
             else:
                 delta = delta.detach().requires_grad_()
-                replay()
-                gradient = network.gradient(objective(network.resume(fixed + delta, 0)).mean(), delta)
+                with replay:
+                    value = objective(network.resume(fixed + delta, 0)).mean()
+                gradient = network.gradient(value, delta)
             gradient = gradient * network.batch.size  # a sum would overflow sooner than the loss in fp16
             step = self.options.step_size * self._normalized(gradient, network)
             taken += per_sentence(step, network.batch).nan_to_num(0.0, 0.0)

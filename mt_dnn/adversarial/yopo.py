@@ -49,15 +49,16 @@ class YOPO(Adversary[YOPOOptions]):
         options = self.options
         words = network.upto(0)
         delta = start = first_delta(words, network, options)
-        replay = Replay(words.device, enabled=options.reuse_dropout_mask)
+        replay = Replay(network, enabled=options.reuse_dropout_mask)
         for number in range(options.passes):
             if number > 0:
                 words = network.upto(0)
             delta = delta.requires_grad_()
-            replay()
-            first_block = network.upto(1, words + delta)
-            first_block.retain_grad()
-            yield network.loss(network.resume(first_block, 1)) / options.passes
+            with replay:
+                first_block = network.upto(1, words + delta)
+                first_block.retain_grad()
+                loss = network.loss(network.resume(first_block, 1))
+            yield loss / options.passes
             if number + 1 < options.passes:
                 assert delta.grad is not None and first_block.grad is not None  # the caller has run backward
                 p = first_block.grad.float() / network.scale  # of a loss that the caller has scaled
@@ -72,7 +73,8 @@ class YOPO(Adversary[YOPOOptions]):
         delta = ascend(delta, delta.grad, start, network, self.options)
         for _ in range(self.options.inner_steps - 1):
             delta = delta.requires_grad_()
-            replay()
-            gradient = network.gradient((p * network.upto(1, words + delta)).sum(), delta)
+            with replay:
+                first_block = network.upto(1, words + delta)
+            gradient = network.gradient((p * first_block).sum(), delta)
             delta = ascend(delta, gradient, start, network, self.options)
         return delta

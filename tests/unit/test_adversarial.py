@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial import ADVERSARIES, build_adversaries, options_of
-from mt_dnn.adversarial.base import Adversary, Options, View
+from mt_dnn.adversarial.base import Adversary, KeptMasks, Options, View
 from mt_dnn.adversarial.perturbation import per_sentence
 from mt_dnn.average import build_average
 from mt_dnn.batch import Share, collate
@@ -237,6 +238,41 @@ def test_replayed_masks_give_identical_losses_of_freelb(folder: Path) -> None:
         assert len({loss.item() for loss in kept}) == 1
         fresh = losses_of(spy_on(build(folder)), "freelb", radius=0, reuse_dropout_mask=False, **options)
         assert len({loss.item() for loss in fresh}) == len(fresh)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kept_masks_are_those_that_the_generator_would_give_again(family: str, tmp_path: Path) -> None:
+    """Losses, gradients and where the generator ends: packed and padded, with a head that draws by itself."""
+    make_workspace(tmp_path, more=["linked"])
+    encoder, found = tiny_encoder(tmp_path / family, family), []
+    for keeps in (True, False):
+        run = build(tmp_path, f"encoder.name={encoder}", "tasks=[linked]")
+        run.model.encoder.runs_as_written = keeps
+        losses = losses_of(spy_on(run, "linked"), "freelb", **BALL, include_clean=True)
+        found.append((torch.stack(losses), gradients(run.model), torch.get_rng_state()))
+    assert len(set(found[0][0].tolist())) == 5
+    assert found[0][0].equal(found[1][0]) and same(found[0][1], found[1][1]) and found[0][2].equal(found[1][2])
+
+
+def test_masks_are_kept_through_other_draws_and_shorter_passes() -> None:
+    masks, ones = KeptMasks(), torch.ones(4, 50)
+
+    def drawn() -> Tensor:
+        torch.manual_seed(1)
+        return torch.cat([F.dropout(ones, 0.5).flatten(), torch.rand(3), torch.nn.Dropout(0.5)(ones).flatten()])
+
+    expected = drawn()
+    for _ in range(3):
+        with masks:
+            assert drawn().equal(expected) and len(masks.drawn) == 2
+        with masks:
+            assert F.dropout(ones, 0.5).flatten().equal(expected[:200])
+    with masks:
+        assert F.dropout(ones, 0.5, training=False).equal(ones) and F.dropout(ones, 0.0).equal(ones)
+        changed = ones.clone()
+        assert F.dropout(changed, 0.5, inplace=True) is changed and changed.flatten().equal(expected[:200])
+    with pytest.raises(AssertionError), masks:
+        F.dropout(torch.ones(2), 0.5)
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -38,8 +38,8 @@ def batch_of(run: Run, task: str, rows: list[int]) -> Any:
 
 def test_log_classes_divides_by_the_log_of_what_a_guess_chooses_from(folder: Path) -> None:
     run = build(folder, "log_classes")
-    choices = np.diff(run.train_splits["odd"].groups).mean()  # type: ignore[arg-type]
-    gaps = np.diff(run.train_splits["gap"].groups).mean()  # type: ignore[arg-type]
+    groups: dict[str, Any] = {name: run.train_splits[name].groups for name in ("odd", "gap")}
+    choices, gaps = (np.diff(offsets).mean() for offsets in groups.values())
     tokens = np.diff(run.train_splits["found"].sequence_offsets).mean()
     vocabulary = run.model.encoder.vocab_size
     assert 2 < choices < 4 and 5 < tokens < 20

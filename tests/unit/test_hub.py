@@ -109,7 +109,7 @@ def test_label_names_stay(tmp_path):
     assert table(tmp_path / "out" / "scitail_train.tsv")[1] == ["0", "entails", "A", "B"]
 
 
-ARC_QUESTION = {
+ARC_QUESTION: dict[str, list[Any]] = {
     "id": ["q7"],
     "question": ["Why?"],
     "choices": [{"text": ["So.", "No.", "Yes."], "label": ["A", "B", "C"]}],
@@ -244,7 +244,8 @@ def test_names_of_tasks_and_splits_are_those_of_the_converters():
     assert set(BENCHMARKS["xnli"]) == set(XNLI)
     assert set(BENCHMARKS["nli"]) <= set(NLI)
     further = {"superglue": SUPERGLUE, "arc": ARC, "commonsense_qa": CSQA, "squad": SQUAD, "ner": NER}
-    for benchmark, converters in {"glue": GLUE, "nli": NLI, "xnli": XNLI, **further}.items():
+    known: dict[str, Any] = {"glue": GLUE, "nli": NLI, "xnli": XNLI, **further}
+    for benchmark, converters in known.items():
         for name, task in BENCHMARKS[benchmark].items():
             assert set(task.source.files) == set(converters[name].files)
 

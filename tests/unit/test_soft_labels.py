@@ -45,7 +45,9 @@ FORMATS = {
 
 
 def task_of(kind: str, **changes: Any) -> TaskDef:
-    labels = {} if kind in ("regression", "multiple_choice", "cloze", "span") else {"labels": ("no", "yes")}
+    labels: dict[str, Any] = (
+        {} if kind in ("regression", "multiple_choice", "cloze", "span") else {"labels": ("no", "yes")}
+    )
     labels = {"labels": ("no", "some", "yes")} if kind == "ordinal" else labels
     return TaskDef.model_validate(
         {"name": "t", "task_type": kind, "data_format": FORMATS[kind], **labels, **DEFAULTS[kind], **changes}

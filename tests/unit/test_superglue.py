@@ -74,7 +74,7 @@ def test_submission_files_have_the_fields_of_the_leaderboard(tmp_path):
 
 
 def test_answers_of_multirc_stand_below_their_questions_and_passages(tmp_path):
-    uids = ["10-3-8", "10-3-7", "9-0-0", "10-4-9"]
+    uids: list[object] = ["10-3-8", "10-3-7", "9-0-0", "10-4-9"]
     predict(tmp_path / "runs", "multirc_test", "true", "false", "true", "false", uids=uids)
     names, warnings = write_submission(PARTS, [tmp_path / "runs"], tmp_path / "out", allow_missing=True)
     assert names == ["MultiRC.jsonl"] and "4 rows; the official test set has 9693 rows" in warnings[0]
