@@ -1,4 +1,4 @@
-"""Rows of task_defs/derived.yml from canonical rows of GLUE and CoNLL-2000.
+"""Rows of task_defs/derived.yml from canonical rows of GLUE, CoNLL-2000 and SQuAD.
 
 python experiments/tasks/derive.py data OUTPUT
 """
@@ -6,50 +6,92 @@ python experiments/tasks/derive.py data OUTPUT
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data_utils.rows import Rows, find_rows, read_rows, write_rows
+from data_utils.rows import PLACEHOLDER, Rows, find_rows, read_rows, write_rows
 from data_utils.task_def import TaskDef, load_task_defs
 
 DEFS = Path(__file__).parents[2] / "task_defs"
 KINDS = load_task_defs(DEFS / "derived.yml")["conll2000_kinds"].labels
+CHOICES = 4
+SENTENCE = re.compile(r"\S.*?[.!?](?=\s+[A-Z\"“]|\s*$)|\S.+$", re.DOTALL)
+
+Row = dict[str, str]
 
 
-def words(rows: Rows, number: int) -> dict[str, str]:
-    return {"label": "", "premise": rows.premise[number]}
+def words(rows: Rows) -> Iterator[Row]:
+    for uid, sentence in zip(rows.uid, rows.premise, strict=True):
+        yield {"uid": uid, "label": "", "premise": sentence}
 
 
-def grade(rows: Rows, number: int) -> dict[str, str]:
+def grades(rows: Rows) -> Iterator[Row]:
     assert rows.label is not None and rows.hypothesis is not None
-    label = str(int(rows.label[number] + 0.5))
-    return {"label": label, "premise": rows.premise[number], "hypothesis": rows.hypothesis[number]}
+    for uid, label, premise, hypothesis in zip(rows.uid, rows.label, rows.premise, rows.hypothesis, strict=True):
+        yield {"uid": uid, "label": str(int(label + 0.5)), "premise": premise, "hypothesis": hypothesis}
 
 
-def kinds(task: TaskDef) -> Callable[[Rows, int], dict[str, str]]:
-    def row(rows: Rows, number: int) -> dict[str, str]:
+def kinds(task: TaskDef) -> Callable[[Rows], Iterator[Row]]:
+    def made(rows: Rows) -> Iterator[Row]:
         assert rows.label is not None
-        there = {task.labels[label].rpartition("-")[2] for label in rows.label[number]}
-        return {"label": json.dumps([kind for kind in KINDS if kind in there]), "premise": rows.premise[number]}
+        for uid, label, sentence in zip(rows.uid, rows.label, rows.premise, strict=True):
+            there = {task.labels[one].rpartition("-")[2] for one in label}
+            yield {"uid": uid, "label": json.dumps([kind for kind in KINDS if kind in there]), "premise": sentence}
 
-    return row
+    return made
+
+
+def clozes(rows: Rows) -> Iterator[Row]:
+    """A sentence without the answer it holds, its neighbours, and answers of its paragraph's questions to choose from.
+
+    Of a sentence and answer the first question's; none where the paragraph has fewer than two other answers.
+    """
+    assert rows.label is not None and rows.hypothesis is not None
+    answers: dict[str, dict[str, str]] = defaultdict(dict)  # of each paragraph, by their small letters
+    for ((_, text), *_), context in zip(rows.label, rows.hypothesis, strict=True):
+        answers[context].setdefault(text.lower(), text)
+    seen = set()
+    for uid, ((start, text), *_), context in zip(rows.uid, rows.label, rows.hypothesis, strict=True):
+        sentences = list(SENTENCE.finditer(context))
+        place = max(number for number, sentence in enumerate(sentences) if sentence.start() <= start)
+        first, last = sentences[place].span()
+        query = context[first:start] + PLACEHOLDER + context[start + len(text) : last]
+        low, rest = text.lower(), query.lower()
+        others = [own for key, own in answers[context].items() if not (key in low or low in key or key in rest)]
+        if start + len(text) > last or low in rest or len(others) < 2 or query in seen:
+            continue
+        seen.add(query)
+        choices = sorted([text, *others[: CHOICES - 1]])
+        around = [sentences[one].group() for one in (place - 1, place + 1) if 0 <= one < len(sentences)]
+        yield {
+            "uid": uid,
+            "label": str(choices.index(text) + 1),
+            "premise": " ".join(around) or query,
+            "query": query,
+            **{f"choice{number + 1}": (choices[number : number + 1] or [""])[0] for number in range(CHOICES)},
+        }
 
 
 def main(data: Path, output: Path) -> None:
-    glue, tagging = load_task_defs(DEFS / "glue.yml"), load_task_defs(DEFS / "tagging.yml")
+    glue, tagging, squad = (load_task_defs(DEFS / f"{name}.yml") for name in ("glue", "tagging", "squad"))
     chunks = tagging["conll2000_chunk"]
     sources = (
-        ("sst2_words", glue["sst2"], data / "glue", ("train", "dev"), words),
-        ("stsb_grade", glue["stsb"], data / "glue", ("train", "dev"), grade),
-        ("conll2000_kinds", chunks, data / "chunking", ("train", "test"), kinds(chunks)),
+        ("sst2_words_train", glue["sst2"], data / "glue", "train", words),
+        ("sst2_words_dev", glue["sst2"], data / "glue", "dev", words),
+        ("stsb_grade_train", glue["stsb"], data / "glue", "train", grades),
+        ("stsb_grade_dev", glue["stsb"], data / "glue", "dev", grades),
+        ("conll2000_kinds_train", chunks, data / "chunking", "train", kinds(chunks)),
+        ("conll2000_kinds_test", chunks, data / "chunking", "test", kinds(chunks)),
+        ("squad_cloze_train", squad["squad"], data / "squad", "train", clozes),
+        ("squad_cloze_test", squad["xquad_en"], data / "squad", "test", clozes),
     )
     output.mkdir(parents=True, exist_ok=True)
-    for name, task, folder, splits, derived in sources:
-        for split in splits:
-            rows = read_rows(find_rows(folder, task.name, split), task)
-            made = [{"uid": uid, **derived(rows, number)} for number, uid in enumerate(rows.uid)]
-            write_rows(output / f"{name}_{split}.tsv", made, list(made[0]))
+    for name, task, folder, split, derived in sources:
+        made = list(derived(read_rows(find_rows(folder, task.name, split), task)))
+        write_rows(output / f"{name}.tsv", made, list(made[0]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if [[ ! -e "$superglue/boolq_train.tsv" && -e "$superglue/boolq_dev.tsv" ]]; the
     { head -n 1 "$data/superglue/boolq_dev.tsv" && tail -n 1000 "$data/superglue/boolq_dev.tsv"; } >"$superglue/boolq_dev.tsv"
 fi
 
-if [[ ! -e "$out/derived/sst2_words_train.tsv" ]]; then
+if [[ ! -e "$out/derived/squad_cloze_test.tsv" ]]; then
     PYTHONPATH=. "$python" experiments/tasks/derive.py "$data" "$out/derived"
 fi
 
@@ -35,7 +35,8 @@ settings="wnut17           tagging.yml         $data/ner              128    -  
           boolq            superglue.yml       $superglue             256    -    2
           sst2_words       derived.yml         $out/derived           64     10000 2
           stsb_grade       derived.yml         $out/derived           96     1000 3
-          conll2000_kinds  derived.yml         $out/derived           96     2000 2"
+          conll2000_kinds  derived.yml         $out/derived           96     2000 2
+          squad_cloze      derived.yml         $out/derived           128    1000 2"
 
 for seed in $seeds; do
     while read -r task defs folder tokens rows epochs; do
