@@ -32,7 +32,7 @@ settings="wnut17           tagging.yml         $data/ner              128    -  
           commonsense_qa   multiple_choice.yml $data/commonsense_qa   64     4000 1
           cb               superglue.yml       $superglue             256    -    5
           copa             superglue.yml       $superglue             64     -    5
-          boolq            superglue.yml       $superglue             256    -    2
+          boolq            superglue.yml       $superglue             256    -    4
           sst2_words       derived.yml         $out/derived           64     10000 2
           stsb_grade       derived.yml         $out/derived           96     1000 3
           conll2000_kinds  derived.yml         $out/derived           96     2000 2

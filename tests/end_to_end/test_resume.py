@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +15,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from data_utils.convert import convert
+from experiments.arc.convert import TASKS as ARC
+from experiments.glue.convert import TASKS as GLUE
+from experiments.ner.convert import TASKS as NER
+from experiments.squad.convert import TASKS as SQUAD
 from mt_dnn.checkpoint import last_checkpoint
-from tests.workspace import make_workspace
+from tests.workspace import MORE_TASKS, make_workspace
 
 TIMINGS = {"examples_per_s", "tokens_per_s"}
 # Long enough that a signal sent after the first checkpoints always finds the run at work.
@@ -28,14 +35,14 @@ def start(workspace: Path, output: str, *overrides: str) -> subprocess.Popen[str
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=240)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return output + errors
 
 
 def wait_for_step(run: Path, process: subprocess.Popen[str], step: int) -> None:
     """Returns once a checkpoint of at least this step exists."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         found = last_checkpoint(run) if run.exists() else None
         if found is not None and int(found.name.removeprefix("step-")) >= step:
@@ -70,14 +77,51 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_kill_in_mid_epoch_then_resume_is_bit_identical(undisturbed: Path) -> None:
-    process = start(undisturbed, "killed")
-    wait_for_step(undisturbed / "killed", process, 6)
+def kill_and_resume(folder: Path, *overrides: str, step: int) -> None:
+    process = start(folder, "killed", *overrides)
+    wait_for_step(folder / "killed", process, step)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not (undisturbed / "killed" / "summary.json").exists()
-    assert "resuming" in finish(start(undisturbed, "killed"))
-    assert_same_run(undisturbed / "whole", undisturbed / "killed")
+    assert not (folder / "killed" / "summary.json").exists()
+    assert "resuming" in finish(start(folder, "killed", *overrides))
+    assert_same_run(folder / "whole", folder / "killed")
+
+
+def test_kill_in_mid_epoch_then_resume_is_bit_identical(undisturbed: Path) -> None:
+    kill_and_resume(undisturbed, step=6)
+
+
+def test_a_run_of_all_task_types_resumes_bit_identically(tmp_path: Path) -> None:
+    make_workspace(tmp_path, train_rows=16, more=list(MORE_TASKS))
+    options = ["adversary.mode=tat", "train.epochs=3", "train.accumulate=1", "train.mix_tasks=false"]
+    finish(start(tmp_path, "whole", *options))
+    kill_and_resume(tmp_path, *options, step=24)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("MT_DNN_REAL_DATA" not in os.environ, reason="MT_DNN_REAL_DATA is not set")
+@pytest.mark.timeout(1800)
+def test_a_run_of_five_types_on_real_rows_resumes_bit_identically(tmp_path: Path) -> None:
+    """The mixed run of experiments/tasks/run.sh, with a few of its rows."""
+    wanted = {"mrpc", "stsb", "arc_easy", "wnut17", "squad", "xquad_en"}
+    real = Path(os.environ["MT_DNN_REAL_DATA"])
+    for folder, sources in ((real / "GLUE", GLUE), (real, ARC), (real, NER), (real, SQUAD)):
+        chosen: dict[str, Any] = {name: source for name, source in sources.items() if name in wanted}
+        assert not convert(chosen, folder, tmp_path / "data").failed
+    for file in [*(tmp_path / "data").glob("*_dev.tsv"), *(tmp_path / "data").glob("*_test.tsv")]:
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:41]))
+    shutil.copy("experiments/tasks/run.yml", tmp_path)
+    options = [
+        "task_defs=task_defs/mixed.yml",
+        f"data.dir={tmp_path / 'data'}",
+        "data.max_rows=40",
+        "data.max_length=192",
+    ]
+    options += ["adversary.mode=tat", "train.epochs=2", "train.accumulate=1", "train.mix_tasks=false"]
+    finish(start(tmp_path, "whole", *options))
+    kill_and_resume(tmp_path, *options, step=18)
+    results = json.loads((tmp_path / "whole" / "summary.json").read_text())["results"]
+    assert {result["task"] for result in results} >= wanted - {"squad"}
 
 
 def test_sigterm_saves_first_and_exits_with_0(undisturbed: Path) -> None:
