@@ -56,6 +56,10 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
 
 
+def tallies(run: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (run / "adversary").glob("*")}
+
+
 def assert_same_run(first: Path, second: Path) -> None:
     one, other = last_checkpoint(first), last_checkpoint(second)
     assert one is not None and other is not None and one.name == other.name
@@ -65,6 +69,7 @@ def assert_same_run(first: Path, second: Path) -> None:
         left, right = load_file(one / file), load_file(other / file)
         assert left.keys() == right.keys()
         assert all(left[name].equal(right[name]) for name in left), file
+    assert tallies(first) == tallies(second)
     assert records(first) == records(second)
     assert json.loads((first / "summary.json").read_text()) == json.loads((second / "summary.json").read_text())
 
@@ -85,6 +90,7 @@ def kill_and_resume(folder: Path, *overrides: str, step: int) -> None:
     assert not (folder / "killed" / "summary.json").exists()
     assert "resuming" in finish(start(folder, "killed", *overrides))
     assert_same_run(folder / "whole", folder / "killed")
+    assert bool(tallies(folder / "whole")) == ("adversary.mode=tat" in overrides)
 
 
 def test_kill_in_mid_epoch_then_resume_is_bit_identical(undisturbed: Path) -> None:
