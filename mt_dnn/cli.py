@@ -60,7 +60,9 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Only this split; default: all labelled ones but train.")] = None,
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of canonical rows; default: the run's.")] = None,
-    task_defs: Annotated[Path | None, typer.Option(help="Task definitions; default: the run's.")] = None,
+    task_defs: Annotated[
+        Path | None, typer.Option(help="More tasks, or other metrics and splits of the run's.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Score a trained model on labelled splits, also of tasks that it was not trained on but whose head it has."""

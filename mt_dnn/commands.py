@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +29,8 @@ from mt_dnn.report import score_table, table
 from mt_dnn.run import Run
 from mt_dnn.signals import PREEMPTION
 from mt_dnn.tasks import evaluated_tasks, head_owner
+
+HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "head", "value_range", "no_answer")  # what a head is
 
 
 def prepare_command(task_defs: Path, *, data: Path, encoder: str, max_length: int, cache: Path | None) -> None:
@@ -79,20 +81,34 @@ def launch_command(path: Path, overrides: Sequence[str], *, processes: int, rest
 
 
 def load_trained(path: Path, task_defs: Path | None = None) -> tuple[RunConfig, Tasks, Any, Model]:
-    """Configuration, tasks, tokenizer and model of a trained run; further tasks may read its heads.
+    """Configuration, tasks, tokenizer and model of a trained run; ``task_defs`` may add tasks or score them otherwise.
 
     Raises:
-        UserError: no checkpoint there, or a damaged one.
+        UserError: no checkpoint there, or a damaged one; ``task_defs`` that do not fit its heads.
     """
     checkpoint = find_checkpoint(path)
     config = load_config(checkpoint / "config.yml")
     own = load_task_defs(checkpoint / "task_defs.yml")
     trained = {name: task for name, task in own.items() if task.trainable}
-    more = load_task_defs(task_defs) if task_defs else {}
-    tasks = Tasks(trained, evaluated_tasks({**more, **own}, trained))
+    given = evaluated_tasks(load_task_defs(task_defs), trained) if task_defs else {}
+    if task_defs:
+        check_given(given, trained, task_defs)
+    tasks = Tasks(trained, evaluated_tasks({**own, **given}, trained))
     tokenizer = build_tokenizer(config, checkpoint)
     model = build_model(config, tasks, tokenizer, checkpoint).to(choose_device(config.device))
     return config, tasks, tokenizer, model
+
+
+def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], place: Path) -> None:
+    """Raises UserError when no task reads a head of the run, or one is defined so that its own head does not fit."""
+    if not given:
+        raise UserError(f"{place}: none of its tasks is one of the run ({', '.join(trained)}) or has the head of one")
+    for name, task in given.items():
+        for field in HEAD_FIELDS if name in trained else ():
+            if getattr(task, field) != getattr(trained[name], field):
+                raise UserError(
+                    f"{place}: {name}: {field}: the run was trained with another; give what its task_defs.yml has"
+                )
 
 
 def predict_rows(loaded: tuple[RunConfig, Tasks, Any, Model], task: TaskDef, split: Prepared) -> Any:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -192,6 +193,24 @@ def test_run_folder_of_other_task_definitions(workspace: Path, capsys: Capture) 
 def test_test_split_without_labels_asked_for_metrics(trained: Path, capsys: Capture) -> None:
     line = refused(capsys, "evaluate", str(trained / "run"), "--task", "same", "--split", "test")
     assert "same_test.tsv" in line and "no labels" in line
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        (
+            {"same": {**TASK_DEFS["same"], "labels": ["same", "different"]}},
+            "same: labels: the run was trained with another",
+        ),
+        ({"other": TASK_DEFS["same"]}, "none of its tasks is one of the run (same, negated, overlap)"),
+    ],
+)
+def test_task_definitions_that_do_not_fit_the_heads(
+    trained: Path, tmp_path: Path, capsys: Capture, tasks: dict[str, Any], said: str
+) -> None:
+    (tmp_path / "tasks.yml").write_text(yaml.safe_dump(tasks))
+    line = refused(capsys, "evaluate", str(trained / "run"), "--task-defs", str(tmp_path / "tasks.yml"))
+    assert f"tasks.yml: {said}" in line
 
 
 def test_folder_without_checkpoint(tmp_path: Path, capsys: Capture) -> None:

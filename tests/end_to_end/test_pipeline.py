@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from mt_dnn.checkpoint import last_checkpoint
 from mt_dnn.cli import main
-from tests.workspace import make_workspace, rows_of
+from tests.workspace import TASK_DEFS, make_workspace, rows_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -99,6 +100,20 @@ def test_evaluate_gives_the_numbers_of_the_summary(trained: Path, capsys: Captur
     run("evaluate", str(trained / "run"), "--task", "same", "--split", "dev")
     table = capsys.readouterr().out
     assert "same (dev)" in table and "negated" not in table
+
+
+def test_evaluate_with_other_metrics_and_a_further_task(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    one, *_ = summary(trained)["results"]
+    task, data = TASK_DEFS["same"], tmp_path / "data"
+    shutil.copytree(trained / "data", data)
+    shutil.copy(data / "same_dev.tsv", data / "again_dev.tsv")
+    tasks = {"same": {**task, "metrics": ["auc", "accuracy"]}, "again": {**task, "head": "same", "splits": ["dev"]}}
+    (tmp_path / "tasks.yml").write_text(yaml.safe_dump(tasks))
+    run("evaluate", str(trained / "run"), "--json", "--data", str(data), "--task-defs", str(tmp_path / "tasks.yml"))
+    results = {(line["task"], line["split"]): line["scores"] for line in json.loads(capsys.readouterr().out)}
+    assert list(results["same", "dev"]) == ["auc", "accuracy"]
+    assert results["same", "dev"]["accuracy"] == results["again", "dev"]["accuracy"] == one["scores"]["accuracy"]
+    assert ("negated", "dev") in results and ("same_hard", "test") in results
 
 
 @pytest.mark.parametrize("task", ["same", "negated", "overlap"])
