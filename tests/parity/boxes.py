@@ -44,16 +44,34 @@ class Example:
         return torch.cat([change(rows) for rows in matrix.split(self.sizes)])
 
 
+class Ordered(nn.Module):
+    """P(y ≤ k) = σ(θ_k − w·v − b), θ growing by softplus(gaps) (McCullagh 1980, section 2)."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        self.lowest, self.gaps = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(classes - 2))
+
+
+class Vocabulary(nn.Module):
+    """BERT's masked language modelling head but its output layer, which is the word table."""
+
+    def __init__(self, width: int, words: int, eps: float) -> None:
+        super().__init__()
+        self.dense, self.norm = nn.Linear(width, width), nn.LayerNorm(width, eps)
+        self.bias = nn.Parameter(torch.zeros(words))
+
+
 @dataclass
 class Net:
-    """A transformers model and a linear layer over its pooler, in training mode without dropout."""
+    """A transformers model and a head, mostly a linear layer, in training mode without dropout."""
 
     encoder: Any
-    head: nn.Linear
-    spectral: bool = False  # the head divided by its largest singular value
+    head: nn.Linear | Ordered | Vocabulary
+    spectral: bool = False  # the head's linear layer divided by its largest singular value
 
     def parameters(self) -> dict[str, Tensor]:
-        parts = (("encoder", self.encoder), ("head", self.head))
+        parts = (("encoder", self.encoder), ("head.linear" if isinstance(self.head, nn.Linear) else "head", self.head))
         return {f"{part}.{name}": p for part, module in parts for name, p in module.named_parameters()}
 
     def words(self, e: Example) -> Tensor:
@@ -96,14 +114,29 @@ class Net:
         """The head on one vector per sentence, or on those of the tokens that it reads."""
         if e.read:
             vectors = vectors[e.read]
-        weight = self.head.weight
-        if self.spectral:
-            weight = weight / torch.linalg.matrix_norm(weight, 2)
-        scores = (vectors if masks is None else vectors * masks) @ weight.T + self.head.bias
+        if masks is not None and not isinstance(self.head, Vocabulary):  # BERT's has no dropout
+            vectors = vectors * masks
+        scores = self.scores(vectors)
         if e.read is None:
             scores = scores.flatten()  # classes of the one sentence, or one score per choice
             return torch.stack([0 * scores, scores], 1) if e.two_way else scores
         return scores if e.read else scores.T
+
+    def scores(self, vectors: Tensor) -> Tensor:
+        """What the head makes of each vector."""
+        if isinstance(self.head, Ordered):
+            gaps = F.softplus(self.head.gaps).cumsum(0)
+            thresholds = torch.cat([self.head.lowest, self.head.lowest + gaps])
+            below = torch.sigmoid(thresholds - self.linear(self.head.linear, vectors))
+            return (F.pad(below, (0, 1), value=1.0) - F.pad(below, (1, 0), value=0.0)).log()
+        if isinstance(self.head, Vocabulary):
+            states = self.head.norm(F.gelu(self.linear(self.head.dense, vectors)))
+            return states @ self.encoder.embeddings.word_embeddings.weight.T + self.head.bias
+        return self.linear(self.head, vectors)
+
+    def linear(self, layer: nn.Linear, vectors: Tensor) -> Tensor:
+        largest = torch.linalg.matrix_norm(layer.weight, 2) if self.spectral else 1.0
+        return vectors @ (layer.weight / largest).T + layer.bias
 
 
 def loss_of(z: Tensor, y: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from mt_dnn.heads import HeadsConfig
 from mt_dnn.model import Model
 from mt_dnn.step import Stepper
 from mt_dnn.telemetry import Telemetry
-from tests.parity.boxes import BOXES, Example, Net
+from tests.parity.boxes import BOXES, Example, Net, Ordered, Vocabulary
 from tests.tiny import tiny_encoder
 
 TOLERANCE = 1e-5
@@ -55,14 +55,22 @@ TASKS |= {
     "sets": TaskDef(
         name="sets", task_type="multi_label", data_format="pair", labels=("a", "b"), **DEFAULTS["multi_label"]
     ),
+    "grades": TaskDef(
+        name="grades", task_type="ordinal", data_format="pair", labels=("a", "b", "c", "d"), **DEFAULTS["ordinal"]
+    ),
+    "blanks": TaskDef(name="blanks", task_type="masked_lm", data_format="single", **DEFAULTS["masked_lm"]),
     "spans": TaskDef(name="spans", task_type="span", data_format="question_context", **DEFAULTS["span"]),
 }
 SENTENCES = {name: [[5], [11], [7]] for name in TASKS} | {"choices": [[2, 3], [4, 2, 5], [3, 4]]}
-READ = {"tags": [[1, 3], [2, 9], [4, 5]], "spans": [[], [], []]}  # tokens; none: all, as starts and as ends
+PLACES = [[1, 3], [2, 9], [4, 5]]
+# Tokens that the head reads; none: all, as starts and as ends.
+READ: dict[str, list[Any]] = {"tags": PLACES, "blanks": PLACES, "spans": [[], [], []]}
 GOLD = {
     "tags": torch.tensor([2, 0, 1, 1, 0, 2]),
     "spans": torch.tensor([1, 3, 0, 0, 2, 6]),
+    "blanks": torch.tensor([12, 50, 7, 33, 61, 18]),
     "sets": torch.tensor([1, 0, 0, 0, 1, 1]),
+    "grades": torch.tensor([2, 0, 3]),
     "classes": torch.tensor([2, 0, 1]),
     "scores": torch.tensor([0.25, 1.5, 0.75]),
     "choices": torch.tensor([1, 2, 0]),
@@ -70,7 +78,9 @@ GOLD = {
 WRONG = {
     "tags": torch.tensor([0, 1, 0, 2, 2, 1]),
     "spans": torch.tensor([0, 4, 10, 1, 3, 5]),
+    "blanks": torch.tensor([40, 9, 70, 12, 5, 26]),
     "sets": torch.tensor([0, 1, 1, 1, 0, 0]),
+    "grades": torch.tensor([0, 1, 1]),
     "classes": torch.tensor([0, 1, 0]),
     "scores": torch.tensor([1.125, 0.375, 1.875]),
     "choices": torch.tensor([0, 1, 1]),
@@ -163,17 +173,22 @@ def make_model(folder: Path, task: TaskDef, *, head_dropout: float = 0.0) -> Mod
     encoder = copy.deepcopy(load_both(folder)[0])
     model = Model(encoder, {task.name: task}, {task.name: task}, HeadsConfig(dropout=head_dropout))
     torch.manual_seed(1)
-    for parameter in model.heads.parameters():
-        nn.init.normal_(parameter, std=0.2)
+    for name, parameter in model.heads.named_parameters():
+        nn.init.normal_(parameter, std=1.0 if ".norm." in name else 0.2)
     return model.train()
 
 
 def make_net(folder: Path, model: Model, task: TaskDef, *, spectral: bool = False) -> Net:
-    """The same weights in a plain transformers model and a linear layer."""
+    """The same weights in a plain transformers model and head."""
     encoder = copy.deepcopy(load_both(folder)[1])
     encoder.load_state_dict(model.encoder.model.state_dict())
-    head = nn.Linear(encoder.config.hidden_size, 2 if task.name == "spans" else task.n_class)
-    head.load_state_dict(model.heads[task.name].linear.state_dict())  # type: ignore[union-attr]
+    width, ours = encoder.config.hidden_size, model.heads[task.name]
+    head: nn.Linear | Ordered | Vocabulary = nn.Linear(width, 2 if task.name == "spans" else task.n_class)
+    if task.name == "grades":
+        head = Ordered(width, task.n_class)
+    if task.name == "blanks":
+        head = Vocabulary(width, encoder.config.vocab_size, encoder.config.layer_norm_eps)
+    head.load_state_dict((ours.linear if isinstance(head, nn.Linear) else ours).state_dict())  # type: ignore[union-attr]
     return Net(encoder.train(), head, spectral)
 
 
@@ -194,7 +209,7 @@ def make_batch(task: TaskDef, seed: int = SEEDS[0]) -> Batch:
         groups=torch.cat([zero, counts.cumsum(0)]) if task.name == "choices" else None,
         most_choices=int(counts.max()),
         decisions=torch.tensor([0, 2, 4, 6]) if len(GOLD[task.name]) > len(sentences) else None,
-        marked=torch.tensor([1, 3, 7, 14, 20, 21]) if task.name == "tags" else None,
+        marked=torch.tensor([1, 3, 7, 14, 20, 21]) if task.name in ("tags", "blanks") else None,
     )
 
 
@@ -204,7 +219,7 @@ def examples_of(net: Net, batch: Batch) -> list[Example]:
     types = batch.token_type_ids if net.encoder.config.type_vocab_size > 1 else torch.zeros_like(batch.token_type_ids)
     sentences = SENTENCES[batch.task]
     tokens = [sum(sizes) for sizes in sentences]
-    read: list[Any] = READ.get(batch.task) or [None] * len(sentences)  # type: ignore[assignment]
+    read: list[Any] = READ.get(batch.task) or [None] * len(sentences)
     rows = zip(batch.input_ids.split(tokens), types.split(tokens), answers(batch.labels), sentences, read, strict=True)
     return [Example(*row, two_way=batch.task == "sets") for row in rows]
 
@@ -218,7 +233,7 @@ def plain_name(name: str) -> str:
     """A parameter of the toolkit's model by its name in a ``Net``."""
     if name.startswith("encoder.model."):
         return name.replace("encoder.model.", "encoder.", 1)
-    return "head." + name.split(".linear.")[1].replace("parametrizations.weight.original", "weight")
+    return "head." + name.split(".", 2)[2].replace("parametrizations.weight.original", "weight")
 
 
 def gradients_of(model: Model) -> dict[str, Tensor]:
@@ -246,8 +261,9 @@ def run_mode(
 def prepare(model: Model, task: TaskDef, mode: str, options: Options) -> None:
     """What the mode changes of the model; R4F's power iteration is run until it stands still."""
     ADVERSARIES[mode].prepare(ADVERSARIES[mode].options_type.model_validate(options), model, task.name)
+    layer: Any = next(module for module in model.heads[task.name].modules() if isinstance(module, nn.Linear))
     for _ in range(300 if mode == "r4f" else 0):
-        _ = model.heads[task.name].linear.weight  # type: ignore[union-attr]
+        _ = layer.weight
 
 
 def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
@@ -301,7 +317,7 @@ def test_plain_training(folder: Path, task: TaskDef, monkeypatch: pytest.MonkeyP
     ours = compare(folder, task, "none", {}, monkeypatch)
     idle: tuple[str, ...] = ("key.bias",)  # softmax does not see what all options share
     if task.name in ("choices", "spans"):
-        idle += ("head.bias",)
+        idle += ("head.linear.bias",)
     if task.name == "spans":
         idle += ("layer.1.output.LayerNorm.bias",)
     assert min(gradient.abs().max().item() for name, gradient in ours.items() if not name.endswith(idle)) > 1e-4
@@ -329,7 +345,7 @@ def test_modes_with_noise_alone(
     """RAPT (RAPT paper, box 1), R3F, R4F and R-Drop; without a term for values, or without dropout, they are plain."""
     ours = compare(folder, task, mode, options, monkeypatch, seed=seed)
     plain = of_plain_training(folder, task.name)
-    if (mode == "r3f" and task.name == "scores") or options.get("head_dropout") == 0:
+    if (mode, task.name) in (("r3f", "scores"), ("rdrop", "blanks")) or options.get("head_dropout") == 0:
         assert_same(ours, plain)
     else:
         assert furthest(ours, plain) > 100 * TOLERANCE
