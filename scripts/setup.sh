@@ -24,8 +24,8 @@ usable() { # .venv has pip and the interpreter asked for
         [[ "$(.venv/bin/python --version)" == "$("$python" --version)" ]]
 }
 
-install() {
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install -q "$@" >>"$log" 2>&1 ||
+install() { # PEP 517: without it, the pip of Python 3.10 cannot build seqeval
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USE_PEP517=1 .venv/bin/python -m pip install -q "$@" >>"$log" 2>&1 ||
         fail "pip install failed; its last words: $(grep -m1 -o 'ERROR: .*' "$log" || tail -n 1 "$log") (all of them: $log)"
 }
 
