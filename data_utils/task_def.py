@@ -130,6 +130,7 @@ class TaskDef(BaseModel):
     adv_loss: Literal[DIVERGENCES]  # type: ignore[valid-type]
     dropout: float | None = Field(None, ge=0, lt=1)
     enable_san: bool = False
+    crf: bool = False
     splits: tuple[Annotated[str, Field(pattern=NAME)], ...] = Field(("train", "dev", "test"), min_length=1)
     head: str | None = None
     label_map: dict[str, str] = Field(default_factory=dict)
@@ -168,6 +169,8 @@ class TaskDef(BaseModel):
             raise ValueError("value_range: only a regression task has one")
         if self.enable_san and (self.data_format != "pair" or self.task_type not in ("classification", "regression")):
             raise ValueError("enable_san: the SAN head classifies or scores pairs of sentences; set it to false")
+        if self.crf and self.task_type != "sequence_labelling":
+            raise ValueError("crf: only a sequence_labelling task has it; set it to false")
         if self.task_type != "span" and self.no_answer:
             raise ValueError("no_answer: only a span task has it")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
@@ -324,8 +327,9 @@ def _check_head(place: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
         raise UserError(f"{place}: head: no trained task '{task.head}' with a head of its own{hint}")
     if owner.task_type != task.task_type:
         raise UserError(f"{place}: head: '{task.head}' is a {owner.task_type} task")
-    if owner.enable_san != task.enable_san:
-        raise UserError(f"{place}: enable_san: differs from that of '{task.head}', whose head this task reads")
+    for key in ("enable_san", "crf"):
+        if getattr(owner, key) != getattr(task, key):
+            raise UserError(f"{place}: {key}: differs from that of '{task.head}', whose head this task reads")
     if task.trainable and owner.no_answer != task.no_answer:
         raise UserError(f"{place}: no_answer: differs from that of '{task.head}', and both train one head")
     if not task.label_map:

@@ -30,7 +30,8 @@ from mt_dnn.run import Run
 from mt_dnn.signals import PREEMPTION
 from mt_dnn.tasks import evaluated_tasks, head_owner
 
-HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "head", "value_range", "no_answer")  # what a head is
+# what a head is
+HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "crf", "head", "value_range", "no_answer")
 
 
 def prepare_command(task_defs: Path, *, data: Path, encoder: str, max_length: int, cache: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from mt_dnn.batch import Batch
+from mt_dnn.crf import log_marginals
 from mt_dnn.losses import MISSING
 from mt_dnn.pooling import attended
 from mt_dnn.section import Section
@@ -120,6 +122,25 @@ class TokenHead(PooledHead):
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
         """(T, H) → (N, C)."""
         return self.linear(self.dropout(hidden[batch.marked]))
+
+
+class CRFHead(TokenHead):
+    """Classes for each token that is marked, read together with those of its neighbours.
+
+    Logits are log p(y_t | x), so losses, divergences and soft labels are those of single words as without transitions:
+    training raises the probability of each right label (Kakade, Teh & Roweis 2002), and the answer is the likeliest
+    label of each word. There are no scores of a first or last label, as windows of a sentence may start anywhere.
+    """
+
+    def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
+        super().__init__(hidden, outputs, dropout, std)
+        self.transitions = nn.Parameter(torch.zeros(outputs, outputs))
+        self.scale = math.sqrt(hidden)  # a weight on an input as large as a state: else they hardly move at its rate
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (N, C): logarithms of the probabilities."""
+        emissions = super().forward(hidden, batch, pool)
+        return log_marginals(emissions, self.scale * self.transitions, batch.decisions_each.tolist())
 
 
 class SpanHead(PooledHead):

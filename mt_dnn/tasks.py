@@ -26,6 +26,7 @@ from mt_dnn.decode import (
 from mt_dnn.encoder import Encoder
 from mt_dnn.heads import (
     ChoiceHead,
+    CRFHead,
     HeadsConfig,
     MaskedLMHead,
     MultiLabelHead,
@@ -67,7 +68,8 @@ def choice_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsC
 
 
 def token_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
-    return TokenHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+    kind = CRFHead if task.crf else TokenHead
+    return kind(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
 
 
 def span_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:

@@ -57,6 +57,13 @@ MORE_TASKS: dict[str, dict[str, Any]] = {  # of other types, for those who ask
         "metrics": ["entity_f1", "accuracy"],
         "splits": ["train", "dev"],
     },
+    "chained": {
+        "task_type": "sequence_labelling",
+        "data_format": "words",
+        "labels": ["O", "B-X", "I-X"],
+        "crf": True,
+        "splits": ["train", "dev"],
+    },
     "marks": {
         "task_type": "multi_label",
         "data_format": "single",
@@ -94,6 +101,7 @@ COLUMNS = {
     "odd": ("premise", "choice1", "choice2", "choice3", "choice4"),
     "gap": ("premise", "query", "choice1", "choice2", "choice3"),
     "tagged": ("words",),
+    "chained": ("words",),
     "found": ("question", "context"),
 }
 
@@ -122,7 +130,7 @@ def rows_of(task: str, count: int, seed: int) -> list[tuple[str, ...]]:
             choices = [rng.choice(WORDS[:8] if number == right else WORDS[8:]) for number in range(1, count + 1)]
             query = " ".join([*sentence(rng, WORDS[:8])[:3], "@placeholder"])
             rows.append((str(i), str(right), " ".join(words), query, *choices, *[""] * (3 - count)))
-        elif task == "tagged":  # runs of one kind of words are entities
+        elif task in ("tagged", "chained"):  # runs of one kind of words are entities
             kinds = [word in WORDS[:8] for word in words]
             tags = ["O" if not own else "I-X" if before else "B-X" for before, own in pairwise([False, *kinds])]
             rows.append((str(i), " ".join(tags), " ".join(words)))

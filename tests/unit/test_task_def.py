@@ -101,6 +101,7 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
             ["'entity_f1' needs labels as O, B-PER, I-PER, not 'a'"],
         ),
         (task(enable_san=True), ["enable_san", "pairs of sentences"]),
+        (task(crf=True), ["crf", "sequence_labelling"]),
         (task(no_answer=True), ["no_answer: only a span task has it"]),
         (task(task_type="Ranking"), ["mine", "labels: a multiple-choice task has none"]),
         (task(data_format="Cloze"), ["'Cloze' is not supported"]),
