@@ -27,6 +27,8 @@ from data_utils.sources import (
 )
 from data_utils.superglue import copa_row, flat_multirc_row, flat_record_row, flat_wic_row, flat_wsc_row
 
+CONVERTED = "@refs/convert/parquet"  # the branch where the hub converts what a loading script makes
+CONVERTED_FILES = "{config}/{split}/*.parquet"
 NO_LABEL = -1  # the hub's label of test rows, and in SNLI of rows without gold label
 
 
@@ -93,17 +95,18 @@ def squad_rows(number: int, values: Any, split: str) -> Iterator[Row]:
         yield row
 
 
-def words(repository: str, config: str, tags: str) -> HubTask:
-    """Labelled words; the names of the labels stand in the file."""
+def words(repository: str, config: str, tags: str, **files: list[str]) -> HubTask:
+    """Labelled words; the names of the labels stand in the file. A row may be empty, as CoNLL-2000's last ones are."""
 
-    def row(number: int, values: Any) -> Row:
-        found = ["".join(word.split()) for word in values["tokens"]]
-        if "" in found:
+    def found(number: int, values: Any, split: str) -> Iterator[Row]:
+        spelled = ["".join(word.split()) for word in values["tokens"]]
+        if "" in spelled:
             raise ValueError("an empty word")
-        return {"uid": str(number), "label": " ".join(values[tags]), "words": " ".join(found)}
+        if spelled:
+            yield {"uid": str(number), "label": " ".join(values[tags]), "words": " ".join(spelled)}
 
-    converted = "@refs/convert/parquet"
-    return HubTask(f"{repository}{converted}", config, RowSource(splits(), each(row)), "{config}/{split}/*.parquet")
+    source = RowSource(files or splits(), found)
+    return HubTask(f"{repository}{CONVERTED}", config, source, CONVERTED_FILES)
 
 
 MNLI_SPLITS = {
@@ -140,6 +143,18 @@ BENCHMARKS: dict[str, dict[str, HubTask]] = {
             )
             for part in ("r1", "r2", "r3")
         },
+        "hans": HubTask(
+            f"jhu-cogsci/hans{CONVERTED}",
+            "plain_text",
+            Source(
+                {"train": ["train"], "test": ["validation"]},
+                premise="premise",
+                hypothesis="hypothesis",
+                extra=("heuristic", "subcase", "template"),
+                labels=named("entailment", "non-entailment"),
+            ),
+            CONVERTED_FILES,
+        ),
     },
     "superglue": {
         "cb": superglue_pair("cb", "premise", "hypothesis", "entailment", "contradiction", "neutral"),
@@ -169,6 +184,10 @@ BENCHMARKS: dict[str, dict[str, HubTask]] = {
     "ner": {
         "conll2003": words("eriktks/conll2003", "conll2003", "ner_tags"),
         "wnut17": words("leondz/wnut_17", "wnut_17", "ner_tags"),
+    },
+    "chunking": {
+        "conll2000_chunk": words("eriktks/conll2000", "conll2000", "chunk_tags", train=["train"], test=["test"]),
+        "conll2000_pos": words("eriktks/conll2000", "conll2000", "pos_tags", train=["train"], test=["test"]),
     },
     "xnli": {
         f"xnli_{language}": pair("facebook/xnli", language, {"dev": ["validation"], "test": ["test"]}, labels=THREE_WAY)
@@ -206,8 +225,8 @@ def download_split(name: str, task: HubTask, split: str, output: Path, source: s
     missing = {*task.source.texts, task.source.label} - set(dataset.column_names)
     if missing:
         raise UserError(f"{place}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
-    rows = task.source.rows(as_text(dataset, task.source.label), ())
-    columns = TEXTS["single" if task.source.hypothesis is None else "pair"]
+    rows = task.source.rows(as_text(dataset, task.source.label), task.source.extra)
+    columns = [*TEXTS["single" if task.source.hypothesis is None else "pair"], *task.source.extra]
     return write_split(rows, columns, task=name, split=split, output=output)
 
 

@@ -12,6 +12,7 @@ import pytest
 from data_utils.errors import UserError
 from data_utils.hub import BENCHMARKS, download
 from experiments.arc.convert import TASKS as ARC
+from experiments.chunking.convert import TASKS as CHUNKING
 from experiments.commonsense_qa.convert import TASKS as CSQA
 from experiments.glue.convert import TASKS as GLUE
 from experiments.ner.convert import TASKS as NER
@@ -232,6 +233,37 @@ def test_labels_of_words_by_the_names_in_the_file(tmp_path):
     assert table(tmp_path / "out" / "conll2003_dev.tsv") == [["uid", "label", "words"], ["0", "B-PER O", "Ann came"]]
 
 
+def test_an_empty_sentence_is_left_out(tmp_path):
+    import datasets
+
+    def tags(*names: str) -> Any:
+        return datasets.List(datasets.ClassLabel(names=list(names)))
+
+    features = {"tokens": datasets.List(datasets.Value("string")), "pos_tags": tags("NN", "VB")}
+    features["chunk_tags"] = tags("O", "B-NP", "I-NP")
+    columns: dict[str, Any] = {"tokens": [["He", "came"], []], "pos_tags": [[0, 1], []], "chunk_tags": [[1, 0], []]}
+    rows = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    for split in ("train", "test"):
+        (tmp_path / "conll2000" / split).mkdir(parents=True)
+        rows.to_parquet(tmp_path / "conll2000" / split / "0000.parquet")
+    download("chunking", tmp_path / "out", source=str(tmp_path))
+    header = ["uid", "label", "words"]
+    assert table(tmp_path / "out" / "conll2000_chunk_test.tsv") == [header, ["0", "B-NP O", "He came"]]
+    assert table(tmp_path / "out" / "conll2000_pos_train.tsv") == [header, ["0", "NN VB", "He came"]]
+
+
+def test_hans_keeps_what_its_rows_test(tmp_path):
+    kinds: dict[str, Any] = {"heuristic": ["h", "i"], "subcase": ["s", "t"], "template": ["a", "b"]}
+    for split in ("train", "validation"):
+        parquet(tmp_path, f"plain_text/{split}/0000", premise=["A", "B"], hypothesis=["C", "D"], label=[0, 1], **kinds)
+    download("nli", tmp_path / "out", tasks=["hans"], source=str(tmp_path))
+    assert table(tmp_path / "out" / "hans_test.tsv") == [
+        ["uid", "label", "premise", "hypothesis", "heuristic", "subcase", "template"],
+        ["0", "entailment", "A", "C", "h", "s", "a"],
+        ["1", "non-entailment", "B", "D", "i", "t", "b"],
+    ]
+
+
 def test_another_layout_is_one_line(tmp_path):
     parquet(tmp_path, "ARC-Easy/train-00000-of-00001", question=["Why?"])
     with pytest.raises(UserError, match=r"ARC-Easy/train-\*\.parquet: row 1: not in the expected layout \(KeyError"):
@@ -243,7 +275,8 @@ def test_names_of_tasks_and_splits_are_those_of_the_converters():
     assert set(BENCHMARKS["glue"]) == set(GLUE)
     assert set(BENCHMARKS["xnli"]) == set(XNLI)
     assert set(BENCHMARKS["nli"]) <= set(NLI)
-    further = {"superglue": SUPERGLUE, "arc": ARC, "commonsense_qa": CSQA, "squad": SQUAD, "ner": NER}
+    further = {"superglue": SUPERGLUE, "arc": ARC, "commonsense_qa": CSQA, "squad": SQUAD}
+    further |= {"ner": NER, "chunking": CHUNKING}
     known: dict[str, Any] = {"glue": GLUE, "nli": NLI, "xnli": XNLI, **further}
     for benchmark, converters in known.items():
         for name, task in BENCHMARKS[benchmark].items():
