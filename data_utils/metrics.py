@@ -34,6 +34,7 @@ CLOZE = ("cloze",)
 ORDINAL = ("ordinal",)
 TOKENS = ("masked_lm",)
 ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
+IOBES = {"L-": "E-", "U-": "S-"}  # what seqeval calls the last and the only word of an entity in BILOU
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,10 @@ def entity_recall(answers: Answers) -> float:
 
 
 def entity_f1(answers: Answers) -> float:
-    """Micro-averaged over entities, of which type and all words must be right (conlleval); any of IOB1, IOB2, IOBES."""
+    """Micro-averaged over entities, of which type and all words must be right (conlleval).
+
+    Labels are in any of IOB1, IOB2, IOBES and BILOU.
+    """
     return _entities("f1_score", answers)
 
 
@@ -184,27 +188,35 @@ def _entities(name: str, answers: Answers) -> float:
     from seqeval import metrics
 
     assert answers.bounds is not None
+    names = [IOBES.get(name[:2], name[:2]) + name[2:] for name in answers.names]
     labels, predictions = (
-        [[answers.names[word] for word in sentence] for sentence in np.split(words, answers.bounds[1:-1])]
+        [[names[word] for word in sentence] for sentence in np.split(words, answers.bounds[1:-1])]
         for words in (answers.labels, answers.predictions)
     )
     return float(getattr(metrics, name)(labels, predictions, zero_division=0))
 
 
 def exact_match(answers: Answers) -> float:
-    """Share of predicted texts that are one of the right ones after SQuAD's normalisation (Rajpurkar et al. 2016)."""
+    """Share of predicted texts that are one of the right ones after SQuAD's normalisation (Rajpurkar et al. 2016).
+
+    A right text of which nothing is left counts only where that is so of all, as no answer (evaluation 2.0; 1.1 keeps
+    each as it is).
+    """
     pairs = zip(answers.predictions, answers.labels, strict=True)
-    return float(np.mean([normalized(text) in map(normalized, right) for text, right in pairs]))
+    return float(np.mean([normalized(text) in _wanted(right) for text, right in pairs]))
 
 
 def answer_f1(answers: Answers) -> float:
-    """Mean F1 of the words that the predicted text and the right one share, of several right ones the best."""
+    """Mean F1 of the words that the predicted text and the right one share, of several right ones the best.
+
+    Right texts as in ``exact_match``; no words are 1 where none are right (evaluation 2.0; 0 in 1.1).
+    """
     return float(np.mean([best_f1(*pair) for pair in zip(answers.predictions, answers.labels, strict=True)]))
 
 
 def best_f1(text: str, right: Sequence[str]) -> float:
     """F1 of the words that a text shares with the right text that it is nearest to."""
-    return max(_word_f1(text, one) for one in right)
+    return max(_word_f1(normalized(text).split(), one.split()) for one in _wanted(right))
 
 
 def normalized(text: str) -> str:
@@ -213,8 +225,12 @@ def normalized(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
-def _word_f1(text: str, right: str) -> float:
-    words, wanted = normalized(text).split(), normalized(right).split()
+def _wanted(right: Sequence[str]) -> list[str]:
+    """The right texts, normalized, without those of which nothing is left; an empty one where that is so of all."""
+    return [bare for text in right if (bare := normalized(text))] or [""]
+
+
+def _word_f1(words: list[str], wanted: list[str]) -> float:
     shared = sum((Counter(words) & Counter(wanted)).values())
     if not words or not wanted:
         return float(words == wanted)
@@ -230,11 +246,10 @@ def quadratic_kappa(answers: Answers) -> float:
     """Cohen's kappa with quadratic weights; 0 for constant predictions or labels."""
     from sklearn.metrics import cohen_kappa_score
 
-    return (
-        0.0
-        if _constant(answers)
-        else float(cohen_kappa_score(answers.labels, answers.predictions, weights="quadratic"))
-    )
+    if _constant(answers):
+        return 0.0
+    classes = range(answers.n_class)  # by themselves scikit-learn's are those it sees, without gaps between them
+    return float(cohen_kappa_score(answers.labels, answers.predictions, labels=classes, weights="quadratic"))
 
 
 def perplexity(answers: Answers) -> float:

@@ -329,7 +329,7 @@ class Spans(Decoding):
         """
         gold = self._gold(split)
         texts = [next((text for text, _, _ in n_best if text), "") for n_best in decoded.details]
-        gains = np.array([best_f1(text, right) - ("" in right) for text, right in zip(texts, gold, strict=True)])
+        gains = np.array([best_f1(text, right) - best_f1("", right) for text, right in zip(texts, gold, strict=True)])
         order = np.argsort(decoded.scores, kind="stable")
         totals = np.concatenate([[0], np.cumsum(gains[order])])  # of answering the first k rows
         scores = decoded.scores[order]

@@ -182,6 +182,8 @@ def test_importing_the_names_imports_no_heavy_library():
         ("B-PER I-PER O B-LOC", "O O O O", (0, 0, 0)),
         ("I-PER I-PER O I-LOC", "B-PER I-PER O B-LOC", (1, 1, 1)),  # IOB1 beside IOB2
         ("B-PER E-PER O S-LOC", "B-PER E-PER O S-LOC", (1, 1, 1)),  # IOBES
+        ("U-PER U-PER O O", "U-PER O O O", (1, 1 / 2, 2 / 3)),  # BILOU
+        ("B-PER L-PER L-PER U-LOC", "B-PER L-PER O O", (1, 1 / 3, 1 / 2)),
         ("B-PER I-PER O B-LOC", "B-PER I-PER B-LOC B-LOC", (2 / 3, 1, 4 / 5)),
     ],
 )
@@ -209,13 +211,51 @@ def test_entities(gold, predicted, scores):
         ("", [""], 1, 1),
         ("", ["x"], 0, 0),
         ("the", ["an"], 1, 1),  # nothing is left of either
+        ("the", ["An", "cat"], 0, 0),  # an answer of which nothing is left is none where there are others
+        ("", ["An", "cat"], 0, 0),
+        ("cat", ["An", "cat"], 1, 1),
         ("x", [""], 0, 0),
         ("Denver's", ["denvers"], 1, 1),
     ],
 )
 def test_answers_as_squad_scores_them(text, right, exact, shared):
-    """Values worked out by hand from the rules of SQuAD's evaluation, versions 1.1 and 2.0."""
+    """Values worked out by hand from the rules of SQuAD's evaluation, version 2.0."""
     labels = np.empty(1, object)
     labels[0] = right
     found = computed(["exact_match", "answer_f1"], predictions=np.array([text], object), labels=labels)
     assert tuple(found.values()) == pytest.approx((exact, shared))
+
+
+WORDS = st.lists(st.sampled_from(["a", "An", "the", "cat", "Dog", "!", "dog."]), max_size=3).map(" ".join)
+
+
+@given(WORDS, st.lists(WORDS, min_size=1, max_size=3))
+def test_answers_against_the_rules_of_squad(text, right):
+    """Version 2.0: answers that normalise to nothing are left out, and where all do, the right one is no answer."""
+
+    def words(answer):
+        kept = "".join(letter for letter in answer.lower() if letter.isalnum() or letter == " ")
+        return [word for word in kept.split() if word not in ("a", "an", "the")]
+
+    def shared(found, wanted):
+        if not found or not wanted:
+            return float(found == wanted)
+        common = sum(min(found.count(word), wanted.count(word)) for word in set(found))
+        precision, recall = common / len(found), common / len(wanted)
+        return 2 * precision * recall / (precision + recall) if common else 0.0
+
+    wanted = [words(answer) for answer in right if words(answer)] or [[]]
+    labels = np.empty(1, object)
+    labels[0] = right
+    found = computed(["exact_match", "answer_f1"], predictions=np.array([text], object), labels=labels)
+    expected = (float(words(text) in wanted), max(shared(words(text), answer) for answer in wanted))
+    assert tuple(found.values()) == pytest.approx(expected)
+
+
+def test_kappa_counts_grades_that_nothing_has():
+    """1, 2 and 4 are neither predicted nor labelled, and still lie between the others."""
+    predictions, labels = np.array([0, 5, 0, 5, 3]), np.array([0, 5, 3, 3, 5])
+    by_chance = np.square(predictions[:, None] - labels[None]).mean()
+    expected = 1 - np.square(predictions - labels).mean() / by_chance
+    assert expected == pytest.approx(0.612, abs=5e-4)
+    assert one("quadratic_kappa", predictions, labels, n_class=6) == pytest.approx(expected)

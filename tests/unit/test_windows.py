@@ -198,6 +198,12 @@ def test_the_threshold_is_the_best_of_all(rows: list[tuple[float, bool, bool]]) 
     assert threshold == 0 or total(threshold) > total(0)
 
 
+def test_an_answer_of_which_nothing_is_left_is_none_for_the_threshold() -> None:
+    split: Any = SimpleNamespace(firsts=np.arange(1), contexts=SimpleNamespace(answers=pa.array(['[[0, "An"]]'])))
+    decoded = Decoded(np.array(["cat"], object), np.array([-1.0]), [[("cat", 0, 1.0), ("", 0, 0.0)]])
+    assert Spans().threshold(split, decoded) < -1
+
+
 def test_an_answer_has_at_most_thirty_tokens_and_starts_before_it_ends(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_encoder(tmp_path / "bert", "bert")))
     split = read(tmp_path, SPAN, [["u", '[[0, "cat"]]', "the", " ".join(["cat"] * 50)]], tokenizer)
