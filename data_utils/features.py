@@ -23,6 +23,7 @@ class Encoded:
     """S sequences as flat arrays: ``tokens`` and ``token_types`` (sum of lengths,) int32, ``lengths`` (S,) int64.
 
     A row is one sequence, or one per choice; or, where ``rows`` (S,) say which, one or more windows of a long text.
+    ``truncated``: how many rows have lost tokens.
     """
 
     tokens: np.ndarray
@@ -71,7 +72,7 @@ def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False, 
     lengths: list[int] = []
     sources: list[np.ndarray] = []
     numbers: list[np.ndarray] = []
-    truncated = 0
+    truncated: list[int] = []
     for batch in _chunks(columns, rows.path.name):
         encoded = _call(tokenizer, batch, **wanted)
         long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
@@ -80,7 +81,7 @@ def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False, 
             for key, values in encoded.items():
                 for i, value in zip(long, short[key], strict=True):
                     values[i] = value
-        truncated += len(long)
+        truncated += [len(lengths) + i for i in long]
         lengths += [len(ids) for ids in encoded["input_ids"]]
         for key, found in (("input_ids", tokens), ("token_type_ids", types), ("parts", sources), ("words", numbers)):
             found += [np.asarray(ids, np.int32) for ids in encoded.get(key, ())]
@@ -89,8 +90,9 @@ def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False, 
         if empty := [row for row, own in enumerate(numbers) if own.max() < 0]:
             raise UserError(f"{rows.places[empty[0]]}: the tokenizer makes nothing of this text; leave the row out")
         further["words"] = ragged(numbers, pa.int32())
-    whole = np.asarray(lengths, np.int64)
-    return Encoded(np.concatenate(tokens), np.concatenate(types), whole, truncated, columns=further)
+    owners = np.repeat(range(len(rows)), [len(own) for own in rows.choices] if rows.choices is not None else 1)
+    lost = len(np.unique(owners[truncated]))
+    return Encoded(np.concatenate(tokens), np.concatenate(types), np.asarray(lengths, np.int64), lost, columns=further)
 
 
 def ragged(parts: Sequence[np.ndarray], kind: pa.DataType) -> pa.LargeListArray:

@@ -64,7 +64,7 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
     """
     room = _room(tokenizer, max_length, pair=False)
     windows, owners, marked, labels = list[Window](), list[int](), list[np.ndarray](), list[np.ndarray]()
-    soft, truncated = list[np.ndarray](), 0
+    soft = list[np.ndarray]()
     for row, text in _texts(rows, [rows.premise], tokenizer, max_length, min(stride, room // 2)):
         words = rows.premise[row].split(" ")
         heads = first_tokens(words, text.offsets)
@@ -77,7 +77,6 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
             if (heads < 0).any():
                 word = rows.premise[row].split(" ")[int(heads.argmin())]
                 raise UserError(f"{rows.places[row]}: the tokenizer makes nothing of the word '{word}'")
-        truncated += len(text.windows) > 1
         classes = None if rows.label is None else np.asarray(rows.label[row], np.int64)
         for number, window in enumerate(text.windows):
             own = text.home[heads] == number
@@ -91,7 +90,7 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
     columns = {"marked": ragged(marked, pa.int32()), "label": ragged(labels, pa.int64())}
     if soft:
         columns["soft"] = ragged(soft, pa.float32())
-    return _encoded(windows, owners, truncated, columns)
+    return _encoded(windows, owners, 0, columns)
 
 
 def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> Encoded:
@@ -109,7 +108,7 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
     longest = min(LONGEST_QUESTION, room // 2)
     questions = _cut(rows.premise, tokenizer, longest)
     windows, owners, starts, ends, labels = list[Window](), list[int](), list[Any](), list[Any](), list[Any]()
-    soft, truncated = list[np.ndarray](), 0
+    soft = list[np.ndarray]()
     for row, text in _texts(
         rows, [questions, rows.hypothesis], tokenizer, max_length, min(stride, (room - longest) // 2)
     ):
@@ -117,7 +116,6 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
         start, answer = answers[0] if answers else (0, "")
         span = _tokens_of(start, start + len(answer), text.offsets)
         likely = [(_tokens_of(start, end, text.offsets), p) for start, end, p in rows.soft[row]] if rows.soft else []
-        truncated += len(text.windows) > 1
         for number, window in enumerate(text.windows):
             own = text.home[window.first : window.last] == number
             offsets = text.offsets[window.first : window.last]
@@ -144,6 +142,7 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
     }
     if soft:
         columns["soft"] = ragged(soft, pa.float32())
+    truncated = sum(kept != whole for kept, whole in zip(questions, rows.premise, strict=True))
     return _encoded(windows, owners, truncated, columns)
 
 

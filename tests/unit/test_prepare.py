@@ -60,6 +60,20 @@ def test_overlong_rows_are_truncated_and_counted(options: dict[str, Any]) -> Non
     assert split.tokens[8:].tolist() == expected
 
 
+def test_truncated_counts_rows_that_lose_text(options: dict[str, Any], tmp_path: Path) -> None:
+    """Not sequences of choices, nor the windows of a text that is kept whole."""
+    long = " ".join(["cat"] * 50)
+    for kind, form, labels, lines, expected in (
+        ("multiple_choice", "choices", (), f"premise\tchoice1\tchoice2\n1\t{long}\ta\tb\n2\tcat\ta\tb\n", 1),
+        ("sequence_labelling", "words", ("O", "B-X"), f"words\n1\t{long}\n", 0),
+        ("span", "question_context", (), f"question\tcontext\n1\tcat\t{long}\n2\t{long}\tcat\n", 1),
+    ):
+        (tmp_path / "data" / f"{kind}_test.tsv").write_text(f"uid\t{lines}")
+        task = TaskDef(name=kind, task_type=kind, data_format=form, labels=labels, **DEFAULTS[kind])
+        assert prepare(task, "test", **{**options, "max_length": 120, "stride": 4}).manifest["truncated"] == 0
+        assert prepare(task, "test", **{**options, "max_length": 20, "stride": 4}).manifest["truncated"] == expected
+
+
 def test_cache_is_by_content(options: dict[str, Any], tmp_path: Path) -> None:
     first = prepare(TASK, "train", **options)
     written = (first.path / "data.arrow").stat().st_mtime_ns
