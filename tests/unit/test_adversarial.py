@@ -395,6 +395,91 @@ def test_an_example_without_a_gradient_keeps_its_noise_and_is_counted(
     assert loss.isfinite() and damaged.telemetry.values()["nonfinite"] == steps
 
 
+class DamagedLate(Spy):
+    """As soon as the second example has taken a step, its gradient is not a number."""
+
+    def gradient(self, loss: Tensor, of: Tensor, *, keep_graph: bool = False) -> Tensor:
+        gradient = super().gradient(loss, of, keep_graph=keep_graph).clone()
+        if self.telemetry.sums:
+            gradient[int(self.batch.offsets[1])] = float("nan")
+        return gradient
+
+
+@pytest.mark.parametrize(("mode", "options"), [("vat", {**STEPS, "steps": 2}), ("pgd", {**BALL, "passes": 2})])
+def test_an_example_that_loses_its_gradient_goes_back_to_its_noise(
+    mode: str, options: dict[str, Any], folder: Path
+) -> None:
+    view = spy_on(build(folder, *NO_DROPOUT))
+    damaged = DamagedLate(view.model, view.batch, view.task, Telemetry())
+    losses_of(damaged, mode, **options)
+    here = slice(int(view.batch.offsets[1]), int(view.batch.offsets[2]))
+    start, step, end = damaged.deltas()[-3:]
+    assert not torch.equal(step[here], start[here])
+    torch.testing.assert_close(end[here], start[here])
+    assert damaged.telemetry.values()["nonfinite"] == 1
+
+
+# What the log says.
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "length"),
+    [
+        ("vat", {**STEPS, "steps": 3}, 3 * 0.05),
+        ("tat", {**STEPS, "steps": 2}, 2 * 0.05),
+        ("freelb", BALL, 3 * 0.3),
+        ("freeat", BALL, 3 * 0.3),
+        ("pgd", BALL, 4 * 0.3),
+        ("yopo", {**BALL, "inner_steps": 3}, 9 * 0.3),
+    ],
+)
+def test_the_share_of_the_gradient_counts_every_step(
+    mode: str, options: dict[str, Any], length: float, folder: Path
+) -> None:
+    view = spy_on(build(folder))
+    losses_of(view, mode, **options)
+    first = view.deltas()[0 if mode in BALL_MODES else 1]  # the clean pass comes before
+    noise = per_sentence(first, view.batch)
+    expected = (length / (noise + length)).mean().item()
+    assert view.telemetry.values()["gradient_share"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["vat", "tat", "rapt", "r3f", "rdrop"])
+def test_the_regularizer_is_logged_without_its_weight(mode: str, folder: Path) -> None:
+    figures = []
+    for weight in (1.0, 5.0):
+        view = spy_on(build(folder))
+        losses_of(view, mode, weight=weight)
+        figures.append(view.telemetry.values()["regularizer"])
+    assert figures[0] == figures[1] > 0
+
+
+@pytest.mark.parametrize("tally", ["hard", "soft", "fixed"])
+def test_tat_counts_what_the_clean_pass_predicts(tally: str, folder: Path) -> None:
+    view = spy_on(build(folder))
+    tat = adversary("tat", view.task, tally=tally)
+    for loss in tat(view):
+        loss.backward()
+    p = view.logits[0].double().softmax(1)
+    counted = {"hard": F.one_hot(p.argmax(1), 2).double(), "soft": p, "fixed": torch.zeros_like(p)}[tally]
+    expected = torch.stack([counted[view.labels == label].sum(0) for label in range(2)])
+    torch.testing.assert_close(torch.tensor(tat.state_dict()["current"], dtype=torch.float64), expected)
+
+
+def test_a_target_value_lies_anywhere_in_its_bin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number that chooses the bin is not the one that places the value in it."""
+    chosen: list[tuple[Tensor, ...]] = []
+
+    def sample(tally: Any, labels: Tensor, *numbers: Tensor) -> Tensor:
+        chosen.append(numbers)
+        return labels
+
+    monkeypatch.setattr("mt_dnn.adversarial.tally.Tally.sample", sample)
+    losses_of(spy_on(build(folder), "overlap"), "tat")
+    ((chances, inside, _),) = chosen
+    assert chances.shape == inside.shape == (5,) and not (chances == inside).any()
+
+
 # What modes leave alone.
 
 
