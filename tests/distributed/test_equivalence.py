@@ -59,7 +59,7 @@ OTHERS = {
     "recomputed": ["train.activation_checkpointing=true", "adversary.mode=tat", *SETTINGS["tat"]],
     "xlm_r_xl": ["encoder.name=XL", "adversary.mode=freelb"],
     "choices": ["tasks=[odd,same]", "adversary.mode=tat", *SETTINGS["tat"]],
-    "words": ["tasks=[tagged,same]", "adversary.mode=tat", *SETTINGS["tat"]],  # ranks have unlike numbers of words
+    "words": ["tasks=[tagged,chained]", "adversary.mode=tat", *SETTINGS["tat"]],  # ranks have unlike numbers of words
     "masks": ["tasks=[guessed,same]", "adversary.mode=vat", *SETTINGS["vat"]],  # ranks have unlike numbers of them
     "ordinal": ["tasks=[graded]", "adversary.mode=tat", *SETTINGS["tat"]],
     "sets": ["tasks=[marks]", "adversary.mode=tat", *SETTINGS["tat"]],
@@ -108,7 +108,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    more = ["odd", "tagged", "found", "marks", "guessed", "graded", "renamed"]
+    more = ["odd", "tagged", "chained", "found", "marks", "guessed", "graded", "renamed"]
     make_workspace(folder, train_rows=41, more=more, soft=True)
     defs = (folder / "tasks.yml").read_text().replace("task_type: span", "task_type: span\n  kd_loss: mse")
     (folder / "mse.yml").write_text(
