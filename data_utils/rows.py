@@ -3,8 +3,7 @@
 Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
 and on, of which the last may be empty, and for cloze the ``query`` that they fill; ``words`` for sequence labelling;
 ``question`` and ``context`` for spans; and ``soft_label``, what teachers think of a row (soft.py). Others are kept as
-extra columns. A TSV without a header line is the old MT-DNN's: the same columns in this order. Quotes are data in TSV,
-never syntax.
+extra columns. A TSV without a header line is the old MT-DNN's (old_mtdnn.py). Quotes are data in TSV, never syntax.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from typing import Any
 
 from data_utils.errors import MissingRows, UserError
 from data_utils.labels import read_labels
+from data_utils.old_mtdnn import old_columns, old_row
 from data_utils.soft import COLUMN, read_soft_labels
 from data_utils.tables import read_lines, read_object
 from data_utils.task_def import TaskDef
@@ -152,7 +152,6 @@ def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str
     Raises:
         UserError: the file cannot be read.
     """
-    expected = ["uid", "label", *TEXTS[task.data_format]]
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     try:
         if kind == "jsonl":
@@ -162,24 +161,28 @@ def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str
         elif kind == "parquet":
             yield from _parquet(path)
         else:
-            yield from _csv(path) if kind == "csv" else _tsv(path, expected)
+            yield from _csv(path) if kind == "csv" else _tsv(path, task.data_format)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (EOFError, zlib.error) as error:
         raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
 
 
-def _tsv(path: Path, expected: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    header: Sequence[str] = expected
+def _tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
+    expected = ["uid", "label", *TEXTS[data_format]]
+    header: list[str] = []
+    named = False
     for number, line in read_lines(path):
-        fields = line.split("\t")
+        fields, place = line.split("\t"), f"{path}:{number}"
         if number == 1 and fields[0] == "uid":
-            header = fields
+            header, named = fields, True
             _need(path, header, [name for name in expected if name != "label"])
-        elif len(fields) != len(header):
-            raise UserError(f"{path}:{number}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
-        else:
-            yield f"{path}:{number}", dict(zip(header, fields, strict=True))
+            continue
+        header = header or old_columns(expected, data_format, len(fields))
+        if len(fields) != len(header):
+            raise UserError(f"{place}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+        row = dict(zip(header, fields, strict=True))
+        yield place, row if named else old_row(place, row, data_format)
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

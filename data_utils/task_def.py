@@ -1,4 +1,4 @@
-"""TaskDef: what a task is. The loader is strict, and reads task definition files of the old MT-DNN unchanged."""
+"""TaskDef: what a task is. The loader is strict, and reads task definition files of the old MT-DNN too."""
 
 from __future__ import annotations
 
@@ -11,64 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
 from data_utils.metrics import check_metrics
+from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
 
 NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
 LOSSES = ("cross_entropy", "pairwise", "mse")
 DIVERGENCES = ("kl", "sym_kl", "js", "hellinger", "mse")
-
-# Keys and values of the old MT-DNN, misspellings included.
-OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
-OLD_IGNORED = ("encoder_type",)  # the run chooses the encoder
-OLD_VALUES = {
-    "data_format": {
-        "PremiseOnly": "single",
-        "PremiseAndOneHypothesis": "pair",
-        "PremiseAndMultiHypothesis": "choices",
-        "Seqence": "words",
-        "MRC": "question_context",
-        "ClozeChoice": "cloze",
-        "MLM": "single",
-    },
-    "task_type": {
-        "Classification": "classification",
-        "Regression": "regression",
-        "Ranking": "multiple_choice",
-        "SeqenceLabeling": "sequence_labelling",
-        "Span": "span",
-        "ClozeChoice": "cloze",
-        "MaskLM": "masked_lm",
-    },
-    "metrics": {
-        "ACC": "accuracy",
-        "F1": "f1",
-        "MCC": "mcc",
-        "Pearson": "pearson",
-        "Spearman": "spearman",
-        "AUC": "auc",
-        "F1MAC": "f1_macro",
-        "F1MIC": "f1_micro",
-        "CMAT": "confusion_matrix",
-        "SeqEval": "entity_f1",
-        "EmF1": "answer_f1",
-    },
-    "loss": {
-        "CeCriterion": "cross_entropy",
-        "RankCeCriterion": "cross_entropy",
-        "SeqCeCriterion": "cross_entropy",
-        "SpanCeCriterion": "cross_entropy",
-        "MlmCriterion": "cross_entropy",
-        "MseCriterion": "mse",
-    },
-    "divergence": {
-        "KlCriterion": "kl",
-        "NsKlCriterion": "kl",
-        "SymKlCriterion": "sym_kl",
-        "NsSymKlCriterion": "sym_kl",
-        "JSCriterion": "js",
-        "HLCriterion": "hellinger",
-        "MseCriterion": "mse",
-    },
-}
 _CLASSES = {"loss": "cross_entropy", "kd_loss": "kl", "adv_loss": "sym_kl"}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "classification": {"metrics": ("accuracy",), **_CLASSES},
@@ -264,6 +211,7 @@ def _task(place: str, name: str, values: Any) -> TaskDef:
         if name_now in fields:
             raise UserError(f"{place}: {name_now}: given twice, once as '{key}'; keep one")
         fields[name_now] = _current(place, name_now, value)
+    adapt(fields, values)
     defaults = DEFAULTS.get(str(fields.get("task_type")), {})
     n_class = fields.pop("n_class", None)
     if n_class is not None and (type(n_class) is not int or n_class < 1):
@@ -277,7 +225,7 @@ def _task(place: str, name: str, values: Any) -> TaskDef:
         raise UserError(f"{place}: {_problem(error)}") from None
     except UserError as error:
         raise UserError(f"{place.rpartition(': ')[0]}: {error}") from None
-    if n_class not in (None, task.n_class):
+    if task.task_type in LABELLED and n_class not in (None, task.n_class):
         raise UserError(f"{place}: n_class: {n_class}, but there are {task.n_class} labels")
     return task
 
@@ -288,9 +236,9 @@ def _current(place: str, key: str, value: Any) -> Any:
         return tuple(_label(place, key, label) for label in value)
     if key == "label_map" and isinstance(value, dict):
         return {_label(place, key, label): _label(place, key, own) for label, own in value.items()}
+    if key == "metrics":
+        return tuple(value) if isinstance(value, list) else value
     old = OLD_VALUES.get("divergence" if key in ("kd_loss", "adv_loss") else key, {})
-    if key == "metrics" and isinstance(value, list):
-        return tuple(old.get(item, item) if isinstance(item, str) else item for item in value)
     value = old.get(value, value) if isinstance(value, str) else value
     if key in ("task_type", "data_format") and isinstance(value, str):
         allowed = TASK_TYPES if key == "task_type" else DATA_FORMATS

@@ -20,6 +20,10 @@ PAIR = TaskDef(
 SINGLE = PAIR.model_copy(update={"data_format": "single"})
 SCORE = TaskDef(name="sts", task_type="regression", data_format="pair", value_range=(0, 5), **DEFAULTS["regression"])
 FREE = SCORE.model_copy(update={"value_range": None})
+CHOICES = TaskDef(name="q", task_type="multiple_choice", data_format="choices", **DEFAULTS["multiple_choice"])
+TAGS = TaskDef(
+    name="t", task_type="sequence_labelling", data_format="words", labels=("O", "B-X"), **DEFAULTS["sequence_labelling"]
+)
 RECORDS = [
     {"uid": "a", "label": "yes", "premise": 'he said "x', "hypothesis": "it's, so", "genre": "news"},
     {"uid": "b", "label": "no", "premise": "naïve café", "hypothesis": "句子", "genre": ""},
@@ -59,6 +63,16 @@ def test_old_tsv_without_header_bom_and_windows_line_ends(tmp_path: Path) -> Non
     assert rows.uid == ["a", "b"] and rows.label == [1, 0] and rows.premise[0] == 'he said "x'
 
 
+def test_old_rows_of_choices_and_of_words(tmp_path: Path) -> None:
+    two = read_rows(write(tmp_path / "a.tsv", "a\t7,8\t0,1\twhy\tone\ttwo\nb\t9,9\t1,0\twho\tx\ty\n"), CHOICES)
+    assert two.label == [1, 0] and two.choices == [["one", "two"], ["x", "y"]] and two.premise == ["why", "who"]
+    three = read_rows(write(tmp_path / "b.tsv", "a\t1,2,3\t0.5,0,2\twhy\tx\ty\tz\n"), CHOICES)
+    assert three.label == [2] and three.choices == [["x", "y", "z"]] and three.extra == {"ruid": ["1,2,3"]}
+    assert read_rows(write(tmp_path / "c.tsv", "a\t1,2\t\twhy\tx\ty\n"), CHOICES).label is None
+    words = read_rows(write(tmp_path / "d.tsv", """a\t['O', 'B-X', 'O']\t["it's", 'Acme', '[1]']\n"""), TAGS)
+    assert words.label == [[0, 1, 0]] and words.premise == ["it's Acme [1]"]
+
+
 def test_unlabelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     path = write(tmp_path / "t.tsv", "uid\tlabel\tpremise\n1\t\tx\n2\t\ty\n")
     assert read_rows(path, SINGLE).label is None
@@ -83,6 +97,23 @@ def test_unlabelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         ("1\tinf\tx\ty\n", FREE, "t.tsv:1: label 'inf' must be finite"),
         ("uid\tlabel\tpremise\tpremise\n1\tyes\tx\ty\n", SINGLE, "t.tsv: column 'premise' stands twice"),
         ("1\thigh\tx\ty\n", SCORE, "t.tsv:1: label 'high' is not a number"),
+        ("1\t2\twhy\tx\ty\n", CHOICES, "t.tsv:1: 5 columns, expected 6 (uid, ruid, label, premise, choice1, choice2)"),
+        (
+            "1\t7,8\t1,1\twhy\tx\ty\n",
+            CHOICES,
+            "t.tsv:1: label '1,1': in a file without a line of column names, write a",
+        ),
+        ("1\t7,8\t1\twhy\tx\ty\n", CHOICES, "write a number for each of the 2 choices, the highest for the right one"),
+        ("1\t7,8\tyes,no\twhy\tx\ty\n", CHOICES, "t.tsv:1: label 'yes,no': in a file without"),
+        (
+            "1\tO O\tthe cat\n",
+            TAGS,
+            "t.tsv:1: in a file without a line of column names, write labels and words as lists",
+        ),
+        ("1\t['O']\t__import__('os')\n", TAGS, "write labels and words as lists"),
+        ("1\t['O']\t['the cat']\n", TAGS, "write labels and words as lists"),
+        ("1\t['O']\t[1]\n", TAGS, "write labels and words as lists"),
+        ("1\t['O']\t" + "[" * 9999 + "\n", TAGS, "write labels and words as lists"),
     ],
 )
 def test_refusals_name_the_line(tmp_path: Path, text: str, task: TaskDef, words: str) -> None:

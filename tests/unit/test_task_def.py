@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from data_utils.errors import UserError
+from data_utils.old_mtdnn import OLD_VALUES
 from data_utils.task_def import (
     DIVERGENCES,
     LOSSES,
-    OLD_VALUES,
     TaskDef,
     dump_task_defs,
     load_task_defs,
@@ -50,6 +50,29 @@ sts_b:
 """
 
 
+# Entries as in the old toolkit's files for SQuAD, masked language models, CoNLL-2003, SuperGLUE and ranking.
+OLD_ENTRIES = """
+squad: {data_format: MRC, enable_san: false, metric_meta: [EmF1], n_class: 2, task_type: Span, loss: SpanCeCriterion,
+  kd_loss: MseCriterion, adv_loss: SymKlCriterion, split_names: [train, dev]}
+squad-v2: {data_format: CLUE_SPAN, enable_san: false, metric_meta: [EmF12], n_class: 2, task_type: SpanYN,
+  loss: SpanCeCriterion, kd_loss: MseCriterion, adv_loss: SymKlCriterion, split_names: [train, dev]}
+mlm: {data_format: MLM, enable_san: false, metric_meta: [ACC], n_class: 30522, task_type: MaskLM, loss: MlmCriterion}
+ner: {data_format: Seqence, enable_san: False, labels: [O, B-PER, I-PER, X, CLS, SEP], metric_meta: [SeqEval],
+  n_class: 6, loss: SeqCeCriterion, task_type: SeqenceLabeling}
+pos: {data_format: Seqence, labels: [',', NN, SYM, X, CLS, SEP], metric_meta: [ACC, SeqEval], n_class: 6,
+  task_type: SeqenceLabeling}
+cb: {data_format: PremiseAndOneHypothesis, labels: [contradiction, neutral, entailment], metric_meta: [F1, ACC],
+  n_class: 3, task_type: Classification}
+five: {data_format: PremiseOnly, metric_meta: [F1], n_class: 5, task_type: Classification}
+mrpc: {data_format: PremiseAndOneHypothesis, metric_meta: [ACC, F1], n_class: 2, task_type: Classification}
+copa: {data_format: PremiseAndMultiHypothesis, metric_meta: [ACC], loss: RankCeCriterion, n_class: 1,
+  task_type: Ranking}
+qnnli: {data_format: PremiseAndMultiHypothesis, labels: [not_entailment, entailment], metric_meta: [ACC], n_class: 2,
+  task_type: Ranking}
+record: {data_format: ClozeChoice, metric_meta: [EmF1], loss: RankCeCriterion, n_class: 1, task_type: ClozeChoice}
+"""
+
+
 def load(tmp_path: Path, text: str) -> dict[str, TaskDef]:
     path = tmp_path / "tasks.yml"
     path.write_text(text, encoding="utf-8")
@@ -79,6 +102,25 @@ def test_the_old_file_loads_unchanged(tmp_path: Path) -> None:
     assert (sts.n_class, sts.metrics, sts.data_format) == (1, ("pearson", "spearman"), "pair")
 
 
+def test_old_entries_load_as_what_they_meant(tmp_path: Path) -> None:
+    defs = load(tmp_path, OLD_ENTRIES)
+    both = ("exact_match", "answer_f1")
+    assert {name: (each.task_type, each.labels, each.metrics) for name, each in defs.items()} == {
+        "squad": ("span", (), both),
+        "squad-v2": ("span", (), both),
+        "mlm": ("masked_lm", (), ("accuracy",)),
+        "ner": ("sequence_labelling", ("O", "B-PER", "I-PER"), ("entity_f1",)),
+        "pos": ("sequence_labelling", (",", "NN", "SYM"), ("accuracy",)),
+        "cb": ("classification", ("contradiction", "neutral", "entailment"), ("f1_macro", "accuracy")),
+        "five": ("classification", ("0", "1", "2", "3", "4"), ("f1_macro",)),
+        "mrpc": ("classification", ("0", "1"), ("accuracy", "f1")),
+        "copa": ("multiple_choice", (), ("accuracy",)),
+        "qnnli": ("multiple_choice", (), ("accuracy",)),
+        "record": ("cloze", (), both),
+    }
+    assert [name for name, each in defs.items() if each.no_answer] == ["squad-v2"]
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
     defs = load_task_defs(path)
@@ -103,12 +145,16 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         (task(enable_san=True), ["enable_san", "pairs of sentences"]),
         (task(crf=True), ["crf", "sequence_labelling"]),
         (task(no_answer=True), ["no_answer: only a span task has it"]),
-        (task(task_type="Ranking"), ["mine", "labels: a multiple-choice task has none"]),
+        (task(task_type="multiple_choice"), ["mine", "labels: a multiple-choice task has none"]),
         (task(data_format="Cloze"), ["'Cloze' is not supported"]),
         (task(data_format="PremiseAndMultiHypothesis"), ["a classification task takes single or pair"]),
         (task(labels=["only"]), ["labels", "at least two"]),
         (task(labels=["a", "a"]), ["labels", "twice"]),
         (task(n_class=3), ["n_class", "2 labels"]),
+        (task(task_type="Classification", labels=["a", "b", "c"], n_class=2), ["n_class: 2", "3 labels"]),
+        (task(task_type="SeqenceLabeling", data_format="Seqence", labels=["O", "X", "CLS", "SEP"]), ["at least two"]),
+        (task(labels=3, metric_meta=["F1", "SeqEval"]), ["labels", "got 3"]),
+        (task(metrics=[["ACC"]]), ["metrics", "got ['ACC']"]),
         (task(metrics=["acuracy"]), ["unknown metric 'acuracy'", "did you mean 'accuracy'"]),
         (task(metrics=["pearson"]), ["pearson", "classification"]),
         (task(labels=["a", "b", "c"], metrics=["f1"]), ["f1", "2 classes"]),

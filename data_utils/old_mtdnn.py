@@ -1,0 +1,145 @@
+"""Task definitions and rows of the old MT-DNN, in today's terms."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from data_utils.errors import UserError
+from data_utils.metrics import ENTITY
+
+# Keys and values, misspellings included.
+OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
+OLD_IGNORED = ("encoder_type",)  # the run chooses the encoder
+OLD_VALUES: dict[str, dict[str, Any]] = {
+    "data_format": {
+        "PremiseOnly": "single",
+        "PremiseAndOneHypothesis": "pair",
+        "PremiseAndMultiHypothesis": "choices",
+        "Seqence": "words",
+        "MRC": "question_context",
+        "CLUE_SPAN": "question_context",
+        "ClozeChoice": "cloze",
+        "MLM": "single",
+    },
+    "task_type": {
+        "Classification": "classification",
+        "Regression": "regression",
+        "Ranking": "multiple_choice",
+        "SeqenceLabeling": "sequence_labelling",
+        "Span": "span",
+        "SpanYN": "span",
+        "ClozeChoice": "cloze",
+        "MaskLM": "masked_lm",
+    },
+    "metrics": {
+        "ACC": ("accuracy",),
+        "F1": ("f1",),
+        "MCC": ("mcc",),
+        "Pearson": ("pearson",),
+        "Spearman": ("spearman",),
+        "AUC": ("auc",),
+        "F1MAC": ("f1_macro",),
+        "F1MIC": ("f1_micro",),
+        "CMAT": ("confusion_matrix",),
+        "SeqEval": ("entity_f1",),
+        "EmF1": ("exact_match", "answer_f1"),
+        "EmF12": ("exact_match", "answer_f1"),
+    },
+    "loss": {
+        "CeCriterion": "cross_entropy",
+        "RankCeCriterion": "cross_entropy",
+        "SeqCeCriterion": "cross_entropy",
+        "SpanCeCriterion": "cross_entropy",
+        "MlmCriterion": "cross_entropy",
+        "MseCriterion": "mse",
+    },
+    "divergence": {
+        "KlCriterion": "kl",
+        "NsKlCriterion": "kl",
+        "SymKlCriterion": "sym_kl",
+        "NsSymKlCriterion": "sym_kl",
+        "JSCriterion": "js",
+        "HLCriterion": "hellinger",
+        "MseCriterion": "mse",
+    },
+}
+NO_NAMES = "in a file without a line of column names"
+MARKERS = ("X", "CLS", "SEP")  # labels of later tokens of a word and of special tokens, which have none here
+
+
+def adapt(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Changes fields, by their present names, where one of the old ``values`` means more than another name."""
+    if values.get("task_type") == "SpanYN":
+        fields.setdefault("no_answer", True)
+    if values.get("task_type") == "Ranking":  # they named the labels of single choices
+        fields.pop("labels", None)
+    labels = _tuple(fields, "labels")
+    if values.get("task_type") == "SeqenceLabeling" and labels[-len(MARKERS) :] == MARKERS:
+        fields["labels"] = labels[: -len(MARKERS)]
+        if fields.get("n_class") == len(labels):
+            fields["n_class"] -= len(MARKERS)
+    if names := _tuple(fields, "metrics"):
+        found = [own for name in names for own in _metrics(name, fields)]
+        fields["metrics"] = tuple(dict.fromkeys(found) if "metric_meta" in values else found)
+
+
+def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a metric is called now: F1 of other than two classes is their mean, and SeqEval needs entities."""
+    labels = _tuple(fields, "labels")
+    if name == "F1" and (len(labels) or fields.get("n_class", 2)) != 2:
+        return ("f1_macro",)
+    if name == "SeqEval" and not all(map(ENTITY.fullmatch, labels)):
+        return ("accuracy",)
+    return OLD_VALUES["metrics"].get(name, (name,)) if isinstance(name, str) else (name,)
+
+
+def _tuple(fields: Mapping[str, Any], key: str) -> tuple[Any, ...]:
+    """Empty where it is missing, or wrong, which others say."""
+    return value if isinstance(value := fields.get(key), tuple) else ()
+
+
+def old_columns(expected: list[str], data_format: str, count: int) -> list[str]:
+    """The columns of a TSV that does not name them: those ``expected``, but choices have names and may be many."""
+    if data_format != "choices":
+        return expected
+    return ["uid", "ruid", "label", "premise", *(f"choice{number}" for number in range(1, max(count - 3, 3)))]
+
+
+def old_row(place: str, row: dict[str, str], data_format: str) -> dict[str, str]:
+    """A row of such a TSV, its label as it is today, words too.
+
+    Raises:
+        UserError: not a number for each choice, or not lists of words and their labels.
+    """
+    if data_format == "choices" and row["label"]:
+        return {**row, "label": _right_choice(place, row["label"], len(row) - 4)}
+    if data_format == "words":
+        return {**row, "label": _joined(place, row["label"]), "words": _joined(place, row["words"])}
+    return row
+
+
+def _right_choice(place: str, label: str, count: int) -> str:
+    """The number of the choice whose own label is highest."""
+    try:
+        values = [float(value) for value in label.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count or sum(value >= max(values) for value in values) != 1:
+        raise UserError(
+            f"{place}: label '{label}': {NO_NAMES}, write a number for each of the {count} choices, "
+            "the highest for the right one"
+        )
+    return str(values.index(max(values)) + 1)
+
+
+def _joined(place: str, text: str) -> str:
+    """The texts of a Python list with one space between two."""
+    try:
+        texts = ast.literal_eval(text)
+        if not isinstance(texts, list) or any(" " in one for one in texts):
+            raise ValueError
+        return " ".join(texts)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise UserError(f"{place}: {NO_NAMES}, write labels and words as lists, ['a', 'b']") from None
