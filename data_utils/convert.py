@@ -34,7 +34,7 @@ class Report:
             print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
         for line in self.missing:
             print(f"not found: {line}")
-        for line in self.failed:
+        for line in dict.fromkeys(self.failed):  # a folder that cannot be written is said once
             print(f"failed: {line}", file=sys.stderr)
         return 2 if self.failed or not self.written else 0
 
@@ -82,6 +82,8 @@ def main(sources: Mapping[str, AnySource], *, description: str | None, arguments
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help=f"of {', '.join(sources)}; all")
     options = parser.parse_args(arguments)
     try:
+        if not options.source.is_dir():
+            raise UserError(f"{options.source}: no such folder")
         for task in options.tasks:
             if task not in sources:
                 raise unknown_key("--tasks", task, sources)

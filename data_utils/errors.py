@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -16,6 +17,15 @@ class MissingRows(UserError):
 
 class RankError(UserError):
     """A problem that one of several processes has, and tells by itself."""
+
+
+@contextmanager
+def os_errors(place: object, problem: str) -> Iterator[None]:
+    """What the system refuses inside, such as a folder where a file is due, is bad input: "cannot be read"."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: {problem} ({error.strerror or error})") from None
 
 
 def not_yaml(path: object, error: Exception) -> UserError:

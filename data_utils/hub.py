@@ -12,20 +12,23 @@ from typing import Any
 
 from data_utils.convert import Report
 from data_utils.errors import UserError, unknown_key
-from data_utils.rows import SPACES, TEXTS
+from data_utils.rows import TEXTS
 from data_utils.sources import (
     NO_GOLD,
+    Counted,
     Row,
     RowSource,
     Source,
     Written,
+    by_answer,
+    by_label,
+    by_word,
     each,
     question_row,
     squad_row,
-    write_choices,
     write_split,
 )
-from data_utils.superglue import copa_row, flat_multirc_row, flat_record_row, flat_wic_row, flat_wsc_row
+from data_utils.superglue import copa_row, flat_multirc_row, flat_record_row, flat_wsc_row, wic_row
 
 CONVERTED = "@refs/convert/parquet"  # the branch where the hub converts what a loading script makes
 CONVERTED_FILES = "{config}/{split}/*.parquet"
@@ -72,12 +75,16 @@ def pair(repository: str, config: str, files: Mapping[str, list[str]], **options
 
 
 def rows(
-    repository: str, config: str, function: Callable[[int, Any, str], Iterable[Row]], **files: list[str]
+    repository: str,
+    config: str,
+    function: Callable[[int, Any, str], Iterable[Row | None]],
+    counted: Counted = by_label,
+    **files: list[str],
 ) -> HubTask:
-    return HubTask(repository, config, RowSource(files or splits(), function))
+    return HubTask(repository, config, RowSource(files or splits(), function, counted))
 
 
-def superglue(config: str, function: Callable[[int, Any, str], Iterable[Row]]) -> HubTask:
+def superglue(config: str, function: Callable[[int, Any, str], Iterable[Row | None]]) -> HubTask:
     return rows("aps/super_glue", config, function)
 
 
@@ -86,13 +93,15 @@ def superglue_pair(config: str, premise: str, hypothesis: str, *labels: str, **f
     return HubTask("aps/super_glue", config, source)
 
 
-def squad_rows(number: int, values: Any, split: str) -> Iterator[Row]:
+def squad(repository: str, config: str, **files: list[str]) -> HubTask:
+    return rows(repository, config, each(hub_squad_row), by_answer, **files)
+
+
+def hub_squad_row(number: int, values: Any) -> Row | None:
     """A question of SQuAD as the hub has it: its answers are two lists."""
     pairs = zip(values["answers"]["answer_start"], values["answers"]["text"], strict=True)
     answers = [{"answer_start": start, "text": text} for start, text in pairs]
-    row = squad_row({**values, "answers": answers}, values["context"].translate(SPACES))[1]
-    if row is not None:
-        yield row
+    return squad_row({**values, "answers": answers}, values["context"])
 
 
 def words(repository: str, config: str, tags: str, **files: list[str]) -> HubTask:
@@ -105,7 +114,7 @@ def words(repository: str, config: str, tags: str, **files: list[str]) -> HubTas
         if spelled:
             yield {"uid": str(number), "label": " ".join(values[tags]), "words": " ".join(spelled)}
 
-    source = RowSource(files or splits(), found)
+    source = RowSource(files or splits(), found, by_word)
     return HubTask(f"{repository}{CONVERTED}", config, source, CONVERTED_FILES)
 
 
@@ -163,7 +172,7 @@ BENCHMARKS: dict[str, dict[str, HubTask]] = {
         "multirc": superglue("multirc", each(flat_multirc_row)),
         "record": superglue("record", lambda number, values, split: [flat_record_row(number, values, split)]),
         "rte_superglue": superglue_pair("rte", "premise", "hypothesis", "entailment", "not_entailment"),
-        "wic": superglue("wic", each(flat_wic_row)),
+        "wic": superglue("wic", each(wic_row)),
         "wsc": superglue("wsc.fixed", each(flat_wsc_row)),
         "axb": superglue_pair("axb", "sentence1", "sentence2", "entailment", "not_entailment", test=["test"]),
         "axg": superglue_pair("axg", "premise", "hypothesis", "entailment", "not_entailment", test=["test"]),
@@ -174,10 +183,10 @@ BENCHMARKS: dict[str, dict[str, HubTask]] = {
     },
     "commonsense_qa": {"commonsense_qa": rows("tau/commonsense_qa", "data", each(question_row))},
     "squad": {
-        "squad": rows("rajpurkar/squad", "plain_text", squad_rows, train=["train"], dev=["validation"]),
-        "squad_v2": rows("rajpurkar/squad_v2", "squad_v2", squad_rows, train=["train"], dev=["validation"]),
+        "squad": squad("rajpurkar/squad", "plain_text", train=["train"], dev=["validation"]),
+        "squad_v2": squad("rajpurkar/squad_v2", "squad_v2", train=["train"], dev=["validation"]),
         **{
-            f"xquad_{language}": rows("google/xquad", f"xquad.{language}", squad_rows, test=["validation"])
+            f"xquad_{language}": squad("google/xquad", f"xquad.{language}", test=["validation"])
             for language in ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
         },
     },
@@ -204,10 +213,12 @@ def download(benchmark: str, output: Path, *, tasks: Iterable[str] | None = None
     if benchmark not in BENCHMARKS:
         raise unknown_key("data", benchmark, BENCHMARKS)
     known = BENCHMARKS[benchmark]
-    report = Report()
-    for name in tasks or known:
+    chosen = list(tasks or known)
+    for name in chosen:
         if name not in known:
             raise unknown_key(f"data {benchmark}", name, known)
+    report = Report()
+    for name in chosen:
         for split in known[name].source.files:
             report.written.append(download_split(name, known[name], split, output, source))
     return report
@@ -220,14 +231,14 @@ def download_split(name: str, task: HubTask, split: str, output: Path, source: s
     place = f"{source or f'hf://datasets/{task.repository}'}/{pattern}"
     dataset = load_parquet(place)
     if isinstance(task.source, RowSource):
-        found = list(canonical_rows(task.source, spelled(dataset), split, place))
-        return write_choices(found, task=name, split=split, output=output)
+        found = ((f"{place}: row {number}", values) for number, values in enumerate(spelled(dataset), 1))
+        return task.source.write_found(found, task=name, split=split, output=output, place=place)
     missing = {*task.source.texts, task.source.label} - set(dataset.column_names)
     if missing:
         raise UserError(f"{place}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
     rows = task.source.rows(as_text(dataset, task.source.label), task.source.extra)
     columns = [*TEXTS["single" if task.source.hypothesis is None else "pair"], *task.source.extra]
-    return write_split(rows, columns, task=name, split=split, output=output)
+    return write_split(rows, columns, task=name, split=split, output=output, place=place)
 
 
 def load_parquet(place: str) -> Any:
@@ -255,20 +266,10 @@ def spelled(dataset: Any) -> Iterator[dict[str, Any]]:
         yield kept | {column: [own[number] for number in row[column]] for column, own in names.items()}
 
 
-def canonical_rows(source: RowSource, found: Iterable[Any], split: str, place: str) -> Iterator[Row]:
-    """Raises UserError naming a row that has another layout."""
-    for number, values in enumerate(found):
-        try:
-            yield from source.rows(number, values, split)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise UserError(f"{place}: row {number + 1}: not in the expected layout ({problem})") from None
-
-
 def as_text(dataset: Any, label: str) -> Iterator[dict[str, str]]:
     """Rows as text. A split where every label is -1 is unlabelled; elsewhere -1 is a row without gold."""
     labelled = any(value != NO_LABEL for value in dataset[label])
     for row in dataset:
         if row[label] == NO_LABEL:
             row = {**row, label: NO_GOLD if labelled else ""}
-        yield {column: str(value) for column, value in row.items()}
+        yield {column: "" if value is None else str(value) for column, value in row.items()}

@@ -7,16 +7,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 from data_utils.rows import SPACES, TEXTS, write_rows
 from data_utils.tables import Table, open_table, read_json, read_lines
 
 NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
+FOUND = "found"  # what a question has, beside its canonical row: no column
+LAYOUT_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # of code that reads another layout
 Row = Mapping[str, str]
+Counted = Callable[[Row], Iterable[str]]  # what the summary counts of a row
 
 
 @dataclass
@@ -41,23 +44,53 @@ class Written:
         return ", ".join(f"{label} {count}" for label, count in sorted(self.labels.items()))
 
 
-def write_split(rows: Iterable[Row], columns: Sequence[str], *, task: str, split: str, output: Path) -> Written:
+def by_label(row: Row) -> list[str]:
+    return [row["label"]]
+
+
+def by_word(row: Row) -> list[str]:
+    return row["label"].split(" ")
+
+
+def by_answer(row: Row) -> list[str]:
+    return [row[FOUND]]
+
+
+def write_split(
+    rows: Iterable[Row | None],
+    columns: Sequence[str],
+    *,
+    task: str,
+    split: str,
+    output: Path,
+    place: object,
+    counted: Counted = by_label,
+) -> Written:
     """Writes `<output>/<task>_<split>.tsv`: uid, label and the columns given.
 
-    Rows labelled '-', no gold, are left out and counted.
+    Rows labelled '-', no gold, and None, a broken row, are left out and counted. Raises UserError naming `place`, where
+    the rows are from, when none is left.
     """
     written = Written(task, split)
 
     def labelled() -> Iterator[Row]:
         for row in rows:
-            if row["label"] == NO_GOLD:
+            if row is None:
+                written.broken += 1
+            elif row["label"] == NO_GOLD:
                 written.no_gold += 1
             else:
-                written.labels[row["label"]] += 1
+                written.labels.update(counted(row))
                 yield row
 
-    output.mkdir(parents=True, exist_ok=True)
-    written.rows = write_rows(output / f"{task}_{split}.tsv", labelled(), ["uid", "label", *columns])
+    kept = labelled()
+    first = next(kept, None)
+    if first is None:
+        raise UserError(f"{place}: no usable rows of {task}; is it the right file, and whole?")
+    with os_errors(output, "cannot be written"):
+        output.mkdir(parents=True, exist_ok=True)
+        path = output / f"{task}_{split}.tsv"
+        written.rows = write_rows(path, chain([first], kept), ["uid", "label", *columns])
     return written
 
 
@@ -90,7 +123,7 @@ class Source:
         """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
         rows, extra, table = self.read(path, split=split)
         columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
-        written = write_split(rows, columns, task=task, split=split, output=output)
+        written = write_split(rows, columns, task=task, split=split, output=output, place=path)
         written.broken = table.broken
         return written
 
@@ -121,25 +154,33 @@ class RowSource:
     """Where rows stand whose texts are put together from several fields: JSONL.
 
     `rows` takes the number of a line from 0, its object and the split, and gives the canonical rows (label "": not
-    known); a KeyError, TypeError or ValueError in it means that the line is wrong.
+    known; None: left out as broken); an error of LAYOUT_ERRORS in it means that the line is wrong.
     """
 
     files: Mapping[str, Sequence[str]]
-    rows: Callable[[int, Any, str], Iterable[Row]]
+    rows: Callable[[int, Any, str], Iterable[Row | None]]
+    counted: Counted = by_label
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the line that is wrong."""
-        rows = list[Row]()
-        for number, (line_number, line) in enumerate(read_lines(path)):
-            values = read_json(line, f"{path}:{line_number}")
+        places = ((f"{path}:{number}", line) for number, line in read_lines(path))
+        found = ((place, read_json(line, place)) for place, line in places)
+        return self.write_found(found, task=task, split=split, output=output, place=path)
+
+    def write_found(self, found: Iterable[tuple[str, Any]], *, task: str, split: str, **where: Any) -> Written:
+        """Converts (place, object) pairs. Raises UserError naming the place that is wrong."""
+        rows = list[Row | None]()
+        for number, (place, values) in enumerate(found):
             try:
-                rows += self.rows(number, values, split)
-            except (KeyError, TypeError, ValueError) as error:
+                own = list(self.rows(number, values, split))
+                for text in chain.from_iterable(row.values() for row in own if row):
+                    if not isinstance(text, str):
+                        raise TypeError(f"{text!r} where a text is due")
+            except LAYOUT_ERRORS as error:
                 problem = f"{type(error).__name__}: {error}"
-                raise UserError(f"{path}:{line_number}: not a row of {task} ({problem})") from None
-        if not rows:
-            raise UserError(f"{path}: the file is empty")
-        return write_choices(rows, task=task, split=split, output=output)
+                raise UserError(f"{place}: not a row of {task} ({problem})") from None
+            rows += own
+        return write_choices(rows, task=task, split=split, counted=self.counted, **where)
 
 
 @dataclass(frozen=True)
@@ -171,25 +212,28 @@ class GroupedSource:
                 used += len(own)
         if not rows:
             raise UserError(f"{path}: no first text has several second ones of which one is '{self.right}'")
-        written = write_choices(rows, task=task, split=split, output=output)
+        written = write_choices(rows, task=task, split=split, output=output, place=path)
         written.broken += count - used
         return written
 
 
-def each(row: Callable[[int, Any], Row]) -> Callable[[int, Any, str], Iterable[Row]]:
+def each(row: Callable[[int, Any], Row | None]) -> Callable[[int, Any, str], Iterable[Row | None]]:
     """One row per line, the same in every split."""
     return lambda number, values, split: [row(number, values)]
 
 
-def write_choices(rows: Sequence[Row], *, task: str, split: str, output: Path) -> Written:
+def write_choices(rows: Sequence[Row | None], **options: Any) -> Written:
     """As ``write_split``, for rows that may have more choices than others."""
-    columns = [column for column in max(rows, key=len) if column not in ("uid", "label")]
-    filled = ({**dict.fromkeys(columns, ""), **row} for row in rows)
-    return write_split(filled, columns, task=task, split=split, output=output)
+    longest = max((row for row in rows if row), key=len, default={})
+    columns = [column for column in longest if column not in ("uid", "label", FOUND)]
+    filled = (row and {**dict.fromkeys(columns, ""), **row} for row in rows)
+    return write_split(filled, columns, **options)
 
 
 def choice_row(uid: object, right: int | None, premise: str, choices: Sequence[str]) -> Row:
-    """A canonical row of multiple choice; `right` counts from 1, None: not known."""
+    """A canonical row of multiple choice; `right` counts from 1, None: not known. Raises ValueError for one choice."""
+    if len(choices) < 2:
+        raise ValueError("fewer than two choices")
     named = {f"choice{place}": choice for place, choice in enumerate(choices, 1)}
     return {"uid": str(uid), "label": "" if right is None else str(right), "premise": premise, **named}
 
@@ -221,32 +265,30 @@ class ColumnSource:
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the line that is wrong."""
-        rows, labels = list[Row](), Counter[str]()
-        for sentence in self._sentences(path):
-            own = [label for _, label in sentence]
-            own = iob2(own) if self.iob1 else own
-            labels.update(own)
-            words = " ".join(word for word, _ in sentence)
-            rows.append({"uid": str(len(rows)), "label": " ".join(own), "words": words})
-        if not rows:
-            raise UserError(f"{path}: the file is empty")
-        written = write_split(rows, TEXTS["words"], task=task, split=split, output=output)
-        written.labels = labels
-        return written
+        rows = (self._row(number, sentence) for number, sentence in enumerate(self._sentences(path)))
+        columns = TEXTS["words"]
+        return write_split(rows, columns, task=task, split=split, output=output, place=path, counted=by_word)
+
+    def _row(self, number: int, sentence: Sequence[tuple[str, str]]) -> Row:
+        words, labels = zip(*sentence, strict=True)
+        label = " ".join(iob2(labels) if self.iob1 else labels)
+        return {"uid": str(number), "label": label, "words": " ".join(words)}
 
     def _sentences(self, path: Path) -> Iterator[list[tuple[str, str]]]:
         sentence: list[tuple[str, str]] = []
-        before = 0
+        before = columns = 0
         for number, line in read_lines(path):
             fields = line.split()
-            if sentence and (number > before + 1 or not fields):  # read_lines leaves out empty lines
+            is_word = bool(fields) and fields[0] != "-DOCSTART-"
+            if sentence and (number > before + 1 or not is_word):  # read_lines leaves out empty lines
                 yield sentence
                 sentence = []
             before = number
-            if not fields or fields[0] == "-DOCSTART-":
+            if not is_word:
                 continue
-            if len(fields) <= self.label:
-                raise UserError(f"{path}:{number}: {len(fields)} columns; a word and its label are due")
+            columns = columns or max(len(fields), self.label + 1)
+            if len(fields) != columns:
+                raise UserError(f"{path}:{number}: {len(fields)} columns where {columns} are due; is the file cut off?")
             sentence.append((fields[0], fields[-self.label]))
         if sentence:
             yield sentence
@@ -273,37 +315,32 @@ class SquadSource:
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError when it is not in that layout."""
+        document = read_json("\n".join(line for _, line in read_lines(path)), str(path))
         try:
-            articles = json.loads(path.read_text(encoding="utf-8"))["data"]
-            questions = [
-                (question, paragraph["context"].translate(SPACES))
-                for article in articles
+            rows = [
+                squad_row(question, paragraph["context"])
+                for article in document["data"]
                 for paragraph in article["paragraphs"]
                 for question in paragraph["qas"]
             ]
-            read = [squad_row(question, context) for question, context in questions]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except LAYOUT_ERRORS as error:
             raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
-        rows = [row for _, row in read if row is not None]
-        if not rows:
-            raise UserError(f"{path}: the file is empty")
-        written = write_split(rows, TEXTS["question_context"], task=task, split=split, output=output)
-        written.broken = len(read) - len(rows)
-        written.labels = Counter(what for what, row in read if row is not None)
-        return written
+        columns = TEXTS["question_context"]
+        return write_split(rows, columns, task=task, split=split, output=output, place=path, counted=by_answer)
 
 
-def squad_row(question: Mapping[str, Any], context: str) -> tuple[str, Row | None]:
-    """What a question in SQuAD's layout has, and its row; none where no answer can be found in the context."""
+def squad_row(question: Mapping[str, Any], context: str) -> Row | None:
+    """The row of a question in SQuAD's layout and what it has; None where no answer is found in the context."""
+    context = context.translate(SPACES)
     answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
     found = [(place, text) for start, text in answers if text and (place := nearest(text, context, start)) >= 0]
     if answers and not found:
-        return "broken", None
+        return None
     moved = any(answer not in answers for answer in found)
     what = ("answered, moved" if moved else "answered") if answers else "no answer"
     label = json.dumps([list(answer) for answer in found], ensure_ascii=False)
     texts = {"question": question["question"].strip(), "context": context}
-    return what, {"uid": question["id"], "label": label, **texts}
+    return {"uid": str(question["id"]), "label": label, **texts, FOUND: what}
 
 
 def nearest(text: str, context: str, start: int) -> int:

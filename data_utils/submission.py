@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 from data_utils.tables import read_lines
 
 Prediction = tuple[tuple[int, ...], str]  # the numbers of a row's uid, and the answer
@@ -41,7 +41,8 @@ def write_submission(
 ) -> tuple[list[str], list[str]]:
     """Writes the files and `submission.zip`; nothing is written unless all predictions could be read.
 
-    Returns the names written and the warnings. Raises UserError for missing or wrong predictions.
+    Returns the names written and, with `allow_missing`, warnings of rows that are not those of the test set.
+    Raises UserError for missing or wrong predictions.
     """
     found = {name: find_predictions(part, directories) for name, part in parts.items()}
     missing = [f"{parts[name].predictions}.jsonl" for name, path in found.items() if path is None]
@@ -57,12 +58,15 @@ def write_submission(
         for name, path in present.items()
         for warning in check_indices(path, [index for index, _ in tables[name]], parts[name])
     ]
-    output.mkdir(parents=True, exist_ok=True)
-    for name, rows in tables.items():
-        temporary = output / f".{name}.tmp"
-        parts[name].write(temporary, rows)
-        temporary.replace(output / name)
-    write_zip(output / "submission.zip", output, tables)
+    if warnings and not allow_missing:
+        raise UserError(f"{'; '.join(warnings)}; predict all of them, or pass --allow-missing")
+    with os_errors(output, "cannot be written"):
+        output.mkdir(parents=True, exist_ok=True)
+        for name, rows in tables.items():
+            temporary = output / f".{name}.tmp"
+            parts[name].write(temporary, rows)
+            temporary.replace(output / name)
+        write_zip(output / "submission.zip", output, tables)
     return list(tables), warnings
 
 
@@ -71,7 +75,7 @@ def main(parts: Mapping[str, Part], *, description: str | None, arguments: Seque
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="folders with <task>_<split>.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="where the files and submission.zip go")
-    parser.add_argument("--allow-missing", action="store_true", help="write the files that can be written")
+    parser.add_argument("--allow-missing", action="store_true", help="write what there are predictions for")
     options = parser.parse_args(arguments)
     try:
         names, warnings = write_submission(
@@ -97,7 +101,10 @@ def find_predictions(part: Part, directories: Sequence[Path]) -> Path | None:
 
 def read_predictions(path: Path, part: Part) -> list[Prediction]:
     """(index, prediction) of each line, sorted by index. Raises UserError naming the line that is wrong."""
-    return sorted(parse(line, part, f"{path}:{number}") for number, line in read_lines(path))
+    rows = sorted(parse(line, part, f"{path}:{number}") for number, line in read_lines(path))
+    if not rows:
+        raise UserError(f"{path}: the file is empty")
+    return rows
 
 
 def parse(line: str, part: Part, place: str) -> Prediction:
@@ -113,6 +120,8 @@ def parse(line: str, part: Part, place: str) -> Prediction:
         return index, as_score(prediction, place)
     if part.labels and str(prediction) not in part.labels:
         raise UserError(f"{place}: prediction {prediction!r} is none of {', '.join(part.labels)}")
+    if not part.labels and not isinstance(prediction, str):
+        raise UserError(f"{place}: prediction {prediction!r} is not text")
     return index, str(prediction)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 
 ANNOTATORS = ("label1", "label2", "label3", "label4", "label5")
 
@@ -83,23 +83,28 @@ def open_table(path: Path, *, marker: str, bare: Sequence[str] = (), skip_broken
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line) of each line that is not blank; only a newline byte ends a line."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise UserError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
-                if line:
-                    yield number, line
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
+    with os_errors(path, "cannot be read"):
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                for number, raw in enumerate(file, 1):
+                    try:
+                        line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                    except UnicodeDecodeError as error:
+                        raise UserError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
+                    if line:
+                        yield number, line
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
 
 
-def read_json(line: str, place: str) -> dict[str, Any]:
-    """One line of JSONL."""
+def read_json(text: str, place: str) -> dict[str, Any]:
+    """A JSON object, such as a line of JSONL."""
     try:
-        values = json.loads(line)
+        values = json.loads(text)
+        if "\\u" in text:  # only an escape can stand for half of a character: the file is UTF-8
+            json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place}: half of a character, {error.object[error.start]!r}; not text") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({error})") from None
     if not isinstance(values, dict):
@@ -110,13 +115,8 @@ def read_json(line: str, place: str) -> dict[str, Any]:
 def read_object(line: str, place: str) -> dict[str, str]:
     """One line of JSONL, its values as text; null is empty, and a nested value is no column."""
     values = read_json(line, place)
-    if "annotator_labels" in values:
+    if isinstance(values.get("annotator_labels", ""), list | None):
         votes = [*(values["annotator_labels"] or ()), *[""] * len(ANNOTATORS)]
         values = {**values, **dict(zip(ANNOTATORS, votes, strict=False))}
     flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
-    texts = {name: "" if value is None else str(value) for name, value in flat.items()}
-    try:
-        "".join(texts.values()).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place}: half of a character, {error.object[error.start]!r}; not text") from None
-    return texts
+    return {name: "" if value is None else str(value) for name, value in flat.items()}

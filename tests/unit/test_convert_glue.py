@@ -152,6 +152,7 @@ def test_an_unknown_task(tmp_path, capsys):
         (b"index\tsentence1\tsentence2\n0\tA\tB\n", ": no column 'label'"),
         (b"index\tsentence1\tsentence2\tlabel\n0\tA\tB\xe9\tentailment\n", ":2: not UTF-8"),
         (b"", ": the file is empty"),
+        (b"index\tsentence1\tsentence2\tlabel\n", ": no usable rows of rte"),
     ],
 )
 def test_a_wrong_file_is_named_and_the_other_splits_are_converted(tmp_path, text, message):
@@ -162,6 +163,28 @@ def test_a_wrong_file_is_named_and_the_other_splits_are_converted(tmp_path, text
     assert report.failed[0].startswith(f"{tmp_path / 'RTE' / 'train.tsv'}{message}")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["rte_dev.tsv"]
     assert report.finish() == 2
+
+
+def test_a_folder_where_a_file_is_due(tmp_path):
+    (tmp_path / "RTE" / "train.tsv").mkdir(parents=True)
+    assert "RTE/train.tsv: cannot be read" in convert(TASKS, tmp_path, tmp_path / "out").failed[0]
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_an_output_that_is_a_file_is_one_line(below, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    output = tmp_path / "out" / below
+    arguments = ["--source", str(lay_out(tmp_path, FILES)), "--output", str(output)]
+    assert main(TASKS, description="", arguments=arguments) == 2
+    assert capsys.readouterr().err.startswith(f"failed: {output}: cannot be written (")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_source_that_is_not_there_is_one_line(tmp_path, capsys):
+    arguments = ["--source", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
+    assert main(TASKS, description="", arguments=arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.endswith(f"{tmp_path / 'nowhere'}: no such folder\n") and not captured.out
 
 
 OFFICIAL = {

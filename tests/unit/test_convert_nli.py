@@ -64,10 +64,13 @@ def test_snli_tsv(tmp_path):
     header = "index\tsentence1\tsentence2\tgold_label\n"
     lay_out(
         tmp_path,
-        {"SNLI/dev.tsv": header + "4\tA\tB\tneutral\n", "SNLI/test_tokenized.tsv": header + "5\tA\tB\t-\n"},
+        {
+            "SNLI/dev.tsv": header + "4\tA\tB\tneutral\n",
+            "SNLI/test_tokenized.tsv": header + "5\tA\tB\t-\n6\tC\tD\tneutral\n",
+        },
     )
     report = convert(NLI, tmp_path, tmp_path / "out", ["snli"])
-    assert [(w.split, w.rows, w.no_gold) for w in report.written] == [("dev", 1, 0), ("test", 0, 1)]
+    assert [(w.split, w.rows, w.no_gold) for w in report.written] == [("dev", 1, 0), ("test", 1, 1)]
 
 
 def test_scitail_has_no_header(tmp_path):
@@ -136,6 +139,20 @@ def test_xnli_official_file_holds_all_languages(tmp_path):
         ("xnli_ar", "dev", 1),
     ]
     assert table(tmp_path / "out" / "xnli_ar_dev.tsv")[1][1:] == ["neutral", "أ", "ب", "govt"]
+
+
+def test_a_file_of_another_language_leaves_what_was_there(tmp_path):
+    lay_out(tmp_path, {"XNLI/xnli.dev.de.tsv": XNLI_HEADER + "fr\tneutral\tgovt\tA\tB\n"})
+    lay_out(tmp_path / "out", {"xnli_de_dev.tsv": "old"})
+    report = convert(XNLI, tmp_path, tmp_path / "out", ["xnli_de"])
+    assert f"{tmp_path / 'XNLI' / 'xnli.dev.de.tsv'}: no usable rows of xnli_de" in report.failed[0]
+    assert (tmp_path / "out" / "xnli_de_dev.tsv").read_text() == "old"
+
+
+def test_annotators_that_are_no_list(tmp_path):
+    row = {"sentence1": "A", "sentence2": "B", "pairID": "1n", "gold_label": "neutral", "annotator_labels": 5}
+    lay_out(tmp_path, {"SNLI/snli_1.0_dev.jsonl": jsonl(row)})
+    assert [w.rows for w in convert(NLI, tmp_path, tmp_path / "out", ["snli"]).written] == [1]
 
 
 def test_xnli_one_file_per_language(tmp_path):

@@ -47,8 +47,21 @@ def test_chunks_and_parts_of_speech_from_one_file(tmp_path):
 def test_a_word_without_a_label_is_one_line(tmp_path):
     lay_out(tmp_path, {"WNUT17/dev.conll": "a\tO\nb\n"})
     report = convert(NER, tmp_path, tmp_path / "out", ["wnut17"])
-    assert "dev.conll:2: 1 columns; a word and its label are due" in report.failed[0]
+    assert "dev.conll:2: 1 columns where 2 are due" in report.failed[0]
     assert not (tmp_path / "out" / "wnut17_dev.tsv").exists()
+
+
+def test_a_line_that_is_cut_off_is_one_line(tmp_path):
+    lay_out(tmp_path, {"CoNLL2003/train.txt": "U.N. NNP I-NP I-ORG  \nofficial NN I-NP O\n\nEU NNP"})
+    report = convert(NER, tmp_path, tmp_path / "out", ["conll2003"])
+    assert "train.txt:4: 2 columns where 4 are due" in report.failed[0]
+    assert not (tmp_path / "out" / "conll2003_train.tsv").exists()
+
+
+def test_a_new_document_ends_a_sentence(tmp_path):
+    lay_out(tmp_path, {"WikiGold/wikigold.conll.txt": "a O\n-DOCSTART-\nb O\n"})
+    convert(NER, tmp_path, tmp_path / "out", ["wikigold"])
+    assert [row[2] for row in table(tmp_path / "out" / "wikigold_test.tsv")[1:]] == ["a", "b"]
 
 
 def test_squad_as_distributed(tmp_path):
@@ -76,11 +89,32 @@ def test_squad_as_distributed(tmp_path):
     assert read_rows(tmp_path / "out" / "squad_v2_dev.tsv", task).label == [[(4, "cat")], [(4, "cat")], []]
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"data": [{}]}', '{"data": []}'])
+def squad_file(**changes: object) -> str:
+    question = {"id": 7, "question": "Who?", "answers": [{"answer_start": 4, "text": "cat"}]}
+    return json.dumps({"data": [{"paragraphs": [{"context": "the cat", "qas": [{**question, **changes}]}]}]})
+
+
+def test_squad_with_a_byte_order_mark(tmp_path):
+    lay_out(tmp_path, {"SQuAD/dev-v1.1.json": "\ufeff" + squad_file()})
+    convert(SQUAD, tmp_path, tmp_path / "out", ["squad"])
+    assert table(tmp_path / "out" / "squad_dev.tsv")[1] == ["7", '[[4, "cat"]]', "Who?", "the cat"]
+
+
+WRONG_QUESTIONS: list[dict[str, object]] = [
+    {"question": 5},
+    {"answers": [{"answer_start": 0, "text": None}]},
+    {"question": "\ud800"},
+]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"data": [{}]}', '{"data": []}', *(squad_file(**wrong) for wrong in WRONG_QUESTIONS)]
+)
 def test_other_json_is_one_line(text, tmp_path):
     lay_out(tmp_path, {"SQuAD/dev-v1.1.json": text})
     report = convert(SQUAD, tmp_path, tmp_path / "out", ["squad"])
     assert len(report.failed) == 1 and "dev-v1.1.json" in report.failed[0] and "\n" not in report.failed[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_nearest():

@@ -103,6 +103,14 @@ def test_several_files_of_one_split_and_rows_without_gold(tmp_path):
     ]
 
 
+def test_a_text_that_is_not_there_is_empty(tmp_path):
+    for split in ("train", "validation", "test"):
+        columns: dict[str, list[Any]] = {"premise": ["A", "B"], "hypothesis": [None, "C"], "label": ["entails"] * 2}
+        parquet(tmp_path, f"tsv_format/{split}-00000-of-00001", **columns)
+    download("nli", tmp_path / "out", tasks=["scitail"], source=str(tmp_path))
+    assert table(tmp_path / "out" / "scitail_train.tsv")[1] == ["0", "entails", "A", ""]
+
+
 def test_label_names_stay(tmp_path):
     for split in ("train", "validation", "test"):
         parquet(tmp_path, f"tsv_format/{split}-00000-of-00001", premise=["A"], hypothesis=["B"], label=["entails"])
@@ -220,6 +228,16 @@ def test_rows_that_are_put_together(task, tmp_path):
     assert table(tmp_path / "out" / f"{task}_dev.tsv") == expected
 
 
+def test_questions_are_counted_as_the_converter_counts_them(tmp_path):
+    answers = [{"text": [text], "answer_start": [4]} for text in ("cat", "the", "dog")]
+    columns: dict[str, list[Any]] = {"id": list("abc"), "question": ["Who?"] * 3, "context": ["the cat"] * 3}
+    for split in ("train", "validation"):
+        parquet(tmp_path, f"plain_text/{split}-00000-of-00001", **columns, answers=answers)
+    report = download("squad", tmp_path / "out", tasks=["squad"], source=str(tmp_path))
+    assert [(written.rows, written.broken) for written in report.written] == [(2, 1)] * 2
+    assert report.written[0].labels == {"answered": 1, "answered, moved": 1}
+
+
 def test_labels_of_words_by_the_names_in_the_file(tmp_path):
     import datasets
 
@@ -229,7 +247,8 @@ def test_labels_of_words_by_the_names_in_the_file(tmp_path):
     for split in ("train", "validation", "test"):
         (tmp_path / "conll2003" / split).mkdir(parents=True)
         rows.to_parquet(tmp_path / "conll2003" / split / "0000.parquet")
-    download("ner", tmp_path / "out", tasks=["conll2003"], source=str(tmp_path))
+    report = download("ner", tmp_path / "out", tasks=["conll2003"], source=str(tmp_path))
+    assert [written.labels for written in report.written] == [{"B-PER": 1, "O": 1}] * 3
     assert table(tmp_path / "out" / "conll2003_dev.tsv") == [["uid", "label", "words"], ["0", "B-PER O", "Ann came"]]
 
 
@@ -266,7 +285,7 @@ def test_hans_keeps_what_its_rows_test(tmp_path):
 
 def test_another_layout_is_one_line(tmp_path):
     parquet(tmp_path, "ARC-Easy/train-00000-of-00001", question=["Why?"])
-    with pytest.raises(UserError, match=r"ARC-Easy/train-\*\.parquet: row 1: not in the expected layout \(KeyError"):
+    with pytest.raises(UserError, match=r"ARC-Easy/train-\*\.parquet: row 1: not a row of arc_easy \(KeyError"):
         download("arc", tmp_path / "out", tasks=["arc_easy"], source=str(tmp_path))
     assert not (tmp_path / "out").exists()
 
@@ -293,6 +312,19 @@ def test_names_of_tasks_and_splits_are_those_of_the_converters():
 def test_unknown_names(tmp_path, benchmark, tasks, message):
     with pytest.raises(UserError, match=message):
         download(benchmark, tmp_path, tasks=tasks, source=str(tmp_path))
+
+
+def test_names_are_checked_before_anything_is_read(tmp_path):
+    with pytest.raises(UserError, match="data nli: unknown key 'scitial', did you mean 'scitail'"):
+        download("nli", tmp_path, tasks=["snli", "scitial"], source=str(tmp_path))
+
+
+@pytest.mark.parametrize("text", [None, 5])
+def test_a_text_that_is_none_is_one_line(text, tmp_path):
+    span: dict[str, list[Any]] = {"span1_text": ["Ann"], "span2_text": ["she"], "span2_index": [2], "idx": [4]}
+    parquet(tmp_path, "wsc.fixed/train-00000-of-00001", text=[text], label=[1], **span)
+    with pytest.raises(UserError, match=r"row 1: not a row of wsc \(AttributeError"):
+        download("superglue", tmp_path / "out", tasks=["wsc"], source=str(tmp_path))
 
 
 def test_a_local_source_without_the_file(tmp_path):

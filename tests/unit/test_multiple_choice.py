@@ -137,7 +137,7 @@ def test_mean_reciprocal_rank() -> None:
 def test_questions_of_authors_and_hub_become_the_same_rows(tmp_path: Path) -> None:
     names, texts = ["A", "B", "C"], ["x", "y", "z"]
     choices = [{"label": name, "text": text} for name, text in zip(names, texts, strict=True)]
-    own = {"id": "7", "question": {"stem": "why", "choices": choices}, "answerKey": "C"}
+    own: dict[str, Any] = {"id": "7", "question": {"stem": "why", "choices": choices}, "answerKey": "C"}
     row = {"premise": "why", "choice1": "x", "choice2": "y", "choice3": "z"}
     hub = {"id": "7", "question": "why", "choices": {"label": names, "text": texts}, "answerKey": "C"}
     assert question_row(0, own) == question_row(0, hub) == {"uid": "7", "label": "3", **row}
@@ -147,6 +147,11 @@ def test_questions_of_authors_and_hub_become_the_same_rows(tmp_path: Path) -> No
     source = RowSource({"train": ["q.jsonl"]}, each(question_row))
     with pytest.raises(UserError, match=r"q.jsonl:2: not a row of q \(TypeError"):
         source.write(path, task="q", split="train", output=tmp_path)
+    own["question"]["choices"] = choices[2:]
+    path.write_text(json.dumps(own) + "\n")
+    with pytest.raises(UserError, match=r"q.jsonl:1: not a row of q \(ValueError: fewer than two choices"):
+        source.write(path, task="q", split="train", output=tmp_path)
+    own["question"]["choices"] = choices
     path.write_text(json.dumps(own) + "\n")
     assert source.write(path, task="q", split="train", output=tmp_path).rows == 1
     assert read_rows(tmp_path / "q_train.tsv", TASK).choices == [["x", "y", "z"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ SPELLINGS = {
     "AX": "entailment",
 }
 
+SHORT = {name: replace(part, rows=1) for name, part in PARTS.items()}  # a test set of one row
+
 
 def predict(directory: Path, name: str, *predictions: object, uids: list[object] | None = None) -> None:
     rows = zip(uids or list(map(str, range(len(predictions)))), predictions, strict=True)
@@ -43,7 +46,7 @@ def predictions(tmp_path):
 
 
 def test_eleven_files_and_a_zip(predictions, tmp_path):
-    names, _ = write_submission(PARTS, [predictions], tmp_path / "out")
+    names, _ = write_submission(SHORT, [predictions], tmp_path / "out")
     assert names == [f"{name}.tsv" for name in ELEVEN.split()]
     for name, prediction in SPELLINGS.items():
         shown = "3.250" if name == "STS-B" else prediction
@@ -71,7 +74,7 @@ def test_scores_stay_in_the_range_of_stsb(tmp_path):
 def test_predictions_from_several_folders(predictions, tmp_path):
     predict(tmp_path / "other", "rte_test", "not_entailment")
     (predictions / "rte_test.jsonl").unlink()
-    names, _ = write_submission(PARTS, [predictions, tmp_path / "other"], tmp_path / "out")
+    names, _ = write_submission(SHORT, [predictions, tmp_path / "other"], tmp_path / "out")
     assert len(names) == 11
     assert "not_entailment" in (tmp_path / "out" / "RTE.tsv").read_text()
 
@@ -125,9 +128,28 @@ def test_wrong_lines(tmp_path, line):
 
 def test_counts_are_compared_with_the_official_ones(tmp_path, capsys):
     predict(tmp_path, "wnli_test", *["1"] * 146, uids=[0, *range(145)])
-    arguments = ["--predictions", str(tmp_path), "--output", str(tmp_path / "out"), "--allow-missing"]
-    assert main(PARTS, description=None, arguments=arguments) == 0
-    assert "wnli_test.jsonl: 1 twice, 1 missing; the official test set has the rows 0 to 145" in capsys.readouterr().err
+    arguments = ["--predictions", str(tmp_path), "--output", str(tmp_path / "out")]
+    only_wnli = {"WNLI.tsv": PARTS["WNLI.tsv"]}
+    problem = "wnli_test.jsonl: 1 twice, 1 missing; the official test set has the rows 0 to 145"
+    assert main(only_wnli, description=None, arguments=arguments) == 2
+    assert problem in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main(only_wnli, description=None, arguments=[*arguments, "--allow-missing"]) == 0
+    assert f"warning: {tmp_path / problem}" in capsys.readouterr().err
+
+
+def test_a_file_without_predictions_is_refused(tmp_path):
+    predict(tmp_path, "cola_test")
+    with pytest.raises(UserError, match=r"cola_test.jsonl: the file is empty"):
+        write_submission(PARTS, [tmp_path], tmp_path / "out", allow_missing=True)
+
+
+def test_an_output_that_is_a_file_is_one_line(predictions, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    for output in (tmp_path / "out", tmp_path / "out" / "below"):
+        arguments = ["--predictions", str(predictions), "--output", str(output)]
+        assert main(SHORT, description=None, arguments=arguments) == 2
+        assert f"{output}: cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_a_complete_test_set_gives_no_warning(tmp_path):

@@ -32,6 +32,11 @@ SPELLINGS = {  # what a run predicts, and what the leaderboard reads
 }
 
 
+def multirc(answers: list[dict[str, object]]) -> dict[str, object]:
+    questions = [{"question": "How many?", "idx": 4, "answers": answers}]
+    return {"idx": 3, "passage": {"text": "Two came.", "questions": questions}}
+
+
 def test_words_in_context(tmp_path):
     row = {"word": "class", "sentence1": "A class.", "sentence2": "Real class.", "idx": 7, "label": False}
     unlabelled = {key: value for key, value in row.items() if key != "label"}
@@ -55,10 +60,43 @@ def test_winograd_schemas(tmp_path):
     ]
 
 
-def test_a_row_of_another_task_is_one_line(tmp_path):
-    lay_out(tmp_path, {"WiC/val.jsonl": json.dumps({"premise": "x"}) + "\n"})
-    report = convert(TASKS, tmp_path, tmp_path / "out", ["wic"])
-    assert "val.jsonl:1: not a row of wic (KeyError: 'word')" in report.failed[0]
+def test_a_pronoun_that_is_counted_wrongly_is_marked_where_it_stands(tmp_path):
+    target = {"span1_index": 1, "span1_text": "safe", "span2_index": 7, "span2_text": "It."}
+    row = {"text": "The item: it is safe, so do use it, it seems.", "target": target, "idx": 42, "label": False}
+    lay_out(tmp_path, {"WSC/val.jsonl": json.dumps(row) + "\n"})
+    convert(TASKS, tmp_path, tmp_path / "out", ["wsc"])
+    marked = "The item: it is safe, so do use *it,* it seems."
+    assert table(tmp_path / "out" / "wsc_dev.tsv")[1] == ["42", "false", marked, "safe"]
+
+
+WIC = {"word": "w", "sentence1": "A w.", "sentence2": "The w.", "idx": 7, "label": False}
+SPAN = {"span1_index": 0, "span1_text": "Ann", "span2_index": 1, "span2_text": "he"}
+ANSWER = {"text": "Two.", "idx": 0, "label": 1}
+COPA = {"premise": "P.", "choice1": "A", "choice2": "B", "question": "cause", "idx": 3, "label": 1}
+WRONG_ROWS = [
+    ("wic", "WiC", {"premise": "x"}, "KeyError: 'word'"),
+    ("wic", "WiC", {**WIC, "word": None}, "TypeError"),
+    ("wic", "WiC", {**WIC, "sentence2": None}, "TypeError: None where a text is due"),
+    ("wic", "WiC", {**WIC, "label": 2}, "KeyError: 2"),
+    ("wsc", "WSC", {"text": None, "target": SPAN, "idx": 0, "label": True}, "AttributeError"),
+    ("wsc", "WSC", {"text": "Ann sleeps.", "target": SPAN, "idx": 0, "label": True}, "ValueError: 'he' does not stand"),
+    ("record", "ReCoRD", {"idx": 3, "passage": {"text": None, "entities": [{"start": 0, "end": 1}]}}, "TypeError"),
+    *(("multirc", "MultiRC", multirc([{**ANSWER, "label": label}]), f"KeyError: {label}") for label in (2, -1)),
+    ("copa", "COPA", {**COPA, "premise": None}, "TypeError"),
+]
+
+
+@pytest.mark.parametrize(("task", "folder", "row", "problem"), WRONG_ROWS)
+def test_a_row_of_another_layout_is_one_line(task, folder, row, problem, tmp_path):
+    lay_out(tmp_path, {f"{folder}/val.jsonl": json.dumps(row) + "\n"})
+    report = convert(TASKS, tmp_path, tmp_path / "out", [task])
+    assert f"val.jsonl:1: not a row of {task} ({problem}" in report.failed[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_a_character_is_refused(tmp_path):
+    lay_out(tmp_path, {"COPA/val.jsonl": json.dumps({**COPA, "choice1": "\ud800"}) + "\n"})
+    assert "val.jsonl:1: half of a character" in convert(TASKS, tmp_path, tmp_path / "out", ["copa"]).failed[0]
 
 
 def test_submission_files_have_the_fields_of_the_leaderboard(tmp_path):
@@ -90,9 +128,7 @@ def test_answers_of_multirc_stand_below_their_questions_and_passages(tmp_path):
 
 
 def test_multirc_has_a_row_per_answer(tmp_path):
-    answers = [{"text": "Two.", "idx": 0, "label": 1}, {"text": "Six.", "idx": 1, "label": 0}]
-    questions = [{"question": "How many?", "idx": 4, "answers": answers}]
-    row = {"idx": 3, "passage": {"text": "Two came.", "questions": questions}}
+    row = multirc([ANSWER, {"text": "Six.", "idx": 1, "label": 0}])
     lay_out(tmp_path, {"MultiRC/val.jsonl": json.dumps(row) + "\n"})
     convert(TASKS, tmp_path, tmp_path / "out", ["multirc"])
     assert table(tmp_path / "out" / "multirc_dev.tsv") == [
@@ -123,10 +159,33 @@ def test_record_has_the_entities_of_its_passage_as_choices(tmp_path):
     assert read_rows(tmp_path / "out" / "record_dev.tsv", task).label == [[0, 2]]
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("wsc_test", "True"), ("copa_test", "0"), ("cb_test", "yes")])
-def test_wrong_predictions_leave_nothing(name, wrong, tmp_path):
+def test_a_query_of_record_that_cannot_be_learnt_is_left_out(tmp_path):
+    entities = [{"start": 0, "end": 2}, {"start": 8, "end": 9}]
+    queries = [
+        {"query": "@placeholder came", "idx": number, "answers": [{"text": text} for text in texts]}
+        for number, texts in enumerate((["Ann"], ["Eve"], [], ["Ann", "Bo"]))
+    ]
+    row = {"idx": 3, "passage": {"text": "Ann met Bo.", "entities": entities}, "qas": queries}
+    unlabelled = {**row, "qas": [{"query": "@placeholder came", "idx": 0}]}
+    files = {"train": row, "val": row, "test": unlabelled}
+    lay_out(tmp_path, {f"ReCoRD/{name}.jsonl": json.dumps(value) + "\n" for name, value in files.items()})
+    report = convert(TASKS, tmp_path, tmp_path / "out", ["record"])
+    assert [(written.rows, written.broken) for written in report.written] == [(1, 3), (2, 2), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "problem"),
+    [
+        ("wsc_test", "True", "'True' is none of"),
+        ("copa_test", "0", "'0' is none of"),
+        ("cb_test", "yes", "'yes' is none of"),
+        ("record_test", None, "None is not text"),
+        ("record_test", ["Ann"], r"\['Ann'\] is not text"),
+    ],
+)
+def test_wrong_predictions_leave_nothing(name, wrong, problem, tmp_path):
     predict(tmp_path / "runs", name, wrong)
-    with pytest.raises(UserError, match=f"{name}.jsonl:1: prediction '{wrong}' is none of"):
+    with pytest.raises(UserError, match=f"{name}.jsonl:1: prediction {problem}"):
         write_submission(PARTS, [tmp_path / "runs"], tmp_path / "out", allow_missing=True)
     assert not (tmp_path / "out").exists()
 
