@@ -7,44 +7,52 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_utils.errors import MissingRows, UserError, unknown_key
+from data_utils.errors import UserError, os_errors, unknown_key
 from data_utils.rows import find_rows
+from data_utils.tables import read_lines
 
 TASKS = ("snli", "scitail")
-PERCENT = ("0.1", "1", "10", "100")  # Liu et al. 2019, section 4.5
+SHARES = {"0.1": 1000, "1": 100, "10": 10, "100": 1}  # Liu et al. 2019, section 4.5: percentage, one row of how many
 
 
 def subsets(lines: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Lines of each size in their order, by percentage; at least one."""
+    """Lines of each size in their order, by percentage; at least one. The paper rounds down."""
     drawn = random.Random(seed).sample(range(len(lines)), len(lines))
-    counts = {percent: max(1, round(len(lines) * float(percent) / 100)) for percent in PERCENT}
+    counts = {percent: max(1, len(lines) // share) for percent, share in SHARES.items()}
     return {percent: [lines[place] for place in sorted(drawn[:count])] for percent, count in counts.items()}
 
 
-def convert(task: str, source: Path, output: Path, seed: int) -> list[str]:
-    """Writes `<output>/<percent>/<task>_<split>.tsv`, dev and test whole in each; returns what was written."""
-    train = find_rows(source, task, "train")
-    if train.suffix != ".tsv":
-        raise UserError(f"{train}: give a plain .tsv with a header line, as experiments/nli/convert.py writes it")
-    header, *lines = train.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    if not header.startswith("uid\t") or not lines:
-        raise UserError(f"{train}: no header line, or no rows")
-    written = []
-    for percent, kept in subsets(lines, seed).items():
-        folder = output / percent
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{task}_train.tmp"
-        temporary.write_text("".join(f"{line}\n" for line in [header, *kept]), encoding="utf-8")
-        temporary.replace(folder / f"{task}_train.tsv")
-        for split in ("dev", "test"):
-            shutil.copyfile(find_rows(source, task, split), folder / f"{task}_{split}.tsv")
-        written.append(f"{folder}: {task} {len(kept)} training rows")
-    return written
+def read(source: Path, task: str) -> tuple[list[str], dict[str, bytes]]:
+    """The lines of the training file, and the other files as they are, by name. Raises UserError if one is missing."""
+    train, *others = (find_rows(source, task, split) for split in ("train", "dev", "test"))
+    lines = [line for _, line in read_lines(train)] if train.suffix == ".tsv" else []
+    if len(lines) < 2 or not lines[0].startswith("uid\t"):
+        remedy = "give a plain .tsv with a header line and rows, as experiments/nli/convert.py writes it"
+        raise UserError(f"{train}: {remedy}")
+    with os_errors(source, "cannot be read"):
+        return lines, {path.name: path.read_bytes() for path in others}
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def convert(tasks: Sequence[str], source: Path, output: Path, seed: int) -> None:
+    """Writes `<output>/<percent>/<task>_train.tsv` with dev and test whole beside it, once all files could be read."""
+    found = {task: read(source, task) for task in tasks}
+    for task, ((header, *rows), others) in found.items():
+        for percent, kept in subsets(rows, seed).items():
+            train = "".join(f"{line}\n" for line in [header, *kept]).encode()
+            for name, content in {f"{task}_train.tsv": train, **others}.items():
+                write(output / percent / name, content)
+            print(f"{output / percent}: {task} {len(kept)} training rows")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for task in options.tasks:
             if task not in TASKS:
                 raise unknown_key("--tasks", task, TASKS)
-            print("\n".join(convert(task, options.source, options.output, options.seed)))
-    except (UserError, MissingRows) as error:
+        with os_errors(options.output, "cannot be written"):
+            convert(options.tasks, options.source, options.output, options.seed)
+    except UserError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         return 2
     return 0
