@@ -31,12 +31,13 @@ def prepare(
     data: Annotated[Path, typer.Option(help="Folder of canonical rows.")],
     encoder: Annotated[str, typer.Option(help="Encoder whose tokenizer is used: hub name, folder or package:…")],
     max_length: Annotated[int, typer.Option(help="Longest sequence in tokens.")] = 512,
+    stride: Annotated[int, typer.Option(min=0, help="Tokens that two windows of a long text share.")] = 128,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared files; default: <data>/prepared.")] = None,
 ) -> None:
     """Turn canonical rows into token ids. Training does this by itself; here you see what it finds."""
     from mt_dnn.commands import prepare_command
 
-    prepare_command(task_defs, data=data, encoder=encoder, max_length=max_length, cache=cache)
+    prepare_command(task_defs, data=data, encoder=encoder, max_length=max_length, stride=stride, cache=cache)
 
 
 @app.command()
@@ -97,8 +98,7 @@ def distill(
     """Write what teachers think of training rows as soft labels, of several teachers the mean."""
     from mt_dnn.distill import distill_command
 
-    chosen = tasks.split(",") if tasks else None
-    distill_command(runs, data=data, output=output, tasks=chosen, max_rows=max_rows)
+    distill_command(runs, data=data, output=output, tasks=separated(tasks), max_rows=max_rows)
 
 
 @app.command()
@@ -115,7 +115,9 @@ def config(
 
 @app.command()
 def data(
-    benchmark: Annotated[str, typer.Argument(help="glue, nli or xnli.")],
+    benchmark: Annotated[
+        str, typer.Argument(help="glue, nli, superglue, arc, commonsense_qa, squad, ner, chunking or xnli.")
+    ],
     output: Annotated[Path | None, typer.Option(help="Where the canonical rows go; default: data/<benchmark>.")] = None,
     tasks: Annotated[str | None, typer.Option(help="Comma-separated tasks; default: all.")] = None,
     source: Annotated[str | None, typer.Option(help="Local folder laid out like the hub's repository.")] = None,
@@ -123,8 +125,7 @@ def data(
     """Download a benchmark from the Hugging Face hub into canonical rows."""
     from data_utils.hub import download
 
-    chosen = tasks.split(",") if tasks else None
-    report = download(benchmark, output or Path("data") / benchmark, tasks=chosen, source=source)
+    report = download(benchmark, output or Path("data") / benchmark, tasks=separated(tasks), source=source)
     raise typer.Exit(report.finish())
 
 
@@ -155,8 +156,8 @@ def adversary(
     """What each adversarial mode costs, as a multiple of a plain training step."""
     from mt_dnn.bench_adversary import adversary_command
 
-    chosen = modes.split(",") if modes else None
-    adversary_command(config, overrides or [], modes=chosen, updates=updates, rounds=rounds, as_json=as_json)
+    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "as_json": as_json}
+    adversary_command(config, overrides or [], modes=separated(modes), **options)
 
 
 @bench_app.command()
@@ -173,6 +174,11 @@ def scaling(
 
     options: dict[str, Any] = {"processes": processes, "updates": updates, "rounds": rounds, "as_json": as_json}
     end(scaling_command(config, overrides or [], **options))
+
+
+def separated(names: str | None) -> list[str] | None:
+    """The names between commas; None: all of them."""
+    return [name.strip() for name in names.split(",")] if names else None
 
 
 def end(code: int) -> None:

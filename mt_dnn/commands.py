@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from data_utils.errors import UserError, did_you_mean
+from data_utils.errors import UserError, did_you_mean, os_errors
 from data_utils.features import load_tokenizer
 from data_utils.prepare import Prepared, prepare, prepare_all
 from data_utils.rows import TEXTS, WITH_CHOICES, write_rows
@@ -34,7 +34,9 @@ from mt_dnn.tasks import evaluated_tasks, head_owner
 HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "crf", "head", "value_range", "no_answer")
 
 
-def prepare_command(task_defs: Path, *, data: Path, encoder: str, max_length: int, cache: Path | None) -> None:
+def prepare_command(
+    task_defs: Path, *, data: Path, encoder: str, max_length: int, stride: int, cache: Path | None
+) -> None:
     defs = load_task_defs(task_defs)
     splits, problems = prepare_all(
         [(task, split) for task in defs.values() for split in task.splits],
@@ -42,6 +44,7 @@ def prepare_command(task_defs: Path, *, data: Path, encoder: str, max_length: in
         cache_dir=cache or data / "prepared",
         tokenizer=load_tokenizer(encoder),
         max_length=max_length,
+        stride=stride,
     )
     rows = [prepared_row(name, split, prepared) for (name, split), prepared in splits.items()]
     print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated"), rows))
@@ -187,7 +190,8 @@ def predict_command(run: Path, *, task: str, source: str, output: Path | None) -
     if output is None:
         print(text, end="")
     else:
-        output.write_text(text, encoding="utf-8")
+        with os_errors(output, "cannot be written"):
+            output.write_text(text, encoding="utf-8")
 
 
 def read_text(source: str, columns: Sequence[str], *, more: bool) -> Any:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -288,6 +290,23 @@ def test_predict_names_unknown_task_and_wrong_fields(trained: Path, tmp_path: Pa
     command = ("predict", str(trained / "run"), "--task", "same", "--input", str(source), "--output", str(output))
     assert f"{source}:1" in refused(capsys, *command)
     assert not output.exists()
+
+
+def test_output_that_cannot_be_written(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    source = tmp_path / "input.txt"
+    source.write_text("the dog\tthe dog\n")
+    command = ("predict", str(trained / "run"), "--task", "same", "--input", str(source))
+    assert f"{tmp_path}: cannot be written" in refused(capsys, *command, "--output", str(tmp_path))
+    rows = pa.table({"premise": ["A"], "hypothesis": ["B"], "label": ["entails"]})
+    (tmp_path / "tsv_format").mkdir()
+    pq.write_table(rows, tmp_path / "tsv_format" / "train-0.parquet")
+    options = ("--tasks", "scitail", "--source", str(tmp_path), "--output", str(source))
+    assert f"{source}: cannot be written" in refused(capsys, "data", "nli", *options)
+
+
+def test_names_of_data_may_have_blanks_and_are_checked_first(tmp_path: Path, capsys: Capture) -> None:
+    line = refused(capsys, "data", "nli", "--tasks", "snli, scitail, hnas", "--source", str(tmp_path))
+    assert "unknown key 'hnas', did you mean 'hans'" in line
 
 
 def test_tokenizer_of_another_family(workspace: Path, tmp_path: Path, capsys: Capture) -> None:
