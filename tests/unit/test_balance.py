@@ -43,8 +43,8 @@ def test_log_classes_divides_by_the_log_of_what_a_guess_chooses_from(folder: Pat
     tokens = np.diff(run.train_splits["found"].sequence_offsets).mean()
     vocabulary = run.model.encoder.vocab_size
     assert 2 < choices < 4 and 5 < tokens < 20
-    options = {"same": 2, "negated": 2, "linked": 2, "marks": 2, "tagged": 3, "odd": choices, "found": tokens}
-    options |= {"gap": gaps, "graded": 4, "guessed": vocabulary}
+    options = {"same": 2, "negated": 2, "linked": 2, "marks": 2, "tagged": 3, "chained": 3}
+    options |= {"odd": choices, "found": tokens, "gap": gaps, "graded": 4, "guessed": vocabulary}
     factors = {name: run.stepper.balance.factor(name) for name in run.tasks.trained}
     assert factors == {"overlap": 1.0, **{name: pytest.approx(1 / math.log(n)) for name, n in options.items()}}
     plain = build(folder, "none")
