@@ -63,6 +63,7 @@ class Batch:
     decisions: Tensor | None = None  # (B+1,)
     marked: Tensor | None = None  # (N,)
     parts: Tensor | None = None  # (T,) which text each token is of, −1: a special token
+    answerable: Tensor | None = None  # (T,) True at tokens of a context, in which answers lie
     soft: Tensor | None = None  # (N, C) probabilities of the options, or values, from teachers
 
     @property
@@ -107,6 +108,14 @@ class Batch:
         """Index of the sequence of each token, (T,)."""
         sequences = torch.arange(self.sequences, device=self.offsets.device)
         return sequences.repeat_interleave(self.lengths, output_size=len(self.input_ids))
+
+    @cached_property
+    def example_ids(self) -> Tensor:
+        """Index of the example of each token, (T,)."""
+        if self.groups is None:
+            return self.sequence_ids
+        examples = torch.arange(self.size, device=self.offsets.device)
+        return examples.repeat_interleave(self.example_lengths, output_size=len(self.input_ids))
 
     @cached_property
     def padded_index(self) -> Tensor:
@@ -173,6 +182,7 @@ class Batch:
             decisions=None if self.decisions is None else _repeated_bounds(self.decisions, copies),
             marked=marked,
             parts=None if self.parts is None else self.parts.repeat(copies),
+            answerable=None if self.answerable is None else self.answerable.repeat(copies),
             soft=None if self.soft is None else self.soft.repeat(copies, 1),
         )
 
@@ -213,6 +223,8 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         parts["marked"] = split.marked[labelled] + np.repeat(offsets[:-1], np.diff(parts["decisions"]))
     if split.parts is not None:
         parts["parts"] = split.parts[source]
+    if split.contexts is not None:
+        parts["answerable"] = split.contexts.ends[source] > 0
     tokens = split.tokens[source].astype(np.int64)
     if split.words is not None:
         seed = 0 if share is None else share.seed

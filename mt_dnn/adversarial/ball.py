@@ -32,7 +32,7 @@ class BallOptions(Options):
 
 def first_delta(state: Tensor, network: View, options: BallOptions) -> Tensor:
     """δ_0 = U(−1, 1) · init_magnitude / √(n_i · H), n_i tokens in example i, in the ball; (T, H) (FreeLB, box 1)."""
-    tokens = network.batch.lengths[network.batch.sequence_ids][:, None]
+    tokens = network.batch.example_lengths[network.batch.example_ids][:, None]
     noise = uniform(network, state, options.init_magnitude) / (tokens * state.shape[1]).sqrt()
     return into_ball(noise, network.batch, options.radius)
 
@@ -79,4 +79,4 @@ def free_passes(
 def report_path(network: View, delta: Tensor, start: Tensor, state: Tensor, options: BallOptions, steps: int) -> None:
     """Telemetry of a perturbation that went so many steps of one length."""
     report_size(network, delta, state)
-    report_gradient_share(network, start, start.new_full((network.batch.sequences,), steps * options.step_size))
+    report_gradient_share(network, start, start.new_full((network.batch.size,), steps * options.step_size))

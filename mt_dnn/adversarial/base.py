@@ -108,7 +108,7 @@ class View:
         return gradient.float() / self.scale
 
     def report(self, name: str, value: Tensor) -> None:
-        """A figure of this batch for the log: a mean over its decisions, or one figure per sequence, (S,)."""
+        """A figure of this batch for the log: a mean over its decisions, or one figure per example, (B,)."""
         weight = self.batch.counted if value.dim() else self.batch.weight
         self.telemetry.mean(name, value.detach().float().mean(), weight)
 

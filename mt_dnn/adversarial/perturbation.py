@@ -1,7 +1,7 @@
 """Perturbations: noise, norms, projections and the guard. A perturbation is a float32 tensor (T, H).
 
-Norms are those of one token, over H, or of one sentence, over all tokens and H of a sequence, never of the batch. An
-example has one sequence, or one for each of its choices.
+Norms are those of one token, over H, or of one sentence, over all tokens and H of an example, never of the batch: the
+sequences of several choices are perturbed as one (Zhu et al. 2020, appendix A.1).
 They come as (T, 1), one value per token, so that they divide a perturbation as they are.
 """
 
@@ -32,19 +32,18 @@ def uniform(network: View, state: Tensor, bound: float = 1.0) -> Tensor:
 
 
 def per_sentence(values: Tensor, batch: Batch, order: Order = "2") -> Tensor:
-    """Norm of each sequence, (T, H) → (S,)."""
+    """Norm of each example, (T, H) → (B,)."""
     values = values.detach().float()
-    sequences = batch.sequence_ids
     if order == "inf":
         largest = values.abs().amax(1)
-        return largest.new_zeros(batch.sequences).scatter_reduce(0, sequences, largest, "amax")
-    return values.new_zeros(batch.sequences).index_add(0, sequences, values.square().sum(1)).sqrt()
+        return largest.new_zeros(batch.size).scatter_reduce(0, batch.example_ids, largest, "amax")
+    return values.new_zeros(batch.size).index_add(0, batch.example_ids, values.square().sum(1)).sqrt()
 
 
 def norms(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> Tensor:
     """Norm of each token, or of its sentence, (T, H) → (T, 1)."""
     if scope == "sentence":
-        return per_sentence(values, batch, order)[batch.sequence_ids][:, None]
+        return per_sentence(values, batch, order)[batch.example_ids][:, None]
     values = values.detach().float()
     return values.abs().amax(1, keepdim=True) if order == "inf" else values.norm(dim=1, keepdim=True)
 
@@ -60,16 +59,16 @@ def into_ball(delta: Tensor, batch: Batch, radius: float) -> Tensor:
 
 
 def finite(gradient: Tensor, batch: Batch) -> Tensor:
-    """True for the sequences whose gradient has no infinity and no NaN, (S,)."""
+    """True for the examples whose gradient has no infinity and no NaN, (B,)."""
     bad = (~gradient.isfinite()).any(1).to(torch.int32)
-    return bad.new_zeros(batch.sequences).index_add(0, batch.sequence_ids, bad) == 0
+    return bad.new_zeros(batch.size).index_add(0, batch.example_ids, bad) == 0
 
 
 def guarded(delta: Tensor, start: Tensor, gradient: Tensor, network: View) -> Tensor:
-    """δ, but where the gradient is not finite the sequence keeps the δ it started with; such cases are counted."""
+    """δ, but where the gradient is not finite the example keeps the δ it started with; such cases are counted."""
     good = finite(gradient, network.batch)
     network.count("nonfinite", (~good).sum())
-    return torch.where(good[network.batch.sequence_ids][:, None], delta, start.detach())
+    return torch.where(good[network.batch.example_ids][:, None], delta, start.detach())
 
 
 def report_size(network: View, delta: Tensor, state: Tensor) -> None:
@@ -79,6 +78,6 @@ def report_size(network: View, delta: Tensor, state: Tensor) -> None:
 
 
 def report_gradient_share(network: View, start: Tensor, steps: Tensor) -> None:
-    """How much of δ the gradient made: ‖steps‖ / (‖δ_0‖ + ‖steps‖), before projections; steps are summed norms (S,)."""
+    """How much of δ the gradient made: ‖steps‖ / (‖δ_0‖ + ‖steps‖), before projections; steps are summed norms (B,)."""
     noise = per_sentence(start, network.batch)
     network.report("gradient_share", steps / (noise + steps).clamp_min(TINY))

@@ -112,10 +112,11 @@ class Choices:
     """Targets among the wrong options of a decision, each equally likely, whose logits are not MISSING."""
 
     def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, logits: Tensor) -> Tensor:
-        """Wrong options (N,), from numbers in [0, 1), (N,), and logits (N, C)."""
-        options = (logits > MISSING / 2).sum(1)
-        chosen = torch.minimum((chances * (options - 1)).long(), options - 2)
-        return chosen + (chosen >= labels)
+        """Wrong options (N,), from numbers in [0, 1), (N,), and logits (N, C); the first option where there is none."""
+        wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
+        count = wrong.sum(1)
+        chosen = torch.minimum((chances * count).long(), count - 1)
+        return (wrong.cumsum(1) == chosen[:, None] + 1).int().argmax(1)
 
     def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None: ...
 

@@ -13,6 +13,8 @@ from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.base import View
 from mt_dnn.adversarial.tally import Choices, Tally, read_counts
 from mt_dnn.adversarial.vat import Objective, Virtual, VirtualOptions
+from mt_dnn.batch import Batch
+from mt_dnn.losses import MISSING
 
 # A place in a list or in a text is no class whose errors could be counted, and yes or no leave no choice of an error.
 UNTALLIED = ("multiple_choice", "cloze", "span", "multi_label", "masked_lm")
@@ -54,7 +56,8 @@ class TAT(Virtual[TATOptions]):
     def objective(self, network: View, clean: Tensor) -> Objective:
         if self.options.tally != "fixed" and network.batch.counted:
             self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
-        targets = self.tally.sample(network.labels, network.draws.chances(), network.draws.chances(), clean)
+        chances, inside = network.draws.chances(), network.draws.chances()
+        targets = self.tally.sample(network.labels, chances, inside, _allowed(clean, network.batch))
         return lambda logits: -network.loss(logits, targets, reduction="none")
 
     def end_epoch(self) -> None:
@@ -71,3 +74,10 @@ class TAT(Virtual[TATOptions]):
 
     def record(self) -> dict[str, Any] | None:
         return self.tally.record()
+
+
+def _allowed(logits: Tensor, batch: Batch) -> Tensor:
+    """The same logits (N, C), but MISSING where a start or an end would lie outside of the context."""
+    if batch.answerable is None:
+        return logits
+    return logits.masked_fill(~batch.pad(batch.answerable).repeat_interleave(2, 0), MISSING)

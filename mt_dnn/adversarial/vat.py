@@ -102,7 +102,7 @@ class Virtual(Regularized[OptionsT]):
         fixed = state.detach()
         delta = start = gaussian(network, fixed, self.options.noise_std)
         objective = self.objective(network, clean.detach())
-        taken = start.new_zeros(network.batch.sequences)
+        taken = start.new_zeros(network.batch.size)
         for number in range(self.options.steps):
             if number == 0 and self.reuses_clean_pass:
                 gradient = network.gradient(objective(clean).mean(), state, keep_graph=True)

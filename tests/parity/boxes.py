@@ -39,10 +39,6 @@ class Example:
         """How many vectors the head reads."""
         return len(self.sizes) if self.read is None else len(self.read) or len(self.ids)
 
-    def each(self, matrix: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """(n, H): every sentence's rows changed on their own."""
-        return torch.cat([change(rows) for rows in matrix.split(self.sizes)])
-
 
 class Ordered(nn.Module):
     """P(y ≤ k) = σ(θ_k − w·v − b), θ growing by softplus(gaps) (McCullagh 1980, section 2)."""
@@ -196,9 +192,9 @@ def frobenius(matrix: Tensor) -> float:
     return math.sqrt((matrix.detach() ** 2).sum().item())
 
 
-def into_ball(delta: Tensor, e: Example, radius: float) -> Tensor:
-    """Π_{‖δ‖_F ≤ ε}, of each sentence."""
-    return e.each(delta, lambda rows: rows * (radius / frobenius(rows)) if frobenius(rows) > radius else rows)
+def into_ball(delta: Tensor, radius: float) -> Tensor:
+    """Π_{‖δ‖_F ≤ ε}; several choices are one concatenation (FreeLB paper, appendix A.1)."""
+    return delta * (radius / frobenius(delta)) if frobenius(delta) > radius else delta
 
 
 @dataclass
@@ -214,14 +210,14 @@ def started(net: Net, examples: Sequence[Example], seed: int, ball: Ball) -> lis
     """δ_0 = U(−1, 1) · magnitude / √(n·H), in the ball (FreeLB paper, box 1)."""
     deltas = []
     for e, drawn in zip(examples, noise_of(net, examples, seed, torch.rand), strict=True):
-        scaled = e.each(2 * drawn - 1, lambda rows: rows * ball.init_magnitude / math.sqrt(rows.numel()))
-        deltas.append(into_ball(scaled, e, ball.radius))
+        scaled = (2 * drawn - 1) * ball.init_magnitude / math.sqrt(len(e.ids) * drawn.shape[1])
+        deltas.append(into_ball(scaled, ball.radius))
     return deltas
 
 
-def ascended(delta: Tensor, g: Tensor, e: Example, ball: Ball) -> Tensor:
+def ascended(delta: Tensor, g: Tensor, ball: Ball) -> Tensor:
     """Π(δ + α g/‖g‖_F) (FreeLB paper, box 1)."""
-    return into_ball(delta.detach() + ball.step_size * e.each(g, lambda rows: rows / frobenius(rows)), e, ball.radius)
+    return into_ball(delta.detach() + ball.step_size * g / frobenius(g), ball.radius)
 
 
 def none(net: Net, examples: Sequence[Example], seed: int) -> Tensor:
@@ -264,10 +260,9 @@ def virtual(
             inner = distance(e, z.detach(), z2, divergence, "none") if targets is None else -loss_of(z2, targets[i])
             (g,) = torch.autograd.grad(inner, at)
             if normalize_gradient != "none":
-                parts = g.split(e.sizes if normalize_gradient == "sentence" else 1)
-                g = torch.cat(
-                    [part / (part.abs().max() if gradient_norm == "inf" else frobenius(part)) for part in parts]
-                )
+                parts = [g] if normalize_gradient == "sentence" else list(g)
+                scaled = [part / (part.abs().max() if gradient_norm == "inf" else frobenius(part)) for part in parts]
+                g = torch.cat(scaled).view_as(g)
             delta = delta.detach() + step_size * g
             if projection == "clip":
                 delta = torch.minimum(torch.maximum(delta, torch.tensor(-radius)), torch.tensor(radius))
@@ -299,7 +294,7 @@ def freelb(
             delta = deltas[i].clone().requires_grad_()
             whole += trained(loss_of(net.f(net.words(e) + delta, e), e.gold) / len(examples) * share)
             assert delta.grad is not None
-            deltas[i] = ascended(delta, delta.grad, e, ball)
+            deltas[i] = ascended(delta, delta.grad, ball)
     return whole
 
 
@@ -310,7 +305,7 @@ def pgd(net: Net, examples: Sequence[Example], seed: int, *, passes: int, **size
         for _ in range(passes):
             delta = delta.detach().requires_grad_()
             (g,) = torch.autograd.grad(loss_of(net.f(net.words(e).detach() + delta, e), e.gold), delta)
-            delta = ascended(delta, g, e, ball)
+            delta = ascended(delta, g, ball)
         total = total + loss_of(net.f(net.words(e) + delta, e), e.gold)
     return trained(total / len(examples))
 
@@ -329,7 +324,7 @@ def freeat(net: Net, examples: Sequence[Example], seed: int, *, passes: int, lr:
             delta = deltas[i].clone().requires_grad_()
             whole += trained(loss_of(net.f(net.words(e) + delta, e), e.gold) / len(examples)) / passes
             assert delta.grad is not None
-            deltas[i] = ascended(delta, delta.grad, e, ball)
+            deltas[i] = ascended(delta, delta.grad, ball)
         with torch.no_grad():
             for weight in net.parameters().values():
                 if weight.grad is not None:  # heads that read tokens leave out the pooler
@@ -351,7 +346,7 @@ def yopo(net: Net, examples: Sequence[Example], seed: int, *, passes: int, inner
             for _ in range(inner_steps):
                 delta = deltas[i].clone().requires_grad_()
                 (g,) = torch.autograd.grad((p * net.h(net.words(e).detach() + delta, e, 1)).sum(), delta)
-                deltas[i] = ascended(delta, g, e, ball)
+                deltas[i] = ascended(delta, g, ball)
     return whole
 
 
@@ -372,7 +367,7 @@ def rapt(
     total = torch.zeros(())
     drawn = noise_of(net, examples, seed, torch.randn, number=2 if max_layer > 0 else 1)
     for e, noise in zip(examples, drawn, strict=True):
-        rows = noise.split(e.sizes if norm == "sentence" else 1)
+        rows = noise.split(len(noise) if norm == "sentence" else 1)
         delta = torch.cat([magnitude * row / row.abs().max() for row in rows])
         h = net.h(net.words(e), e, r)
         z, z2 = net.f_from(h, e, r), net.f_from(h + delta, e, r)

@@ -39,6 +39,7 @@ def split_of(
         decisions=decisions,
         marked=marked,
         parts=None,
+        contexts=None,
         words=None,
         soft=soft,
         soft_offsets=soft_offsets,
