@@ -49,6 +49,7 @@ from mt_dnn.optim_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.parallel import place
 from mt_dnn.predict import write_predictions
 from mt_dnn.progress import Progress
+from mt_dnn.sharded import own_parts
 from mt_dnn.signals import stop_signals
 from mt_dnn.step import Stepper
 from mt_dnn.surgery import build_surgery
@@ -200,12 +201,25 @@ class Run:
             UserError: the loss is not finite.
         """
         figures = self.progress.collect()
-        if not math.isfinite(figures.get("loss", 0.0)):
+        self._require(math.isfinite(figures.get("loss", 0.0)), "the loss")
+        return figures
+
+    def _check_model(self) -> None:
+        """Before anything is scored or saved. An infinite gradient spoils weights while the loss is still finite.
+
+        Raises:
+            UserError: the loss since the last line of the log, or a weight, is not finite.
+        """
+        self._figures()
+        spoilt = any(not bool(weight.isfinite().all()) for weight in own_parts(self.model.parameters()))
+        self._require(not any_rank(spoilt), "a weight")
+
+    def _require(self, finite: bool, what: str) -> None:
+        if not finite:
             raise UserError(
-                f"update {self.progress.position.step}: the loss is not finite; lower optimizer.lr, or use "
+                f"update {self.progress.position.step}: {what} is not finite; lower optimizer.lr, or use "
                 "train.precision=fp32. The last checkpoint is from before"
             )
-        return figures
 
     def _log_record(self, event: Step, window: dict[str, int], seconds: float) -> dict[str, Any]:
         position, figures = event.position, self._figures()
@@ -228,10 +242,12 @@ class Run:
         self.progress.finished = event.last
         if event.epoch_end:
             self._write_tallies(event.position.epoch)
-        if event.last or (event.epoch_end if every is None else step % every == 0):
-            self._evaluate(log)
-            self._save()
-        elif stopping or (self.config.checkpoint.every_steps and step % self.config.checkpoint.every_steps == 0):
+        evaluates = event.last or (event.epoch_end if every is None else step % every == 0)
+        saves = self.config.checkpoint.every_steps and step % self.config.checkpoint.every_steps == 0
+        if evaluates or saves or stopping:
+            self._check_model()
+            if evaluates:
+                self._evaluate(log)
             self._save()
 
     def _write_tallies(self, epoch: int) -> None:
@@ -264,7 +280,6 @@ class Run:
             say(f"update {position.step}: dev {metric} {100 * value:.2f}{mark}")
 
     def _save(self) -> None:
-        self._figures()
         for adversary in self.stepper.adversaries.values():
             adversary.collect()
         step = self.progress.position.step

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from data_utils.errors import UserError
+from mt_dnn.checkpoint import last_checkpoint
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import load_config
 from mt_dnn.log import MetricsLog
@@ -71,6 +76,46 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(workspace: Path) 
     with pytest.raises(UserError, match=r"update 5: the loss is not finite; lower optimizer\.lr"):
         run()
     assert not (workspace / "run" / "checkpoints").exists()
+
+
+def with_infinite_gradient(config: RunConfig, update: int) -> Run:
+    """A run in which one entry of a head's gradient is infinite in this update, counted from 1."""
+    run, done = Run(config), [0]
+
+    def spoilt(gradient: Tensor) -> Tensor:
+        done[0] += 1
+        return gradient.index_fill(1, torch.tensor(0), math.inf) if done[0] == update else gradient
+
+    head: Any = run.model.heads["same"]
+    head.linear.weight.register_hook(spoilt)
+    return run
+
+
+def assert_finite(checkpoint: Path) -> None:
+    files = list(checkpoint.rglob("*.safetensors"))
+    assert len(files) == 3 and all(value.isfinite().all() for file in files for value in load_file(file).values())
+
+
+@pytest.mark.parametrize("often", ["checkpoint.every_steps=1", "evaluation.every_steps=1"])
+def test_weights_that_are_not_finite_are_neither_scored_nor_saved(often: str, workspace: Path) -> None:
+    """An infinite gradient of a finite loss: clipping makes a NaN of it."""
+    run = with_infinite_gradient(load_config(workspace / "run.yml", ["tasks=[same]", often]), 3)
+    with pytest.raises(UserError, match=r"update 3: a weight is not finite; lower optimizer\.lr") as caught:
+        run()
+    assert "\n" not in str(caught.value)
+    found = last_checkpoint(run.folder)
+    assert found is not None and found.name == "step-00000002"
+    assert_finite(found)
+    assert '"step": 3' not in (workspace / "run" / "metrics.jsonl").read_text()
+
+
+def test_an_update_that_the_gradient_scaler_leaves_out_stops_nothing(workspace: Path) -> None:
+    options = ["tasks=[same]", "train.precision=fp16", "checkpoint.every_steps=1"]
+    run = with_infinite_gradient(load_config(workspace / "run.yml", options), 3)
+    assert isinstance(run(), dict) and run.stepper.schedule.last_epoch < run.steps
+    found = last_checkpoint(run.folder)
+    assert found is not None
+    assert_finite(found)
 
 
 def test_one_process_per_run_folder(workspace: Path) -> None:
