@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -128,26 +128,26 @@ class Stepper:
             steps_each_pass=steps_each_pass,
             distillation=self.distillation,
         )
-        losses = adversary(network)
+        losses, every = adversary(network), self.dropout_floor_every_steps
         while True:
             with autocast(self.precision, batch.input_ids.device):
                 loss = next(losses, None)
             if loss is None:
                 break
+            if every is not None and step % every == 0 and "regularizer" in own.sums:
+                self._measure_dropout_floor(network, adversary)  # of the same weights as the regulariser
             yield loss * (task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name))
-        every = self.dropout_floor_every_steps
-        if every is not None and step % every == 0 and "regularizer" in own.sums:
-            self._measure_dropout_floor(network, adversary)
         telemetry.add(own)
 
     @torch.no_grad()
     def _measure_dropout_floor(self, network: View, adversary: Any) -> None:
-        """The regulariser at δ = 0: what two dropout masks alone make of it. Leaves no trace in training."""
+        """The regulariser at δ = 0: what dropout masks alone make of it. Leaves no trace in training."""
         device = network.batch.input_ids.device
         buffers = [(buffer, buffer.clone()) for buffer in self.model.heads.buffers()]  # of power iterations
+        fresh = replace(network, parallel=None)  # draws again what the batch has drawn
         with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(self.precision, device):
-            one, other = (self.model(network.batch) for _ in range(2))
-            network.report("dropout_floor", adversary.regularizer(network, one, other))
+            floor = adversary.regularizer(fresh, *adversary.clean_passes(fresh))
+        network.report("dropout_floor", floor)
         for buffer, before in buffers:
             buffer.copy_(before)
 

@@ -195,6 +195,10 @@ class Regularized(Adversary[OptionsT]):
         options: Any = self.options
         return network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
 
+    def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
+        """Logits (N, C) of the two passes that the regulariser compares, both at δ = 0: only masks may differ."""
+        return network.resume(network.upto(0), 0), network.resume(network.upto(0), 0)
+
 
 class Replay:
     """Passes within it have the dropout masks of the first one (FreeLB, section 3.3), as far as they go alike.

@@ -45,7 +45,7 @@ class RAPT(Regularized[RAPTOptions]):
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
-        level = network.draws.integer(1, options.max_layer) if options.max_layer else 0
+        level = self.level(network)
         if options.share_prefix:
             state = network.upto(level)
             delta = self.perturbation(state, network)
@@ -60,6 +60,14 @@ class RAPT(Regularized[RAPTOptions]):
         network.report("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer
 
+    def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
+        if not self.options.share_prefix:
+            return super().clean_passes(network)
+        level = self.level(network)
+        state = network.upto(level)
+        one, other = network.resume(torch.cat([state, state]), level).chunk(2)
+        return one, other
+
     @classmethod
     def prepare(cls, options: RAPTOptions, model: Model, task: str) -> None:
         if options.max_layer > model.encoder.num_layers:
@@ -71,6 +79,10 @@ class RAPT(Regularized[RAPTOptions]):
                 "encoder.scalar_mix: rapt goes on from a block without the states below it; "
                 "set it to false, or adversary.max_layer=0"
             )
+
+    def level(self, network: View) -> int:
+        """r, the first number that a batch draws."""
+        return network.draws.integer(1, self.options.max_layer) if self.options.max_layer else 0
 
     def perturbation(self, state: Tensor, network: View) -> Tensor:
         """δ, (T, H). The variance of the noise cancels."""

@@ -97,6 +97,13 @@ class Virtual(Regularized[OptionsT]):
         network.report("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer + self.further_term(network, clean)
 
+    def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
+        replay = Replay(network, enabled=self.options.reuse_dropout_mask)
+        with replay:
+            one = network.resume(network.upto(0), 0)
+        with replay:
+            return one, network.resume(network.upto(0), 0)
+
     def perturbation(self, network: View, state: Tensor, clean: Tensor, replay: Replay) -> Tensor:
         """δ after K steps, (T, H), detached."""
         fixed = state.detach()

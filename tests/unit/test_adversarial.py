@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial import ADVERSARIES, build_adversaries, options_of
-from mt_dnn.adversarial.base import Adversary, KeptMasks, Options, View
+from mt_dnn.adversarial.base import Adversary, KeptMasks, Options, Replay, View
 from mt_dnn.adversarial.perturbation import per_sentence
+from mt_dnn.adversarial.vat import VAT
 from mt_dnn.average import build_average
 from mt_dnn.batch import Share, collate
 from mt_dnn.config import HeadsConfig, RunConfig
@@ -55,13 +58,16 @@ class Spy(View):
     """A view that keeps the states handed to it and the logits it gave."""
 
     entered: list[Tensor] = field(default_factory=list)  # at level 0
+    left: list[Tensor] = field(default_factory=list)  # by passes from there up to a block
     levels: list[int] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
 
     def upto(self, level: int, words: Tensor | None = None) -> Tensor:
+        state = super().upto(level, words)
         if words is not None:
             self.entered.append(words.detach())
-        return super().upto(level, words)
+            self.left.append(state.detach())
+        return state
 
     def resume(self, state: Tensor, level: int) -> Tensor:
         logits = super().resume(state, level)
@@ -232,6 +238,14 @@ def test_replayed_masks_give_identical_passes(mode: str, folder: Path) -> None:
     assert not any(torch.equal(logits, view.logits[0]) for logits in view.logits[1:])
 
 
+def test_inner_steps_of_yopo_have_the_masks_of_the_full_passes(folder: Path) -> None:
+    for reuse in (True, False):
+        view = spy_on(build(folder))
+        losses_of(view, "yopo", radius=0, inner_steps=3, reuse_dropout_mask=reuse)
+        assert len(view.left) == 3 + 2 * 2
+        assert all(torch.equal(state, view.left[0]) == reuse for state in view.left[1:])
+
+
 def test_replayed_masks_give_identical_losses_of_freelb(folder: Path) -> None:
     for options in ({}, {"include_clean": True}):
         kept = losses_of(spy_on(build(folder)), "freelb", radius=0, **options)
@@ -273,6 +287,20 @@ def test_masks_are_kept_through_other_draws_and_shorter_passes() -> None:
         assert F.dropout(changed, 0.5, inplace=True) is changed and changed.flatten().equal(expected[:200])
     with pytest.raises(AssertionError), masks:
         F.dropout(torch.ones(2), 0.5)
+
+
+def test_a_replay_sets_back_the_generator_of_an_accelerator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, states = torch.device("cuda", 1), {torch.device("cuda", 1): "before"}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", states.__getitem__)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device: state}))
+    view: Any = SimpleNamespace(batch=SimpleNamespace(input_ids=SimpleNamespace(device=device)))
+    for enabled, then in ((False, "after"), (True, "before")):
+        states[device] = "before"
+        replay, cpu = Replay(view, enabled=enabled), torch.get_rng_state()
+        states[device] = "after"
+        torch.rand(3)
+        with replay:
+            assert states == {device: then} and torch.get_rng_state().equal(cpu) == enabled
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -588,6 +616,13 @@ def test_the_head_of_r4f_has_spectral_norm_one(folder: Path) -> None:
     assert norms["negated"] < 0.8
 
 
+def test_every_linear_layer_of_an_r4f_head_is_normalised(tmp_path: Path) -> None:
+    make_workspace(tmp_path, more=["linked"])
+    heads = Run(load_config(tmp_path / "run.yml", ["tasks=[linked]", "adversary.mode=r4f"])).model.heads
+    layers = [layer for layer in heads.modules() if isinstance(layer, nn.Linear)]
+    assert len(layers) > 1 and all(is_parametrized(layer, "weight") for layer in layers)
+
+
 def test_the_head_of_r4f_survives_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     def predictions(run: Run) -> list[Tensor]:
         return [torch.from_numpy(decoded.scores) for _, _, decoded in run.decoder(run.dev_splits)]
@@ -619,6 +654,21 @@ def test_freeat_replays_a_batch_as_so_many_plain_updates(folder: Path) -> None:
     loss, *_ = run.stepper([batch])
     losses = [plain.stepper([batch])[0].item() for _ in range(3)]
     assert losses[0] > losses[1] > losses[2] and loss.item() == pytest.approx(sum(losses) / 3)
+    assert_close(weights(run), weights(plain))
+
+
+def test_freelb_beside_freeat_goes_with_its_optimizer_steps(folder: Path) -> None:
+    """At δ = 0 without dropout each pass of both is an ordinary step, on the weights that the one before has made."""
+    options = [*SGD, *NO_DROPOUT, "schedule.name=constant", "optimizer.lr=0.1"]
+    modes = ["adversary.mode=freeat", "adversary.radius=0", "adversary.tasks.negated={mode: freelb, radius: 0}"]
+    run, plain = build(folder, *options, *modes), build(folder, *options)
+    tasks = plain.stepper.tasks
+    third = {**tasks, "negated": tasks["negated"].model_copy(update={"loss_weight": 1 / 3})}
+    object.__setattr__(plain.stepper, "tasks", third)
+    update = [collate(run.train_splits[task], [0, 1, 2], task=task) for task in ("same", "negated")]
+    run.stepper(update)
+    for _ in range(3):
+        plain.stepper(update)
     assert_close(weights(run), weights(plain))
 
 
@@ -756,10 +806,29 @@ def mean_figures(folder: Path, mode: str, count: int, **own: Any) -> dict[str, f
     [
         ("vat", {"radius": 0}),
         ("vat", {"radius": 0, "divergence": "js"}),
+        ("vat", {"radius": 0, "reuse_dropout_mask": "true"}),
+        ("tat", {"radius": 0, "reuse_dropout_mask": "true"}),
         ("rapt", {"max_layer": 0, "magnitude": 0}),
+        ("rapt", {"max_layer": 2, "magnitude": 0}),
+        ("rapt", {"max_layer": 2, "magnitude": 0, "share_prefix": "false"}),
         ("rdrop", {}),
     ],
 )
 def test_the_dropout_floor_is_the_regularizer_at_delta_zero(mode: str, own: dict[str, Any], folder: Path) -> None:
     figures = mean_figures(folder, mode, 12, **own)
     assert figures["dropout_floor"] == pytest.approx(figures["regularizer"], rel=0.35)
+
+
+def test_the_dropout_floor_is_that_of_the_weights_before_the_update(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = build(folder, *SGD, "adversary.mode=vat", "log.dropout_floor_every_steps=1", "optimizer.lr=0.1")
+    before, measured = weights(run), list[dict[str, Tensor]]()
+
+    def clean_passes(self: VAT, network: View) -> tuple[Tensor, Tensor]:
+        measured.append(weights(run))
+        return super(VAT, self).clean_passes(network)
+
+    monkeypatch.setattr(VAT, "clean_passes", clean_passes)
+    run.stepper([collate(run.train_splits["same"], [0, 1, 2], task="same")])
+    assert len(measured) == 1 and same(measured[0], before) and not same(weights(run), before)
