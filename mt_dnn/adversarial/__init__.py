@@ -50,6 +50,8 @@ else:  # the settings of the mode that stands under the key mode
 def options_of(options: Options, task: str) -> Options:
     """The settings of one task: those of the run and what ``tasks`` says of it; another mode starts from its defaults.
 
+    A key inside a group, such as ``bregman.mu``, leaves the others of the group as they are.
+
     Raises:
         ValueError: an unknown mode, or settings that its mode does not take.
     """
@@ -62,9 +64,14 @@ def options_of(options: Options, task: str) -> Options:
     if mode not in ADVERSARIES:
         raise ValueError(f"tasks.{task}.mode: no mode '{mode}'{did_you_mean(str(mode), ADVERSARIES)}")
     shared = options.model_dump(exclude={"tasks"}) if mode == options.mode else {}
+    groups = {
+        key: {**shared[key], **value}
+        for key, value in own.items()
+        if isinstance(value, Mapping) and isinstance(shared.get(key), Mapping)
+    }
     settings = ADVERSARIES[mode].options_type
     try:
-        return settings.model_validate({**shared, **own, "mode": mode})
+        return settings.model_validate({**shared, **own, **groups, "mode": mode})
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in ("tasks", task, *problem["loc"]))

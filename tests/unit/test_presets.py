@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,25 @@ def test_every_preset_loads_and_survives_the_run_folder(name: str, tmp_path: Pat
     assert config.adversary.mode == name.split("/")[0]
     dump_config(config, tmp_path / "dumped.yml")
     assert load_config(tmp_path / "dumped.yml") == config
+
+
+TABLE_6 = {  # Zhu et al. 2020: epsilon, alpha, m; and the size of the first perturbation in the public scripts
+    "mnli": (0.2, 0.1, 2, 0.1),
+    "qnli": (0.15, 0.1, 2, 0.15),
+    "qqp": (0.45, 0.15, 2, 0.32),
+    "rte": (0.15, 0.03, 3, 0.16),
+    "sst2": (0.6, 0.1, 2, 1.0),
+    "mrpc": (0.4, 0.04, 3, 0.64),
+    "cola": (0.2, 0.025, 3, 0.4),
+    "stsb": (0.3, 0.1, 3, 0.16),
+}
+
+
+@pytest.mark.parametrize("task", TABLE_6)
+def test_presets_of_freelb_are_those_of_its_paper(task: str, tmp_path: Path) -> None:
+    chosen = load(tmp_path, f"adversary=preset:freelb/roberta_large/{task}").adversary.model_dump()
+    names = ("radius", "step_size", "passes", "init_magnitude")
+    assert tuple(chosen[name] for name in names) == TABLE_6[task]
 
 
 @pytest.mark.parametrize("mode", ADVERSARIES)
@@ -60,6 +80,26 @@ def test_settings_of_single_tasks(tmp_path: Path) -> None:
     assert rte.model_dump()["weight"] == 2 and rte.model_dump()["projection"] == "normalize"
     assert (cola.mode, mrpc.mode, mrpc.model_dump()["passes"]) == ("none", "freelb", 3)
     assert sst2.model_dump() | {"tasks": {}} == config.adversary.model_dump() | {"tasks": {}}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("bregman.beta=0.8", {"mu": 0.3, "beta": 0.8, "beta_after_warmup": 0.999}),
+        ("bregman.mu=2", {"mu": 2, "beta": 0.9, "beta_after_warmup": 0.999}),
+        ("bregman=null", None),
+        ("weight=2", {"mu": 0.3, "beta": 0.9, "beta_after_warmup": 0.999}),
+    ],
+)
+def test_a_task_changes_single_keys_of_a_group(override: str, expected: Any, tmp_path: Path) -> None:
+    config = load(tmp_path, "adversary={mode: vat, bregman: {mu: 0.3, beta: 0.9}}", f"adversary.tasks.rte.{override}")
+    assert options_of(config.adversary, "rte").model_dump()["bregman"] == expected
+
+
+def test_a_task_has_a_group_that_the_run_leaves_out(tmp_path: Path) -> None:
+    config = load(tmp_path, "adversary.mode=vat", "adversary.tasks.rte.bregman.mu=2")
+    assert options_of(config.adversary, "rte").model_dump()["bregman"]["mu"] == 2
+    assert options_of(config.adversary, "mnli").model_dump()["bregman"] is None
 
 
 def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
