@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from data_utils.task_def import TaskDef
+from mt_dnn.adversarial.base import View
+from mt_dnn.adversarial.none import NoAdversary, NoneOptions
 from mt_dnn.batch import collate
 from mt_dnn.config_file import load_config
 from mt_dnn.run import Run
@@ -128,3 +131,23 @@ def test_an_overflow_skips_the_step_halves_the_scale_and_leaves_lookahead_alone(
     assert run.stepper.scaler.get_scale() == 512 and optimizer.counter == 0  # type: ignore[attr-defined]
     run.stepper([collate(run.train_splits["same"], [0, 1, 2], task="same")])
     assert largest_change(before, weights(run)) > 0 and run.stepper.schedule.last_epoch == 1 and optimizer.counter == 1  # type: ignore[attr-defined]
+
+
+class Watching(NoAdversary):
+    """Plain training that keeps the views it is shown."""
+
+    def __init__(self, task: TaskDef) -> None:
+        super().__init__(NoneOptions(), task)
+        self.views: list[View] = []
+
+    def __call__(self, network: View) -> Iterator[Tensor]:
+        self.views.append(network)
+        yield from super().__call__(network)
+
+
+def test_inner_losses_have_the_scale_of_the_gradient_scaler(folder: Path) -> None:
+    run = scaled_run(folder)
+    watching = Watching(run.tasks.trained["same"])
+    object.__setattr__(run.stepper, "adversaries", {**run.stepper.adversaries, "same": watching})
+    run.stepper([collate(run.train_splits["same"], [0, 1, 2], task="same")])
+    assert [view.scale for view in watching.views] == [run.stepper.scaler.get_scale()] == [1024]
