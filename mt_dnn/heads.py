@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -130,17 +129,18 @@ class CRFHead(TokenHead):
     Logits are log p(y_t | x), so losses, divergences and soft labels are those of single words as without transitions:
     training raises the probability of each right label (Kakade, Teh & Roweis 2002), and the answer is the likeliest
     label of each word. There are no scores of a first or last label, as windows of a sentence may start anywhere.
+    ``lr_factors``: a word's scores are sums over H entries that all move by lr; at that rate transitions hardly would.
     """
 
     def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
         super().__init__(hidden, outputs, dropout, std)
         self.transitions = nn.Parameter(torch.zeros(outputs, outputs))
-        self.scale = math.sqrt(hidden)  # a weight on an input as large as a state: else they hardly move at its rate
+        self.lr_factors = {"transitions": float(hidden)}
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
         """(T, H) → (N, C): logarithms of the probabilities."""
         emissions = super().forward(hidden, batch, pool)
-        return log_marginals(emissions, self.scale * self.transitions, batch.decisions_each.tolist())
+        return log_marginals(emissions, self.transitions, batch.decisions_each.tolist())
 
 
 class SpanHead(PooledHead):

@@ -174,9 +174,9 @@ def build_optimizer(model: Model, config: OptimizerConfig) -> Optimizer:
 
 
 def parameter_groups(model: Model, config: OptimizerConfig) -> Groups:
-    """Trainable parameters grouped by weight decay and, with ``layer_decay``, by depth.
+    """Trainable parameters grouped by weight decay, by depth with ``layer_decay``, and by their heads' ``lr_factors``.
 
-    Vectors (biases, normalisation weights) never decay, nor what ``no_decay`` names (see ``freeze``).
+    Vectors (biases, normalisation weights) never decay, nor what ``no_decay`` names (see ``freeze``) or has a factor.
     Heads and pooler have lr, the block below lr·layer_decay, and so on down to the embeddings.
 
     Raises:
@@ -184,15 +184,20 @@ def parameter_groups(model: Model, config: OptimizerConfig) -> Groups:
     """
     exempt = _matching(model, config.no_decay, key="optimizer.no_decay")
     top = model.encoder.num_layers + 1
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    factors = {
+        f"heads.{name}.{own}": factor
+        for name, head in model.heads.items()
+        for own, factor in getattr(head, "lr_factors", {}).items()
+    }
+    groups: dict[tuple[int, bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays = parameter.ndim > 1 and name not in exempt
+        decays, factor = parameter.ndim > 1 and name not in exempt and name not in factors, factors.get(name, 1.0)
         below = top - _depth(model, name) if config.layer_decay < 1 else 0
-        lr, weight_decay = config.lr * config.layer_decay**below, config.weight_decay if decays else 0.0
+        lr, weight_decay = config.lr * factor * config.layer_decay**below, config.weight_decay if decays else 0.0
         group = {"params": [], "lr": lr, "weight_decay": weight_decay}
-        groups.setdefault((below, decays), group)["params"].append(parameter)
+        groups.setdefault((below, decays, factor), group)["params"].append(parameter)
     if not groups:
         raise UserError("optimizer.freeze: no parameter is left to train")
     return list(groups.values())

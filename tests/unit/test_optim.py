@@ -53,6 +53,14 @@ def test_no_decay_patterns_add() -> None:
     assert rates["heads.stsb.weight"][1] == 0.01
 
 
+def test_heads_may_ask_for_another_rate() -> None:
+    model: Any = TinyModel()
+    model.heads["rte"].lr_factors = {"weight": 50.0}
+    rates = grouped_names(model, parameter_groups(model, optimizer_config(weight_decay=0.1)))
+    assert rates.pop("heads.rte.weight") == (pytest.approx(0.5), 0.0)
+    assert {lr for lr, _ in rates.values()} == {0.01} and rates["heads.stsb.weight"] == (0.01, 0.1)
+
+
 def test_layer_decay() -> None:
     model: Any = TinyModel()
     rates = grouped_names(model, parameter_groups(model, optimizer_config(layer_decay=0.5)))
