@@ -21,6 +21,7 @@ from data_utils.windows import first_tokens, home_windows
 from mt_dnn.batch import collate, divided
 from mt_dnn.decode import Decoded, Spans, WordClasses
 from tests.tiny import tiny_encoder
+from tests.unit.test_batch import split_of
 
 TAGS = TaskDef(
     name="t",
@@ -217,19 +218,8 @@ def test_an_answer_has_at_most_thirty_tokens_and_starts_before_it_ends(tmp_path:
 def test_ranks_count_by_decisions() -> None:
     """The weights of two shares add up to the examples of the batch, each by its words."""
     lengths, decisions = np.array([5, 3, 9]), np.array([0, 4, 5, 12])
-    split: Any = SimpleNamespace(
-        tokens=np.arange(17, dtype=np.int32),
-        token_types=np.zeros(17, np.int32),
-        offsets=np.array([0, 5, 8, 17]),
-        sequence_offsets=np.array([0, 5, 8, 17]),
-        groups=None,
-        parts=None,
-        words=None,
-        soft=None,
-        labels=np.zeros(12, np.int64),
-        decisions=decisions,
-        marked=np.concatenate([np.arange(4), [1], np.arange(7)]),
-    )
+    marked = np.concatenate([np.arange(4), [1], np.arange(7)])
+    split = split_of(lengths.tolist(), np.zeros(12, np.int64), decisions=decisions, marked=marked)
     shares = [divided(lengths, rank, 2, 1, decisions=12) for rank in range(2)]
     batches = [collate(split, range(3), task="t", share=share) for share in shares]
     assert [batch.weight for batch in batches] == [3 * 8 / 12, 3 * 4 / 12]
