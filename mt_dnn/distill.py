@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from data_utils.errors import MissingRows, UserError, did_you_mean
+from data_utils.errors import MissingRows, UserError, did_you_mean, os_errors
 from data_utils.prepare import Prepared
 from data_utils.rows import find_rows, read_records, write_rows
 from data_utils.soft import COLUMN, FORMS
@@ -60,13 +60,11 @@ def distill_command(
         raise UserError(f"{data}: no training rows for any of {', '.join(trained)}")
     for problem in dict.fromkeys(missing):
         print(f"mt-dnn: {problem}", file=sys.stderr)
-    try:
+    with os_errors(output, "cannot be written"):
         output.mkdir(parents=True, exist_ok=True)
         for lesson in lessons.values():
             write(lesson, data, output, max_rows)
         copy_other_splits(evaluated_tasks(defs, {name: defs[name] for name in lessons}), data, output)
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
     rows = [(name, str(len(one.split.firsts)), str(len(one.teachers))) for name, one in lessons.items()]
     print(table(("task", "rows", "teachers"), rows))
     print(f"\nnext: mt-dnn train RUN.yml data.dir={output} distillation.weight=0.5")

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import yaml
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.config import RunConfig
 from mt_dnn.config_file import differences
@@ -60,11 +60,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: the folder cannot be made, or another process trains into it.
     """
-    try:
+    with os_errors(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     with stream:
         _lock(stream, folder)
         yield

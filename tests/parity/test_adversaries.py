@@ -59,9 +59,11 @@ TASKS |= {
         name="grades", task_type="ordinal", data_format="pair", labels=("a", "b", "c", "d"), **DEFAULTS["ordinal"]
     ),
     "blanks": TaskDef(name="blanks", task_type="masked_lm", data_format="single", **DEFAULTS["masked_lm"]),
+    "gaps": TaskDef(name="gaps", task_type="cloze", data_format="cloze", **DEFAULTS["cloze"]),
     "spans": TaskDef(name="spans", task_type="span", data_format="question_context", **DEFAULTS["span"]),
 }
-SENTENCES = {name: [[5], [11], [7]] for name in TASKS} | {"choices": [[2, 3], [4, 2, 5], [3, 4]]}
+SENTENCES = {name: [[5], [11], [7]] for name in TASKS}
+SENTENCES |= {"choices": [[2, 3], [4, 2, 5], [3, 4]], "gaps": [[4, 1, 3], [2, 6], [5, 2]]}
 PLACES = [[1, 3], [2, 9], [4, 5]]
 # Tokens that the head reads; none: all, as starts and as ends.
 READ: dict[str, list[Any]] = {"tags": PLACES, "blanks": PLACES, "spans": [[], [], []]}
@@ -74,6 +76,7 @@ GOLD = {
     "classes": torch.tensor([2, 0, 1]),
     "scores": torch.tensor([0.25, 1.5, 0.75]),
     "choices": torch.tensor([1, 2, 0]),
+    "gaps": torch.tensor([2, 0, 1]),
 }
 WRONG = {
     "tags": torch.tensor([0, 1, 0, 2, 2, 1]),
@@ -84,6 +87,7 @@ WRONG = {
     "classes": torch.tensor([0, 1, 0]),
     "scores": torch.tensor([1.125, 0.375, 1.875]),
     "choices": torch.tensor([0, 1, 1]),
+    "gaps": torch.tensor([0, 1, 0]),
 }
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -206,7 +210,7 @@ def make_batch(task: TaskDef, seed: int = SEEDS[0]) -> Batch:
         labels=GOLD[task.name],
         longest=max(sizes),
         share=Share(seed, tuple(range(len(sentences))), len(sentences)),
-        groups=torch.cat([zero, counts.cumsum(0)]) if task.name == "choices" else None,
+        groups=torch.cat([zero, counts.cumsum(0)]) if task.name in ("choices", "gaps") else None,
         most_choices=int(counts.max()),
         decisions=torch.tensor([0, 2, 4, 6]) if len(GOLD[task.name]) > len(sentences) else None,
         marked=torch.tensor([1, 3, 7, 14, 20, 21]) if task.name in ("tags", "blanks") else None,
@@ -316,7 +320,7 @@ def of_plain_training(folder: Path, name: str) -> dict[str, Tensor]:
 def test_plain_training(folder: Path, task: TaskDef, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = compare(folder, task, "none", {}, monkeypatch)
     idle: tuple[str, ...] = ("key.bias",)  # softmax does not see what all options share
-    if task.name in ("choices", "spans"):
+    if task.name in ("choices", "gaps", "spans"):
         idle += ("head.linear.bias",)
     if task.name == "spans":
         idle += ("layer.1.output.LayerNorm.bias",)
