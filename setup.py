@@ -55,5 +55,5 @@ setup(
         "typer>=0.15.4,<1",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["mt-dnn = mt_dnn.cli:main"]},
+    entry_points={"console_scripts": ["mt-dnn = mt_dnn.cli.main:main"]},
 )

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
 from data_utils.masking import numbered
-from data_utils.names import resolve_name
 from data_utils.rows import PLACEHOLDER, Rows
 
 CHUNK = 4096  # rows given to the tokenizer at once; its own threads share them

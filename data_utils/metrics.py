@@ -13,27 +13,46 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_utils.errors import UserError, did_you_mean
 
-if TYPE_CHECKING:
-    from data_utils.task_def import TaskDef
-
 Score = float | list[list[int]]
+
+
 CLASSIFICATION = ("classification",)
+
+
 CHOICE = ("multiple_choice",)
+
+
 REGRESSION = ("regression",)
+
+
 WORDS = ("sequence_labelling",)
+
+
 SPAN = ("span",)
+
+
 SETS = ("multi_label",)
+
+
 CLOZE = ("cloze",)
+
+
 ORDINAL = ("ordinal",)
+
+
 TOKENS = ("masked_lm",)
+
+
 ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
+
+
 IOBES = {"L-": "E-", "U-": "S-"}  # what seqeval calls the last and the only word of an entity in BILOU
 
 
@@ -287,20 +306,6 @@ def find_metric(name: str, place: str) -> Metric:
         hint = did_you_mean(name, METRICS) or f" (known: {', '.join(METRICS)})"
         raise UserError(f"{place}: unknown metric '{name}'{hint}")
     return METRICS[name]
-
-
-def check_metrics(task: TaskDef) -> None:
-    """Raises UserError for a metric that is unknown or does not fit the task's type or number of classes."""
-    for name in task.metrics:
-        metric = find_metric(name, task.name)
-        if task.task_type not in metric.task_types:
-            fitting = ", ".join(other for other, entry in METRICS.items() if task.task_type in entry.task_types)
-            raise UserError(f"{task.name}: metric '{name}' does not fit a {task.task_type} task, use one of {fitting}")
-        if metric.binary and task.n_class != 2:
-            raise UserError(f"{task.name}: metric '{name}' needs 2 classes, the task has {task.n_class}, try f1_macro")
-        if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
-            wanted = "labels as O, B-PER, I-PER"
-            raise UserError(f"{task.name}: metric '{name}' needs {wanted}, not '{other[0]}'; try accuracy")
 
 
 def compute(names: Sequence[str], answers: Answers) -> dict[str, Score]:

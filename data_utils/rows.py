@@ -2,7 +2,7 @@
 
 Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
 and on, of which the last may be empty, and for cloze the ``query`` that they fill; ``words`` for sequence labelling;
-``question`` and ``context`` for spans; and ``soft_label``, what teachers think of a row (soft.py). Others are kept as
+``question`` and ``context`` for spans; and ``soft_label``, what teachers think of a row. Others are kept as
 extra columns. A TSV without a header line is the old MT-DNN's (old_mtdnn.py). Quotes are data in TSV, never syntax.
 """
 
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.errors import MissingRows, UserError
+from data_utils.files import read_lines, read_object
 from data_utils.labels import read_labels
 from data_utils.old_mtdnn import old_columns, old_row
-from data_utils.soft import COLUMN, read_soft_labels
-from data_utils.tables import read_lines, read_object
+from data_utils.soft_labels import COLUMN, read_soft_labels
 from data_utils.task_def import TaskDef
 
 TEXTS = {  # columns that a row needs
@@ -47,7 +47,7 @@ class Rows:
 
     ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, answers,
     ``(first character in the context, text)``, or for cloze lists of right choices; None when it is unlabelled.
-    ``soft``: soft labels as in soft.py, None when there are none. ``places``: where in the file a row is.
+    ``soft``: soft labels as in soft_labels.py, None when there are none. ``places``: where in the file a row is.
     """
 
     path: Path

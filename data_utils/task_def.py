@@ -10,56 +10,36 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
-from data_utils.metrics import check_metrics
+from data_utils.metrics import ENTITY, METRICS, find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
+from data_utils.task_types import (
+    DATA_FORMATS,
+    DEFAULTS,
+    DIVERGENCES,
+    FITTING_FORMATS,
+    FITTING_LOSSES,
+    LABELLED,
+    LOSSES,
+    TASK_TYPES,
+    WHY_NO_LABELS,
+)
+
+
+def check_metrics(task: TaskDef) -> None:
+    """Raises UserError for a metric that is unknown or does not fit the task's type or number of classes."""
+    for name in task.metrics:
+        metric = find_metric(name, task.name)
+        if task.task_type not in metric.task_types:
+            fitting = ", ".join(other for other, entry in METRICS.items() if task.task_type in entry.task_types)
+            raise UserError(f"{task.name}: metric '{name}' does not fit a {task.task_type} task, use one of {fitting}")
+        if metric.binary and task.n_class != 2:
+            raise UserError(f"{task.name}: metric '{name}' needs 2 classes, the task has {task.n_class}, try f1_macro")
+        if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
+            wanted = "labels as O, B-PER, I-PER"
+            raise UserError(f"{task.name}: metric '{name}' needs {wanted}, not '{other[0]}'; try accuracy")
+
 
 NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
-LOSSES = ("cross_entropy", "pairwise", "mse")
-DIVERGENCES = ("kl", "sym_kl", "js", "hellinger", "mse")
-_CLASSES = {"loss": "cross_entropy", "kd_loss": "kl", "adv_loss": "sym_kl"}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "classification": {"metrics": ("accuracy",), **_CLASSES},
-    "regression": {"metrics": ("pearson", "spearman"), "loss": "mse", "kd_loss": "mse", "adv_loss": "mse"},
-    "multiple_choice": {"metrics": ("accuracy",), **_CLASSES},
-    "sequence_labelling": {"metrics": ("entity_f1", "accuracy"), **_CLASSES},
-    "span": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
-    "multi_label": {"metrics": ("f1_micro", "f1_macro"), **_CLASSES},
-    "cloze": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
-    "ordinal": {"metrics": ("quadratic_kappa", "mae"), **_CLASSES},
-    "masked_lm": {"metrics": ("accuracy", "perplexity"), **_CLASSES},
-}
-FITTING_LOSSES = {
-    "classification": ("cross_entropy",),
-    "regression": ("mse",),
-    "multiple_choice": ("cross_entropy", "pairwise"),
-    "sequence_labelling": ("cross_entropy",),
-    "span": ("cross_entropy",),
-    "multi_label": ("cross_entropy",),
-    "cloze": ("cross_entropy", "pairwise"),
-    "ordinal": ("cross_entropy",),
-    "masked_lm": ("cross_entropy",),
-}
-FITTING_FORMATS = {
-    "classification": ("single", "pair"),
-    "regression": ("single", "pair"),
-    "multiple_choice": ("choices",),
-    "sequence_labelling": ("words",),
-    "span": ("question_context",),
-    "multi_label": ("single", "pair"),
-    "cloze": ("cloze",),
-    "ordinal": ("single", "pair"),
-    "masked_lm": ("single", "pair"),
-}
-TASK_TYPES = tuple(FITTING_FORMATS)
-DATA_FORMATS = tuple(dict.fromkeys(name for names in FITTING_FORMATS.values() for name in names))
-LABELLED = ("classification", "sequence_labelling", "multi_label", "ordinal")  # the types that have classes
-WHY_NO_LABELS = {
-    "regression": "a regression task has none; use value_range, or task_type: classification",
-    "multiple_choice": "a multiple-choice task has none; its label is the number of the right choice",
-    "span": "a span task has none; its labels are the answers of each row",
-    "cloze": "a cloze task has none; its labels are the numbers of the right choices",
-    "masked_lm": "a masked_lm task has none; it guesses tokens of the text",
-}
 
 
 class TaskDef(BaseModel):

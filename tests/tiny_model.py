@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mt_dnn.config import OptimizerConfig
-from mt_dnn.optim import OPTIMIZERS
+from mt_dnn.training.optimizers import OPTIMIZERS, OptimizerConfig
 
 # apex's kernels need a GPU; tests/unit/test_apex.py plays its part.
 RUN_ON_CPU = [name for name in OPTIMIZERS if not name.startswith("apex_")]

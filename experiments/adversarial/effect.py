@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from data_utils.errors import UserError
-from mt_dnn.config import RunConfig
-from mt_dnn.config_file import load_config
-from mt_dnn.folder import write_json
-from mt_dnn.run import Run
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.folder import write_json
+from mt_dnn.runs.run import Run
 
 HERE = Path(__file__).parent
 EPOCHS = {"cola": 2, "sst2": 2, "stsb": 1, "mrpc": 1}  # the first two have short rows

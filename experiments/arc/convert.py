@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import main
-from data_utils.sources import RowSource, each, question_row
+from data_utils.benchmarks.convert import main
+from data_utils.benchmarks.sources import RowSource, each, question_row
 
 
 def three_splits(part: str) -> dict[str, list[str]]:

@@ -33,8 +33,8 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from data_utils.task_def import load_task_defs
-from mt_dnn.commands import train_command
-from mt_dnn.config_file import load_config
+from mt_dnn.cli.train import train_here
+from mt_dnn.runs.config_file import load_config
 
 SETTINGS = {"one process": (1, "ddp"), "two processes, DDP": (2, "ddp"), "two processes, FSDP": (2, "fsdp")}
 OPTIONS = ["adversary.mode=tat", "checkpoint.every_steps=3", "evaluation.every_steps=12", "distributed.timeout_s=60"]
@@ -73,7 +73,7 @@ class Attempt:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            code = train_command(run_file, options)
+            code = train_here(run_file, options)
         except BaseException as error:
             print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         finally:

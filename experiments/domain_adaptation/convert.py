@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_utils.errors import UserError, os_errors, unknown_key
+from data_utils.files import read_lines
 from data_utils.rows import find_rows
-from data_utils.tables import read_lines
 
 TASKS = ("snli", "scitail")
 SHARES = {"0.1": 1000, "1": 100, "10": 10, "100": 1}  # Liu et al. 2019, section 4.5: percentage, one row of how many

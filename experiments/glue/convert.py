@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import main
-from data_utils.sources import Source
-from data_utils.tables import ANNOTATORS
+from data_utils.benchmarks.convert import main
+from data_utils.benchmarks.sources import Source
+from data_utils.benchmarks.tables import ANNOTATORS
 
 
 def three_splits(folder: str) -> dict[str, list[str]]:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_utils.benchmarks.submission import Part, Prediction, main
 from data_utils.rows import write_rows
-from data_utils.submission import Part, Prediction, main
 
 
 def write_tsv(path: Path, rows: Sequence[Prediction]) -> None:

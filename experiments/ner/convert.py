@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import main
-from data_utils.sources import ColumnSource
+from data_utils.benchmarks.convert import main
+from data_utils.benchmarks.sources import ColumnSource
 
 TASKS = {
     "conll2003": ColumnSource(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from data_utils.convert import main
-from data_utils.sources import Source
-from data_utils.tables import ANNOTATORS
+from data_utils.benchmarks.convert import main
+from data_utils.benchmarks.sources import Source
+from data_utils.benchmarks.tables import ANNOTATORS
 
 LETTERS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
 

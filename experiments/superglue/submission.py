@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from data_utils.submission import Part, Prediction, main
+from data_utils.benchmarks.submission import Part, Prediction, main
 
 
 def jsonl(spelled: Callable[[str], object]) -> Callable[[Path, Sequence[Prediction]], object]:

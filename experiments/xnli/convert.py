@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from data_utils.convert import main
-from data_utils.hub import LANGUAGES
-from data_utils.sources import Source
+from data_utils.benchmarks.convert import main
+from data_utils.benchmarks.hub import LANGUAGES
+from data_utils.benchmarks.sources import Source
 
 
 def two_splits(language: str) -> dict[str, list[str]]:

@@ -7,15 +7,10 @@ from collections.abc import Iterator
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Options, Replay, View
-from mt_dnn.adversarial.perturbation import (
-    guarded,
-    into_ball,
-    report_gradient_share,
-    report_size,
-    uniform,
-    unit,
-)
+from mt_dnn.adversarial.base import Options
+from mt_dnn.adversarial.perturbation import guarded, into_ball, report_gradient_share, report_size, uniform, unit
+from mt_dnn.adversarial.replay import Replay
+from mt_dnn.adversarial.view import View
 
 
 class BallOptions(Options):

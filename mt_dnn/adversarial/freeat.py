@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor
 
 from mt_dnn.adversarial.ball import BallOptions, free_passes
-from mt_dnn.adversarial.base import Adversary, View
+from mt_dnn.adversarial.base import Adversary
+from mt_dnn.adversarial.view import View
 
 
 class FreeATOptions(BallOptions):

@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mt_dnn.adversarial.ball import BallOptions, free_passes
-from mt_dnn.adversarial.base import Adversary, View
+from mt_dnn.adversarial.base import Adversary
+from mt_dnn.adversarial.view import View
 
 
 class FreeLBOptions(BallOptions):

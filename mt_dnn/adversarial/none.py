@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Adversary, Options, View
+from mt_dnn.adversarial.base import Adversary, Options
+from mt_dnn.adversarial.view import View
 
 
 class NoneOptions(Options):

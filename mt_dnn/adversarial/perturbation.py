@@ -12,8 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Scope, View
-from mt_dnn.batch import Batch
+from mt_dnn.adversarial.base import Scope
+from mt_dnn.adversarial.view import View
+from mt_dnn.batches.batch import Batch
 
 TINY = 1e-12  # below any norm that matters: keeps 0/0 at 0
 GUARD = 1e-6  # of `normalize`, as in the released MT-DNN code

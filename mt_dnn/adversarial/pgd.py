@@ -8,7 +8,9 @@ from typing import Literal
 from torch import Tensor
 
 from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_path
-from mt_dnn.adversarial.base import Adversary, Replay, View
+from mt_dnn.adversarial.base import Adversary
+from mt_dnn.adversarial.replay import Replay
+from mt_dnn.adversarial.view import View
 
 
 class PGDOptions(BallOptions):

@@ -9,9 +9,10 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, View
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
 from mt_dnn.adversarial.perturbation import gaussian, report_size, uniform
-from mt_dnn.losses import StopGradient
+from mt_dnn.adversarial.view import View
+from mt_dnn.tasks.losses import StopGradient
 
 
 class R3FOptions(Options):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mt_dnn.adversarial.r3f import R3F, R3FOptions
-from mt_dnn.model import Model
+from mt_dnn.tasks.model import Model
 
 
 class R4FOptions(R3FOptions):

@@ -10,10 +10,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from data_utils.errors import UserError
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, Scope, View
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, Scope
 from mt_dnn.adversarial.perturbation import gaussian, report_size, unit
-from mt_dnn.losses import StopGradient
-from mt_dnn.model import Model
+from mt_dnn.adversarial.view import View
+from mt_dnn.tasks.losses import StopGradient
+from mt_dnn.tasks.model import Model
 
 
 class RAPTOptions(Options):

@@ -9,8 +9,9 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, View
-from mt_dnn.losses import StopGradient
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
+from mt_dnn.adversarial.view import View
+from mt_dnn.tasks.losses import StopGradient
 
 
 class RDropOptions(Options):

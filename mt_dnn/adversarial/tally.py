@@ -13,8 +13,8 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
-from mt_dnn.distributed import is_main, total
-from mt_dnn.losses import MISSING
+from mt_dnn.distributed.ranks import is_main, total
+from mt_dnn.tasks.losses import MISSING
 
 BINS = 10  # of a regression task's value range (Pereira et al. 2021, section 2)
 SMOOTHING = 1.0

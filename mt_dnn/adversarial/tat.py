@@ -10,11 +10,11 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
-from mt_dnn.adversarial.base import View
 from mt_dnn.adversarial.tally import Choices, Tally, read_counts
 from mt_dnn.adversarial.vat import Objective, Virtual, VirtualOptions
-from mt_dnn.batch import Batch
-from mt_dnn.losses import MISSING
+from mt_dnn.adversarial.view import View
+from mt_dnn.batches.batch import Batch
+from mt_dnn.tasks.losses import MISSING
 
 # A place in a list or in a text is no class whose errors could be counted, and yes or no leave no choice of an error.
 UNTALLIED = ("multiple_choice", "cloze", "span", "multi_label", "masked_lm")

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, Replay, View
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
 from mt_dnn.adversarial.perturbation import (
     GUARD,
     gaussian,
@@ -20,8 +20,10 @@ from mt_dnn.adversarial.perturbation import (
     report_size,
     unit,
 )
-from mt_dnn.losses import StopGradient
+from mt_dnn.adversarial.replay import Replay
+from mt_dnn.adversarial.view import View
 from mt_dnn.section import Section
+from mt_dnn.tasks.losses import StopGradient
 
 
 class BregmanOptions(Section):

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_path
-from mt_dnn.adversarial.base import Adversary, Replay, View
-from mt_dnn.model import Model
+from mt_dnn.adversarial.base import Adversary
+from mt_dnn.adversarial.replay import Replay
+from mt_dnn.adversarial.view import View
+from mt_dnn.tasks.model import Model
 
 
 class YOPOOptions(BallOptions):

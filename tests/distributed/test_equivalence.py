@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from mt_dnn.adversarial import ADVERSARIES
-from mt_dnn.batch import divided
-from mt_dnn.config_file import load_config
-from mt_dnn.distributed import is_main
-from mt_dnn.run import Run
-from mt_dnn.sharded import is_sharded, whole
-from mt_dnn.train import Position, train
+from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.batches.collate import divided
+from mt_dnn.distributed.ranks import is_main
+from mt_dnn.distributed.sharded import is_sharded, whole
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
+from mt_dnn.training.loop import Position, train
 from tests.distributed.workers import run_ranks
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
@@ -96,7 +96,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
         options = [option.replace("=MSE", f"={folder / 'mse.yml'}") for option in options]
         run = Run(load_config(folder / "run.yml", [*options, f"distributed.strategy={strategy}"]))
         assert is_sharded(run.model) == (strategy == "fsdp")
-        events = train(run.stepper, run.train_splits, run.config, device=run.device, start=Position())
+        events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
         assert sum(1 for _ in events) >= (10 if name in MODES else 5)
         weights = whole(run.model.state_dict())
         if is_main():

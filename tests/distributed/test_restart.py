@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from mt_dnn.batch import divided
-from mt_dnn.checkpoint import last_checkpoint
-from mt_dnn.config import SamplingConfig
-from mt_dnn.sampling import plan_epoch
+from mt_dnn.batches.collate import divided
+from mt_dnn.batches.plan import Plan
+from mt_dnn.runs.checkpoint import last_checkpoint
 from tests.distributed.workers import free_port
 from tests.end_to_end.test_resume import assert_same_run, finish, wait_for_step
 from tests.workspace import make_workspace
@@ -137,16 +136,7 @@ def test_every_row_once_when_the_number_of_ranks_changes(
     sizes: list[int], batch: int, seed: int, ranks: tuple[int, int], cut: float
 ) -> None:
     tasks = {f"t{i}": size for i, size in enumerate(sizes)}
-    plan = plan_epoch(
-        tasks,
-        config=SamplingConfig(),
-        batch_sizes=dict.fromkeys(tasks, batch),
-        accumulate=1,
-        mix_tasks=False,
-        seed=seed,
-        epoch=0,
-        epochs=2,
-    )
+    plan = Plan(sizes=tasks, batch_sizes=dict.fromkeys(tasks, batch), seed=seed, epochs=2).epoch(0)
     stop, served = round(cut * len(plan)), []
     for updates, world_size in ((plan[:stop], ranks[0]), (plan[stop:], ranks[1])):
         for part in (part for update in updates for part in update):

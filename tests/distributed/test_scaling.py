@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import RankError
-from mt_dnn.distributed import barrier, explained, rank
+from mt_dnn.distributed.launch import explained
+from mt_dnn.distributed.ranks import barrier, rank
 from tests.distributed.workers import run_ranks
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from mt_dnn.distributed import is_main, world_size
-from mt_dnn.sharded import as_split, load_sharded, own_parts, save_sharded, whole
+from mt_dnn.distributed.ranks import is_main, world_size
+from mt_dnn.distributed.sharded import as_split, load_sharded, own_parts, save_sharded, whole
 from tests.distributed.workers import run_ranks
 
 WHOLE = {  # the third rank gets nothing of the smallest

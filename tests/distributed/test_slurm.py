@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mt_dnn.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoint import last_checkpoint
+from tests import ROOT
 from tests.distributed.workers import free_port
 from tests.end_to_end.test_resume import finish, wait_for_step
 
-ROOT = Path(__file__).parents[2]
 SRUN = """#!/usr/bin/env bash
 # Two processes with Slurm's variables; signals go on to both, as srun hands them on.
 shift

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from data_utils.task_def import DEFAULTS, TaskDef
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DEFAULTS
 from mt_dnn.adversarial.tally import Tally
 
 RANKS = 2

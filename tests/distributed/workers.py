@@ -28,7 +28,7 @@ def _enter(
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    from mt_dnn.distributed import process_group
+    from mt_dnn.distributed.launch import process_group
 
     with process_group(timeout_s=timeout_s):
         work(*arguments)

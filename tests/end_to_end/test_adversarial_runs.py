@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mt_dnn.adversarial import ADVERSARIES
-from mt_dnn.batch import collate
-from mt_dnn.checkpoint import last_checkpoint
-from mt_dnn.config_file import load_config
-from mt_dnn.run import Run
-from mt_dnn.train import Step, seed_step, train
+from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.batches.collate import collate
+from mt_dnn.batches.draws import seed_step
+from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
+from mt_dnn.training.loop import Step, train
 from tests.workspace import make_workspace
 
 FIGURES = {
@@ -139,7 +140,7 @@ def cut_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
                 raise CutError
             yield event
 
-    monkeypatch.setattr("mt_dnn.run.train", dying)
+    monkeypatch.setattr("mt_dnn.runs.run.train", dying)
 
 
 @pytest.mark.parametrize("mode", STATEFUL)

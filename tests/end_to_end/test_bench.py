@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from data_utils.task_def import DEFAULTS, TaskDef
-from mt_dnn.adversarial import ADVERSARIES
-from mt_dnn.cli import main
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DEFAULTS
+from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.cli.main import main
 from tests.workspace import make_workspace
 
 

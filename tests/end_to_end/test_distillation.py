@@ -12,14 +12,14 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from data_utils.prepare import Prepared
+from data_utils.prepared import Prepared
 from data_utils.rows import read_rows
 from data_utils.task_def import load_task_defs
-from mt_dnn.batch import collate
-from mt_dnn.cli import main
-from mt_dnn.commands import load_trained
-from mt_dnn.config_file import load_config
-from mt_dnn.run import Run
+from mt_dnn.batches.collate import collate
+from mt_dnn.cli.main import main
+from mt_dnn.inference.trained import load_trained
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
 from tests.workspace import TEACHABLE, make_workspace
 
 TASKS = ("negated", "overlap", *TEACHABLE)

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from data_utils.convert import convert
+from data_utils.benchmarks.convert import convert
 from experiments.arc.convert import TASKS as ARC
 from experiments.glue.convert import TASKS as GLUE
 from experiments.ner.convert import TASKS as NER
 from experiments.squad.convert import TASKS as SQUAD
-from mt_dnn.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoint import last_checkpoint
 from tests.workspace import MORE_TASKS, make_workspace
 
 TIMINGS = {"examples_per_s", "tokens_per_s"}

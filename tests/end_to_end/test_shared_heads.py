@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from data_utils.errors import UserError
-from mt_dnn.batch import collate
-from mt_dnn.checkpoint import last_checkpoint
-from mt_dnn.commands import evaluate_command
-from mt_dnn.config_file import load_config
-from mt_dnn.evaluate import dev_splits
-from mt_dnn.run import Run
+from mt_dnn.batches.collate import collate
+from mt_dnn.cli.evaluate import evaluate
+from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.evaluate import dev_splits
+from mt_dnn.runs.run import Run
 from tests.end_to_end.test_adversarial_runs import CutError, cut_at
-from tests.unit.test_step import OPTIONS
+from tests.unit.training.test_step import OPTIONS
 from tests.workspace import make_workspace
 
 TASKS = "tasks=[renamed,same]"
@@ -80,7 +80,7 @@ def test_a_run_scores_both_and_is_continued_exactly(
     lines = (folder / "whole" / "predictions" / "renamed_dev.jsonl").read_text().splitlines()
     assert {json.loads(line)["prediction"] for line in lines} <= {"other", "same"}
     capsys.readouterr()
-    evaluate_command(folder / "whole", split=None, task=None, data=None, task_defs=None, as_json=True)
+    evaluate(folder / "whole", split=None, task=None, data=None, task_defs=None, as_json=True)
     assert json.loads(capsys.readouterr().out) == summary["results"]
 
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from data_utils.metrics import METRICS
-from mt_dnn.adversarial import ADVERSARIES
-from mt_dnn.batch import collate
-from mt_dnn.build import build_splits
-from mt_dnn.cli import main
-from mt_dnn.commands import load_trained, predict_rows
-from mt_dnn.config_file import load_config
-from mt_dnn.evaluate import score
-from mt_dnn.heads import SpanHead
-from mt_dnn.run import Run
-from mt_dnn.train import seed_step
+from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.batches.collate import collate
+from mt_dnn.batches.draws import seed_step
+from mt_dnn.cli.main import main
+from mt_dnn.inference.trained import load_trained, predict_rows
+from mt_dnn.runs.build import build_splits
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.evaluate import score
+from mt_dnn.runs.run import Run
+from mt_dnn.tasks.spans import SpanHead
 from tests.workspace import MORE_TASKS, make_workspace
 
 TASKS = ("negated", "overlap", *MORE_TASKS)

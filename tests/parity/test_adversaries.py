@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from data_utils.task_def import DEFAULTS, TaskDef
-from mt_dnn.adversarial import ADVERSARIES
-from mt_dnn.adversarial.base import View
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DEFAULTS
+from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.tally import Choices, Tally
-from mt_dnn.batch import Batch, Share
-from mt_dnn.draws import Draws
-from mt_dnn.encoder import Encoder, load_encoder
-from mt_dnn.heads import HeadsConfig
-from mt_dnn.model import Model
-from mt_dnn.step import Stepper
+from mt_dnn.adversarial.view import View
+from mt_dnn.batches.batch import Batch, Share
+from mt_dnn.batches.draws import Draws
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.load import load_encoder
+from mt_dnn.tasks.heads import HeadsConfig
+from mt_dnn.tasks.model import Model
 from mt_dnn.telemetry import Telemetry
+from mt_dnn.training.step import Stepper
 from tests.parity.boxes import BOXES, Example, Net, Ordered, Vocabulary
 from tests.tiny import tiny_encoder
 

@@ -13,12 +13,13 @@ from torch import Tensor
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
 from data_utils.task_def import load_task_defs
-from mt_dnn.batch import collate
-from mt_dnn.crf import log_marginals
-from mt_dnn.encoder import load_encoder
-from mt_dnn.heads import CRFHead, HeadsConfig, TokenHead
-from mt_dnn.losses import cross_entropy
-from mt_dnn.model import Model
+from mt_dnn.batches.collate import collate
+from mt_dnn.encoders.load import load_encoder
+from mt_dnn.tasks.crf import log_marginals
+from mt_dnn.tasks.heads import HeadsConfig
+from mt_dnn.tasks.losses import cross_entropy
+from mt_dnn.tasks.model import Model
+from mt_dnn.tasks.words import CRFHead, TokenHead
 from tests.workspace import make_workspace
 
 

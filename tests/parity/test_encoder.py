@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import AutoModel
 
 from data_utils.errors import UserError
-from mt_dnn.batch import Batch
-from mt_dnn.encoder import Encoder, load_encoder
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.load import load_encoder
 from tests.tiny import FAMILIES, SHAPE
 
 PACKED = ("bert", "roberta", "xlm-roberta", "electra")
@@ -180,7 +181,7 @@ def test_level_that_does_not_exist(family: str, level: int) -> None:
 
 
 def test_the_accelerator_path_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mt_dnn import attention
+    from mt_dnn.encoders import attention
 
     encoder, batch = fresh("bert"), make_batch()
     one_by_one = encoder(batch)

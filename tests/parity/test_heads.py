@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from mt_dnn.encoder import load_encoder
-from mt_dnn.heads import PooledHead
+from mt_dnn.encoders.load import load_encoder
+from mt_dnn.tasks.heads import PooledHead
 from tests.parity.test_encoder import RAGGED, fresh, make_batch
 
 

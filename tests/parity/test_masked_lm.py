@@ -12,10 +12,10 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
 from data_utils.task_def import load_task_defs
-from mt_dnn.batch import collate
-from mt_dnn.build import build_model, build_tasks
-from mt_dnn.config_file import load_config
-from mt_dnn.losses import cross_entropy
+from mt_dnn.batches.collate import collate
+from mt_dnn.runs.build import build_model, build_tasks
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.tasks.losses import cross_entropy
 from tests.tiny import FAMILIES, SHAPE, tiny_encoder, tiny_tokenizer
 from tests.workspace import make_workspace
 

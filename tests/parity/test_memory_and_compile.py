@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from mt_dnn.batch import collate
-from mt_dnn.config_file import load_config
-from mt_dnn.run import Run
-from mt_dnn.train import Position, seed_step, train
+from mt_dnn.batches.collate import collate
+from mt_dnn.batches.draws import seed_step
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
+from mt_dnn.training.loop import Position, train
 from tests.workspace import make_workspace
 
 RAPT = ("adversary.mode=rapt", "adversary.max_layer=2")
@@ -29,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(folder: Path, *options: str) -> dict[str, Tensor]:
     """Weights after an epoch."""
     run = Run(load_config(folder / "run.yml", ["train.epochs=1", "tasks=[same,overlap]", *options]))
-    for _ in train(run.stepper, run.train_splits, run.config, device=run.device, start=Position()):
+    for _ in train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position()):
         pass
     return {name: value.detach() for name, value in run.model.state_dict().items()}
 

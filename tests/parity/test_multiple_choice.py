@@ -12,11 +12,11 @@ from transformers import AutoModelForMultipleChoice
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
 from data_utils.task_def import load_task_defs
-from mt_dnn.batch import collate
-from mt_dnn.encoder import load_encoder
-from mt_dnn.heads import HeadsConfig
-from mt_dnn.losses import MISSING, cross_entropy
-from mt_dnn.model import Model
+from mt_dnn.batches.collate import collate
+from mt_dnn.encoders.load import load_encoder
+from mt_dnn.tasks.heads import HeadsConfig
+from mt_dnn.tasks.losses import MISSING, cross_entropy
+from mt_dnn.tasks.model import Model
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 

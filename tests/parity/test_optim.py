@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from mt_dnn.config import OptimizerConfig, ScheduleConfig
-from mt_dnn.optim import OPTIMIZERS, AdamaxW, build_schedule
+from mt_dnn.training.optimizers import OPTIMIZERS, AdamaxW, OptimizerConfig
+from mt_dnn.training.schedules import ScheduleConfig, build_schedule
 from tests.tiny_model import skip_unless_installed
 
 STEPS, SHAPE = 12, (3, 5)

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.features import load_tokenizer
-from data_utils.prepare import Prepared, prepare
+from data_utils.prepare import prepare
+from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef, load_task_defs
-from mt_dnn.batch import collate
-from mt_dnn.encoder import load_encoder
-from mt_dnn.heads import HeadsConfig, SANHead
-from mt_dnn.model import Model
+from mt_dnn.batches.collate import collate
+from mt_dnn.encoders.load import load_encoder
+from mt_dnn.tasks.heads import HeadsConfig
+from mt_dnn.tasks.model import Model
+from mt_dnn.tasks.san import SANHead
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
-from mt_dnn.build import build_model, build_splits, build_tasks, build_tokenizer
-from mt_dnn.config_file import load_config
-from mt_dnn.run import Run
-from mt_dnn.train import Position, epoch_plan, train
+from mt_dnn.runs.build import build_model, build_plan, build_splits, build_tasks, build_tokenizer
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
+from mt_dnn.training.loop import Position, train
 
 OPTIONS = [
     "optimizer.name=adamw",
@@ -46,8 +46,8 @@ def test_losses_and_weights_follow_plain_transformers(workspace: Path, task: str
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay)
     schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * run.steps), run.steps)
-    plan = [part for epoch in range(2) for (part,) in epoch_plan(config, {task: len(split)}, epoch)]
-    steps = train(run.stepper, run.train_splits, config, device=run.device, start=Position())
+    plan = [part for epoch in range(2) for (part,) in build_plan(config, {task: len(split)}).epoch(epoch)]
+    steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
     for part, step in zip(plan, steps, strict=True):
         bounds = [slice(split.offsets[row], split.offsets[row + 1]) for row in part.rows]
         inputs = run.tokenizer.pad(
@@ -76,7 +76,7 @@ def test_packed_and_padded_runs_agree(workspace: Path) -> None:
     for attention in ("packed", "padded"):
         config = load_config(workspace / "run.yml", [*OPTIONS, f"encoder.attention={attention}"])
         run = Run(config)
-        steps = train(run.stepper, run.train_splits, config, device=run.device, start=Position())
+        steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
         losses.append([step.loss.item() for _, step in zip(range(8), steps, strict=False)])
     np.testing.assert_allclose(losses[0], losses[1], atol=2e-5)
 

@@ -15,9 +15,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from data_utils.errors import UserError
-from mt_dnn.config_file import load_config
-from mt_dnn.optim import OPTIMIZERS
-from mt_dnn.run import Run
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
+from mt_dnn.training.optimizers import OPTIMIZERS
 from tests.tiny_model import optimizer_config, skip_unless_installed
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 PACKAGES = ("data_utils", "mt_dnn", "experiments", "scripts")
 SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 FOLDERS = (*PACKAGES, "task_defs", "docker", "tests")
@@ -24,6 +26,23 @@ DOCUMENTS = [
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md"))),
 ]
 SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
+# Each package of mt_dnn imports only those before it; packages on one line do not import each other.
+ORDER = [
+    ["section"],
+    ["telemetry"],
+    ["apex"],
+    ["distributed"],
+    ["batches"],
+    ["encoders"],
+    ["tasks"],
+    ["adversarial"],
+    ["training"],
+    ["runs"],
+    ["inference"],
+    ["bench", "studies", "analyses"],
+    ["cli"],
+]
+LEVEL = {package: level for level, packages in enumerate(ORDER) for package in packages}
 ALLOWED = {
     "data_utils": {"data_utils"},
     "mt_dnn": {"data_utils", "mt_dnn"},
@@ -41,25 +60,108 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imported(path: Path) -> Iterator[str]:
-    """First parts of all modules imported anywhere in a file, also inside functions."""
-    for node in ast.walk(tree(path)):
+def imports_of(part: ast.AST) -> Iterator[str]:
+    """Full names of all modules imported anywhere in a part of a file, also inside functions."""
+    for node in ast.walk(part):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{named(path)}:{node.lineno}: imports are absolute"
-            yield (node.module or "").split(".")[0]
+            assert node.level == 0 and node.module, "imports are absolute"
+            for alias in node.names:  # from package import module
+                module = f"{node.module}.{alias.name}"
+                yield module if (ROOT / f"{module.replace('.', '/')}.py").exists() else node.module
+
+
+def imported(path: Path) -> set[str]:
+    return set(imports_of(tree(path)))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=named)
 def test_imports_point_one_way(path):
     package = path.relative_to(ROOT).parts[0]
-    assert set(imported(path)) & {*PACKAGES, "tests"} <= ALLOWED[package]
+    assert {name.split(".")[0] for name in imported(path)} & {*PACKAGES, "tests"} <= ALLOWED[package]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mt_dnn").rglob("*.py")), ids=named)
+def test_packages_import_only_those_before_them(path):
+    here = path.relative_to(ROOT / "mt_dnn").parts[0].removesuffix(".py")
+    if here == "__init__":
+        return  # lazy names only, see test_package_files_hold_only_lazy_names
+    level = LEVEL[here]
+    wrong = [
+        name
+        for name in imported(path)
+        if name.startswith("mt_dnn.") and (there := name.split(".")[1]) != here and LEVEL[there] >= level
+    ]
+    assert not wrong
+
+
+def test_every_package_has_its_level():
+    found = {path.name.removesuffix(".py") for path in (ROOT / "mt_dnn").iterdir() if path.suffix in ("", ".py")}
+    assert found - {"__init__", "__pycache__"} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("package", ["mt_dnn", "data_utils"])
+def test_no_modules_import_each_other_in_a_circle(package):
+    graph = {}
+    for path in (ROOT / package).rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        graph[module] = {name for name in imported(path) if name.startswith(package)}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_no_import_is_hidden_from_the_interpreter(path):
+    hidden = [
+        node for node in ast.walk(tree(path)) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    ]
+    assert not [part for node in hidden for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)]
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=named)
+def test_package_files_hold_only_lazy_names(path):
+    """Importing a package loads none of its modules; names are imported when they are asked for."""
+    body = tree(path).body[1:]
+    assert not [node for node in body if isinstance(node, ast.ClassDef)]
+    loaded = [name for node in body for name in imports_of(node) if not isinstance(node, ast.FunctionDef)]
+    assert not [name for name in loaded if name.startswith(("mt_dnn", "data_utils"))]
+
+
+def test_only_the_data_command_and_experiments_know_benchmarks():
+    sources = [
+        path for path in SOURCES if "benchmarks" not in path.parts and path.parts[-3:] != ("mt_dnn", "cli", "data.py")
+    ]
+    wrong = [
+        named(path)
+        for path in sources
+        if path.relative_to(ROOT).parts[0] != "experiments"
+        and any(name.startswith("data_utils.benchmarks") for name in imported(path))
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", ["training", "batches"])
+def test_training_and_batches_do_not_know_the_run_file(package):
+    names = {
+        node.id
+        for path in (ROOT / "mt_dnn" / package).rglob("*.py")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Name)
+    }
+    assert "RunConfig" not in names
 
 
 def test_data_utils_never_imports_torch():
     modules = [path for path in SOURCES if path.is_relative_to(ROOT / "data_utils")]
-    assert not [named(path) for path in modules if "torch" in imported(path)]
+    assert not [named(path) for path in modules if "torch" in {name.split(".")[0] for name in imported(path)}]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_files_and_classes_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    classes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
+    sizes = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
+    assert not {name: lines for name, lines in sizes.items() if lines > 150}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=named)
@@ -73,7 +175,7 @@ def test_no_function_is_over_60_lines(path):
 def test_nothing_evaluates_or_unpickles(path):
     calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
     names = {call.id for call in calls if isinstance(call, ast.Name)}
-    assert not names & {"eval", "exec"} and "pickle" not in set(imported(path))
+    assert not names & {"eval", "exec"} and "pickle" not in imported(path)
 
 
 def test_every_test_tier_has_its_place():
@@ -107,7 +209,7 @@ def test_readme_opens_with_the_two_commands():
 def test_documented_subcommands_and_options_exist():
     from typer.main import get_command
 
-    from mt_dnn.cli import app
+    from mt_dnn.cli.main import app
 
     found = commands("mt-dnn")
     assert len(found) >= 6
@@ -122,7 +224,7 @@ def test_documented_subcommands_and_options_exist():
 
 
 def test_documented_run_files_load_with_their_overrides():
-    from mt_dnn.config_file import load_config
+    from mt_dnn.runs.config_file import load_config
 
     for _, arguments in commands("mt-dnn"):
         if arguments[0] == "train":
@@ -144,12 +246,13 @@ def test_links_between_documents_lead_somewhere(path):
     assert all((path.parent / link).exists() for link in links), links
 
 
-def test_readme_tree_names_every_module():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    tree_block = readme.split("## The tree", 1)[1]
-    modules = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("data_utils", "mt_dnn")]
-    wanted = [path.name for path in modules if path.name != "__init__.py" and path.parent.parent == ROOT]
-    assert not [name for name in wanted if not re.search(rf"\b{re.escape(name)}", tree_block)]
+def test_readme_tree_has_one_line_per_package():
+    tree_block = (ROOT / "README.md").read_text(encoding="utf-8").split("## The tree", 1)[1]
+    packages = [path.parent for root in ("data_utils", "mt_dnn") for path in (ROOT / root).rglob("__init__.py")]
+    lines = [line.split() for line in tree_block.splitlines()]
+    for package in packages:
+        assert sum(line[:1] == [f"{package.name}/"] for line in lines) == 1, package
+    assert not [line for line in lines if line and line[0].endswith(".py") and line[0] != "setup.py"]
 
 
 def test_contributing_is_short():
@@ -230,7 +333,7 @@ def run_files() -> list[Path]:
 
 @pytest.mark.parametrize("path", run_files(), ids=named)
 def test_run_files_load_and_name_existing_task_files(path):
-    from mt_dnn.config_file import load_config
+    from mt_dnn.runs.config_file import load_config
 
     config = load_config(path)
     assert (ROOT / config.task_defs).is_file()

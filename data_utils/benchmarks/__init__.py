@@ -1,0 +1,1 @@
+"""Other people's data sets in, leaderboard files out."""

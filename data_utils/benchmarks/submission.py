@@ -1,0 +1,161 @@
+"""Predictions on the test sets of a leaderboard → the files of a submission, and a zip of them.
+
+A leaderboard is a table of `Part` entries by file name, given to `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_utils.errors import UserError, os_errors
+from data_utils.files import read_lines
+
+Prediction = tuple[tuple[int, ...], str]  # the numbers of a row's uid, and the answer
+
+
+SCORE_RANGE = (0.0, 5.0)  # of STS-B, the one regression task
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the submission, which `write` writes.
+
+    `rows`: size of the official test set; `labels`: None for real numbers, () for any text; `levels`: numbers in a uid,
+    with - between them.
+    """
+
+    predictions: str
+    rows: int
+    labels: tuple[str, ...] | None
+    write: Callable[[Path, Sequence[Prediction]], object]
+    levels: int = 1
+
+
+def write_submission(
+    parts: Mapping[str, Part], directories: Sequence[Path], output: Path, *, allow_missing: bool = False
+) -> tuple[list[str], list[str]]:
+    """Writes the files and `submission.zip`; nothing is written unless all predictions could be read.
+
+    Returns the names written and, with `allow_missing`, warnings of rows that are not those of the test set.
+    Raises UserError for missing or wrong predictions.
+    """
+    found = {name: find_predictions(part, directories) for name, part in parts.items()}
+    missing = [f"{parts[name].predictions}.jsonl" for name, path in found.items() if path is None]
+    places = ", ".join(map(str, directories))
+    if len(missing) == len(parts):
+        raise UserError(f"{places}: none of {', '.join(missing)}")
+    if missing and not allow_missing:
+        raise UserError(f"{places}: no {', '.join(missing)}; predict them, or pass --allow-missing")
+    present = {name: path for name, path in found.items() if path}
+    tables = {name: read_predictions(path, parts[name]) for name, path in present.items()}
+    warnings = [
+        warning
+        for name, path in present.items()
+        for warning in check_indices(path, [index for index, _ in tables[name]], parts[name])
+    ]
+    if warnings and not allow_missing:
+        raise UserError(f"{'; '.join(warnings)}; predict all of them, or pass --allow-missing")
+    with os_errors(output, "cannot be written"):
+        output.mkdir(parents=True, exist_ok=True)
+        for name, rows in tables.items():
+            temporary = output / f".{name}.tmp"
+            parts[name].write(temporary, rows)
+            temporary.replace(output / name)
+        write_zip(output / "submission.zip", output, tables)
+    return list(tables), warnings
+
+
+def main(parts: Mapping[str, Part], *, description: str | None, arguments: Sequence[str] | None = None) -> int:
+    """The command line of a leaderboard's `submission.py`; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="folders with <task>_<split>.jsonl")
+    parser.add_argument("--output", type=Path, required=True, help="where the files and submission.zip go")
+    parser.add_argument("--allow-missing", action="store_true", help="write what there are predictions for")
+    options = parser.parse_args(arguments)
+    try:
+        names, warnings = write_submission(
+            parts, options.predictions, options.output, allow_missing=options.allow_missing
+        )
+    except UserError as error:
+        print(f"submission.py: {error}", file=sys.stderr)
+        return 2
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{options.output / 'submission.zip'}: {', '.join(names)}")
+    return 0
+
+
+def find_predictions(part: Part, directories: Sequence[Path]) -> Path | None:
+    """Raises UserError when two directories hold predictions for the same test set."""
+    paths = [directory / f"{part.predictions}.jsonl" for directory in directories]
+    found = [path for path in paths if path.is_file()]
+    if len(found) > 1:
+        raise UserError(f"{found[1]}: {found[0]} is of the same test set, give only one")
+    return found[0] if found else None
+
+
+def read_predictions(path: Path, part: Part) -> list[Prediction]:
+    """(index, prediction) of each line, sorted by index. Raises UserError naming the line that is wrong."""
+    rows = sorted(parse(line, part, f"{path}:{number}") for number, line in read_lines(path))
+    if not rows:
+        raise UserError(f"{path}: the file is empty")
+    return rows
+
+
+def parse(line: str, part: Part, place: str) -> Prediction:
+    try:
+        values = json.loads(line)
+        index, prediction = tuple(map(int, str(values["uid"]).split("-"))), values["prediction"]
+        if len(index) != part.levels:
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        uid = "-".join("789"[: part.levels])
+        raise UserError(f'{place}: expected an object such as {{"uid": "{uid}", "prediction": "1"}}') from None
+    if part.labels is None:
+        return index, as_score(prediction, place)
+    if part.labels and str(prediction) not in part.labels:
+        raise UserError(f"{place}: prediction {prediction!r} is none of {', '.join(part.labels)}")
+    if not part.labels and not isinstance(prediction, str):
+        raise UserError(f"{place}: prediction {prediction!r} is not text")
+    return index, str(prediction)
+
+
+def as_score(prediction: object, place: str) -> str:
+    """A real number in GLUE's range: what a regression predicts beyond its ends is moved to them."""
+    try:
+        score = float(str(prediction))
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise UserError(f"{place}: prediction {prediction!r} is not a number")
+    return f"{min(max(score, SCORE_RANGE[0]), SCORE_RANGE[1]):.3f}"
+
+
+def check_indices(path: Path, indices: Sequence[tuple[int, ...]], part: Part) -> list[str]:
+    """One warning when the indices are not 0, 1, … to the official number of rows, or not as many."""
+    found = set(indices)
+    facts = {"rows": len(indices) if len(indices) != part.rows else 0, "twice": len(indices) - len(found)}
+    official = f"{part.rows} rows"
+    if part.levels == 1:
+        expected = {(number,) for number in range(part.rows)}
+        facts |= {"missing": len(expected - found), "unknown": len(found - expected)}
+        official = f"the rows 0 to {part.rows - 1}"
+    if not any(facts.values()):
+        return []
+    counts = ", ".join(f"{count} {name}" for name, count in facts.items() if count)
+    return [f"{path}: {counts}; the official test set has {official}"]
+
+
+def write_zip(path: Path, directory: Path, names: Iterable[str]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.write(directory / name, arcname=name)
+    temporary.replace(path)

@@ -1,0 +1,87 @@
+"""Reading other people's tables: TSV with and without a header, and JSONL; columns are known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_utils.errors import UserError
+from data_utils.files import as_text, read_json, read_lines
+
+ANNOTATORS = ("label1", "label2", "label3", "label4", "label5")
+
+
+@dataclass
+class Table:
+    """The rows of one file as dictionaries of text.
+
+    `skip_broken` counts rows with too few or too many fields in `broken`; without it the first is an error.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    has_header: bool
+    skip_broken: bool = False
+    broken: int = 0
+    required: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        """Raises UserError with the line number of a row that cannot be read."""
+        for number, line in read_lines(self.path):
+            if number == 1 and self.has_header:
+                continue
+            fields = line.split("\t")
+            if len(fields) == len(self.columns):
+                yield dict(zip(self.columns, fields, strict=True))
+            elif self.skip_broken:
+                self.broken += 1
+            else:
+                raise UserError(
+                    f"{self.path}:{number}: {len(fields)} columns where {len(self.columns)} are due "
+                    f"({', '.join(self.columns)}); is the file cut off?"
+                )
+
+    def need(self, *columns: str) -> None:
+        """Raises UserError for the first of `columns` that the file does not have."""
+        self.required = columns
+        for column in columns:
+            if column not in self.columns:
+                raise UserError(f"{self.path}: no column '{column}' among {', '.join(self.columns)}")
+
+
+class JsonTable(Table):
+    """One JSON object per line; a list of annotators' labels becomes the columns label1 to label5."""
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        for number, line in read_lines(self.path):
+            row = read_voted(line, f"{self.path}:{number}")
+            for column in self.required:
+                if column not in row:
+                    raise UserError(f"{self.path}:{number}: no '{column}' in this row")
+            yield row
+
+
+def read_voted(line: str, place: str) -> dict[str, str]:
+    """One line of JSONL as text by column; the votes of SNLI's annotators become the columns label1 to label5."""
+    values = read_json(line, place)
+    if isinstance(values.get("annotator_labels", ""), list | None):
+        votes = [*(values["annotator_labels"] or ()), *[""] * len(ANNOTATORS)]
+        values = {**values, **dict(zip(ANNOTATORS, votes, strict=False))}
+    return as_text(values)
+
+
+def open_table(path: Path, *, marker: str, bare: Sequence[str] = (), skip_broken: bool = False) -> Table:
+    """The table at `path`: JSONL by its name or its first byte, else TSV, whose first line is the header.
+
+    A file whose first line lacks the column `marker` has no header when `bare` names its columns.
+    Raises UserError for an empty file.
+    """
+    _, first = next(read_lines(path), (0, ""))
+    if not first:
+        raise UserError(f"{path}: the file is empty")
+    if first.startswith("{"):
+        return JsonTable(path, tuple(read_voted(first, f"{path}:1")), has_header=False)
+    header = tuple(name.strip() for name in first.split("\t"))
+    has_header = marker in header or not bare
+    return Table(path, header if has_header else tuple(bare), has_header, skip_broken)

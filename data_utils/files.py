@@ -1,0 +1,54 @@
+"""Reading lines and JSON objects from files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_utils.errors import UserError, os_errors
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, line) of each line that is not blank; only a newline byte ends a line."""
+    with os_errors(path, "cannot be read"):
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                for number, raw in enumerate(file, 1):
+                    try:
+                        line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                    except UnicodeDecodeError as error:
+                        raise UserError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
+                    if line:
+                        yield number, line
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
+
+
+def read_json(text: str, place: str) -> dict[str, Any]:
+    """A JSON object, such as a line of JSONL."""
+    try:
+        values = json.loads(text)
+        if "\\u" in text:  # only an escape can stand for half of a character: the file is UTF-8
+            json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place}: half of a character, {error.object[error.start]!r}; not text") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{place}: a JSON object is expected, not {type(values).__name__}")
+    return values
+
+
+def read_object(line: str, place: str) -> dict[str, str]:
+    """One line of JSONL, its values as text; null is empty, and a nested value is no column."""
+    return as_text(read_json(line, place))
+
+
+def as_text(values: dict[str, Any]) -> dict[str, str]:
+    """The values of a JSON object as text; null is empty, and a nested value is no column."""
+    flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
+    return {name: "" if value is None else str(value) for name, value in flat.items()}

@@ -1,0 +1,54 @@
+"""Averaged weights: the slow model of SMART's Bregman proximal point."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data_utils.errors import UserError
+from mt_dnn.adversarial.base import Adversary
+from mt_dnn.adversarial.vat import BregmanOptions
+from mt_dnn.distributed.sharded import as_split
+from mt_dnn.tasks.model import Model
+
+
+class WeightAverage:
+    """θ̄ ← β θ̄ + (1 − β) θ after each optimizer step, from θ̄ = θ at the start (Jiang et al. 2020, eq. 5)."""
+
+    def __init__(self, model: Model, options: BregmanOptions, warmup_steps: int) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.options, self.warmup_steps = options, warmup_steps
+
+    @torch.no_grad()
+    def update(self, model: Model, step: int) -> None:
+        """Follows the weights after an update; ``step`` counts updates from 0."""
+        beta = self.options.beta if step < self.warmup_steps else self.options.beta_after_warmup
+        for slow, weight in zip(self.model.parameters(), model.parameters(), strict=True):
+            slow.lerp_(weight, 1 - beta)
+        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: value.contiguous() for name, value in self.model.state_dict().items()}
+
+    def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: as_split(value, own[name]) for name, value in tensors.items()})
+
+
+def build_average(model: Model, adversaries: Iterable[Adversary[Any]], warmup_steps: int) -> WeightAverage | None:
+    """The average that the adversaries ask for, if any.
+
+    Raises:
+        UserError: they ask for different ones.
+    """
+    wanted = [adversary.options.bregman for adversary in adversaries if getattr(adversary.options, "bregman", None)]
+    if not wanted:
+        return None
+    if len({(options.beta, options.beta_after_warmup) for options in wanted}) > 1:
+        raise UserError("adversary.tasks: bregman.beta and beta_after_warmup have to be the same for all tasks")
+    return WeightAverage(model, wanted[0], warmup_steps)

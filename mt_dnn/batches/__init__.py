@@ -1,0 +1,1 @@
+"""Which rows an update reads, and the batch they become."""

@@ -1,0 +1,130 @@
+"""Which task, and which of its rows, each update of a run reads: a pure function of the seed.
+
+A task is an endless stream of batches: its rows in a random order, cut into batches, then all its rows in a
+new order, and so on. A sampling strategy (sampling.py) says how many batches of each task an epoch takes. Each epoch
+goes on where the last one stopped. So no row is read twice before all others of its task were read once, whatever
+the strategy. `proportional`, which takes one whole pass over each task, reads every row once per epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from data_utils.errors import UserError
+from mt_dnn.batches.sampling import SamplingConfig, epoch_batches, generator_of
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """Rows of one task for one forward and backward pass; ``rows`` is (B,) int64, each row at most once."""
+
+    task: str
+    rows: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The updates of a whole run.
+
+    Args:
+        sizes: training rows of each task; the first task is the main one of `mtdnn`.
+        batch_sizes: rows in a micro-batch of each task; the last one of a pass over the task holds what is left.
+        sampling: how many batches of each task an epoch takes.
+        accumulate: micro-batches in an update, at most.
+        mix_tasks: True groups consecutive micro-batches of the shuffled epoch, so that an update mixes tasks;
+            False fills each update from one task.
+        seed: every order of rows and tasks is a function of it.
+        epochs: number of epochs.
+        max_steps: the run ends after this many updates, if the epochs have more.
+    """
+
+    sizes: Mapping[str, int]
+    batch_sizes: Mapping[str, int]
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    accumulate: int = 1
+    mix_tasks: bool = False
+    seed: int
+    epochs: int
+    max_steps: int | None = None
+
+    def epoch(self, number: int) -> list[tuple[MicroBatch, ...]]:
+        """The updates of an epoch, counted from 0, each a tuple of at most ``accumulate`` micro-batches.
+
+        Raises:
+            UserError: a task without rows, or weights that do not fit the tasks.
+        """
+        history = [self._batches(earlier) for earlier in range(number + 1)]
+        units: dict[str, list[tuple[MicroBatch, ...]]] = {}
+        for task, rows in self.sizes.items():
+            stop = sum(counts[task] for counts in history)
+            span = range(stop - history[-1][task], stop)
+            stream = list(_stream(task, rows, self.batch_sizes[task], span, self.seed))
+            units[task] = _grouped(stream, 1 if self.mix_tasks else self.accumulate)
+        main_last = self.sampling.strategy == "mtdnn" and self.sampling.mix_opt == 1
+        ordered = _ordered(units, main_last=main_last, rng=generator_of(self.seed, "order", number))
+        if not self.mix_tasks:
+            return ordered
+        return _grouped([batch for unit in ordered for batch in unit], self.accumulate)
+
+    @cached_property
+    def updates_per_epoch(self) -> list[int]:
+        """The exact number of updates of every epoch, counted without ordering any rows."""
+        updates = []
+        for number in range(self.epochs):
+            counts = self._batches(number)
+            parts = [sum(counts.values())] if self.mix_tasks else counts.values()
+            updates.append(sum(-(-part // self.accumulate) for part in parts))
+        return updates
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole run."""
+        planned = sum(self.updates_per_epoch)
+        return min(planned, self.max_steps or planned)
+
+    @cached_property
+    def _batches_per_pass(self) -> dict[str, int]:
+        for task, rows in self.sizes.items():
+            if rows < 1:
+                raise UserError(f"{task}: no training rows; leave the task out or give it some")
+        return {task: -(-rows // self.batch_sizes[task]) for task, rows in self.sizes.items()}
+
+    def _batches(self, number: int) -> dict[str, int]:
+        """Batches of each task in an epoch."""
+        return epoch_batches(
+            self.sizes,
+            self._batches_per_pass,
+            config=self.sampling,
+            seed=self.seed,
+            epoch=number,
+            epochs=self.epochs,
+        )
+
+
+def _stream(task: str, rows: int, batch_size: int, span: range, seed: int) -> Iterator[MicroBatch]:
+    """The batches of a task's endless stream at the positions of ``span``; none crosses two passes."""
+    per_pass = -(-rows // batch_size)
+    for position in span:
+        number, batch = divmod(position, per_pass)
+        if batch == 0 or position == span.start:
+            order = generator_of(seed, "rows", task, number).permutation(rows)
+        yield MicroBatch(task, order[batch * batch_size : (batch + 1) * batch_size])
+
+
+def _ordered(
+    units: Mapping[str, list[tuple[MicroBatch, ...]]], *, main_last: bool, rng: np.random.Generator
+) -> list[tuple[MicroBatch, ...]]:
+    """Tasks in random order, or the first task after the shuffled others; a task's units keep their order."""
+    tasks = [task for task, own in units.items() for _ in own]
+    end = len(units[tasks[0]]) if main_last else 0
+    turns = [tasks[i] for i in end + rng.permutation(len(tasks) - end)] + tasks[:end]
+    waiting = {task: iter(own) for task, own in units.items()}
+    return [next(waiting[task]) for task in turns]
+
+
+def _grouped(batches: list[MicroBatch], size: int) -> list[tuple[MicroBatch, ...]]:
+    return [tuple(batches[i : i + size]) for i in range(0, len(batches), size)]

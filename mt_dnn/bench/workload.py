@@ -1,0 +1,100 @@
+"""The same batches for everything that is timed."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from data_utils.errors import UserError
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.adversarial.modes import Options, build_adversaries
+from mt_dnn.batches.collate import collate, own_share
+from mt_dnn.batches.draws import seed_step
+from mt_dnn.batches.plan import MicroBatch
+from mt_dnn.runs.build import build_model, build_plan, build_splits, build_tasks, build_tokenizer, choose_device, tuned
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.training.optimizers import build_optimizer
+from mt_dnn.training.schedules import build_schedule
+from mt_dnn.training.step import Stepper
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One task's model, rows and full batches on a device."""
+
+    config: RunConfig
+    tokenizer: Any
+    model: Any
+    task: TaskDef
+    split: Prepared
+    batches: list[Any]
+    device: torch.device
+
+    def chunks(self, updates: int, rounds: int) -> list[list[Any]]:
+        """Rows of the batches of each round, and of one more to warm up."""
+        return [
+            [self.batches[(r * updates + i) % len(self.batches)] for i in range(updates)] for r in range(rounds + 1)
+        ]
+
+    def stepper(self, adversary: Options, *, alone: bool = False) -> Stepper:
+        """Our training step on the shared model, in one adversarial mode."""
+        optimizer = build_optimizer(self.model, self.config.optimizer)
+        tasks = {self.task.name: self.task}
+        return Stepper(
+            model=self.model,
+            tasks=tasks,
+            adversaries=build_adversaries(adversary, tasks),
+            optimizer=optimizer,
+            schedule=build_schedule(optimizer, self.config.schedule, 1_000_000),
+            clip_norm=self.config.train.clip_norm,
+            precision=self.config.train.precision,
+            alone=alone,
+        )
+
+    def seconds(self, stepper: Stepper, chunk: Sequence[Any], *, shared: bool = False) -> float:
+        """Seconds for one update per batch of the chunk, collation included; ``shared``: all ranks share a batch."""
+        start = time.perf_counter()
+        for number, rows in enumerate(chunk):
+            seed_step(0, number)
+            part = MicroBatch(self.task.name, rows)
+            batch = own_share(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
+            stepper([batch.to(self.device)])
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+def build_workload(config: RunConfig, command: str) -> Workload:
+    """Raises UserError when the configuration does not choose one task, or its rows are not there."""
+    tasks = build_tasks(config)
+    if len(tasks.trained) != 1:
+        raise UserError(f"{command}: choose one task, for example 'tasks=[rte]'")
+    (name, task), device = next(iter(tasks.trained.items())), choose_device(config.device)
+    tokenizer = build_tokenizer(config)
+    splits, problems = build_splits(config, [(task, "train")], tokenizer)
+    if problems:
+        raise UserError(problems[0])
+    split = splits[name, "train"]
+    plan = [next(part.rows for part in update) for update in build_plan(config, {name: len(split)}).epoch(0)]
+    full = [rows for rows in plan if len(rows) == config.train.batch_size] or plan
+    model = tuned(build_model(config, tasks, tokenizer), config.train).to(device).train()
+    return Workload(config, tokenizer, model, task, split, full, device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What a figure was measured with."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        **versions,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,1 @@
+"""The mt-dnn command: one file per subcommand."""

@@ -1,0 +1,28 @@
+"""Arguments that several subcommands take, and how a subcommand ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[Path, typer.Argument(help="Run configuration (YAML).")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.lr=1e-4")]
+RunFolder = Annotated[Path, typer.Argument(help="Run folder, or one of its checkpoints.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def separated(names: str | None) -> list[str] | None:
+    """Splits a comma-separated option into names; None stays None and means all."""
+    return [name.strip() for name in names.split(",")] if names else None
+
+
+def end(code: int) -> None:
+    """Exits with this code. A worker that a launcher has started leaves without Python's normal shutdown."""
+    if "WORLD_SIZE" in os.environ:
+        from mt_dnn.distributed.launch import leave
+
+        leave(code)
+    raise typer.Exit(code)

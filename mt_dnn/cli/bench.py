@@ -1,0 +1,59 @@
+"""mt-dnn bench: speed on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mt_dnn.cli.arguments import AsJson, ConfigFile, Overrides, end, separated
+
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
+
+
+@bench_app.command()
+def throughput(
+    config: ConfigFile = Path("experiments/baseline/throughput.yml"),
+    overrides: Overrides = None,
+    peer: Annotated[str, typer.Option(help="What to compare with: hf-trainer.")] = "hf-trainer",
+    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 8,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Training examples per second beside plain Hugging Face Trainer, same batches, in one process."""
+    from mt_dnn.bench.throughput import throughput_command
+
+    throughput_command(config, overrides or [], peer=peer, updates=updates, rounds=rounds, as_json=as_json)
+
+
+@bench_app.command()
+def adversary(
+    config: ConfigFile = Path("experiments/adversarial/cost.yml"),
+    overrides: Overrides = None,
+    modes: Annotated[str | None, typer.Option(help="Comma-separated modes; default: all.")] = None,
+    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """What each adversarial mode costs, as a multiple of a plain training step."""
+    from mt_dnn.bench.adversary import adversary_command
+
+    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "as_json": as_json}
+    adversary_command(config, overrides or [], modes=separated(modes), **options)
+
+
+@bench_app.command()
+def scaling(
+    config: ConfigFile = Path("experiments/baseline/throughput.yml"),
+    overrides: Overrides = None,
+    processes: Annotated[int, typer.Option(help="Processes, one per GPU or core.")] = 2,
+    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Training examples per second of several processes beside one, the same batches, one thread each on CPUs."""
+    from mt_dnn.bench.scaling import scaling_command
+
+    options: dict[str, Any] = {"processes": processes, "updates": updates, "rounds": rounds, "as_json": as_json}
+    end(scaling_command(config, overrides or [], **options))

@@ -1,0 +1,42 @@
+"""mt-dnn prepare: canonical rows to token ids."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data_utils.errors import UserError
+
+
+def prepare(
+    task_defs: Annotated[Path, typer.Argument(help="Task definition file (YAML).")],
+    data: Annotated[Path, typer.Option(help="Folder of canonical rows.")],
+    encoder: Annotated[str, typer.Option(help="Encoder whose tokenizer is used: hub name, folder or package:…")],
+    max_length: Annotated[int, typer.Option(help="Longest sequence in tokens.")] = 512,
+    stride: Annotated[int, typer.Option(min=0, help="Tokens that two windows of a long text share.")] = 128,
+    cache: Annotated[Path | None, typer.Option(help="Folder of prepared files; default: <data>/prepared.")] = None,
+) -> None:
+    """Turn canonical rows into token ids. Training does this by itself; here you see what it finds."""
+    from data_utils.features import load_tokenizer
+    from data_utils.prepare import prepare_all
+    from data_utils.task_def import load_task_defs
+    from data_utils.text_table import table
+
+    defs = load_task_defs(task_defs)
+    splits, problems = prepare_all(
+        [(task, split) for task in defs.values() for split in task.splits],
+        data_dir=data,
+        cache_dir=cache or data / "prepared",
+        tokenizer=load_tokenizer(encoder),
+        max_length=max_length,
+        stride=stride,
+    )
+    rows = [(name, split, *prepared.size_figures()) for (name, split), prepared in splits.items()]
+    print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated"), rows))
+    for problem in problems.values():
+        print(f"mt-dnn: {problem}", file=sys.stderr)
+    if not splits:
+        raise UserError(f"{data}: nothing to prepare for the tasks of {task_defs}")

@@ -1,0 +1,62 @@
+"""mt-dnn train: trains a run, here or in several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data_utils.errors import UserError
+from mt_dnn.cli.arguments import ConfigFile, Overrides, end
+
+
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")] = 1,
+    restarts: Annotated[int, typer.Option(min=0, help="How often workers are started again after one has died.")] = 0,
+) -> None:
+    """Train a run; the same command resumes one that was cut off."""
+    if gpus > 1 or restarts:
+        raise typer.Exit(launch_here(config, overrides or [], processes=gpus, restarts=restarts))
+    end(train_here(config, overrides or []))
+
+
+def train_here(path: Path, overrides: Sequence[str]) -> int:
+    """Trains in this process and prints the table of scores; returns the exit code."""
+    from mt_dnn.distributed.launch import process_group
+    from mt_dnn.distributed.ranks import is_main
+    from mt_dnn.runs.config_file import load_config
+    from mt_dnn.runs.run import Run
+    from mt_dnn.runs.score_table import score_table
+    from mt_dnn.runs.signals import PREEMPTION
+
+    config = load_config(path, overrides)
+    with process_group(timeout_s=config.distributed.timeout_s):
+        summary = Run(config)()
+    if isinstance(summary, int):  # stopped by a signal; Ctrl-C is not a success
+        return 0 if summary in PREEMPTION else 128 + summary
+    if not is_main():
+        return 0
+    print(score_table(summary["results"]))
+    print(f"\nrun folder: {config.output} (step {summary['selected_step']} of {summary['steps']} selected)")
+    print(f"next: mt-dnn evaluate {config.output}")
+    return 0
+
+
+def launch_here(path: Path, overrides: Sequence[str], *, processes: int, restarts: int) -> int:
+    """Trains in several processes on this machine; returns the exit code."""
+    import torch
+
+    from mt_dnn.distributed.launch import launch
+    from mt_dnn.distributed.ranks import world_size
+    from mt_dnn.runs.config_file import load_config
+
+    config = load_config(path, overrides)  # what is wrong with it is said once, before anything starts
+    if world_size() > 1:
+        raise UserError("--gpus: torchrun has started this process already; leave --gpus out")
+    if config.device != "cpu" and torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise UserError(f"--gpus {processes}: this machine has {torch.cuda.device_count()}")
+    return launch(processes, ["train", str(path), *overrides], restarts=restarts)

@@ -1,0 +1,103 @@
+"""From a name or a configuration to an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from data_utils.errors import UserError
+from mt_dnn.encoders import attention as packed_attention
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.packed import PACKED_FAMILIES, PackedEncoder
+from mt_dnn.encoders.padded import PaddedEncoder
+from mt_dnn.encoders.pretrained import (
+    ATTENTION_DROPOUT_NAMES,
+    DROPOUT_NAMES,
+    fresh_model,
+    keep_blocks,
+    load_weights,
+    make_config,
+    read_config,
+    set_dropout,
+)
+from mt_dnn.section import Section
+
+
+class EncoderConfig(Section):
+    """The shared encoder."""
+
+    name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
+    config: dict[str, Any] | None = Field(None, description="fresh encoder from this transformers configuration")
+    tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
+    sha256: str | None = Field(None, description="expected SHA-256 of model.safetensors")
+    attention: Literal["auto", "packed", "padded"] = Field("auto", description="auto packs where the family allows it")
+    blocks: tuple[NonNegativeInt, ...] | None = Field(
+        None, min_length=1, description="blocks that are kept of a pretrained encoder, from 0: a student; default: all"
+    )
+    pooler: Literal["pretrained", "fresh", "cls", "mean", "max", "attention"] = Field(
+        "pretrained", description="what pooled heads read; pretrained and fresh: a layer over the first token"
+    )
+    scalar_mix: bool = Field(False, description="heads read a learned mix of the states of all blocks and embeddings")
+    dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: the encoder's own")
+    attention_dropout: float | None = Field(None, ge=0, lt=1, description="default: the encoder's own")
+
+    @model_validator(mode="after")
+    def _source(self) -> EncoderConfig:
+        if (self.name is None) == (self.config is None):
+            raise ValueError("give exactly one of name and config")
+        if self.name is None and self.tokenizer is None:
+            raise ValueError("a fresh encoder needs encoder.tokenizer")
+        if self.blocks is not None and list(self.blocks) != sorted(set(self.blocks)):
+            raise ValueError("blocks: list each block that is kept once, from the lowest on")
+        return self
+
+
+def load_encoder(
+    *,
+    name: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    attention: str = "auto",
+    pooler: str = "pretrained",
+    scalar_mix: bool = False,
+    dropout: float | None = None,
+    attention_dropout: float | None = None,
+    blocks: Sequence[int] | None = None,
+) -> Encoder:
+    """A pretrained encoder by ``name`` (hub, folder, ``package:…``), or these of its blocks; or a fresh one from
+    ``config``.
+
+    Raises:
+        UserError: it does not exist, is damaged or lacks weights, or its family cannot do what is asked.
+    """
+    settings = read_config(name) if name is not None else make_config(config or {})
+    set_dropout(settings, dropout, DROPOUT_NAMES, "encoder.dropout")
+    set_dropout(settings, attention_dropout, ATTENTION_DROPOUT_NAMES, "encoder.attention_dropout")
+    if name is None and blocks is not None:
+        raise UserError("encoder.blocks: a fresh encoder has as many as its num_hidden_layers; leave it out")
+    packs = settings.model_type in PACKED_FAMILIES and not getattr(settings, "is_decoder", False)
+    if attention == "packed" and not packs:
+        known = ", ".join(PACKED_FAMILIES)
+        raise UserError(
+            f"encoder.attention: '{settings.model_type}' cannot be packed (only {known}); use auto or padded"
+        )
+    packs = packs and attention != "padded"
+    chosen = {"attn_implementation": packed_attention.NAME} if packs else {}
+    missing: list[str] = []
+    ignored: list[str] = []
+    if name is None:
+        model = fresh_model(settings, **chosen)
+    else:
+        model, missing, ignored = load_weights(name, settings, **chosen)
+    if blocks is not None:
+        keep_blocks(model, blocks)
+    reusable = name is not None and getattr(model, "pooler", None) is not None and not missing
+    encoder = (PackedEncoder if packs else PaddedEncoder)(
+        model,
+        pooler=pooler,
+        has_pooler=pooler == "pretrained" and reusable,
+        scalar_mix=scalar_mix,
+        ignored_weights=ignored,
+    )
+    return encoder.train()

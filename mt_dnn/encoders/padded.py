@@ -1,0 +1,65 @@
+"""Encoders that run on padded batches."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.encoder import Encoder, token_types, with_first, with_state
+
+
+class PaddedEncoder(Encoder):
+    """Any other AutoModel, padded inside this class only.
+
+    The state at level r is what enters block r + 1: some families do more between two blocks than pass the
+    output on. ``upto`` runs the whole model, and so does ``resume`` from above level 0: below, the blocks run
+    on the words, and what they give is dropped in favour of the state.
+    """
+
+    attention = "padded"
+
+    def _packed(self, state: Tensor, batch: Batch) -> Tensor:
+        return batch.unpad(state)
+
+    def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
+        captured: list[Tensor] = []
+
+        def keep(state: Tensor) -> Tensor:
+            captured.append(state)
+            return state
+
+        with self._at(level, keep):
+            self._run(words, batch)
+        return self._packed(captured[0], batch)
+
+    def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+        if level == 0:
+            return self._run(state, batch)
+        padded = batch.pad(state)
+        words = self.model.get_input_embeddings()(batch.input_ids).detach()
+        with self._at(level, lambda _: padded):
+            return self._run(words, batch)
+
+    def _run(self, words: Tensor, batch: Batch) -> Tensor:
+        inputs = {"inputs_embeds": batch.pad(words), "attention_mask": batch.mask[:, 0, 0].long()}
+        if "token_type_ids" in inspect.signature(self.model.forward).parameters:
+            inputs["token_type_ids"] = batch.pad(token_types(self.model.config, batch))
+        return batch.unpad(self.model(**inputs).last_hidden_state)
+
+    @contextmanager
+    def _at(self, level: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Within it, the padded state at this level, (B, L, H), is what ``change`` makes of it."""
+        if level == self.num_layers:
+            hook = self.blocks[-1].register_forward_hook(lambda _, __, output: with_first(output, change))
+        else:
+            hook = self.blocks[level].register_forward_pre_hook(
+                lambda _, args, kwargs: with_state(args, kwargs, change), with_kwargs=True
+            )
+        try:
+            yield
+        finally:
+            hook.remove()

@@ -1,0 +1,239 @@
+"""From a RunConfig to its parts: task definitions, prepared splits, model, optimizer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_utils.encoder_names import resolve_name
+from data_utils.errors import MissingRows, UserError
+from data_utils.features import load_tokenizer
+from data_utils.prepare import prepare_all
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.adversarial.modes import prepare_model
+from mt_dnn.batches.plan import Plan
+from mt_dnn.distributed.ranks import say
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.load import EncoderConfig, load_encoder
+from mt_dnn.encoders.memory import fuse_layer_norms
+from mt_dnn.encoders.packed import PACKED_FAMILIES
+from mt_dnn.runs.checkpoint import find_checkpoint, load_rest
+from mt_dnn.runs.config import RunConfig, TrainConfig
+from mt_dnn.tasks.masked_lm import MaskedLMHead, load_lm_head
+from mt_dnn.tasks.model import Model
+from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
+
+
+def build_tasks(config: RunConfig) -> Tasks:
+    defs = load_task_defs(config.task_defs)
+    trained = training_tasks(defs, config.tasks, str(config.task_defs))
+    return Tasks(trained, evaluated_tasks(defs, trained))
+
+
+def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> Any:
+    """The tokenizer that stands in a checkpoint, else the one the configuration names."""
+    if checkpoint is not None:
+        return load_tokenizer(str(checkpoint / "encoder"))
+    name = config.encoder.tokenizer or config.encoder.name
+    assert name is not None  # RunConfig guarantees one of them
+    return load_tokenizer(name)
+
+
+def build_splits(
+    config: RunConfig, wanted: Iterable[tuple[TaskDef, str]], tokenizer: Any
+) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
+    """Prepared splits by (task, split), and one line for each file that is not there.
+
+    Raises:
+        UserError: a file is there but bad, a training file has no labels, or one that ``tasks`` asks for is missing.
+    """
+    splits, problems = prepare_all(
+        wanted,
+        data_dir=config.data.dir,
+        cache_dir=config.data.cache_dir,
+        tokenizer=tokenizer,
+        max_length=config.data.max_length,
+        stride=config.data.stride,
+        max_train_rows=config.data.max_rows,
+    )
+    for (task, split), problem in problems.items():
+        if not isinstance(problem, MissingRows) or (split == "train" and task in (config.tasks or ())):
+            raise problem
+    for (_, split), prepared in splits.items():
+        if split == "train" and prepared.labels is None:
+            raise UserError(f"{prepared.manifest['source']}: has no labels, so it cannot be trained on")
+    return splits, [str(problem) for problem in problems.values()]
+
+
+def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: RunConfig) -> Tasks:
+    """The tasks that can be trained on what is there, and those that read their heads.
+
+    Raises:
+        UserError: none of them has training rows, or not the one whose head another trains.
+    """
+    trained = {name: task for name, task in tasks.trained.items() if (name, "train") in splits}
+    if not trained:
+        raise UserError(f"{config.data.dir}: no training rows for any of {', '.join(tasks.trained)}")
+    check_heads(trained, str(config.data.dir))
+    return Tasks(trained, evaluated_tasks(tasks.evaluated, trained))
+
+
+def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_splits: Mapping[str, Prepared]) -> None:
+    """Raises UserError where soft labels are to be trained on and there are none, or none with a temperature."""
+    options = config.distillation
+    kinds = {tasks[name].task_type for name, split in train_splits.items() if split.soft is not None}
+    if options.weight and not kinds:
+        raise UserError(
+            f"{config.data.dir}: distillation.weight is {options.weight:g}, but no training rows have a soft_label; "
+            "write them with mt-dnn distill, or leave it out"
+        )
+    if options.temperature != 1 and kinds == {"regression"}:
+        raise UserError("distillation.temperature: only values have soft labels, which have none; leave it out")
+
+
+def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
+    """The plan of a run whose training tasks have so many rows."""
+    return Plan(
+        sizes=sizes,
+        batch_sizes={name: config.train.batch_sizes.get(name, config.train.batch_size) for name in sizes},
+        sampling=config.sampling,
+        accumulate=config.train.accumulate,
+        mix_tasks=config.train.mix_tasks,
+        seed=config.seed,
+        epochs=config.train.epochs,
+        max_steps=config.train.max_steps,
+    )
+
+
+def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Path | None = None) -> Model:
+    """A new model as configured, or the one saved in a checkpoint.
+
+    Raises:
+        UserError: encoder and tokenizer do not fit, rows may be longer than the encoder's positions, wrong checksum.
+    """
+    torch.manual_seed(config.seed)
+    encoder = _load_encoder(config, checkpoint)
+    _check_fit(config, encoder, tokenizer)
+    model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
+    prepare_model(config.adversary, model, tasks.trained)
+    if checkpoint is not None:
+        load_rest(model, checkpoint)
+    for name, head in model.heads.items():
+        if isinstance(head, MaskedLMHead):
+            _prepare_lm_head(config, name, head, encoder, new=checkpoint is None)
+    return model
+
+
+def _prepare_lm_head(config: RunConfig, task: str, head: MaskedLMHead, encoder: Encoder, *, new: bool) -> None:
+    """Weights of the pretrained language model's head, where there are some.
+
+    Raises:
+        UserError: the word embeddings are split over ranks.
+    """
+    if config.distributed.strategy == "fsdp":
+        raise UserError(f"distributed.strategy: fsdp splits the word embeddings that {task} shares; use ddp")
+    source = config.encoder.name if config.train.init_from is None else None
+    if new and (source is None or not load_lm_head(source, encoder.model.config, head)):
+        say(f"{task}: no pretrained head of a masked language model; a fresh one is trained")
+
+
+def tuned(model: Model, options: TrainConfig) -> Model:
+    """The model with what ``train`` asks for to save memory or time; it computes the same.
+
+    Raises:
+        UserError: apex is asked for and cannot be had.
+    """
+    if options.apex_layer_norm:
+        fuse_layer_norms(model.encoder)
+    if options.compile:
+        model.encoder.compile_blocks()
+    if options.activation_checkpointing:
+        model.encoder.recompute_activations()
+    return model
+
+
+def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
+    options = config.encoder
+    name, pooler = options.name, options.pooler
+    if checkpoint is not None:
+        name = str(checkpoint / "encoder")
+        pooler = "pretrained" if pooler == "fresh" else pooler  # it is in the checkpoint by now
+    elif config.train.init_from is not None:
+        source = find_checkpoint(config.train.init_from)
+        name = str(source / "encoder")
+        say(f"encoder from {source}; its heads are dropped, this run's heads start fresh")
+    elif options.sha256 is not None:
+        check_sha256(options.name or "", options.sha256)
+    encoder = load_encoder(
+        name=name,
+        config=options.config if name is None else None,
+        attention=options.attention,
+        pooler=pooler,
+        scalar_mix=options.scalar_mix,
+        dropout=options.dropout,
+        attention_dropout=options.attention_dropout,
+        blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds those that were kept
+    )
+    if checkpoint is None:
+        for notice in _notices(options, encoder):
+            say(notice)
+    return encoder
+
+
+def _notices(options: EncoderConfig, encoder: Encoder) -> Iterator[str]:
+    """What a user would not expect of this encoder."""
+    family = encoder.model.config.model_type
+    if options.attention == "auto" and encoder.attention == "padded":
+        yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
+    if options.name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
+        yield f"encoder: {options.name} has no pretrained pooler, a fresh one is trained"
+
+
+def check_sha256(name: str, expected: str) -> None:
+    """Raises UserError unless the encoder's model.safetensors has this SHA-256."""
+    file = Path(resolve_name(name)) / "model.safetensors"
+    if not file.exists():
+        raise UserError(f"encoder.sha256: {file} does not exist; the checksum needs a local folder or package")
+    with file.open("rb") as stream:
+        digest = hashlib.sha256(stream.read()).hexdigest()
+    if digest != expected.lower():
+        raise UserError(f"{file}: SHA-256 is {digest}, encoder.sha256 expects {expected}")
+
+
+def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: Any) -> None:
+    if len(tokenizer) > encoder.vocab_size:
+        raise UserError(
+            f"encoder.tokenizer: {len(tokenizer)} tokens but the encoder knows {encoder.vocab_size}; "
+            "tokenizer and encoder do not belong together"
+        )
+    pad = encoder.model.config.pad_token_id
+    if pad is not None and tokenizer.pad_token_id is not None and pad != tokenizer.pad_token_id:
+        raise UserError(
+            f"encoder.tokenizer: its padding id is {tokenizer.pad_token_id}, the encoder's is {pad}; "
+            "tokenizer and encoder do not belong together"
+        )
+    if encoder.max_positions is not None and config.data.max_length > encoder.max_positions:
+        raise UserError(
+            f"data.max_length: {config.data.max_length} is more than the encoder's {encoder.max_positions} positions"
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one.
+
+    Raises:
+        UserError: the device does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device: '{name}' is not available here ({str(error).splitlines()[0]})") from None
+    return device

@@ -1,0 +1,159 @@
+"""RunConfig: how a number is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from mt_dnn.adversarial.modes import AnyOptions, options_of
+from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.batches.sampling import SamplingConfig
+from mt_dnn.encoders.load import EncoderConfig
+from mt_dnn.section import Section
+from mt_dnn.tasks.heads import HeadsConfig
+from mt_dnn.tasks.soft_labels import DistillationConfig
+from mt_dnn.training.optimizers import OptimizerConfig
+from mt_dnn.training.schedules import ScheduleConfig
+
+
+class DataConfig(Section):
+    """Where the canonical rows are and how they become token ids."""
+
+    dir: Path = Field(description="folder of canonical rows, <task>_<split>.tsv and the like")
+    cache: Path | None = Field(None, description="folder of prepared Arrow files; default: <dir>/prepared")
+    max_length: PositiveInt = Field(
+        512, description="longest sequence in tokens; longer rows are truncated and counted"
+    )
+    stride: NonNegativeInt = Field(
+        128, description="tokens that two windows of a long text share, where texts are cut into windows"
+    )
+    max_rows: PositiveInt | None = Field(None, description="use only the first rows of each training split")
+
+    @property
+    def cache_dir(self) -> Path:
+        return self.cache or self.dir / "prepared"
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    epochs: PositiveInt = Field(3, description="passes over the training rows")
+    max_steps: PositiveInt | None = Field(None, description="stop after this many updates")
+    batch_size: PositiveInt = Field(32, description="examples in one forward and backward pass")
+    batch_sizes: dict[str, PositiveInt] = Field(default_factory=dict, description="batch size of single tasks")
+    accumulate: PositiveInt = Field(1, description="batches per update")
+    mix_tasks: bool = Field(False, description="with accumulate > 1: one update takes batches from several tasks")
+    clip_norm: float | None = Field(1.0, gt=0, description="global gradient norm; null: no clipping")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of forward passes; weights stay in fp32, and fp16 scales the loss"
+    )
+    activation_checkpointing: bool = Field(
+        False, description="keep only what enters a block and run it again in the backward pass: less memory, more time"
+    )
+    compile: bool = Field(False, description="torch.compile of the encoder's blocks; the first updates take longer")
+    loss_balance: Literal["none", "log_classes", "uncertainty"] = Field(
+        "none",
+        description="log_classes: losses are divided by the log of the number of classes; uncertainty: by 2σ², or σ² "
+        "of classes, that are learned per task",
+    )
+    balance_lr: float = Field(0.01, gt=0, description="of uncertainty: learning rate of log σ², without schedule")
+    gradient_surgery: Literal["none", "pcgrad"] = Field(
+        "none",
+        description="pcgrad: tasks of one update lose what points against others in their gradients; extra pcgrad",
+    )
+    apex_layer_norm: bool = Field(False, description="LayerNorm of NVIDIA's apex, which has to be installed")
+    init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
+
+    @model_validator(mode="after")
+    def _all_read(self) -> TrainConfig:
+        self._refuse_unread(
+            self.loss_balance, {"balance_lr"}, {"balance_lr"} if self.loss_balance == "uncertainty" else set()
+        )
+        if self.gradient_surgery != "none" and not (self.accumulate > 1 and self.mix_tasks):
+            raise ValueError(
+                f"gradient_surgery: {self.gradient_surgery} needs several tasks in one update; "
+                "set accumulate above 1 and mix_tasks=true"
+            )
+        return self
+
+
+class EvaluationConfig(Section):
+    """When dev sets are scored and what makes a model the best."""
+
+    every_steps: PositiveInt | None = Field(None, description="updates between evaluations; default: each epoch")
+    metric: str | None = Field(
+        "mean", description="mean, <task> (mean of its metrics), <task>.<metric>; null: the last"
+    )
+    patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
+    batch_size: PositiveInt = Field(64, description="examples in one forward pass")
+    predictions: bool = Field(True, description="write predictions of dev and test splits at the end")
+
+    @model_validator(mode="after")
+    def _patience_needs_a_metric(self) -> EvaluationConfig:
+        if self.metric is None and self.patience is not None:
+            raise ValueError("patience needs a metric")
+        return self
+
+
+class CheckpointConfig(Section):
+    """Exact resume: last and best are kept."""
+
+    every_steps: PositiveInt | None = Field(None, description="updates between saves; always at each evaluation too")
+
+
+class DistributedConfig(Section):
+    """Several processes, one experiment."""
+
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="ddp: every process holds all weights; fsdp: its part of each, for encoders that do not fit"
+    )
+    timeout_s: PositiveInt = Field(1800, description="seconds that a rank waits for the others before it gives up")
+
+
+class LogConfig(Section):
+    """What is written while training."""
+
+    every_steps: PositiveInt = Field(20, description="updates between two lines of metrics.jsonl")
+    dropout_floor_every_steps: PositiveInt | None = Field(
+        100, description="updates between two measurements of what dropout alone makes of a regulariser; null: never"
+    )
+    tensorboard: bool = Field(False, description="write TensorBoard files too; needs the extra tensorboard")
+
+
+class RunConfig(Section):
+    """Everything that makes a number; ``mt-dnn config --schema`` prints it for editors."""
+
+    name: str = Field("run", pattern=r"^[\w.-]+$", description="name of the run; default: the name of its file")
+    task_defs: Path = Field(description="task definition file")
+    tasks: tuple[str, ...] | None = Field(
+        None, description="training tasks; default: all of the file with a train split"
+    )
+    seed: int = Field(1, ge=0, description="of new weights, data order and dropout")
+    output: Path = Field(Path("runs/run-seed1"), description="run folder; default: runs/<name>-seed<seed>")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
+    data: DataConfig
+    encoder: EncoderConfig
+    heads: HeadsConfig = HeadsConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    train: TrainConfig = TrainConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    distributed: DistributedConfig = DistributedConfig()
+    log: LogConfig = LogConfig()
+    adversary: AnyOptions = Field(
+        NoneOptions(), description="adversarial mode, preset:<name>, or settings: mt_dnn/adversarial/README.md"
+    )
+
+    @model_validator(mode="after")
+    def _settings_of_single_tasks(self) -> RunConfig:
+        for task in self.adversary.tasks:
+            try:
+                options_of(self.adversary, task)
+            except ValueError as error:
+                raise ValueError(f"adversary.{error}") from None
+        return self

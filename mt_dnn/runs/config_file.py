@@ -1,0 +1,146 @@
+"""Run files: YAML plus ``key=value`` overrides, merged by OmegaConf, validated by pydantic, errors on one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.task_def import task_def_schema
+from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.adversarial.presets import expanded, names_preset
+from mt_dnn.runs.config import RunConfig
+
+
+def file_schema() -> dict[str, Any]:
+    """JSON Schema that fits run configurations and task definition files."""
+    run = RunConfig.model_json_schema()
+    parts = run.pop("$defs")
+    choices = [{"$ref": "#/$defs/run"}, {"$ref": "#/$defs/tasks"}]
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, "anyOf": choices, "$defs": {**parts, "run": run, "tasks": task_def_schema()}}
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """Run YAML with dotted overrides such as ``optimizer.lr=1e-4``.
+
+    Raises:
+        UserError: unreadable file, unknown key, or a value of the wrong kind, naming file (or override) and key.
+    """
+    path = Path(path)
+    defaults = {
+        "name": path.stem,
+        "seed": RunConfig.model_fields["seed"].default,
+        "output": "runs/${name}-seed${seed}",
+    }  # so that ${name} and ${seed} resolve
+    layers = [(str(path), _read_yaml(path)), *((f"override '{text}'", _override(text)) for text in overrides)]
+    try:
+        merged = OmegaConf.create(defaults)
+        for place, layer in layers:
+            merged = _merged(merged, layer, place)
+        values = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {_first_line(error)}") from None
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise _located(path, error, {text.split("=", 1)[0] for text in overrides}) from None
+
+
+def dump_config(config: RunConfig, path: Path) -> None:
+    """Writes the whole configuration, defaults included, as YAML that ``load_config`` reads back."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted keys whose values differ, as ``key: old there, new here``."""
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            yield f"{prefix}{key}: {before!r} there, {after!r} here"
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        content = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such run configuration") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise not_yaml(path, error) from None
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"{path}: a run configuration is a mapping of keys to values")
+    return content
+
+
+def _override(text: str) -> Any:
+    key, separator, _ = text.partition("=")
+    if not separator or not key:
+        raise UserError(f"override '{text}': write key=value, for example optimizer.lr=1e-4")
+    try:
+        return OmegaConf.from_dotlist([text])
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"override '{text}': {_first_line(error)}") from None
+
+
+def _merged(below: Any, layer: Any, place: str) -> Any:
+    """A layer laid over those below it; a preset replaces the adversary, or a task's, instead of mixing with it."""
+    if "adversary" not in layer:
+        return OmegaConf.merge(below, layer)
+    layer = OmegaConf.to_container(layer)
+    section = layer["adversary"]
+    layer["adversary"] = expanded(section, f"{place}: adversary")
+    below = OmegaConf.to_container(below)
+    if names_preset(section):
+        below.pop("adversary", None)
+    elif isinstance(section, dict) and isinstance(section.get("tasks"), dict):
+        replaced = [task for task, own in section["tasks"].items() if names_preset(own)]
+        for task in replaced:
+            below.get("adversary", {}).get("tasks", {}).pop(task, None)
+    return OmegaConf.merge(below, layer)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[:2]).strip()
+
+
+def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserError:
+    """One line for the first problem: place, key, remedy."""
+    problem = error.errors()[0]
+    keys = [str(key) for key in problem["loc"]]
+    if not keys:  # a check across sections; its message names the key
+        return UserError(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
+    mode = keys.pop(1) if keys[0] == "adversary" and len(keys) > 1 else None
+    if problem["type"].startswith("union_tag"):
+        keys.append("mode")
+    dotted = ".".join(keys)
+    typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
+    place = f"override '{typed}'" if typed else str(path)
+    if problem["type"] == "extra_forbidden":
+        return unknown_key(place, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)])
+    if problem["type"] == "missing":
+        return UserError(f"{place}: missing key '{dotted}'")
+    if problem["type"] == "union_tag_not_found":
+        return UserError(f"{place}: missing key 'adversary.mode', one of {', '.join(ADVERSARIES)}")
+    if problem["type"] == "union_tag_invalid":
+        tag = problem["ctx"]["tag"]
+        hint = did_you_mean(tag, ADVERSARIES) or f" (known: {', '.join(ADVERSARIES)})"
+        return UserError(f"{place}: adversary.mode: no mode '{tag}'{hint}")
+    given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
+    return UserError(f"{place}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
+
+
+def _fields(keys: Sequence[str], mode: str | None) -> Sequence[str]:
+    model: Any = RunConfig
+    for key in keys:
+        annotation: Any = model.model_fields[key].annotation
+        sections = [part for part in get_args(annotation) if hasattr(part, "model_fields")]  # of an optional section
+        model = ADVERSARIES[mode].options_type if key == "adversary" and mode else (sections or [annotation])[0]
+    return list(model.model_fields)

@@ -1,0 +1,160 @@
+"""Scores of a model on prepared splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_utils.errors import UserError
+from data_utils.metrics import METRICS, compute
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.batches.collate import collate
+from mt_dnn.distributed.ranks import gathered, rank, world_size
+from mt_dnn.tasks.base import Decoded
+from mt_dnn.tasks.kinds import KINDS
+from mt_dnn.tasks.model import Model
+from mt_dnn.tasks.run_tasks import head_owner
+from mt_dnn.tasks.spans import SpanHead, Spans
+from mt_dnn.training.step import autocast
+
+Splits = Mapping[tuple[str, str], Prepared]
+
+
+Scores = dict[str, dict[str, dict[str, Any]]]
+
+
+def predict_split(
+    model: Model,
+    task: TaskDef,
+    owner: TaskDef,
+    split: Prepared,
+    *,
+    batch_size: int,
+    precision: str,
+    device: torch.device,
+) -> Decoded:
+    """Predictions for every row of a split, in row order, on all ranks, which share the work.
+
+    Rows of like length share a batch; dropout is off.
+    """
+    decoding = KINDS[task.task_type].decoding
+    order = np.argsort(split.lengths, kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    parts: list[tuple[np.ndarray, list[np.ndarray]]] = []
+    was_training = model.training
+    model.eval()
+    own = batches[rank() :: world_size()]
+    rounds = -(-len(batches) // world_size())
+    with torch.no_grad():
+        for number in range(rounds):
+            rows = own[number] if number < len(own) else order[:1]  # all ranks take part in gathering split weights
+            batch = collate(split, rows, task=task.name).to(device)
+            with autocast(precision, device):
+                logits = decoding.condensed(model(batch), batch).float().cpu().numpy()
+            if number < len(own):
+                bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
+                parts.append((rows, np.split(logits, bounds[1:])))
+    model.train(was_training)
+    everything = [part for own in gathered(parts) for part in own]
+    outputs = [np.empty(0)] * len(order)
+    for rows, found in everything:
+        for row, output in zip(rows, found, strict=True):
+            outputs[row] = output
+    return decoding(task, owner, split, outputs)
+
+
+def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
+    """The task's metrics on a labelled split."""
+    return compute(task.metrics, KINDS[task.task_type].decoding.answers(task, split, decoded))
+
+
+def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
+    """What the best constant prediction scores."""
+    return score(task, split, KINDS[task.task_type].decoding.constant(task, split))
+
+
+def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
+    """A line of the score table: the scores on a labelled split beside those of a constant prediction."""
+    place = {"task": task.name, "split": split_name, "rows": len(split.firsts)}
+    return {**place, "scores": score(task, split, decoded), "baseline": baseline(task, split)}
+
+
+class Decoder:
+    """Predictions of a model on splits; each split is decoded once until ``forget`` says that the weights changed."""
+
+    def __init__(
+        self, model: Model, defs: Mapping[str, TaskDef], *, batch_size: int, precision: str, device: torch.device
+    ) -> None:
+        self.model, self.defs = model, defs
+        self.options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
+        self.known: dict[tuple[str, str], Decoded] = {}
+
+    def forget(self, task: str | None = None) -> None:
+        """The weights have changed, or what a task's head does."""
+        self.known = {key: decoded for key, decoded in self.known.items() if task is not None and key[0] != task}
+
+    def __call__(self, splits: Splits) -> Iterator[tuple[str, str, Decoded]]:
+        """Yields (task, split name, predictions) for each split given."""
+        for (name, split_name), split in splits.items():
+            if (name, split_name) not in self.known:
+                task = self.defs[name]
+                owner = self.defs[head_owner(task)]
+                self.known[name, split_name] = predict_split(self.model, task, owner, split, **self.options)
+            yield name, split_name, self.known[name, split_name]
+
+
+def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
+    """Sets the head's threshold of no answer to what is best on a dev split; True when it has changed."""
+    head = model.heads[head_owner(task)]
+    if not (task.no_answer and isinstance(head, SpanHead)):
+        return False
+    shift = Spans().threshold(split, decoded)
+    head.threshold += shift
+    return shift != 0
+
+
+def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:
+    """The labelled dev splits: those that are scored while training.
+
+    Those of the tasks that own a head come first: they may tune its threshold, which the others then read.
+    """
+    ordered = sorted(splits.items(), key=lambda item: defs[item[0][0]].head is not None)
+    return {
+        (name, split): prepared
+        for (name, split), prepared in ordered
+        if split in defs[name].dev_splits and prepared.labels is not None
+    }
+
+
+def scalar_mean(scores: Mapping[str, Any]) -> float:
+    """Mean of the metrics that are single numbers, the higher the better; where there are none, minus the others'."""
+    values = [value for name, value in scores.items() if METRICS[name].scalar and not METRICS[name].lower_is_better]
+    return float(np.mean(values or [-value for name, value in scores.items() if METRICS[name].scalar]))
+
+
+def selection_score(metric: str, scores: Scores) -> float:
+    """The number that picks the best model: ``mean``, ``<task>`` or ``<task>.<metric>``, averaged over splits."""
+    task, _, name = metric.partition(".")
+    if metric != "mean":
+        sign = -1 if name and METRICS[name].lower_is_better else 1
+        return float(np.mean([sign * split[name] if name else scalar_mean(split) for split in scores[task].values()]))
+    return float(np.mean([selection_score(task, scores) for task in scores]))
+
+
+def check_selection(metric: str, defs: Mapping[str, TaskDef]) -> None:
+    """Raises UserError unless the metric names something the run will compute; ``defs`` are the tasks it scores."""
+    if metric == "mean":
+        return
+    name, _, measure = metric.partition(".")
+    if name not in defs:
+        known = ", ".join(["mean", *defs])
+        raise UserError(f"evaluation.metric: no trained task '{name}' with a labelled dev split ({known})")
+    scalars = [known for known in defs[name].metrics if METRICS[known].scalar]
+    if not scalars:
+        raise UserError(f"evaluation.metric: task '{name}' has no metric that is a single number")
+    if measure and measure not in scalars:
+        raise UserError(f"evaluation.metric: '{name}' has no metric '{measure}' ({', '.join(scalars)})")

@@ -1,0 +1,84 @@
+"""The run folder: which run it holds, one process at a time, files that are whole or absent."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from data_utils.errors import UserError, os_errors
+from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.config_file import differences
+
+FREE_KEYS = ("device", "distributed", "log", "output")  # these may change between a run and its resumption
+
+
+FREE_TRAIN_KEYS = ("activation_checkpointing", "apex_layer_norm", "compile")
+
+
+def same_config(config: RunConfig) -> None:
+    """Raises UserError when the output folder holds a run of another configuration."""
+    file = config.output / "config.yml"
+    if not file.exists():
+        return
+    old = yaml.safe_load(file.read_text(encoding="utf-8"))
+    new = config.model_dump(mode="json")
+    for values in (old, new):
+        values["train"] = {key: value for key, value in values["train"].items() if key not in FREE_TRAIN_KEYS}
+    kept, asked = ({key: value for key, value in values.items() if key not in FREE_KEYS} for values in (old, new))
+    changed = list(differences(kept, asked))
+    if changed:
+        raise UserError(
+            f"{config.output}: holds a run of another configuration ({changed[0]}); choose another output= or delete it"
+        )
+
+
+def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
+    """Raises UserError when the folder holds a run of tasks that were defined otherwise."""
+    file = folder / "task_defs.yml"
+    old = load_task_defs(file) if file.exists() else tasks
+    changed = [name for name in {**old, **tasks} if old.get(name) != tasks.get(name)]
+    if changed:
+        raise UserError(f"{folder}: holds a run with another definition of {changed[0]}; choose another output=")
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the run folder and keeps other processes out of it.
+
+    Raises:
+        UserError: the folder cannot be made, or another process trains into it.
+    """
+    with os_errors(folder, "cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    with stream:
+        _lock(stream, folder)
+        yield
+
+
+def check_unlocked(folder: Path) -> None:
+    """Raises UserError when another process trains into the folder: what is in there may change any moment."""
+    if (folder / ".lock").exists():
+        with (folder / ".lock").open() as stream:
+            _lock(stream, folder)
+
+
+def _lock(stream: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"{folder}: another process is training into this folder") from None

@@ -1,0 +1,59 @@
+"""metrics.jsonl: one JSON object per event, cut back to the checkpoint on resume; TensorBoard when asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from data_utils.errors import UserError
+from mt_dnn.distributed.ranks import is_main
+
+
+class MetricsLog:
+    """Appends records to ``<run>/metrics.jsonl``, on the main rank. Records carry ``event`` and ``step``."""
+
+    def __init__(self, folder: Path, *, tensorboard: bool, resume_step: int) -> None:
+        self._stream = self._board = None
+        if not is_main():
+            return
+        self.path = folder / "metrics.jsonl"
+        self._cut_back(resume_step)
+        self._stream = self.path.open("a", encoding="utf-8")
+        self._board = _writer(folder, resume_step) if tensorboard else None
+
+    def write(self, record: dict[str, Any]) -> None:
+        if self._stream is not None:
+            self._stream.write(json.dumps(record) + "\n")
+            self._stream.flush()
+        if self._board is not None:
+            for name, value in _flatten(record):
+                self._board.add_scalar(f"{record['event']}/{name}", value, record["step"])
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if self._board is not None:
+            self._board.close()
+
+    def _cut_back(self, step: int) -> None:
+        """Drops what was logged after the checkpoint, and a last line that was cut off."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        temporary = self.path.with_name(".metrics.jsonl.tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def _writer(folder: Path, resume_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("log.tensorboard: TensorBoard is not installed; pip install 'mt-dnn[tensorboard]'") from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
+
+
+def _flatten(record: Any, prefix: str = "") -> list[tuple[str, float]]:
+    if isinstance(record, dict):
+        return [pair for key, value in record.items() for pair in _flatten(value, f"{prefix}/{key}" if prefix else key)]
+    return [(prefix, float(record))] if isinstance(record, int | float) and prefix not in ("step",) else []

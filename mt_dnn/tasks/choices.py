@@ -1,0 +1,87 @@
+"""Multiple choice and cloze: which of several texts is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from torch import Tensor, nn
+
+from data_utils.metrics import Answers
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.tasks.base import Decoded, Decoding, figures, mean_scores
+from mt_dnn.tasks.heads import HeadsConfig, PooledHead
+from mt_dnn.tasks.losses import MISSING
+
+
+class Choices(Decoding):
+    """Softmax over the choices of a row; they are numbered from 1 in lines."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        logits = np.full((len(outputs), max(output.shape[1] for output in outputs)), MISSING, np.float32)
+        for row, output in enumerate(outputs):
+            logits[row, : output.shape[1]] = output
+        probabilities = softmax(logits.astype(np.float64), axis=1)
+        return Decoded(probabilities.argmax(axis=1), probabilities)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        assert split.labels is not None and split.groups is not None
+        predictions = np.full(len(split), np.bincount(split.labels).argmax())
+        return Decoded(predictions, np.eye(int(np.diff(split.groups).max()))[predictions])
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
+            named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
+            yield {"prediction": str(int(prediction) + 1), "scores": named}
+
+    def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
+        assert split.groups is not None
+        for choices, scores in zip(np.diff(split.groups), mean_scores(teachers), strict=True):
+            yield figures(scores[:choices])
+
+
+class Cloze(Choices):
+    """The choice that fills the gap; scored by its text, as the same answer may have several names."""
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The number that is right most often, or the last choice where there are fewer."""
+        assert split.groups is not None
+        constant = super().constant(task, split)
+        return replace(constant, predictions=np.minimum(constant.predictions, np.diff(split.groups) - 1))
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        assert split.candidates is not None
+        candidates, right = split.candidates.texts.to_pylist(), split.candidates.right.to_pylist()
+        gold = np.empty(len(right), object)
+        gold[:] = [[texts[number] for number in own] for texts, own in zip(candidates, right, strict=True)]
+        return Answers(self._texts(split, decoded), gold, decoded.scores, n_class=1)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for text, line in zip(self._texts(split, decoded), super().lines(task, split, decoded), strict=True):
+            yield {**line, "prediction": text}
+
+    def _texts(self, split: Prepared, decoded: Decoded) -> np.ndarray:
+        assert split.candidates is not None
+        pairs = zip(split.candidates.texts.to_pylist(), decoded.predictions, strict=True)
+        return np.array([texts[prediction] for texts, prediction in pairs], object)
+
+
+class ChoiceHead(PooledHead):
+    """One score for each choice of an example."""
+
+    def __init__(self, hidden: int, dropout: float, std: float) -> None:
+        super().__init__(hidden, 1, dropout, std)
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (B, C), MISSING where an example has fewer choices."""
+        return batch.by_example(super().forward(hidden, batch, pool)[:, 0], MISSING)
+
+
+def choice_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    return ChoiceHead(encoder.hidden_size, dropout, encoder.initializer_range)

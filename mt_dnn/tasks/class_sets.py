@@ -1,0 +1,65 @@
+"""Multi-label classification: any number of classes for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from torch import Tensor, nn
+
+from data_utils.metrics import Answers
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.tasks.base import Decoded, Decoding
+from mt_dnn.tasks.heads import HeadsConfig, PooledHead
+
+
+class ClassSets(Decoding):
+    """The classes whose probability is above one half, of each row: predictions and scores are (N, C)."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        probabilities = softmax(np.stack(outputs).astype(np.float64), axis=2)[:, :, 1]
+        return Decoded((probabilities > 0.5).astype(np.int64), probabilities)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The k most frequent classes, for the k with the best micro-averaged F1."""
+        gold = self._gold(task, split)
+        frequent = np.argsort(-gold.sum(0), kind="stable")
+        hits = np.cumsum(gold.sum(0)[frequent])
+        best = int(np.argmax(2 * hits / (len(gold) * np.arange(1, task.n_class + 1) + gold.sum())))
+        predictions = np.zeros_like(gold)
+        predictions[:, frequent[: best + 1]] = 1
+        return Decoded(predictions, predictions.astype(float))
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        return Answers(decoded.predictions, self._gold(task, split), decoded.scores, n_class=task.n_class)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for chosen, scores in zip(decoded.predictions, decoded.scores, strict=True):
+            named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
+            yield {
+                "prediction": [label for label, own in zip(task.labels, chosen, strict=True) if own],
+                "scores": named,
+            }
+
+    def _gold(self, task: TaskDef, split: Prepared) -> np.ndarray:
+        assert split.labels is not None
+        return split.labels.reshape(-1, task.n_class)
+
+
+class MultiLabelHead(PooledHead):
+    """A yes or no for each class."""
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (S·C, 2), the logit of no being 0: cross-entropy is then binary cross-entropy."""
+        yes = super().forward(hidden, batch, pool).flatten()
+        return torch.stack([torch.zeros_like(yes), yes], dim=1)
+
+
+def multi_label_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    return MultiLabelHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)

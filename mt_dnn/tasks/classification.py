@@ -1,0 +1,36 @@
+"""Classification: one class for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.tasks.base import Decoded, Decoding
+
+
+class Classes(Decoding):
+    """Softmax over the owner's classes; where the task maps labels, their probabilities are summed."""
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        probabilities = softmax(np.concatenate(outputs).astype(np.float64), axis=1)
+        if task.label_map:
+            mapped = np.zeros((len(probabilities), len(task.labels)))
+            for column, label in enumerate(owner.labels):
+                mapped[:, task.labels.index(task.label_map[label])] += probabilities[:, column]
+            probabilities = mapped
+        return Decoded(probabilities.argmax(axis=1), probabilities)
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        assert split.labels is not None
+        predictions = np.full(len(split.labels), np.bincount(split.labels).argmax())
+        return Decoded(predictions, np.eye(task.n_class)[predictions])
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
+            named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
+            yield {"prediction": task.labels[int(prediction)], "scores": named}

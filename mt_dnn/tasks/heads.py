@@ -1,0 +1,51 @@
+"""Task heads. A head reads the final hidden states (T, H) and gives logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from data_utils.task_def import TaskDef
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.pooling import initialised
+from mt_dnn.section import Section
+from mt_dnn.tasks.san import SANHead
+
+
+class HeadsConfig(Section):
+    """What the task heads share."""
+
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before a head, unless its task sets its own")
+    san_steps: PositiveInt = Field(5, description="K, reasoning steps of the SAN head")
+    san_prediction_dropout: float = Field(
+        0.1, ge=0, lt=1, description="chance that the SAN head leaves out a step's prediction in training"
+    )
+
+
+class PooledHead(nn.Module):
+    """Dropout and one linear layer over the pooled example, initialised as transformers' classifiers are."""
+
+    def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = initialised(nn.Linear(hidden, outputs), std)
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (S, C)."""
+        return self.linear(self.dropout(pool(hidden, batch)))
+
+
+def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    if not task.enable_san:
+        return PooledHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+    return SANHead(
+        encoder.hidden_size,
+        task.n_class,
+        dropout,
+        encoder.initializer_range,
+        steps=options.san_steps,
+        prediction_dropout=options.san_prediction_dropout,
+    )

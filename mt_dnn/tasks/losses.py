@@ -1,0 +1,147 @@
+"""Task losses and divergences as pure functions. Computed in float32 whatever the precision of the logits.
+
+``reduction="none"`` gives one value per example, (B,), for sums that weigh examples; ``"mean"`` their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MISSING = -1e4  # the logit of a choice that is not there: probability 0 and finite, in half precision too
+
+
+Reduction = Literal["mean", "none"]
+
+
+StopGradient = Literal["target", "none"]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """−log p_y. Logits (B, C), labels (B,)."""
+    return F.cross_entropy(logits.float(), labels, reduction=reduction)
+
+
+def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """Mean of log(1 + exp(z_c − z_y)) over the wrong choices c (Burges et al. 2005). Logits (B, C), labels (B,).
+
+    Where an example has fewer choices than others, its logits are MISSING and do not count.
+    """
+    logits = logits.float()
+    wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
+    terms = F.softplus(logits - logits.gather(1, labels[:, None])) * wrong
+    return _reduced(terms.sum(1) / wrong.sum(1), reduction)
+
+
+def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """(z − y)². Logits (B, 1) or (B,), labels (B,): reshaped first, or they would broadcast to (B, B)."""
+    return F.mse_loss(logits.float().reshape(labels.shape), labels.float(), reduction=reduction)
+
+
+def kl(
+    clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
+) -> Tensor:
+    """KL(p ‖ p~) = Σ_c p_c (log p_c − log p~_c). Both logits (B, C).
+
+    ``target`` trains only the second argument.
+    """
+    return _reduced(_kl(clean, perturbed, stop_gradient), reduction)
+
+
+def sym_kl(
+    clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
+) -> Tensor:
+    """KL(p ‖ p~) + KL(p~ ‖ p), without a half (Jiang et al. 2020, eq. 2). Both logits (B, C).
+
+    ``target`` trains only the second argument of each term.
+    """
+    values = _kl(clean, perturbed, stop_gradient) + _kl(perturbed, clean, stop_gradient)
+    return _reduced(values, reduction)
+
+
+def js(
+    clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
+) -> Tensor:
+    """½ KL(p ‖ m) + ½ KL(p~ ‖ m), m = (p + p~)/2. Both logits (B, C).
+
+    ``target`` detaches p. Training the second arguments alone would train nothing: with p and p~ held
+    constant the sum has its minimum over m at (p + p~)/2, where m already is.
+    """
+    _check_shapes(clean, perturbed)
+    log_p, log_q = _log_p(_target(clean, stop_gradient)), _log_p(perturbed)
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    terms = log_p.exp() * (log_p - log_m) + log_q.exp() * (log_q - log_m)
+    return _reduced(0.5 * terms.sum(-1), reduction)
+
+
+def hellinger(
+    clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
+) -> Tensor:
+    """½ Σ_c (√p_c − √p~_c)². Both logits (B, C). √p is exp(½ log p), so its gradient is finite at 0.
+
+    ``target`` detaches p.
+    """
+    _check_shapes(clean, perturbed)
+    p, q = (0.5 * _log_p(_target(clean, stop_gradient))).exp(), (0.5 * _log_p(perturbed)).exp()
+    return _reduced(0.5 * (p - q).square().sum(-1), reduction)
+
+
+def mse(
+    clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
+) -> Tensor:
+    """(z − z~)², mean over the outputs that are not MISSING. Both logits (B, C).
+
+    ``target`` detaches z.
+    """
+    _check_shapes(clean, perturbed)
+    difference = perturbed.float() - _target(clean, stop_gradient).float()
+    outputs = (clean > MISSING / 2).sum(-1).clamp(min=1)  # a single value may be as low
+    return _reduced(difference.square().sum(-1) / outputs, reduction)
+
+
+def _kl(target: Tensor, other: Tensor, stop_gradient: StopGradient) -> Tensor:
+    """KL(target ‖ other) per example, (B,). With ``target`` it trains only its second argument."""
+    _check_shapes(target, other)
+    log_p, log_q = _log_p(_target(target, stop_gradient)), _log_p(other)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def _check_shapes(clean: Tensor, perturbed: Tensor) -> None:
+    """Unlike shapes would broadcast, (B,) and (B, 1) to (B, B)."""
+    if clean.shape != perturbed.shape:
+        raise ValueError(f"shapes differ: {tuple(clean.shape)} and {tuple(perturbed.shape)}")
+
+
+def _target(logits: Tensor, stop_gradient: StopGradient) -> Tensor:
+    if stop_gradient not in ("target", "none"):
+        raise ValueError(f"stop_gradient is target or none, not {stop_gradient!r}")
+    return logits.detach() if stop_gradient == "target" else logits
+
+
+def _log_p(logits: Tensor) -> Tensor:
+    return F.log_softmax(logits.float(), dim=-1)
+
+
+def _reduced(values: Tensor, reduction: Reduction) -> Tensor:
+    return values.mean() if reduction == "mean" else values
+
+
+LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "pairwise": pairwise,
+    "mse": squared_error,
+}
+
+
+DIVERGENCES: Mapping[str, Callable[..., Tensor]] = {
+    "kl": kl,
+    "sym_kl": sym_kl,
+    "js": js,
+    "hellinger": hellinger,
+    "mse": mse,
+}

@@ -1,0 +1,117 @@
+"""Masked language modelling: guess the tokens behind masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM
+from transformers.activations import ACT2FN
+
+from data_utils.encoder_names import resolve_name
+from data_utils.metrics import Answers
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.pooling import initialised
+from mt_dnn.encoders.pretrained import quiet
+from mt_dnn.tasks.base import Decoded, Decoding
+from mt_dnn.tasks.heads import HeadsConfig
+
+
+class MaskedTokens(Decoding):
+    """The likeliest token behind each mask. Of the logits (N, V) only (N, 3) is kept: log p of the right token, the
+    likeliest token, the right one. ``details`` are the right tokens, by row.
+    """
+
+    def condensed(self, logits: Tensor, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        right = torch.log_softmax(logits.float(), dim=1).gather(1, batch.labels[:, None])[:, 0]
+        return torch.stack([right, logits.argmax(dim=1).float(), batch.labels.float()], dim=1)
+
+    def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
+        found = np.concatenate(outputs)
+        return Decoded(found[:, 1].astype(np.int64), found[:, 0], [own[:, 2].astype(np.int64) for own in outputs])
+
+    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The frequencies of the tokens that are guessed: no distribution that is the same everywhere does better."""
+        gold = [self._gold(split, row) for row in range(len(split))]
+        tokens, numbers, counts = np.unique(np.concatenate(gold), return_inverse=True, return_counts=True)
+        frequent = np.full(len(numbers), tokens[counts.argmax()])
+        return Decoded(frequent, np.log(counts / counts.sum())[numbers], gold)
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        return Answers(decoded.predictions, np.concatenate(decoded.details), decoded.scores, n_class=1)
+
+    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        """Token ids, and log p of the right ones."""
+        bounds = np.cumsum([0, *map(len, decoded.details)])
+        for right, (start, stop) in zip(decoded.details, pairwise(bounds), strict=True):
+            scores = [round(float(score), 6) for score in decoded.scores[start:stop]]
+            yield {"prediction": decoded.predictions[start:stop].tolist(), "right": right.tolist(), "scores": scores}
+
+    def _gold(self, split: Prepared, row: int) -> np.ndarray:
+        places = split.masked(row, seed=0, place=row)[0]
+        return split.tokens[split.offsets[row] :][places]
+
+
+class MaskedLMHead(nn.Module):
+    """The tokens behind masks: dense, activation, LayerNorm, and the word embeddings as the output layer.
+
+    As BERT's and RoBERTa's (Devlin et al. 2019). The embeddings stay the encoder's, so they are saved once.
+    """
+
+    def __init__(self, words: nn.Embedding, hidden: int, activation: str, eps: float, std: float) -> None:
+        super().__init__()
+        vocabulary, size = words.weight.shape
+        self.dense = initialised(nn.Linear(hidden, size), std)
+        self.activation = ACT2FN[activation]
+        self.norm = nn.LayerNorm(size, eps=eps)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self._words = (words,)  # in a tuple it is no part of this module
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (N, V)."""
+        states = self.norm(self.activation(self.dense(hidden[batch.marked])))
+        return F.linear(states, self._words[0].weight, self.bias)
+
+
+LM_HEADS = {  # where families keep the dense layer and the LayerNorm of their language model's head
+    "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+    "roberta": ("lm_head.dense", "lm_head.layer_norm"),
+    "xlm-roberta": ("lm_head.dense", "lm_head.layer_norm"),
+}
+
+
+def load_lm_head(name: str, settings: Any, head: MaskedLMHead) -> bool:
+    """Gives the head of a masked language model the weights of a checkpoint; False where it has none that fit."""
+    family = settings.model_type
+    if family not in LM_HEADS:
+        return False
+    with quiet():
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            resolve_name(name),
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    dense, norm = LM_HEADS[family]
+    if any(key.startswith((dense, norm)) for key in info["missing_keys"]):
+        return False
+    head.dense.load_state_dict(model.get_submodule(dense).state_dict())
+    head.norm.load_state_dict(model.get_submodule(norm).state_dict())
+    head.bias.data.copy_(model.get_output_embeddings().bias)
+    return True
+
+
+def masked_lm_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+    config, words = encoder.model.config, encoder.model.get_input_embeddings()
+    activation, eps = getattr(config, "hidden_act", "gelu"), getattr(config, "layer_norm_eps", 1e-12)
+    return MaskedLMHead(words, encoder.hidden_size, activation, eps, encoder.initializer_range)

@@ -1,0 +1,65 @@
+"""The tasks of a run: which it trains and which it evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from data_utils.errors import UserError, did_you_mean
+from data_utils.task_def import TaskDef
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The tasks of a run: those it trains, and those it evaluates (the trained ones and readers of their heads)."""
+
+    trained: dict[str, TaskDef]
+    evaluated: dict[str, TaskDef]
+
+    @property
+    def splits(self) -> list[tuple[TaskDef, str]]:
+        tasks = self.evaluated.values()
+        return [
+            (task, split) for task in tasks for split in task.splits if split != "train" or task.name in self.trained
+        ]
+
+
+def head_owner(task: TaskDef) -> str:
+    """Name of the task whose head this task reads."""
+    return task.head or task.name
+
+
+def check_heads(trained: Mapping[str, TaskDef], place: str) -> None:
+    """Raises UserError unless the heads of all training tasks belong to one of them."""
+    for name, task in trained.items():
+        if head_owner(task) not in trained:
+            raise UserError(f"{place}: {name}: trains the head of '{task.head}', which has to be a training task too")
+
+
+def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, place: str) -> dict[str, TaskDef]:
+    """The tasks of a run in the order asked for; default: every task of the file with a train split.
+
+    Raises:
+        UserError: a task that does not exist, is named twice, has no train split, or trains the head of none of them.
+    """
+    names = wanted or tuple(name for name, task in defs.items() if task.trainable)
+    for name in names:
+        if name not in defs:
+            hint = did_you_mean(name, defs) or f" (known: {', '.join(defs)})"
+            raise UserError(f"{place}: tasks: no task '{name}'{hint}")
+        if not defs[name].trainable:
+            raise UserError(f"{place}: {name}: has no train split, so it cannot be a training task")
+        if hasattr(nn.ModuleDict, name):
+            raise UserError(f"{place}: {name}: a training task cannot have this name, torch uses it; choose another")
+    if len(set(names)) < len(names):
+        raise UserError(f"{place}: tasks: a task is named twice: {', '.join(names)}")
+    trained = {name: defs[name] for name in names}
+    check_heads(trained, f"{place}: tasks")
+    return trained
+
+
+def evaluated_tasks(defs: Mapping[str, TaskDef], trained: Mapping[str, TaskDef]) -> dict[str, TaskDef]:
+    """The trained tasks and every task of the file that reads one of their heads."""
+    return {name: task for name, task in defs.items() if name in trained or task.head in trained}

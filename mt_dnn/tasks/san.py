@@ -1,0 +1,66 @@
+"""The stochastic answer network, a head for pairs of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.pooling import attended, initialised
+
+
+class SANHead(nn.Module):
+    """Stochastic answer network: K steps of reasoning over the tokens of two texts, each with a prediction.
+
+    s_0 = Σ_j α_j h_j, α = softmax(w · h); x_k = Σ_j β_j p_j, β = softmax(p W s_k); step k predicts from
+    [s_k; x_k; |s_k − x_k|; s_k · x_k]; s_{k+1} = GRU(s_k, x_k). h are the states of the second text, p of the first,
+    special tokens left out. The answer is the mean of the probabilities, or values, of all steps; in training of those
+    that stochastic prediction dropout leaves, at least one (Liu, Duh & Gao 2018; Liu et al. 2019, section 3).
+    The papers have x_k from s_{k−1}, which leaves x_0 open; this is the order of MT-DNN's released code.
+    """
+
+    def __init__(
+        self, hidden: int, outputs: int, dropout: float, std: float, *, steps: int, prediction_dropout: float
+    ) -> None:
+        super().__init__()
+        self.steps, self.prediction_dropout = steps, prediction_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.summary = initialised(nn.Linear(hidden, 1), std)
+        self.attention = initialised(nn.Linear(hidden, hidden), std)
+        self.cell = nn.GRUCell(hidden, hidden)
+        self.linear = initialised(nn.Linear(4 * hidden, outputs), std)
+
+    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+        """(T, H) → (S, C): logarithms of the mean probabilities, or, with one output, mean values."""
+        states = batch.pad(self.dropout(hidden))  # (S, L, H)
+        premise, hypothesis = (self._tokens(batch, part) for part in (0, 1))
+        state = attended(self.summary(states)[..., 0], states, hypothesis)
+        answers = []
+        for _ in range(self.steps):
+            scores = torch.einsum("sh,slh->sl", self.attention(state), states)
+            read = attended(scores, states, premise)
+            both = torch.cat([state, read, (state - read).abs(), state * read], dim=1)
+            answers.append(self.linear(self.dropout(both)).float())
+            state = self.cell(read, state).to(read.dtype)
+        stacked = torch.stack(answers)  # (K, S, C)
+        kept = self._kept(stacked)
+        if stacked.shape[2] == 1:
+            return (stacked * kept).sum(0) / kept.sum(0)
+        return torch.logsumexp(stacked.log_softmax(2) + kept.log(), 0) - kept.sum(0).log()
+
+    def _kept(self, answers: Tensor) -> Tensor:
+        """1 where a step's prediction counts, else 0, (K, S, 1)."""
+        kept = answers.new_ones(*answers.shape[:2], 1)
+        if not self.training or not self.prediction_dropout:
+            return kept
+        drawn = torch.rand_like(kept)
+        return ((drawn >= self.prediction_dropout) | (drawn == drawn.amax(0))).to(kept.dtype)
+
+    def _tokens(self, batch: Batch, part: int) -> Tensor:
+        """True at the tokens of a text, (S, L); of an empty one at the first token of the sequence."""
+        assert batch.parts is not None
+        tokens = (batch.pad(batch.parts.to(torch.int64) + 1) == part + 1) & batch.mask[:, 0, 0]
+        tokens[:, 0] |= ~tokens.any(1)
+        return tokens

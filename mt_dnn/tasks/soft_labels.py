@@ -1,0 +1,56 @@
+"""Training on soft labels: what teachers think of an example, beside its own label (MT-DNN-KD; Liu et al. 2019b)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from mt_dnn.section import Section
+from mt_dnn.tasks.losses import MISSING, Reduction, mse
+
+LEAST = 1e-8  # a teacher's probability, where a divergence looks at its logarithm
+
+
+class DistillationConfig(Section):
+    """Training on the column ``soft_label``, where a task's rows have one."""
+
+    weight: float = Field(
+        0.0, ge=0, le=1, description="share of the task's kd_loss, on soft labels, in its loss; 0: they are not read"
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="T: probabilities are p^(1/T), of teacher and student, and the kd_loss is times T²"
+    )
+
+    @model_validator(mode="after")
+    def _all_read(self) -> DistillationConfig:
+        self._refuse_unread("weight: 0", {"temperature"}, {"temperature"} if self.weight else set())
+        return self
+
+
+def soft_loss(
+    logits: Tensor,
+    soft: Tensor,
+    divergence: Callable[..., Tensor],
+    *,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """T² d(q, p), q_c ∝ soft_c^(1/T), p = softmax(z/T) (Hinton et al. 2015, section 2.1). Logits z and soft (N, C).
+
+    d sees log-probabilities: ``kl`` has the gradient of cross-entropy with soft targets (Liu et al. 2019b, section 3),
+    and ``mse`` compares logits up to the constant that they leave open. A single output is a value: (z − soft)², no T.
+    """
+    if logits.shape[1] == 1:
+        return mse(soft, logits, reduction=reduction)
+    missing = logits < MISSING / 2
+    teacher, student = (
+        torch.log_softmax(scores.float().masked_fill(missing, -torch.inf) / temperature, dim=1)
+        for scores in (soft.log(), logits)
+    )
+    teacher = teacher.clamp(min=math.log(LEAST))
+    both = (scores.masked_fill(missing, MISSING) for scores in (teacher, student))
+    return temperature**2 * divergence(*both, stop_gradient="none", reduction=reduction)

@@ -1,0 +1,90 @@
+"""Parameter groups: which parameters are trained, at which rate, with which decay."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from data_utils.errors import UserError, did_you_mean
+from mt_dnn.tasks.model import Model
+
+Groups = list[dict[str, Any]]
+
+
+def parameter_groups(
+    model: Model, *, lr: float, weight_decay: float, layer_decay: float = 1.0, no_decay: Sequence[str] = ()
+) -> Groups:
+    """Trainable parameters grouped by weight decay, by depth with ``layer_decay``, and by their heads' ``lr_factors``.
+
+    Vectors (biases, normalisation weights) never decay, nor what ``no_decay`` names (see ``freeze``) or has a factor.
+    Heads and pooler have lr, the block below lr·layer_decay, and so on down to the embeddings.
+
+    Raises:
+        UserError: a ``no_decay`` pattern that matches nothing, or nothing is left to train.
+    """
+    exempt = _matching(model, no_decay, key="optimizer.no_decay")
+    top = model.encoder.num_layers + 1
+    factors = {
+        f"heads.{name}.{own}": factor
+        for name, head in model.heads.items()
+        for own, factor in getattr(head, "lr_factors", {}).items()
+    }
+    groups: dict[tuple[int, bool, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decays, factor = parameter.ndim > 1 and name not in exempt and name not in factors, factors.get(name, 1.0)
+        below = top - _depth(model, name) if layer_decay < 1 else 0
+        group = {
+            "params": [],
+            "lr": lr * factor * layer_decay**below,
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        groups.setdefault((below, decays, factor), group)["params"].append(parameter)
+    if not groups:
+        raise UserError("optimizer.freeze: no parameter is left to train")
+    return list(groups.values())
+
+
+def freeze(model: Model, patterns: Sequence[str]) -> None:
+    """Turns gradients off for ``embeddings``, ``layers:0-5`` (first and last, from 0) or patterns of names.
+
+    Raises:
+        UserError: a pattern that matches nothing, or layers that the encoder does not have.
+    """
+    frozen = _matching(model, patterns, key="optimizer.freeze")
+    for name, parameter in model.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+
+
+def _matching(model: Model, patterns: Sequence[str], *, key: str) -> set[str]:
+    names = [name for name, _ in model.named_parameters()]
+    matched: set[str] = set()
+    for pattern in patterns:
+        depths = _depths(pattern, model.encoder.num_layers, key=key)
+        found = {name for name in names if fnmatchcase(name, pattern) or _depth(model, name) in depths}
+        if not found:
+            hint = did_you_mean(pattern, names) or f" (names are like {names[0]})"
+            raise UserError(f"{key}: '{pattern}' matches no parameter{hint}")
+        matched |= found
+    return matched
+
+
+def _depths(pattern: str, num_layers: int, *, key: str) -> range:
+    """Depths that ``embeddings`` or ``layers:first-last`` names; none for a pattern of parameter names."""
+    if not pattern.startswith("layers:"):
+        return range(1) if pattern == "embeddings" else range(0)
+    numbers = re.fullmatch(r"layers:(\d+)(?:-(\d+))?", pattern)
+    first, last = (int(numbers[1]), int(numbers[2] or numbers[1])) if numbers else (0, -1)
+    if not first <= last < num_layers:
+        raise UserError(f"{key}: '{pattern}': write layers:first-last within 0-{num_layers - 1}")
+    return range(first + 1, last + 2)
+
+
+def _depth(model: Model, name: str) -> int:
+    """0 embeddings, r = block r counted from 1, num_layers + 1 everything above."""
+    part, _, inner = name.partition(".")
+    return model.encoder.depth_of(inner) if part == "encoder" else model.encoder.num_layers + 1

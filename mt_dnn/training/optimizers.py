@@ -1,0 +1,207 @@
+"""Optimizers, parameter groups, Lookahead and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer, RAdam
+
+from data_utils.errors import UserError
+from mt_dnn.apex import apex_class
+from mt_dnn.distributed.sharded import own_parts
+from mt_dnn.section import Section
+from mt_dnn.tasks.model import Model
+from mt_dnn.training.groups import Groups, freeze, parameter_groups
+
+
+class LookaheadConfig(Section):
+    """Slow weights around any optimizer (Zhang et al. 2019)."""
+
+    enabled: bool = Field(True, description="false: the optimizer alone")
+    steps: PositiveInt = Field(5, description="updates between two synchronisations")
+    alpha: float = Field(0.5, gt=0, le=1, description="share of the way that slow weights go towards fast ones")
+
+
+class OptimizerConfig(Section):
+    """The optimizer and its parameter groups."""
+
+    name: Literal["adamax", "adamw", "adam", "sgd", "radam", "lamb", "apex_adamw", "apex_lamb"] = Field(
+        "adamax",
+        description="adamax and radam decay weights decoupled, as adamw; lamb: extra lamb, apex_…: apex",
+    )
+    lr: float = Field(5e-5, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="not on vectors: biases and normalisation weights")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="all but sgd")
+    eps: float | None = Field(None, description="all but sgd; default: the optimizer's own")
+    momentum: float = Field(0.0, ge=0, description="sgd only")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate x layer_decay per block downwards")
+    freeze: tuple[str, ...] = Field((), description="embeddings, layers:0-5, or patterns of parameter names")
+    no_decay: tuple[str, ...] = Field((), description="more patterns of parameters without weight decay")
+    lookahead: LookaheadConfig = LookaheadConfig()
+
+    @model_validator(mode="after")
+    def _all_read(self) -> OptimizerConfig:
+        reads = {"momentum"} if self.name == "sgd" else {"betas", "eps"}
+        self._refuse_unread(self.name, {"momentum", "betas", "eps"}, reads)
+        return self
+
+
+class AdamaxW(Adamax):
+    """Adamax (Kingma & Ba 2015, algorithm 2) with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    p ← p·(1 − lr·wd), then u ← max(β₂·u, |g| + eps), p ← p − lr/(1 − β₁ᵗ)·m/u. Arguments: torch's Adamax.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One update of all parameters that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        decays = [group["weight_decay"] for group in self.param_groups]
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            with_grad = [p for p in group["params"] if p.grad is not None]
+            if decay and with_grad:
+                torch._foreach_mul_(with_grad, 1 - group["lr"] * decay)
+            group["weight_decay"] = 0.0  # Adamax would add it to the gradient
+        super().step()
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+        return loss
+
+
+class Lookahead(Optimizer):
+    """Slow weights φ around any optimizer: every k steps φ ← φ + α(θ − φ), θ ← φ (Zhang et al. 2019, alg. 1).
+
+    φ is copied from θ at construction. Parameter groups and state are the inner optimizer's own objects,
+    so that schedules, gradient scaling and clipping act on both.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int = 5, alpha: float = 0.5) -> None:
+        if steps < 1 or not 0 < alpha <= 1:
+            raise ValueError(f"Lookahead needs steps >= 1 and 0 < alpha <= 1, got {steps} and {alpha}")
+        self.optimizer, self.steps, self.alpha = optimizer, steps, alpha
+        self._share()
+        self.slow = [p.detach().clone() for p in self.fast]
+        self.counter = 0
+
+    @property
+    def fast(self) -> list[Tensor]:
+        """The inner optimizer's parameters θ, in the order of ``slow``."""
+        return [p for group in self.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One inner step; every ``steps``-th one synchronises."""
+        loss = self.optimizer.step(closure)
+        self.counter = (self.counter + 1) % self.steps
+        if self.counter == 0:
+            fast, slow = own_parts(self.fast), own_parts(self.slow)
+            torch._foreach_lerp_(slow, fast, self.alpha)
+            torch._foreach_copy_(fast, slow)
+        return loss
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group to the inner optimizer; its slow weights start now."""
+        self.optimizer.add_param_group(param_group)
+        self.slow += [p.detach().clone() for p in self.fast[len(self.slow) :]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimizer's, with slow weights and counter under ``lookahead``."""
+        own = {"counter": self.counter, "slow": list(self.slow)}
+        return {**self.optimizer.state_dict(), "lookahead": own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what ``state_dict`` gave."""
+        own = state_dict["lookahead"]
+        self.optimizer.load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
+        self._share()
+        for slow, saved in zip(self.slow, own["slow"], strict=True):
+            slow.copy_(saved)
+        self.counter = own["counter"]
+
+    def _share(self) -> None:
+        # Not Optimizer.__init__: it would make a list of groups and a state of its own.
+        shared = ("defaults", "state", "param_groups")
+        self.__setstate__({name: getattr(self.optimizer, name) for name in shared})
+
+
+def _common(config: OptimizerConfig) -> dict[str, Any]:
+    eps = {} if config.eps is None else {"eps": config.eps}
+    return {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay, **eps}
+
+
+def _lamb(groups: Groups, config: OptimizerConfig) -> Optimizer:
+    try:
+        from pytorch_optimizer import Lamb
+    except ModuleNotFoundError:
+        raise UserError("optimizer.name: lamb needs a package more: pip install 'mt-dnn[lamb]'") from None
+    # You et al. 2020, algorithm 2: decay counts in the trust ratio ("decoupled" would leave it out), and no
+    # bias correction enlarges a step after the ratio has set its length, as by the package's default.
+    return Lamb(_unsplit(groups, config), weight_decouple=False, adam_debias=True, **_common(config))
+
+
+def _unsplit(groups: Groups, config: OptimizerConfig) -> Groups:
+    """Raises UserError when weights are split over ranks, for optimizers that need them whole."""
+    if any(isinstance(parameter, DTensor) for group in groups for parameter in group["params"]):
+        raise UserError(
+            f"optimizer.name: {config.name} cannot update weights that are split (distributed.strategy=fsdp); use adamw"
+        )
+    return groups
+
+
+def _apex(name: str, instead: str, **options: Any) -> Callable[[Groups, OptimizerConfig], Optimizer]:
+    def build(groups: Groups, config: OptimizerConfig) -> Optimizer:
+        key = f"optimizer.name: {config.name}"
+        kind = apex_class("optimizers", name, key, f"optimizer.name={instead}")
+        try:
+            return kind(_unsplit(groups, config), **options, **_common(config))
+        except RuntimeError as error:  # built without CUDA extensions
+            raise UserError(f"{key}: {error}; optimizer.name={instead} does the same without it") from None
+
+    return build
+
+
+# adamw and adam are fused, on CPUs too: one pass over the weights instead of about ten. (Fused SGD fails when some
+# parameters have momentum and others, of heads not seen yet, have none.)
+# Weight decay is decoupled in adamax, adamw and radam, part of the scaled update in lamb,
+# and an L2 term added to the gradient in adam and sgd, as in the papers that use them.
+OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
+    "adamax": lambda groups, config: AdamaxW(groups, **_common(config)),
+    "adamw": lambda groups, config: AdamW(groups, fused=True, **_common(config)),
+    "adam": lambda groups, config: Adam(groups, fused=True, **_common(config)),
+    "sgd": lambda groups, config: SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),
+    "radam": lambda groups, config: RAdam(groups, decoupled_weight_decay=True, **_common(config)),
+    "lamb": _lamb,
+    "apex_adamw": _apex("FusedAdam", "adamw", adam_w_mode=True),
+    "apex_lamb": _apex("FusedLAMB", "lamb", max_grad_norm=math.inf),  # clipping is train.clip_norm's
+}
+
+
+def build_optimizer(model: Model, config: OptimizerConfig) -> Optimizer:
+    """Freezes what ``config.freeze`` names, then builds the optimizer of the rest, with Lookahead if enabled.
+
+    Call it before the model is wrapped for several devices.
+
+    Raises:
+        UserError: a pattern that matches nothing, nothing left to train, or a package that is not installed.
+    """
+    freeze(model, config.freeze)
+    groups = parameter_groups(
+        model,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        layer_decay=config.layer_decay,
+        no_decay=config.no_decay,
+    )
+    optimizer = OPTIMIZERS[config.name](groups, config)
+    if not config.lookahead.enabled:
+        return optimizer
+    return Lookahead(optimizer, steps=config.lookahead.steps, alpha=config.lookahead.alpha)

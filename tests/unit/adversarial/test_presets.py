@@ -1,0 +1,131 @@
+"""Presets and settings of single tasks: what is merged with what, and errors in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_utils.errors import UserError
+from mt_dnn.adversarial.modes import ADVERSARIES, options_of
+from mt_dnn.adversarial.presets import preset_names
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.config_file import dump_config, load_config
+
+MINIMAL = "task_defs: tasks.yml\noutput: runs/x\ndata: {dir: d}\nencoder: {name: bert-base-uncased}\n"
+
+
+def load(folder: Path, *overrides: str, yaml: str = "") -> RunConfig:
+    path = folder / "run.yml"
+    path.write_text(MINIMAL + yaml)
+    return load_config(path, overrides)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_survives_the_run_folder(name: str, tmp_path: Path) -> None:
+    config = load(tmp_path, f"adversary=preset:{name}")
+    assert config.adversary.mode == name.split("/")[0]
+    dump_config(config, tmp_path / "dumped.yml")
+    assert load_config(tmp_path / "dumped.yml") == config
+
+
+TABLE_6 = {  # Zhu et al. 2020: epsilon, alpha, m; and the size of the first perturbation in the public scripts
+    "mnli": (0.2, 0.1, 2, 0.1),
+    "qnli": (0.15, 0.1, 2, 0.15),
+    "qqp": (0.45, 0.15, 2, 0.32),
+    "rte": (0.15, 0.03, 3, 0.16),
+    "sst2": (0.6, 0.1, 2, 1.0),
+    "mrpc": (0.4, 0.04, 3, 0.64),
+    "cola": (0.2, 0.025, 3, 0.4),
+    "stsb": (0.3, 0.1, 3, 0.16),
+}
+
+
+@pytest.mark.parametrize("task", TABLE_6)
+def test_presets_of_freelb_are_those_of_its_paper(task: str, tmp_path: Path) -> None:
+    chosen = load(tmp_path, f"adversary=preset:freelb/roberta_large/{task}").adversary.model_dump()
+    names = ("radius", "step_size", "passes", "init_magnitude")
+    assert tuple(chosen[name] for name in names) == TABLE_6[task]
+
+
+@pytest.mark.parametrize("mode", ADVERSARIES)
+def test_a_mode_alone_has_its_default_settings(mode: str, tmp_path: Path) -> None:
+    assert load(tmp_path, f"adversary.mode={mode}").adversary == ADVERSARIES[mode].options_type.model_validate(
+        {"mode": mode}
+    )
+
+
+def test_a_preset_replaces_what_stood_before_and_later_keys_change_it(tmp_path: Path) -> None:
+    old = "adversary: {mode: freelb, passes: 5, tasks: {rte: {radius: 0.1}}}\n"
+    config = load(tmp_path, "adversary=preset:tat/mtdnn", "adversary.weight=0.5", yaml=old)
+    assert config.adversary == ADVERSARIES["tat"].options_type.model_validate(
+        {"mode": "tat", "projection": "normalize", "radius": 1, "step_size": 1e-5, "weight": 0.5}
+    )
+    inside = load(tmp_path, yaml="adversary: {preset: tat/mtdnn, weight: 0.5}\n")
+    assert inside.adversary == config.adversary
+    other = load(tmp_path, yaml="adversary: {preset: freelb/roberta_large/rte, mode: pgd}\n").adversary
+    assert (other.mode, other.model_dump()["radius"]) == ("pgd", 0.15)
+
+
+def test_settings_of_single_tasks(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "adversary=preset:vat/mtdnn",
+        "adversary.tasks.rte.weight=2",
+        "adversary.tasks.cola.mode=none",
+        "adversary.tasks.mrpc=preset:freelb/roberta_large/mrpc",
+    )
+    rte, cola, mrpc, sst2 = (options_of(config.adversary, task) for task in ("rte", "cola", "mrpc", "sst2"))
+    assert rte.model_dump()["weight"] == 2 and rte.model_dump()["projection"] == "normalize"
+    assert (cola.mode, mrpc.mode, mrpc.model_dump()["passes"]) == ("none", "freelb", 3)
+    assert sst2.model_dump() | {"tasks": {}} == config.adversary.model_dump() | {"tasks": {}}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("bregman.beta=0.8", {"mu": 0.3, "beta": 0.8, "beta_after_warmup": 0.999}),
+        ("bregman.mu=2", {"mu": 2, "beta": 0.9, "beta_after_warmup": 0.999}),
+        ("bregman=null", None),
+        ("weight=2", {"mu": 0.3, "beta": 0.9, "beta_after_warmup": 0.999}),
+    ],
+)
+def test_a_task_changes_single_keys_of_a_group(override: str, expected: Any, tmp_path: Path) -> None:
+    config = load(tmp_path, "adversary={mode: vat, bregman: {mu: 0.3, beta: 0.9}}", f"adversary.tasks.rte.{override}")
+    assert options_of(config.adversary, "rte").model_dump()["bregman"] == expected
+
+
+def test_a_task_has_a_group_that_the_run_leaves_out(tmp_path: Path) -> None:
+    config = load(tmp_path, "adversary.mode=vat", "adversary.tasks.rte.bregman.mu=2")
+    assert options_of(config.adversary, "rte").model_dump()["bregman"]["mu"] == 2
+    assert options_of(config.adversary, "mnli").model_dump()["bregman"] is None
+
+
+def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
+    yaml = "adversary: {mode: vat, tasks: {rte: {weight: 3}}}\n"
+    config = load(tmp_path, "adversary.tasks.rte=preset:vat/mtdnn", yaml=yaml)
+    assert options_of(config.adversary, "rte").model_dump()["weight"] == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("adversary=preset:tat/mtdn", "override 'adversary=preset:tat/mtdn': adversary: no preset 'tat/mtdn', did you"),
+        ("adversary=tat", "override 'adversary': adversary: Input should be a valid dictionary"),
+        ("adversary={weight: 2}", "missing key 'adversary.mode', one of none, vat"),
+        ("adversary={mode: vat, wieght: 2}", "unknown key 'adversary.wieght', did you mean 'adversary.weight'?"),
+        ("adversary={mode: vat, passes: 2}", "unknown key 'adversary.passes'"),
+        ("adversary={mode: vat, steps: 0}", "adversary.steps: Input should be greater than 0 (got 0)"),
+        ("adversary={mode: vat, gradient_norm: '2'}", "gradient_norm is not read by 'normalize_gradient: none'"),
+        ("adversary={mode: vat, bregman: {bet: 1}}", "unknown key 'adversary.bregman.bet', did you mean"),
+        ("adversary={mode: vat, tasks: {rte: {radus: 1}}}", "adversary.tasks.rte.radus: no such setting of vat, did"),
+        ("adversary={mode: vat, tasks: {rte: {mode: tta}}}", "adversary.tasks.rte.mode: no mode 'tta', did you"),
+        ("adversary={mode: vat, tasks: {rte: 3}}", "adversary.tasks.rte: write a mapping of keys to values"),
+        ("adversary={mode: vat, tasks: {rte: 'preset:x'}}", "adversary.tasks.rte: no preset 'x'"),
+    ],
+)
+def test_refused(override: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, override)
+    assert words in str(error.value) and "\n" not in str(error.value)

@@ -1,0 +1,143 @@
+"""Rows to Arrow: contents, cache, truncation, one bad file among good ones, and no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_utils.encoder_names import resolve_name
+from data_utils.errors import MissingRows, UserError
+from data_utils.features import load_tokenizer
+from data_utils.prepare import prepare, prepare_all
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DEFAULTS
+from tests import ROOT
+from tests.tiny import tiny_tokenizer
+
+TASK = TaskDef(
+    name="nli", task_type="classification", data_format="pair", labels=("no", "yes"), **DEFAULTS["classification"]
+)
+TEXT = "1\tyes\tthe cat\ta dog sees\n2\tno\tthe small red bird\ta man\n"
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    tiny_tokenizer(tmp_path / "tokenizer")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "nli_train.tsv").write_text(TEXT)
+    tokenizer = load_tokenizer(str(tmp_path / "tokenizer"))
+    return {
+        "data_dir": tmp_path / "data",
+        "cache_dir": tmp_path / "cache",
+        "tokenizer": tokenizer,
+        "max_length": 16,
+    }
+
+
+def test_rows_are_what_the_tokenizer_gives(options: dict[str, Any]) -> None:
+    split = prepare(TASK, "train", **options)
+    tokenizer = options["tokenizer"]
+    for row, texts in enumerate((("the cat", "a dog sees"), ("the small red bird", "a man"))):
+        expected = tokenizer(*texts, return_token_type_ids=True)
+        part = slice(split.offsets[row], split.offsets[row + 1])
+        assert split.tokens[part].tolist() == expected["input_ids"]
+        assert split.token_types[part].tolist() == expected["token_type_ids"]
+    assert split.labels is not None and split.labels.tolist() == [1, 0] and split.labels.dtype == np.int64
+    assert split.uids == ["1", "2"]
+    assert split.lengths.tolist() == [8, 9] and len(split) == 2
+    manifest = split.manifest
+    assert (manifest["rows"], manifest["tokens"], manifest["truncated"]) == (2, 17, 0)
+    assert manifest["length"] == {"min": 8, "mean": 8.5, "max": 9}
+
+
+def test_overlong_rows_are_truncated_and_counted(options: dict[str, Any]) -> None:
+    split = prepare(TASK, "train", **{**options, "max_length": 8})
+    assert split.lengths.tolist() == [8, 8] and split.manifest["truncated"] == 1
+    expected = options["tokenizer"]("the small red bird", "a man", truncation=True, max_length=8)["input_ids"]
+    assert split.tokens[8:].tolist() == expected
+
+
+def test_truncated_counts_rows_that_lose_text(options: dict[str, Any], tmp_path: Path) -> None:
+    """Not sequences of choices, nor the windows of a text that is kept whole."""
+    long = " ".join(["cat"] * 50)
+    for kind, form, labels, lines, expected in (
+        ("multiple_choice", "choices", (), f"premise\tchoice1\tchoice2\n1\t{long}\ta\tb\n2\tcat\ta\tb\n", 1),
+        ("sequence_labelling", "words", ("O", "B-X"), f"words\n1\t{long}\n", 0),
+        ("span", "question_context", (), f"question\tcontext\n1\tcat\t{long}\n2\t{long}\tcat\n", 1),
+    ):
+        (tmp_path / "data" / f"{kind}_test.tsv").write_text(f"uid\t{lines}")
+        task = TaskDef(name=kind, task_type=kind, data_format=form, labels=labels, **DEFAULTS[kind])
+        assert prepare(task, "test", **{**options, "max_length": 120, "stride": 4}).manifest["truncated"] == 0
+        assert prepare(task, "test", **{**options, "max_length": 20, "stride": 4}).manifest["truncated"] == expected
+
+
+def test_cache_is_by_content(options: dict[str, Any], tmp_path: Path) -> None:
+    first = prepare(TASK, "train", **options)
+    written = (first.path / "data.arrow").stat().st_mtime_ns
+    same = prepare(TASK.model_copy(update={"metrics": ("mcc",), "dropout": 0.3}), "train", **options)
+    assert same.path == first.path and (same.path / "data.arrow").stat().st_mtime_ns == written
+    tiny_tokenizer(tmp_path / "other", extra_words=["zebra"])
+    changes: list[dict[str, Any]] = [{"max_length": 9}, {"tokenizer": load_tokenizer(str(tmp_path / "other"))}]
+    others = [prepare(TASK, "train", **{**options, **change}).path for change in changes]
+    others.append(prepare(TASK, "train", max_rows=1, **options).path)
+    others.append(prepare(TASK.model_copy(update={"labels": ("yes", "no")}), "train", **options).path)
+    (tmp_path / "data" / "nli_train.tsv").write_text(TEXT.replace("cat", "dog"))
+    others.append(prepare(TASK, "train", **options).path)
+    assert len({first.path, *others}) == 6
+
+
+def test_regression_and_unlabelled(options: dict[str, Any], tmp_path: Path) -> None:
+    score = TaskDef(name="sts", task_type="regression", data_format="pair", **DEFAULTS["regression"])
+    (tmp_path / "data" / "sts_train.tsv").write_text("1\t2.5\tthe cat\ta dog\n")
+    (tmp_path / "data" / "sts_test.tsv").write_text("1\t\tthe cat\ta dog\n")
+    labels = prepare(score, "train", **options).labels
+    assert labels is not None and labels.dtype == np.float32 and labels.tolist() == [2.5]
+    assert prepare(score, "test", **options).labels is None
+
+
+def test_one_bad_file_leaves_the_others_unharmed(options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "data" / "nli_test.tsv").write_text("1\tmaybe\tx\ty\n")
+    done, problems = prepare_all([(TASK, split) for split in ("train", "dev", "test")], **options)
+    assert list(done) == [("nli", "train")]
+    assert isinstance(problems["nli", "dev"], MissingRows) and "nli_dev.tsv" in str(problems["nli", "dev"])
+    assert "nli_test.tsv:1: label 'maybe'" in str(problems["nli", "test"])
+
+
+def test_damaged_cache_and_unwritable_cache_are_named(options: dict[str, Any], tmp_path: Path) -> None:
+    path = prepare(TASK, "train", **options).path
+    manifest = (path / "manifest.json").read_text()
+    for name, content in (("manifest.json", "{}"), ("manifest.json", "[]"), ("data.arrow", "no arrow")):
+        (path / "manifest.json").write_text(manifest)
+        (path / name).write_text(content)
+        with pytest.raises(UserError, match="prepared data is damaged"):
+            Prepared.open(path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare(TASK, "train", **{**options, "cache_dir": tmp_path / "file"})
+
+
+def test_names(tmp_path: Path) -> None:
+    assert resolve_name("bert-base-uncased") == "bert-base-uncased"
+    assert Path(resolve_name("package:email/mime")).is_dir()
+    for name in ("package:no_such_package/x", "package:email/none", str(tmp_path / "none")):
+        with pytest.raises(UserError, match=name):
+            resolve_name(name)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_data_utils_runs_without_torch() -> None:
+    """Every module imports where torch cannot be imported."""
+    modules = sorted(path.stem for path in (ROOT / "data_utils").glob("[a-z]*.py"))
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        + "".join(f"import data_utils.{module}\n" for module in modules)
+        + "assert not any(name.startswith('torch.') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

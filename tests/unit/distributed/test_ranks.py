@@ -1,0 +1,71 @@
+"""What goes wrong in one of several processes is said in one line that names rank and update."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from data_utils.errors import RankError, UserError
+from mt_dnn.distributed import ranks as distributed
+from mt_dnn.distributed.launch import explained, process_group
+from mt_dnn.distributed.ranks import local_device, main_first
+
+
+def raised(error: Exception) -> str:
+    with pytest.raises(RankError) as found, explained(lambda: "after update 7"):
+        raise error
+    assert "\n" not in str(found.value)
+    return str(found.value)
+
+
+def test_out_of_memory_names_rank_update_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        assert "rank 3: after update 7: out of memory; lower train.batch_size" in raised(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:5", "has died"),
+        ("[gloo/unbound_buffer.cc:84] Timed out waiting 1800000ms for recv\noperation", "does not answer"),
+        ("NCCL error: remote process exited", "has died"),
+    ],
+)
+def test_a_lost_rank_is_told_from_other_errors(text: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert f"rank 0: after update 7: another rank {reason}" in raised(RuntimeError(text))
+    with pytest.raises(RuntimeError, match="shapes differ"), explained(lambda: ""):
+        raise RuntimeError("shapes differ")
+
+
+def test_missing_nccl_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(UserError, match="no NCCL"), process_group(timeout_s=1):
+        pass
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert local_device("auto") == "auto"
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("RANK", "5")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert (local_device("auto"), local_device("cpu"), local_device("cuda:0")) == ("cuda:1", "cpu", "cuda:0")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="device: cuda:0 is one GPU for several processes"):
+        local_device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="rank 5: asks for GPU 1, this machine has 1"):
+        local_device("cuda")
+
+
+def test_alone_everything_is_one_s_own() -> None:
+    assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
+    assert distributed.gathered("x") == ["x"] and distributed.any_rank(15) == 15
+    assert main_first(lambda: 4) == 4

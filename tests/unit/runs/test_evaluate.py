@@ -1,0 +1,127 @@
+"""Predictions in row order, label maps, selection of the best model, constant baselines, tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data_utils.errors import UserError
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DEFAULTS
+from mt_dnn.batches.collate import collate
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.evaluate import baseline, check_selection, predict_split, selection_score
+from mt_dnn.runs.predictions import prediction_lines
+from mt_dnn.runs.run import Run
+from mt_dnn.runs.score_table import score_table
+from mt_dnn.tasks.base import Decoded
+from mt_dnn.tasks.classification import Classes
+from mt_dnn.tasks.kinds import KINDS
+from mt_dnn.tasks.regression import Values
+from mt_dnn.tasks.run_tasks import training_tasks
+
+SPLIT: Any = SimpleNamespace(uids=["u", "v"])  # of which decoding reads nothing else
+
+
+def task(name: str = "mine", **fields: Any) -> TaskDef:
+    kind = fields.setdefault("task_type", "classification")
+    if kind == "classification":
+        fields.setdefault("labels", ("a", "b"))
+    return TaskDef(name=name, data_format="single", **{**DEFAULTS[kind], **fields})
+
+
+def test_predictions_come_in_row_order_with_dropout_off(workspace: Path) -> None:
+    run = Run(load_config(workspace / "run.yml", ["encoder.dropout=0.5"]))
+    definition, split = run.tasks.trained["same"], run.splits["same", "dev"]
+    options: dict[str, Any] = {"precision": "fp32", "device": run.device}
+    decoded = predict_split(run.model, definition, definition, split, batch_size=5, **options)
+    assert run.model.training
+    run.model.eval()
+    with torch.no_grad():
+        one_by_one = [run.model(collate(split, [row], task="same"))[0].softmax(-1).numpy() for row in range(len(split))]
+    np.testing.assert_allclose(decoded.scores, np.stack(one_by_one), atol=1e-6)
+
+
+def test_label_map_adds_probabilities() -> None:
+    owner = task("owner", labels=("contradiction", "neutral", "entailment"))
+    mapping = {"contradiction": "no", "neutral": "no", "entailment": "yes"}
+    reader = task(labels=("yes", "no"), head="owner", splits=("test",), label_map=mapping)
+    logits = np.log([[0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    decoded = Classes()(reader, owner, SPLIT, list(logits[:, None]))
+    np.testing.assert_allclose(decoded.scores, [[0.4, 0.6], [0.8, 0.2]])
+    assert decoded.predictions.tolist() == [1, 0]  # "no", although entailment was the likeliest single class
+    assert Classes()(owner, owner, SPLIT, list(1e4 * logits[:, None])).scores.sum() == pytest.approx(2)  # no overflow
+
+
+def test_real_values_are_kept() -> None:
+    score = task(task_type="regression", value_range=(0, 5))
+    decoded = Values()(score, score, SPLIT, [np.array([[1.25]]), np.array([[6.5]])])
+    assert decoded.predictions.tolist() == [1.25, 6.5]
+    assert list(prediction_lines(score, SPLIT, decoded)) == [
+        {"uid": "u", "prediction": 1.25},
+        {"uid": "v", "prediction": 6.5},
+    ]
+
+
+def test_every_task_type_has_a_kind() -> None:
+    assert set(KINDS) == set(DEFAULTS)
+
+
+SCORES: dict[str, Any] = {
+    "a": {"dev_1": {"accuracy": 0.5, "confusion_matrix": [[1]]}, "dev_2": {"accuracy": 0.7}},
+    "b": {"dev": {"pearson": 0.2, "spearman": 0.4}},
+}
+
+
+@pytest.mark.parametrize(("metric", "value"), [("mean", 0.45), ("a", 0.6), ("b", 0.3), ("b.spearman", 0.4)])
+def test_selection_score(metric: str, value: float) -> None:
+    assert selection_score(metric, SCORES) == pytest.approx(value)
+
+
+def test_selection_metric_is_checked_before_training() -> None:
+    defs = {"a": task("a"), "c": task("c", metrics=("confusion_matrix",))}
+    check_selection("a.accuracy", defs)
+    for metric, words in (
+        ("d", "no trained task 'd'"),
+        ("a.mcc", "no metric 'mcc'"),
+        ("c", "single number"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_selection(metric, defs)
+
+
+def test_training_tasks_are_checked() -> None:
+    defs = {"a": task("a"), "b": task("b", splits=("test",))}
+    assert list(training_tasks(defs, ("a",), "f.yml")) == ["a"]
+    for wanted, words in ((("x",), "no task 'x'"), (("b",), "no train split"), (("a", "a"), "twice")):
+        with pytest.raises(UserError, match=words):
+            training_tasks(defs, wanted, "f.yml")
+
+
+def test_baseline_is_the_best_constant(workspace: Path) -> None:
+    run = Run(load_config(workspace / "run.yml"))
+    split = run.splits["same", "dev"]
+    assert split.labels is not None
+    share = np.bincount(split.labels).max() / len(split)
+    assert baseline(run.tasks.trained["same"], split)["accuracy"] == pytest.approx(share)
+    assert baseline(run.tasks.trained["overlap"], run.splits["overlap", "dev"]) == {"pearson": 0, "spearman": 0}
+
+
+def test_table_shows_scores_beside_baselines_and_leaves_matrices_out() -> None:
+    result = {"task": "a", "split": "dev", "rows": 3, "scores": {"accuracy": 0.5, "confusion_matrix": [[1]]}}
+    text = score_table([{**result, "baseline": {"accuracy": 0.25, "confusion_matrix": [[0]]}}])
+    assert text.splitlines()[-1].split() == ["a", "(dev)", "3", "accuracy", "50.00", "25.00"]
+    assert "matrix" not in text
+
+
+def test_probabilities_are_named_by_label() -> None:
+    decoded = Decoded(np.array([1, 0]), np.array([[0.25, 0.75], [0.5, 0.5]]))
+    assert list(prediction_lines(task(), SPLIT, decoded)) == [
+        {"uid": "u", "prediction": "b", "scores": {"a": 0.25, "b": 0.75}},
+        {"uid": "v", "prediction": "a", "scores": {"a": 0.5, "b": 0.5}},
+    ]
