@@ -20,12 +20,12 @@ class RankError(UserError):
 
 
 @contextmanager
-def os_errors(place: object, problem: str) -> Iterator[None]:
+def os_errors(location: object, problem: str) -> Iterator[None]:
     """What the system refuses inside, such as a folder where a file is due, is bad input: "cannot be read"."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{place}: {problem} ({error.strerror or error})") from None
+        raise UserError(f"{location}: {problem} ({error.strerror or error})") from None
 
 
 def not_yaml(path: object, error: Exception) -> UserError:
@@ -42,8 +42,8 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
-def unknown_key(place: str, key: str, options: Iterable[str]) -> UserError:
+def unknown_key(location: str, key: str, options: Iterable[str]) -> UserError:
     """The error for a key that does not exist; lists the known keys when none is close."""
     known = sorted(options)
     hint = did_you_mean(key, known) or f" (known: {', '.join(known)})"
-    return UserError(f"{place}: unknown key '{key}'{hint}")
+    return UserError(f"{location}: unknown key '{key}'{hint}")

@@ -88,7 +88,7 @@ def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False, 
     further = {"parts": ragged(sources, pa.int8())} if parts else {}
     if words:
         if empty := [row for row, own in enumerate(numbers) if own.max() < 0]:
-            raise UserError(f"{rows.places[empty[0]]}: the tokenizer makes nothing of this text; leave the row out")
+            raise UserError(f"{rows.locations[empty[0]]}: the tokenizer makes nothing of this text; leave the row out")
         further["words"] = ragged(numbers, pa.int32())
     owners = np.repeat(range(len(rows)), [len(own) for own in rows.choices] if rows.choices is not None else 1)
     lost = len(np.unique(owners[truncated]))
@@ -104,14 +104,14 @@ def ragged(parts: Sequence[np.ndarray], kind: pa.DataType) -> pa.LargeListArray:
 def _columns(rows: Rows) -> list[list[str]]:
     """First and, for pairs, second sentence of each sequence."""
     if rows.choices is not None:
-        queries = rows.hypothesis or [PLACEHOLDER] * len(rows)
+        queries = rows.second or [PLACEHOLDER] * len(rows)
         pairs = [
             (text, query.replace(PLACEHOLDER, choice))
-            for text, query, own in zip(rows.premise, queries, rows.choices, strict=True)
+            for text, query, own in zip(rows.first, queries, rows.choices, strict=True)
             for choice in own
         ]
         return [list(column) for column in zip(*pairs, strict=True)]
-    return [rows.premise] if rows.hypothesis is None else [rows.premise, rows.hypothesis]
+    return [rows.first] if rows.second is None else [rows.first, rows.second]
 
 
 def _chunks(columns: list[list[str]], name: str) -> Iterator[list[list[str]]]:

@@ -28,24 +28,24 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
 
 
-def read_json(text: str, place: str) -> dict[str, Any]:
+def read_json(text: str, location: str) -> dict[str, Any]:
     """A JSON object, such as a line of JSONL."""
     try:
         values = json.loads(text)
         if "\\u" in text:  # only an escape can stand for half of a character: the file is UTF-8
             json.dumps(values, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(f"{place}: half of a character, {error.object[error.start]!r}; not text") from None
+        raise UserError(f"{location}: half of a character, {error.object[error.start]!r}; not text") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not JSON ({error})") from None
+        raise UserError(f"{location}: not JSON ({error})") from None
     if not isinstance(values, dict):
-        raise UserError(f"{place}: a JSON object is expected, not {type(values).__name__}")
+        raise UserError(f"{location}: a JSON object is expected, not {type(values).__name__}")
     return values
 
 
-def read_object(line: str, place: str) -> dict[str, str]:
+def read_object(line: str, location: str) -> dict[str, str]:
     """One line of JSONL, its values as text; null is empty, and a nested value is no column."""
-    return as_text(read_json(line, place))
+    return as_text(read_json(line, location))
 
 
 def as_text(values: dict[str, Any]) -> dict[str, str]:

@@ -13,9 +13,9 @@ LARGEST = 3.4028234e38  # scores are kept in single precision
 
 
 def read_labels(
-    places: Sequence[str], labels: Sequence[str] | None, task: TaskDef, parts: Sequence[Any]
+    locations: Sequence[str], labels: Sequence[str] | None, task: TaskDef, parts: Sequence[Any]
 ) -> list[Any] | None:
-    """What ``Rows.label`` holds; ``places`` say where each row stands, ``parts`` are its choices, or its last text.
+    """What ``Rows.label`` holds; ``locations`` say where each row stands, ``parts`` are its choices, or its last text.
 
     A file is labelled as a whole or not at all: None. A masked language model reads no labels.
 
@@ -25,78 +25,78 @@ def read_labels(
     if task.task_type == "masked_lm" or labels is None or not any(labels):
         return None
     if "" in labels:
-        raise UserError(f"{places[labels.index('')]}: no label, but other rows have one")
+        raise UserError(f"{locations[labels.index('')]}: no label, but other rows have one")
     index = {label: number for number, label in enumerate(task.labels)}
     read: dict[str, Callable[[str, str, Any], Any]] = {
-        "classification": lambda place, label, _: _class(place, label, index),
-        "regression": lambda place, label, _: _score(place, label, task),
+        "classification": lambda location, label, _: _class(location, label, index),
+        "regression": lambda location, label, _: _score(location, label, task),
         "multiple_choice": _choice,
-        "cloze": lambda place, label, choices: [_choice(place, one, choices) for one in label.split(" ")],
-        "sequence_labelling": lambda place, label, words: _word_classes(place, label, words, index),
-        "ordinal": lambda place, label, _: _class(place, label, index),
-        "multi_label": lambda place, label, _: _classes(place, label, index),
-        "span": lambda place, label, context: _answers(place, label, context, task),
+        "cloze": lambda location, label, choices: [_choice(location, one, choices) for one in label.split(" ")],
+        "sequence_labelling": lambda location, label, words: _word_classes(location, label, words, index),
+        "ordinal": lambda location, label, _: _class(location, label, index),
+        "multi_label": lambda location, label, _: _classes(location, label, index),
+        "span": lambda location, label, context: _answers(location, label, context, task),
     }
-    rows = zip(places, labels, parts, strict=True)
-    return [read[task.task_type](place, label, part) for place, label, part in rows]
+    rows = zip(locations, labels, parts, strict=True)
+    return [read[task.task_type](location, label, part) for location, label, part in rows]
 
 
-def _class(place: str, label: str, index: Mapping[str, int]) -> int:
+def _class(location: str, label: str, index: Mapping[str, int]) -> int:
     if label not in index:
-        raise UserError(f"{place}: label '{label}' is not one of {', '.join(index)}{did_you_mean(label, index)}")
+        raise UserError(f"{location}: label '{label}' is not one of {', '.join(index)}{did_you_mean(label, index)}")
     return index[label]
 
 
-def _classes(place: str, label: str, index: Mapping[str, int]) -> list[int]:
+def _classes(location: str, label: str, index: Mapping[str, int]) -> list[int]:
     """1 for each class that is listed, else 0."""
     try:
         names = json.loads(label)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError
     except (ValueError, RecursionError):
-        raise UserError(f'{place}: label: write a list of labels as JSON, ["a", "b"]; [] is none of them') from None
-    chosen = {_class(place, name, index) for name in names}
+        raise UserError(f'{location}: label: write a list of labels as JSON, ["a", "b"]; [] is none of them') from None
+    chosen = {_class(location, name, index) for name in names}
     return [int(number in chosen) for number in index.values()]
 
 
-def _choice(place: str, label: str, choices: Sequence[str]) -> int:
+def _choice(location: str, label: str, choices: Sequence[str]) -> int:
     if label not in map(str, range(1, len(choices) + 1)):
-        raise UserError(f"{place}: label '{label}' is not the number of a choice, 1 to {len(choices)}")
+        raise UserError(f"{location}: label '{label}' is not the number of a choice, 1 to {len(choices)}")
     return int(label) - 1
 
 
-def _word_classes(place: str, labels: str, words: str, index: Mapping[str, int]) -> list[int]:
+def _word_classes(location: str, labels: str, words: str, index: Mapping[str, int]) -> list[int]:
     own, count = labels.split(" "), words.count(" ") + 1
     if len(own) != count:
-        raise UserError(f"{place}: {len(own)} labels for {count} words")
-    return [_class(place, label, index) for label in own]
+        raise UserError(f"{location}: {len(own)} labels for {count} words")
+    return [_class(location, label, index) for label in own]
 
 
-def _answers(place: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
+def _answers(location: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
     try:
         answers = [(start, text) for start, text in json.loads(label)]
         if not all(type(start) is int and isinstance(text, str) and text for start, text in answers):
             raise ValueError
     except (ValueError, TypeError, RecursionError):
         raise UserError(
-            f'{place}: label: write the answers as JSON, [[first character, "text"], …]; [] is no answer'
+            f'{location}: label: write the answers as JSON, [[first character, "text"], …]; [] is no answer'
         ) from None
     if not answers and not task.no_answer:
-        raise UserError(f"{place}: label: no answer; set no_answer: true in the task definition if that may be")
+        raise UserError(f"{location}: label: no answer; set no_answer: true in the task definition if that may be")
     for start, text in answers:
         if start < 0 or context[start : start + len(text)] != text:
             there = context[max(start, 0) :][: len(text)]
-            raise UserError(f"{place}: label: the context has '{there}' at character {start}, not '{text}'")
+            raise UserError(f"{location}: label: the context has '{there}' at character {start}, not '{text}'")
     return answers
 
 
-def _score(place: str, text: str, task: TaskDef) -> float:
+def _score(location: str, text: str, task: TaskDef) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise UserError(f"{place}: label '{text}' is not a number") from None
+        raise UserError(f"{location}: label '{text}' is not a number") from None
     low, high = task.value_range or (-LARGEST, LARGEST)
     if not low <= value <= high:  # nor does NaN fit
         wanted = f"between {low:g} and {high:g}" if task.value_range else "finite"
-        raise UserError(f"{place}: label '{text}' must be {wanted}")
+        raise UserError(f"{location}: label '{text}' must be {wanted}")
     return value

@@ -15,20 +15,20 @@ STREAM = 0x3A5C  # of random numbers; noise has others
 
 
 def masked(
-    tokens: np.ndarray, words: np.ndarray, *, seed: int, place: int, mask_id: int, vocabulary: int
+    tokens: np.ndarray, words: np.ndarray, *, seed: int, position: int, mask_id: int, vocabulary: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places of the tokens to guess and what stands there instead, both (n,), a function of seed and place.
 
     ``tokens`` (L,) of a row, ``words`` (L,): the number of each token's word from 0, −1 for special tokens.
     """
-    rng = np.random.default_rng((seed, place, STREAM))
+    rng = np.random.default_rng((seed, position, STREAM))
     there = np.unique(words[words >= 0])
     chosen = rng.choice(there, max(1, round(WORDS * len(there))), replace=False)
-    places = np.flatnonzero(np.isin(words, chosen))
-    drawn = rng.random(len(places))
-    random = rng.integers(0, vocabulary, len(places))
-    shown = np.where(drawn < MASK, mask_id, np.where(drawn < MASK + RANDOM, random, tokens[places]))
-    return places, shown
+    positions = np.flatnonzero(np.isin(words, chosen))
+    drawn = rng.random(len(positions))
+    random = rng.integers(0, vocabulary, len(positions))
+    shown = np.where(drawn < MASK, mask_id, np.where(drawn < MASK + RANDOM, random, tokens[positions]))
+    return positions, shown
 
 
 def numbered(sequence_ids: Iterable[int | None], word_ids: Iterable[int | None]) -> np.ndarray:

@@ -300,11 +300,11 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def find_metric(name: str, place: str) -> Metric:
+def find_metric(name: str, location: str) -> Metric:
     """Raises UserError for a name that is not in METRICS."""
     if name not in METRICS:
         hint = did_you_mean(name, METRICS) or f" (known: {', '.join(METRICS)})"
-        raise UserError(f"{place}: unknown metric '{name}'{hint}")
+        raise UserError(f"{location}: unknown metric '{name}'{hint}")
     return METRICS[name]
 
 

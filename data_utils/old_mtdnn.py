@@ -107,20 +107,20 @@ def old_columns(expected: list[str], data_format: str, count: int) -> list[str]:
     return ["uid", "ruid", "label", "premise", *(f"choice{number}" for number in range(1, max(count - 3, 3)))]
 
 
-def old_row(place: str, row: dict[str, str], data_format: str) -> dict[str, str]:
+def old_row(location: str, row: dict[str, str], data_format: str) -> dict[str, str]:
     """A row of such a TSV, its label as it is today, words too.
 
     Raises:
         UserError: not a number for each choice, or not lists of words and their labels.
     """
     if data_format == "choices" and row["label"]:
-        return {**row, "label": _right_choice(place, row["label"], len(row) - 4)}
+        return {**row, "label": _right_choice(location, row["label"], len(row) - 4)}
     if data_format == "words":
-        return {**row, "label": _joined(place, row["label"]), "words": _joined(place, row["words"])}
+        return {**row, "label": _joined(location, row["label"]), "words": _joined(location, row["words"])}
     return row
 
 
-def _right_choice(place: str, label: str, count: int) -> str:
+def _right_choice(location: str, label: str, count: int) -> str:
     """The number of the choice whose own label is highest."""
     try:
         values = [float(value) for value in label.split(",")]
@@ -128,13 +128,13 @@ def _right_choice(place: str, label: str, count: int) -> str:
         values = []
     if len(values) != count or sum(value >= max(values) for value in values) != 1:
         raise UserError(
-            f"{place}: label '{label}': {NO_NAMES}, write a number for each of the {count} choices, "
+            f"{location}: label '{label}': {NO_NAMES}, write a number for each of the {count} choices, "
             "the highest for the right one"
         )
     return str(values.index(max(values)) + 1)
 
 
-def _joined(place: str, text: str) -> str:
+def _joined(location: str, text: str) -> str:
     """The texts of a Python list with one space between two."""
     try:
         texts = ast.literal_eval(text)
@@ -142,4 +142,4 @@ def _joined(place: str, text: str) -> str:
             raise ValueError
         return " ".join(texts)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        raise UserError(f"{place}: {NO_NAMES}, write labels and words as lists, ['a', 'b']") from None
+        raise UserError(f"{location}: {NO_NAMES}, write labels and words as lists, ['a', 'b']") from None

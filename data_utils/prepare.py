@@ -116,9 +116,9 @@ def _masking(tokenizer: Any) -> dict[str, int]:
 
 def _check_single(rows: Rows) -> None:
     """A loss that lifts one right choice would push the others down."""
-    for place, right in zip(rows.places, rows.label or (), strict=False):
+    for location, right in zip(rows.locations, rows.label or (), strict=False):
         if len(right) > 1:
-            raise UserError(f"{place}: {len(right)} right choices; a training row has one, leave the others out")
+            raise UserError(f"{location}: {len(right)} right choices; a training row has one, leave the others out")
 
 
 def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], encoded: Encoded) -> None:

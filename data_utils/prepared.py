@@ -80,11 +80,11 @@ class Prepared:
         """The first window of each row."""
         return np.arange(len(self)) if self.sources is None else np.unique(self.sources, return_index=True)[1]
 
-    def masked(self, row: int, *, seed: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+    def masked(self, row: int, *, seed: int, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Places of a row's tokens that are to be guessed and what stands there instead (masking.py)."""
         assert self.words is not None
         own = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
-        return masked(self.tokens[own], self.words[own], seed=seed, place=place, **self.manifest["masking"])
+        return masked(self.tokens[own], self.words[own], seed=seed, position=position, **self.manifest["masking"])
 
     @property
     def lengths(self) -> np.ndarray:

@@ -43,22 +43,22 @@ SPACES = str.maketrans("\t\r\n", "   ")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one split; ``premise`` and ``hypothesis`` are the first and the second text, whatever their columns.
+    """The rows of one split; ``first`` and ``second`` are the first and the second text, whatever their columns.
 
     ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, answers,
     ``(first character in the context, text)``, or for cloze lists of right choices; None when it is unlabelled.
-    ``soft``: soft labels as in soft_labels.py, None when there are none. ``places``: where in the file a row is.
+    ``soft``: soft labels as in soft_labels.py, None when there are none. ``locations``: where in the file a row is.
     """
 
     path: Path
     uid: list[str]
-    premise: list[str]
-    hypothesis: list[str] | None
+    first: list[str]
+    second: list[str] | None
     label: list[Any] | None
     extra: dict[str, list[str]]
     choices: list[list[str]] | None = None
     soft: list[Any] | None = None
-    places: list[str] = field(default_factory=list)
+    locations: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -88,42 +88,42 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
             does not fit the task, with the line.
     """
     texts = TEXTS[task.data_format]
-    places: list[str] = []
+    locations: list[str] = []
     columns: dict[str, list[str]] = {}
-    for place, record in islice(read_records(path, task), max_rows):
+    for location, record in islice(read_records(path, task), max_rows):
         if not columns:
             columns = {name: [] for name in record}
             _need(path, columns, ["uid", *texts])
         elif record.keys() != columns.keys():
             missing = ", ".join(columns.keys() - record.keys())
             raise UserError(
-                f"{place}: other columns than the rows before" + (f" ({missing} missing)" if missing else "")
+                f"{location}: other columns than the rows before" + (f" ({missing} missing)" if missing else "")
             )
         for name, values in columns.items():
             values.append(record[name])
-        places.append(place)
-    if not places:
+        locations.append(location)
+    if not locations:
         raise UserError(f"{path}: the file is empty")
     options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
-    choices = _choices(places, [columns[name] for name in options]) if task.data_format in WITH_CHOICES else None
+    choices = _choices(locations, [columns[name] for name in options]) if task.data_format in WITH_CHOICES else None
     first, *second = (columns[name] for name in texts if name not in options)
     used = ("uid", "label", COLUMN, *texts, *(options if choices else ()))
     if task.data_format == "words":
-        _check_words(places, first)
+        _check_words(locations, first)
     if task.data_format == "cloze":
-        _check_queries(places, second[0])
+        _check_queries(locations, second[0])
     extra = {name: values for name, values in columns.items() if name not in used}
     parts = choices or (second or [first])[0]
     return Rows(
         path=path,
         uid=columns["uid"],
-        premise=first,
-        hypothesis=second[0] if second else None,
-        label=read_labels(places, columns.get("label"), task, parts),
+        first=first,
+        second=second[0] if second else None,
+        label=read_labels(locations, columns.get("label"), task, parts),
         extra=extra,
         choices=choices,
-        soft=read_soft_labels(places, columns.get(COLUMN), task, parts),
-        places=places,
+        soft=read_soft_labels(locations, columns.get(COLUMN), task, parts),
+        locations=locations,
     )
 
 
@@ -156,8 +156,8 @@ def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str
     try:
         if kind == "jsonl":
             for number, line in read_lines(path):
-                place = f"{path}:{number}"
-                yield place, read_object(line, place)
+                location = f"{path}:{number}"
+                yield location, read_object(line, location)
         elif kind == "parquet":
             yield from _parquet(path)
         else:
@@ -173,16 +173,16 @@ def _tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
     header: list[str] = []
     named = False
     for number, line in read_lines(path):
-        fields, place = line.split("\t"), f"{path}:{number}"
+        fields, location = line.split("\t"), f"{path}:{number}"
         if number == 1 and fields[0] == "uid":
             header, named = fields, True
             _need(path, header, [name for name in expected if name != "label"])
             continue
         header = header or old_columns(expected, data_format, len(fields))
         if len(fields) != len(header):
-            raise UserError(f"{place}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+            raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
         row = dict(zip(header, fields, strict=True))
-        yield place, row if named else old_row(place, row, data_format)
+        yield location, row if named else old_row(location, row, data_format)
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -222,28 +222,28 @@ def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
             raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)})")
 
 
-def _choices(places: Sequence[str], columns: Sequence[Sequence[str]]) -> list[list[str]]:
+def _choices(locations: Sequence[str], columns: Sequence[Sequence[str]]) -> list[list[str]]:
     """The choices of each row; empty columns at the end are no choices."""
     rows = []
-    for place, texts in zip(places, zip(*columns, strict=True), strict=True):
+    for location, texts in zip(locations, zip(*columns, strict=True), strict=True):
         count = max((number for number, text in enumerate(texts, 1) if text), default=0)
         if count < 2 or "" in texts[:count]:
             problem = f"choice{texts.index('') + 1} is empty" if count > 1 else f"{count} choices"
-            raise UserError(f"{place}: {problem}; a row has at least two choices, one after the other")
+            raise UserError(f"{location}: {problem}; a row has at least two choices, one after the other")
         rows.append(list(texts[:count]))
     return rows
 
 
-def _check_queries(places: Sequence[str], queries: Sequence[str]) -> None:
-    for place, query in zip(places, queries, strict=True):
+def _check_queries(locations: Sequence[str], queries: Sequence[str]) -> None:
+    for location, query in zip(locations, queries, strict=True):
         if (count := query.count(PLACEHOLDER)) != 1:
             raise UserError(
-                f"{place}: query: {PLACEHOLDER} stands {count} times; write it once, where a choice belongs"
+                f"{location}: query: {PLACEHOLDER} stands {count} times; write it once, where a choice belongs"
             )
 
 
-def _check_words(places: Sequence[str], texts: Sequence[str]) -> None:
-    for place, text in zip(places, texts, strict=True):
+def _check_words(locations: Sequence[str], texts: Sequence[str]) -> None:
+    for location, text in zip(locations, texts, strict=True):
         if "" in text.split(" "):
             problem = "two spaces, or one at an end" if text else "no words"
-            raise UserError(f"{place}: words: {problem}; write words with one space between two")
+            raise UserError(f"{location}: words: {problem}; write words with one space between two")

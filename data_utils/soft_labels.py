@@ -27,7 +27,7 @@ TOLERANCE = 1e-3  # of a sum that should be 1
 
 
 def read_soft_labels(
-    places: Sequence[str], texts: Sequence[str] | None, task: TaskDef, parts: Sequence[Any]
+    locations: Sequence[str], texts: Sequence[str] | None, task: TaskDef, parts: Sequence[Any]
 ) -> list[Any] | None:
     """The soft label of each row: (decisions, options) float32, or, of a span task, its JSON; ``parts`` are each row's
     choices, or its last text. All rows of a file have one, or none.
@@ -38,16 +38,16 @@ def read_soft_labels(
     if texts is None or not any(texts):
         return None
     if task.task_type not in FORMS:
-        raise UserError(f"{places[0]}: {COLUMN}: a {task.task_type} task has none; leave the column out")
+        raise UserError(f"{locations[0]}: {COLUMN}: a {task.task_type} task has none; leave the column out")
     if "" in texts:
-        raise UserError(f"{places[texts.index('')]}: no {COLUMN}, but other rows have one")
+        raise UserError(f"{locations[texts.index('')]}: no {COLUMN}, but other rows have one")
     form, read = FORMS[task.task_type]
     found = []
-    for place, text, part in zip(places, texts, parts, strict=True):
+    for location, text, part in zip(locations, texts, parts, strict=True):
         try:
             found.append(read(json.loads(text), task, part))
         except (ValueError, TypeError, AttributeError, RecursionError):
-            raise UserError(f"{place}: {COLUMN}: write {form} as JSON (got {text[:60]!r})") from None
+            raise UserError(f"{location}: {COLUMN}: write {form} as JSON (got {text[:60]!r})") from None
     return found
 
 
@@ -73,12 +73,12 @@ def _value(value: Any, task: TaskDef, text: str) -> np.ndarray:
 
 
 def _spans(value: Any, task: TaskDef, context: str) -> list[tuple[int, int, float]]:
-    places = [(start, end) for start, end, _ in value]
-    for start, end in places:
+    locations = [(start, end) for start, end, _ in value]
+    for start, end in locations:
         if not (type(start) is type(end) is int and (0 <= start < end <= len(context) or start == end == 0)):
             raise ValueError
-    shares = _distributions(_numbers([[p for *_, p in value]], 1, len(places)))
-    return [(*place, float(p)) for place, p in zip(places, shares[0], strict=True)]
+    shares = _distributions(_numbers([[p for *_, p in value]], 1, len(locations)))
+    return [(*location, float(p)) for location, p in zip(locations, shares[0], strict=True)]
 
 
 def _by_label(value: Any, task: TaskDef, *shape: int) -> np.ndarray:

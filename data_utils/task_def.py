@@ -177,9 +177,9 @@ def _read_yaml(path: Path) -> Any:
         raise not_yaml(path, error) from None
 
 
-def _task(place: str, name: str, values: Any) -> TaskDef:
+def _task(location: str, name: str, values: Any) -> TaskDef:
     if not isinstance(values, dict):
-        raise UserError(f"{place}: write a mapping of keys to values")
+        raise UserError(f"{location}: write a mapping of keys to values")
     known = [field for field in TaskDef.model_fields if field != "name"]
     fields: dict[str, Any] = {}
     for key, value in values.items():
@@ -187,35 +187,35 @@ def _task(place: str, name: str, values: Any) -> TaskDef:
             continue
         name_now = OLD_KEYS.get(key, str(key))
         if name_now not in (*known, "n_class"):
-            raise unknown_key(place, key, [*known, "n_class"])
+            raise unknown_key(location, key, [*known, "n_class"])
         if name_now in fields:
-            raise UserError(f"{place}: {name_now}: given twice, once as '{key}'; keep one")
-        fields[name_now] = _current(place, name_now, value)
+            raise UserError(f"{location}: {name_now}: given twice, once as '{key}'; keep one")
+        fields[name_now] = _current(location, name_now, value)
     adapt(fields, values)
     defaults = DEFAULTS.get(str(fields.get("task_type")), {})
     n_class = fields.pop("n_class", None)
     if n_class is not None and (type(n_class) is not int or n_class < 1):
-        raise UserError(f"{place}: n_class: write a whole number from 1 on (got {n_class!r})")
+        raise UserError(f"{location}: n_class: write a whole number from 1 on (got {n_class!r})")
     if fields.get("task_type") in LABELLED and "labels" not in fields:
         fields["labels"] = tuple(str(i) for i in range(n_class or 2))
     try:
         task = TaskDef.model_validate({**defaults, **fields, "name": name})
         check_metrics(task)
     except ValidationError as error:
-        raise UserError(f"{place}: {_problem(error)}") from None
+        raise UserError(f"{location}: {_problem(error)}") from None
     except UserError as error:
-        raise UserError(f"{place.rpartition(': ')[0]}: {error}") from None
+        raise UserError(f"{location.rpartition(': ')[0]}: {error}") from None
     if task.task_type in LABELLED and n_class not in (None, task.n_class):
-        raise UserError(f"{place}: n_class: {n_class}, but there are {task.n_class} labels")
+        raise UserError(f"{location}: n_class: {n_class}, but there are {task.n_class} labels")
     return task
 
 
-def _current(place: str, key: str, value: Any) -> Any:
+def _current(location: str, key: str, value: Any) -> Any:
     """The value in today's spelling; YAML's traps in labels are caught."""
     if key == "labels" and isinstance(value, list):
-        return tuple(_label(place, key, label) for label in value)
+        return tuple(_label(location, key, label) for label in value)
     if key == "label_map" and isinstance(value, dict):
-        return {_label(place, key, label): _label(place, key, own) for label, own in value.items()}
+        return {_label(location, key, label): _label(location, key, own) for label, own in value.items()}
     if key == "metrics":
         return tuple(value) if isinstance(value, list) else value
     old = OLD_VALUES.get("divergence" if key in ("kd_loss", "adv_loss") else key, {})
@@ -225,13 +225,17 @@ def _current(place: str, key: str, value: Any) -> Any:
         if value not in allowed:
             kind = key.replace("_", " ")
             hint = did_you_mean(value, [*old, *allowed])
-            raise UserError(f"{place}: {kind} '{value}' is not supported by this version ({', '.join(allowed)}){hint}")
+            raise UserError(
+                f"{location}: {kind} '{value}' is not supported by this version ({', '.join(allowed)}){hint}"
+            )
     return value
 
 
-def _label(place: str, key: str, label: Any) -> str:
+def _label(location: str, key: str, label: Any) -> str:
     if isinstance(label, bool) or label is None:
-        raise UserError(f"{place}: {key}: YAML reads an unquoted yes, no, on, off, true or null as {label}; quote it")
+        raise UserError(
+            f"{location}: {key}: YAML reads an unquoted yes, no, on, off, true or null as {label}; quote it"
+        )
     return str(label)
 
 
@@ -244,7 +248,7 @@ def _problem(error: ValidationError) -> str:
     return f"{key}: {message} (got {first['input']!r})" if key else message
 
 
-def _check_head(place: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
+def _check_head(location: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
     """A task that reads a head: the head exists, is trained and fits, and its labels are all known or mapped."""
     if task.head is None:
         return
@@ -252,25 +256,25 @@ def _check_head(place: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
     owners = [name for name, other in defs.items() if other.trainable and other.head is None]
     if owner is None or task.head not in owners:
         hint = did_you_mean(task.head, owners) or f" (known: {', '.join(owners)})"
-        raise UserError(f"{place}: head: no trained task '{task.head}' with a head of its own{hint}")
+        raise UserError(f"{location}: head: no trained task '{task.head}' with a head of its own{hint}")
     if owner.task_type != task.task_type:
-        raise UserError(f"{place}: head: '{task.head}' is a {owner.task_type} task")
+        raise UserError(f"{location}: head: '{task.head}' is a {owner.task_type} task")
     for key in ("enable_san", "crf"):
         if getattr(owner, key) != getattr(task, key):
-            raise UserError(f"{place}: {key}: differs from that of '{task.head}', whose head this task reads")
+            raise UserError(f"{location}: {key}: differs from that of '{task.head}', whose head this task reads")
     if task.trainable and owner.no_answer != task.no_answer:
-        raise UserError(f"{place}: no_answer: differs from that of '{task.head}', and both train one head")
+        raise UserError(f"{location}: no_answer: differs from that of '{task.head}', and both train one head")
     if not task.label_map:
         if owner.labels != task.labels:
-            raise UserError(f"{place}: labels: differ from those of '{task.head}'; give label_map")
+            raise UserError(f"{location}: labels: differ from those of '{task.head}'; give label_map")
         return
     if missing := [label for label in owner.labels if label not in task.label_map]:
-        raise UserError(f"{place}: label_map: lacks {', '.join(missing)} of '{task.head}'")
+        raise UserError(f"{location}: label_map: lacks {', '.join(missing)} of '{task.head}'")
     for label, own in task.label_map.items():
         if label not in owner.labels or own not in task.labels:
-            raise UserError(f"{place}: label_map: '{label}: {own}' maps from or to a label that does not exist")
+            raise UserError(f"{location}: label_map: '{label}: {own}' maps from or to a label that does not exist")
     if task.trainable and tuple(task.label_map[label] for label in owner.labels) != task.labels:
         raise UserError(
-            f"{place}: label_map: a task with a train split gives each label of '{task.head}' one of its own; "
+            f"{location}: label_map: a task with a train split gives each label of '{task.head}' one of its own; "
             "list labels in the order of those"
         )

@@ -65,8 +65,8 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
     room = _room(tokenizer, max_length, pair=False)
     windows, owners, marked, labels = list[Window](), list[int](), list[np.ndarray](), list[np.ndarray]()
     soft = list[np.ndarray]()
-    for row, text in _texts(rows, [rows.premise], tokenizer, max_length, min(stride, room // 2)):
-        words = rows.premise[row].split(" ")
+    for row, text in _texts(rows, [rows.first], tokenizer, max_length, min(stride, room // 2)):
+        words = rows.first[row].split(" ")
         heads = first_tokens(words, text.offsets)
         if lost := [number for number, head in enumerate(heads) if head < 0]:
             for number in lost:
@@ -75,8 +75,8 @@ def encode_words(rows: Rows, tokenizer: Any, max_length: int, stride: int) -> En
             ((_, text),) = _texts(rows, only, tokenizer, max_length, min(stride, room // 2))
             heads = first_tokens(words, text.offsets)
             if (heads < 0).any():
-                word = rows.premise[row].split(" ")[int(heads.argmin())]
-                raise UserError(f"{rows.places[row]}: the tokenizer makes nothing of the word '{word}'")
+                word = rows.first[row].split(" ")[int(heads.argmin())]
+                raise UserError(f"{rows.locations[row]}: the tokenizer makes nothing of the word '{word}'")
         classes = None if rows.label is None else np.asarray(rows.label[row], np.int64)
         for number, window in enumerate(text.windows):
             own = text.home[heads] == number
@@ -103,15 +103,13 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
     Raises:
         UserError: ``max_length`` leaves no room, or the tokenizer cannot say where tokens come from.
     """
-    assert rows.hypothesis is not None
+    assert rows.second is not None
     room = _room(tokenizer, max_length, pair=True)
     longest = min(LONGEST_QUESTION, room // 2)
-    questions = _cut(rows.premise, tokenizer, longest)
+    questions = _cut(rows.first, tokenizer, longest)
     windows, owners, starts, ends, labels = list[Window](), list[int](), list[Any](), list[Any](), list[Any]()
     soft = list[np.ndarray]()
-    for row, text in _texts(
-        rows, [questions, rows.hypothesis], tokenizer, max_length, min(stride, (room - longest) // 2)
-    ):
+    for row, text in _texts(rows, [questions, rows.second], tokenizer, max_length, min(stride, (room - longest) // 2)):
         answers = rows.label[row] if rows.label is not None else []
         start, answer = answers[0] if answers else (0, "")
         span = _tokens_of(start, start + len(answer), text.offsets)
@@ -137,12 +135,12 @@ def encode_contexts(rows: Rows, tokenizer: Any, max_length: int, stride: int) ->
         "starts": ragged(starts, pa.int32()),
         "ends": ragged(ends, pa.int32()),
         "label": ragged(labels, pa.int64()),
-        "context": pa.array(rows.hypothesis).dictionary_encode().take(pa.array(owners)),
+        "context": pa.array(rows.second).dictionary_encode().take(pa.array(owners)),
         "answers": answers_text.take(pa.array(owners)),
     }
     if soft:
         columns["soft"] = ragged(soft, pa.float32())
-    truncated = sum(kept != whole for kept, whole in zip(questions, rows.premise, strict=True))
+    truncated = sum(kept != whole for kept, whole in zip(questions, rows.first, strict=True))
     return _encoded(windows, owners, truncated, columns)
 
 
@@ -193,7 +191,7 @@ def _texts(
             row = owner
             inside = np.flatnonzero([part == side for part in encoded.sequence_ids(number)])
             if not len(inside):
-                raise UserError(f"{rows.places[start + row]}: the tokenizer makes nothing of this text")
+                raise UserError(f"{rows.locations[start + row]}: the tokenizer makes nothing of this text")
             first = windows[-1].last - stride if windows else 0
             place = int(inside[0])
             windows.append(

@@ -20,7 +20,7 @@ class Telemetry:
         self.sums[name] = self.sums.get(name, 0.0) + value * weight
         self.weights[name] = self.weights.get(name, 0.0) + weight
 
-    def total(self, name: str, value: Tensor | float) -> None:
+    def count(self, name: str, value: Tensor | float) -> None:
         """Adds to a count."""
         self.sums[name] = self.sums.get(name, 0.0) + value
 

@@ -238,29 +238,29 @@ def download_split(name: str, task: HubTask, split: str, output: Path, source: s
     pattern = task.files.format(config=task.config, split=task.source.files[split][0])
     if source is not None and not list(Path(source).glob(pattern)):
         raise UserError(f"{source}: no file {pattern}; it has to be laid out like the hub's {task.repository}")
-    place = f"{source or f'hf://datasets/{task.repository}'}/{pattern}"
-    dataset = load_parquet(place)
+    location = f"{source or f'hf://datasets/{task.repository}'}/{pattern}"
+    dataset = load_parquet(location)
     if isinstance(task.source, RowSource):
-        found = ((f"{place}: row {number}", values) for number, values in enumerate(spelled(dataset), 1))
-        return task.source.write_found(found, task=name, split=split, output=output, place=place)
+        found = ((f"{location}: row {number}", values) for number, values in enumerate(spelled(dataset), 1))
+        return task.source.write_found(found, task=name, split=split, output=output, location=location)
     missing = {*task.source.texts, task.source.label} - set(dataset.column_names)
     if missing:
-        raise UserError(f"{place}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
+        raise UserError(f"{location}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
     rows = task.source.rows(as_text(dataset, task.source.label), task.source.extra)
     columns = [*TEXTS["single" if task.source.hypothesis is None else "pair"], *task.source.extra]
-    return write_split(rows, columns, task=name, split=split, output=output, place=place)
+    return write_split(rows, columns, task=name, split=split, output=output, location=location)
 
 
-def load_parquet(place: str) -> Any:
+def load_parquet(location: str) -> Any:
     """The `datasets.Dataset` of the files that fit the pattern `place`."""
     from datasets import load_dataset
 
     try:
-        return load_dataset("parquet", data_files={"train": place}, split="train")
+        return load_dataset("parquet", data_files={"train": location}, split="train")
     except Exception as error:  # no network, no permission, a broken file: every library below raises its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{place}: {reason}; check the network, or give a local copy of the repository with --source"
+            f"{location}: {reason}; check the network, or give a local copy of the repository with --source"
         ) from error
 
 

@@ -72,7 +72,7 @@ def write_split(
     task: str,
     split: str,
     output: Path,
-    place: object,
+    location: object,
     counted: Counted = by_label,
 ) -> Written:
     """Writes `<output>/<task>_<split>.tsv`: uid, label and the columns given.
@@ -95,7 +95,7 @@ def write_split(
     kept = labelled()
     first = next(kept, None)
     if first is None:
-        raise UserError(f"{place}: no usable rows of {task}; is it the right file, and whole?")
+        raise UserError(f"{location}: no usable rows of {task}; is it the right file, and whole?")
     with os_errors(output, "cannot be written"):
         output.mkdir(parents=True, exist_ok=True)
         path = output / f"{task}_{split}.tsv"
@@ -132,7 +132,7 @@ class Source:
         """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
         rows, extra, table = self.read(path, split=split)
         columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
-        written = write_split(rows, columns, task=task, split=split, output=output, place=path)
+        written = write_split(rows, columns, task=task, split=split, output=output, location=path)
         written.broken = table.broken
         return written
 
@@ -172,14 +172,14 @@ class RowSource:
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the line that is wrong."""
-        places = ((f"{path}:{number}", line) for number, line in read_lines(path))
-        found = ((place, read_json(line, place)) for place, line in places)
-        return self.write_found(found, task=task, split=split, output=output, place=path)
+        locations = ((f"{path}:{number}", line) for number, line in read_lines(path))
+        found = ((location, read_json(line, location)) for location, line in locations)
+        return self.write_found(found, task=task, split=split, output=output, location=path)
 
     def write_found(self, found: Iterable[tuple[str, Any]], *, task: str, split: str, **where: Any) -> Written:
         """Converts (place, object) pairs. Raises UserError naming the place that is wrong."""
         rows = list[Row | None]()
-        for number, (place, values) in enumerate(found):
+        for number, (location, values) in enumerate(found):
             try:
                 own = list(self.rows(number, values, split))
                 for text in chain.from_iterable(row.values() for row in own if row):
@@ -187,7 +187,7 @@ class RowSource:
                         raise TypeError(f"{text!r} where a text is due")
             except LAYOUT_ERRORS as error:
                 problem = f"{type(error).__name__}: {error}"
-                raise UserError(f"{place}: not a row of {task} ({problem})") from None
+                raise UserError(f"{location}: not a row of {task} ({problem})") from None
             rows += own
         return write_choices(rows, task=task, split=split, counted=self.counted, **where)
 
@@ -215,13 +215,13 @@ class GroupedSource:
             count += 1
         rows, used = list[Row](), 0
         for premise, own in groups.items():
-            right = [place for place, row in enumerate(own, 1) if row["label"] == self.right]
+            right = [location for location, row in enumerate(own, 1) if row["label"] == self.right]
             if len(own) > 1 and len(right) == 1:
                 rows.append(choice_row(own[0]["uid"], right[0], premise, [row["hypothesis"] for row in own]))
                 used += len(own)
         if not rows:
             raise UserError(f"{path}: no first text has several second ones of which one is '{self.right}'")
-        written = write_choices(rows, task=task, split=split, output=output, place=path)
+        written = write_choices(rows, task=task, split=split, output=output, location=path)
         written.broken += count - used
         return written
 
@@ -243,7 +243,7 @@ def choice_row(uid: object, right: int | None, premise: str, choices: Sequence[s
     """A canonical row of multiple choice; `right` counts from 1, None: not known. Raises ValueError for one choice."""
     if len(choices) < 2:
         raise ValueError("fewer than two choices")
-    named = {f"choice{place}": choice for place, choice in enumerate(choices, 1)}
+    named = {f"choice{location}": choice for location, choice in enumerate(choices, 1)}
     return {"uid": str(uid), "label": "" if right is None else str(right), "premise": premise, **named}
 
 
@@ -276,7 +276,7 @@ class ColumnSource:
         """Converts one file. Raises UserError naming the line that is wrong."""
         rows = (self._row(number, sentence) for number, sentence in enumerate(self._sentences(path)))
         columns = TEXTS["words"]
-        return write_split(rows, columns, task=task, split=split, output=output, place=path, counted=by_word)
+        return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_word)
 
     def _row(self, number: int, sentence: Sequence[tuple[str, str]]) -> Row:
         words, labels = zip(*sentence, strict=True)
@@ -335,14 +335,14 @@ class SquadSource:
         except LAYOUT_ERRORS as error:
             raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
         columns = TEXTS["question_context"]
-        return write_split(rows, columns, task=task, split=split, output=output, place=path, counted=by_answer)
+        return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_answer)
 
 
 def squad_row(question: Mapping[str, Any], context: str) -> Row | None:
     """The row of a question in SQuAD's layout and what it has; None where no answer is found in the context."""
     context = context.translate(SPACES)
     answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
-    found = [(place, text) for start, text in answers if text and (place := nearest(text, context, start)) >= 0]
+    found = [(location, text) for start, text in answers if text and (location := nearest(text, context, start)) >= 0]
     if answers and not found:
         return None
     moved = any(answer not in answers for answer in found)
@@ -356,8 +356,8 @@ def nearest(text: str, context: str, start: int) -> int:
     """Where the text stands in the context, nearest to ``start``; −1 where it does not."""
     if context.startswith(text, start):
         return start
-    places = [match.start() for match in re.finditer(re.escape(text), context)]
-    return min(places, key=lambda place: abs(place - start), default=-1)
+    locations = [match.start() for match in re.finditer(re.escape(text), context)]
+    return min(locations, key=lambda location: abs(location - start), default=-1)
 
 
 AnySource = Source | GroupedSource | RowSource | ColumnSource | SquadSource

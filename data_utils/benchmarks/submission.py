@@ -48,11 +48,11 @@ def write_submission(
     """
     found = {name: find_predictions(part, directories) for name, part in parts.items()}
     missing = [f"{parts[name].predictions}.jsonl" for name, path in found.items() if path is None]
-    places = ", ".join(map(str, directories))
+    locations = ", ".join(map(str, directories))
     if len(missing) == len(parts):
-        raise UserError(f"{places}: none of {', '.join(missing)}")
+        raise UserError(f"{locations}: none of {', '.join(missing)}")
     if missing and not allow_missing:
-        raise UserError(f"{places}: no {', '.join(missing)}; predict them, or pass --allow-missing")
+        raise UserError(f"{locations}: no {', '.join(missing)}; predict them, or pass --allow-missing")
     present = {name: path for name, path in found.items() if path}
     tables = {name: read_predictions(path, parts[name]) for name, path in present.items()}
     warnings = [
@@ -109,7 +109,7 @@ def read_predictions(path: Path, part: Part) -> list[Prediction]:
     return rows
 
 
-def parse(line: str, part: Part, place: str) -> Prediction:
+def parse(line: str, part: Part, location: str) -> Prediction:
     try:
         values = json.loads(line)
         index, prediction = tuple(map(int, str(values["uid"]).split("-"))), values["prediction"]
@@ -117,24 +117,24 @@ def parse(line: str, part: Part, place: str) -> Prediction:
             raise ValueError
     except (ValueError, KeyError, TypeError):
         uid = "-".join("789"[: part.levels])
-        raise UserError(f'{place}: expected an object such as {{"uid": "{uid}", "prediction": "1"}}') from None
+        raise UserError(f'{location}: expected an object such as {{"uid": "{uid}", "prediction": "1"}}') from None
     if part.labels is None:
-        return index, as_score(prediction, place)
+        return index, as_score(prediction, location)
     if part.labels and str(prediction) not in part.labels:
-        raise UserError(f"{place}: prediction {prediction!r} is none of {', '.join(part.labels)}")
+        raise UserError(f"{location}: prediction {prediction!r} is none of {', '.join(part.labels)}")
     if not part.labels and not isinstance(prediction, str):
-        raise UserError(f"{place}: prediction {prediction!r} is not text")
+        raise UserError(f"{location}: prediction {prediction!r} is not text")
     return index, str(prediction)
 
 
-def as_score(prediction: object, place: str) -> str:
+def as_score(prediction: object, location: str) -> str:
     """A real number in GLUE's range: what a regression predicts beyond its ends is moved to them."""
     try:
         score = float(str(prediction))
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise UserError(f"{place}: prediction {prediction!r} is not a number")
+        raise UserError(f"{location}: prediction {prediction!r} is not a number")
     return f"{min(max(score, SCORE_RANGE[0]), SCORE_RANGE[1]):.3f}"
 
 

@@ -35,8 +35,8 @@ def wsc_row(number: int, values: Any) -> Row:
     """The text, the pronoun between asterisks, and what it may refer to."""
     target, words = values["target"], values["text"].split(" ")
     end = len(target["span2_text"].split(" "))
-    place = pronoun_place(words, target["span2_text"], target["span2_index"])
-    words[place : place + end] = [f"*{' '.join(words[place : place + end])}*"]
+    location = pronoun_place(words, target["span2_text"], target["span2_index"])
+    words[location : location + end] = [f"*{' '.join(words[location : location + end])}*"]
     return {
         "uid": str(values["idx"]),
         "label": truth(values),
@@ -49,24 +49,24 @@ def pronoun_place(words: Sequence[str], pronoun: str, index: int) -> int:
     """Where the pronoun stands, nearest to ``index``, which is one too small in a row of the official dev set."""
     bare = re.sub(r"^\W+|\W+$", "", pronoun)
     spelled = re.compile(rf"[^\w ]*{re.escape(bare)}\b", re.IGNORECASE)
-    places = [place for place in range(len(words)) if spelled.match(" ".join(words[place:]))]
-    if not places:
+    locations = [location for location in range(len(words)) if spelled.match(" ".join(words[location:]))]
+    if not locations:
         raise ValueError(f"'{pronoun}' does not stand in the text")
-    return min(places, key=lambda place: abs(place - index))
+    return min(locations, key=lambda location: abs(location - index))
 
 
 def multirc_rows(number: int, values: Any, split: str) -> Iterator[Row]:
     """A row per answer: the paragraph, and the question with the answer behind it."""
     passage = values["passage"]
     for question in passage["questions"]:
-        place = f"{values['idx']}-{question['idx']}"
+        location = f"{values['idx']}-{question['idx']}"
         for answer in question["answers"]:
             yield {
-                "uid": f"{place}-{answer['idx']}",
+                "uid": f"{location}-{answer['idx']}",
                 "label": truth(answer),
                 "premise": passage["text"],
                 "hypothesis": " ".join((question["question"], answer["text"])),
-                "question_id": place,
+                "question_id": location,
             }
 
 
@@ -88,9 +88,9 @@ def record_row(
     None where no entity is an answer, or none but the answer is left, unless it is to be predicted.
     """
     choices = list(dict.fromkeys(entities))
-    right = [place for place, entity in enumerate(choices, 1) if entity in gold]
+    right = [location for location, entity in enumerate(choices, 1) if entity in gold]
     if split == "train":
-        choices = [entity for place, entity in enumerate(choices, 1) if place not in right[1:]]
+        choices = [entity for location, entity in enumerate(choices, 1) if location not in right[1:]]
         right = right[:1]
     if (not right or len(choices) < 2) and (gold or "test" not in split):
         return None

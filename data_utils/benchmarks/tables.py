@@ -62,9 +62,9 @@ class JsonTable(Table):
             yield row
 
 
-def read_voted(line: str, place: str) -> dict[str, str]:
+def read_voted(line: str, location: str) -> dict[str, str]:
     """One line of JSONL as text by column; the votes of SNLI's annotators become the columns label1 to label5."""
-    values = read_json(line, place)
+    values = read_json(line, location)
     if isinstance(values.get("annotator_labels", ""), list | None):
         votes = [*(values["annotator_labels"] or ()), *[""] * len(ANNOTATORS)]
         values = {**values, **dict(zip(ANNOTATORS, votes, strict=False))}

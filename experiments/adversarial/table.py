@@ -23,12 +23,12 @@ MAIN = {"cola": "mcc", "sst2": "accuracy", "stsb": "pearson", "mrpc": "accuracy"
 Cells = dict[Any, list[float]]
 
 
-def records(place: Path) -> Iterator[dict[str, Any]]:
+def records(location: Path) -> Iterator[dict[str, Any]]:
     """One record per finished run: from the run folders in a folder, or from lines of a file written by ``--save``."""
-    if place.is_file():
-        yield from map(json.loads, place.read_text(encoding="utf-8").splitlines())
+    if location.is_file():
+        yield from map(json.loads, location.read_text(encoding="utf-8").splitlines())
         return
-    for file in sorted(place.glob("*/summary.json")):
+    for file in sorted(location.glob("*/summary.json")):
         summary = json.loads(file.read_text(encoding="utf-8"))
         figures: Cells = defaultdict(list)
         for line in (file.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
@@ -43,12 +43,12 @@ def records(place: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-def read(places: Sequence[Path]) -> tuple[dict[str, Cells], dict[str, Cells], dict[tuple[str, str], float]]:
+def read(locations: Sequence[Path]) -> tuple[dict[str, Cells], dict[str, Cells], dict[tuple[str, str], float]]:
     """Scores and figures by mode, and the scores of a constant prediction; a run counts once."""
     scores: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     figures: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     constant: dict[tuple[str, str], float] = {}
-    runs = {(record["name"], record["seed"]): record for place in places for record in records(place)}
+    runs = {(record["name"], record["seed"]): record for location in locations for record in records(location)}
     for (name, _), record in sorted(runs.items()):
         trained, mode = name.split("-", 1)
         for result in record["results"]:
@@ -69,11 +69,11 @@ def cell(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f}{spread}" + ("" if len(values) == 3 else f" ({len(values)})")
 
 
-def mean_rows(places: Sequence[Path], order: Sequence[str]) -> list[list[str]]:
+def mean_rows(locations: Sequence[Path], order: Sequence[str]) -> list[list[str]]:
     """The mean over GLUE's tasks, one metric each, and its difference to ``none`` with the same seed."""
     found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    for place in places:
-        for record in records(place):
+    for location in locations:
+        for record in records(location):
             task, mode = record["name"].split("-", 1)
             for result in record["results"]:
                 if task in MAIN and result["task"] == task:
@@ -105,9 +105,9 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
-def save(places: Sequence[Path], file: Path) -> None:
+def save(locations: Sequence[Path], file: Path) -> None:
     """Writes the records of all places as JSON lines."""
-    runs = {(record["name"], record["seed"]): record for place in places for record in records(place)}
+    runs = {(record["name"], record["seed"]): record for location in locations for record in records(location)}
     file.write_text("".join(json.dumps(runs[key]) + "\n" for key in sorted(runs)), encoding="utf-8")
 
 
@@ -117,15 +117,15 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="write one JSON line per run into this file")
     options = parser.parse_args()
     if options.save is not None:
-        save(options.places, options.save)
-    scores, figures, constant = read(options.places)
+        save(options.locations, options.save)
+    scores, figures, constant = read(options.locations)
     order = ["none", *sorted(mode for mode in scores if mode != "none")]
     for columns in (GLUE, NLI):
         base = ["constant prediction", *(f"{constant[c]:.1f}" if c in constant else "—" for c in columns), ""]
         header = ["mode", *(f"{task} {metric}" for task, metric in columns), "minutes"]
         print(markdown(header, [base, *score_rows(scores, columns, order)]), end="\n\n")
     header = ["mode", f"mean of {', '.join(MAIN)}", "minus none"]
-    print(markdown(header, mean_rows(options.places, order)), end="\n\n")
+    print(markdown(header, mean_rows(options.locations, order)), end="\n\n")
     rows = []
     for mode in order:
         for task in dict.fromkeys(task for task, _ in figures[mode]):

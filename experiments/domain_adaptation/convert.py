@@ -23,7 +23,7 @@ def subsets(lines: Sequence[str], seed: int) -> dict[str, list[str]]:
     """Lines of each size in their order, by percentage; at least one. The paper rounds down."""
     drawn = random.Random(seed).sample(range(len(lines)), len(lines))
     counts = {percent: max(1, len(lines) // share) for percent, share in SHARES.items()}
-    return {percent: [lines[place] for place in sorted(drawn[:count])] for percent, count in counts.items()}
+    return {percent: [lines[location] for location in sorted(drawn[:count])] for percent, count in counts.items()}
 
 
 def read(source: Path, task: str) -> tuple[list[str], dict[str, bytes]]:

@@ -24,20 +24,20 @@ Row = dict[str, str]
 
 
 def words(rows: Rows) -> Iterator[Row]:
-    for uid, sentence in zip(rows.uid, rows.premise, strict=True):
+    for uid, sentence in zip(rows.uid, rows.first, strict=True):
         yield {"uid": uid, "label": "", "premise": sentence}
 
 
 def grades(rows: Rows) -> Iterator[Row]:
-    assert rows.label is not None and rows.hypothesis is not None
-    for uid, label, premise, hypothesis in zip(rows.uid, rows.label, rows.premise, rows.hypothesis, strict=True):
+    assert rows.label is not None and rows.second is not None
+    for uid, label, premise, hypothesis in zip(rows.uid, rows.label, rows.first, rows.second, strict=True):
         yield {"uid": uid, "label": str(int(label + 0.5)), "premise": premise, "hypothesis": hypothesis}
 
 
 def kinds(task: TaskDef) -> Callable[[Rows], Iterator[Row]]:
     def made(rows: Rows) -> Iterator[Row]:
         assert rows.label is not None
-        for uid, label, sentence in zip(rows.uid, rows.label, rows.premise, strict=True):
+        for uid, label, sentence in zip(rows.uid, rows.label, rows.first, strict=True):
             there = {task.labels[one].rpartition("-")[2] for one in label}
             yield {"uid": uid, "label": json.dumps([kind for kind in KINDS if kind in there]), "premise": sentence}
 
@@ -49,15 +49,15 @@ def clozes(rows: Rows) -> Iterator[Row]:
 
     Of a sentence and answer the first question's; none where the paragraph has fewer than two other answers.
     """
-    assert rows.label is not None and rows.hypothesis is not None
+    assert rows.label is not None and rows.second is not None
     answers: dict[str, dict[str, str]] = defaultdict(dict)  # of each paragraph, by their small letters
-    for ((_, text), *_), context in zip(rows.label, rows.hypothesis, strict=True):
+    for ((_, text), *_), context in zip(rows.label, rows.second, strict=True):
         answers[context].setdefault(text.lower(), text)
     seen = set()
-    for uid, ((start, text), *_), context in zip(rows.uid, rows.label, rows.hypothesis, strict=True):
+    for uid, ((start, text), *_), context in zip(rows.uid, rows.label, rows.second, strict=True):
         sentences = list(SENTENCE.finditer(context))
-        place = max(number for number, sentence in enumerate(sentences) if sentence.start() <= start)
-        first, last = sentences[place].span()
+        location = max(number for number, sentence in enumerate(sentences) if sentence.start() <= start)
+        first, last = sentences[location].span()
         query = context[first:start] + PLACEHOLDER + context[start + len(text) : last]
         low, rest = text.lower(), query.lower()
         others = [own for key, own in answers[context].items() if not (key in low or low in key or key in rest)]
@@ -65,7 +65,7 @@ def clozes(rows: Rows) -> Iterator[Row]:
             continue
         seen.add(query)
         choices = sorted([text, *others[: CHOICES - 1]])
-        around = [sentences[one].group() for one in (place - 1, place + 1) if 0 <= one < len(sentences)]
+        around = [sentences[one].group() for one in (location - 1, location + 1) if 0 <= one < len(sentences)]
         yield {
             "uid": uid,
             "label": str(choices.index(text) + 1),

@@ -19,7 +19,7 @@ def preset_names() -> list[str]:
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yml"))
 
 
-def read_preset(name: str, place: str) -> dict[str, Any]:
+def read_preset(name: str, location: str) -> dict[str, Any]:
     """The settings of a preset by name.
 
     Raises:
@@ -28,7 +28,7 @@ def read_preset(name: str, place: str) -> dict[str, Any]:
     known = preset_names()
     if name not in known:
         hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"
-        raise UserError(f"{place}: no preset '{name}'{hint}")
+        raise UserError(f"{location}: no preset '{name}'{hint}")
     path = FOLDER / f"{name}.yml"
     try:
         return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
@@ -43,18 +43,18 @@ def names_preset(section: Any) -> bool:
     return isinstance(section, Mapping) and "preset" in section
 
 
-def expanded(section: Any, place: str) -> Any:
+def expanded(section: Any, location: str) -> Any:
     """An adversary section with presets replaced by what they say.
 
     ``preset:name`` stands for the whole section; in a mapping, ``preset: name`` comes first and other keys change it.
     Settings under ``tasks`` may do the same.
     """
     if isinstance(section, str) and names_preset(section):
-        return read_preset(section.removeprefix(PREFIX), place)
+        return read_preset(section.removeprefix(PREFIX), location)
     if not isinstance(section, Mapping):
         return section
     own = {str(key): value for key, value in section.items()}
     preset = own.pop("preset", None)
     if isinstance(own.get("tasks"), Mapping):
-        own["tasks"] = {name: expanded(value, f"{place}.tasks.{name}") for name, value in own["tasks"].items()}
-    return own if preset is None else {**read_preset(str(preset), place), **own}
+        own["tasks"] = {name: expanded(value, f"{location}.tasks.{name}") for name, value in own["tasks"].items()}
+    return own if preset is None else {**read_preset(str(preset), location), **own}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
-from mt_dnn.distributed.ranks import is_main, total
+from mt_dnn.distributed.ranks import all_reduce_sum, is_main
 from mt_dnn.tasks.losses import MISSING
 
 BINS = 10  # of a regression task's value range (Pereira et al. 2021, section 2)
@@ -73,14 +73,14 @@ class Tally:
 
     def end_epoch(self) -> None:
         """The epoch's counts, summed over all ranks, make the new e. An epoch without counts leaves it as it is."""
-        counts = total(self.current.cpu())
+        counts = all_reduce_sum(self.current.cpu())
         if counts.sum() > 0:
             self.last = counts
         self.current = torch.zeros_like(self.last)
 
     def collect(self) -> None:
         """From here on the main rank holds what all have counted in this epoch."""
-        counts = total(self.current.cpu())
+        counts = all_reduce_sum(self.current.cpu())
         self.current = counts if is_main() else torch.zeros_like(counts)
 
     def state_dict(self) -> dict[str, Any]:

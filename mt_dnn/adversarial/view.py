@@ -108,4 +108,4 @@ class View:
 
     def count(self, name: str, value: Tensor) -> None:
         """A number of cases for the log."""
-        self.telemetry.total(name, value if self.batch.counted else value * 0)
+        self.telemetry.count(name, value if self.batch.counted else value * 0)

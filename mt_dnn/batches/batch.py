@@ -14,16 +14,16 @@ from torch import Tensor
 class Share:
     """A rank's part of a batch that all ranks train on together.
 
-    ``places`` are its examples' places in the whole batch of ``whole_size`` examples and ``whole_decisions``
+    ``positions`` are its examples' places in the whole batch of ``global_size`` examples and ``global_decisions``
     decisions; with them ``seed`` says what random numbers an example gets (draws.py). A rank that got no example takes
     the first one without counting it.
     """
 
     seed: int
-    places: tuple[int, ...]
-    whole_size: int
+    positions: tuple[int, ...]
+    global_size: int
     counts: bool = True
-    whole_decisions: int | None = None  # as many as examples
+    global_decisions: int | None = None  # as many as examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +57,16 @@ class Batch:
         return self.size if self.share is None or self.share.counts else 0
 
     @property
-    def whole_size(self) -> int:
+    def global_size(self) -> int:
         """Examples of the batch on all ranks."""
-        return self.size if self.share is None else self.share.whole_size
+        return self.size if self.share is None else self.share.global_size
 
     @property
     def weight(self) -> float:
         """How many of the whole batch's examples a mean over this part's decisions stands for."""
-        if self.share is None or self.share.whole_decisions is None or self.labels is None or not self.counted:
+        if self.share is None or self.share.global_decisions is None or self.labels is None or not self.counted:
             return self.counted
-        return self.whole_size * len(self.labels) / self.share.whole_decisions
+        return self.global_size * len(self.labels) / self.share.global_decisions
 
     @property
     def size(self) -> int:

@@ -13,24 +13,24 @@ from mt_dnn.batches.plan import MicroBatch
 from mt_dnn.distributed.ranks import rank, world_size
 
 
-def divided(lengths: np.ndarray, rank: int, world_size: int, seed: int, *, decisions: int | None = None) -> Share:
+def share_of_rank(lengths: np.ndarray, rank: int, world_size: int, seed: int, *, decisions: int | None = None) -> Share:
     """This rank's share of a batch of rows of these lengths: every world_size-th by length, so that tokens balance.
 
     ``decisions``: how many the whole batch asks for; by default one per row.
     """
-    places = np.sort(np.argsort(-lengths, kind="stable")[rank::world_size])
-    counts = len(places) > 0
-    return Share(seed, tuple(places.tolist()) if counts else (0,), len(lengths), counts, decisions)
+    positions = np.sort(np.argsort(-lengths, kind="stable")[rank::world_size])
+    counts = len(positions) > 0
+    return Share(seed, tuple(positions.tolist()) if counts else (0,), len(lengths), counts, decisions)
 
 
 def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, share: Share | None = None) -> Batch:
     """The batch of these rows of a prepared split, in this order, or this rank's share of it."""
     index = np.asarray(rows, np.int64)
     if share is not None:
-        index = index[list(share.places)]
+        index = index[list(share.positions)]
     parts: dict[str, np.ndarray] = {}
     sequences, most_choices = index, 1
-    places = index if share is None else share.places  # the same masks for a row whenever it is scored
+    positions = index if share is None else share.positions  # the same masks for a row whenever it is scored
     if split.groups is not None:
         sequences, parts["groups"] = parts_of(split.groups, index)
         most_choices = int(np.diff(parts["groups"]).max())
@@ -48,7 +48,9 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
     tokens = split.tokens[source].astype(np.int64)
     if split.words is not None:
         seed = 0 if share is None else share.seed
-        guessed = [split.masked(row, seed=seed, place=place) for row, place in zip(index, places, strict=True)]
+        guessed = [
+            split.masked(row, seed=seed, position=position) for row, position in zip(index, positions, strict=True)
+        ]
         parts["decisions"] = np.cumsum([0, *(len(own) for own, _ in guessed)])
         parts["marked"] = np.concatenate([own + start for (own, _), start in zip(guessed, offsets, strict=False)])
         parts["labels"] = tokens[parts["marked"]]
@@ -88,11 +90,11 @@ def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.repeat(starts - own[:-1], counts) + np.arange(own[-1]), own
 
 
-def own_share(split: Prepared, part: MicroBatch, seed: int) -> Batch:
+def local_batch(split: Prepared, part: MicroBatch, seed: int) -> Batch:
     """This rank's part of a batch."""
     rows, bounds = part.rows, split.decisions
     decisions = None if bounds is None else int((bounds[rows + 1] - bounds[rows]).sum())
     if split.words is not None:
-        decisions = sum(len(split.masked(row, seed=seed, place=place)[0]) for place, row in enumerate(rows))
-    share = divided(split.lengths[rows], rank(), world_size(), seed, decisions=decisions)
+        decisions = sum(len(split.masked(row, seed=seed, position=position)[0]) for position, row in enumerate(rows))
+    share = share_of_rank(split.lengths[rows], rank(), world_size(), seed, decisions=decisions)
     return collate(split, rows, task=part.task, share=share)

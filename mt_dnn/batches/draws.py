@@ -29,7 +29,7 @@ class Draws:
     def __init__(self, batch: Batch) -> None:
         self.batch, self.count = batch, 0
         self.seed = 0 if batch.share is None else batch.share.seed
-        self.places = tuple(range(batch.size)) if batch.share is None else batch.share.places
+        self.positions = tuple(range(batch.size)) if batch.share is None else batch.share.positions
 
     def normal(self, state: Tensor) -> Tensor:
         """N(0, 1) in the shape of a state, (T, H)."""
@@ -58,7 +58,7 @@ class Draws:
         return torch.cat([draw((n, state.shape[1]), device=state.device, generator=g) for n, g in parts])
 
     def _generators(self, device: torch.device) -> list[torch.Generator]:
-        return [self._generator(FIRST_EXAMPLE + place, device) for place in self.places]
+        return [self._generator(FIRST_EXAMPLE + position, device) for position in self.positions]
 
     def _generator(self, stream: int, device: torch.device) -> torch.Generator:
         return torch.Generator(device).manual_seed(seed_of(self.seed, stream, self.count))

@@ -81,7 +81,7 @@ class Plan:
         return updates
 
     @property
-    def total(self) -> int:
+    def total_steps(self) -> int:
         """Updates of the whole run."""
         planned = sum(self.updates_per_epoch)
         return min(planned, self.max_steps or planned)

@@ -15,7 +15,7 @@ from data_utils.errors import UserError
 from data_utils.text_table import table
 from mt_dnn.bench.workload import Workload, build_workload, machine
 from mt_dnn.distributed.launch import launch, process_group
-from mt_dnn.distributed.ranks import barrier, gathered, is_main, local_device, main_first, rank, world_size
+from mt_dnn.distributed.ranks import all_gather, barrier, is_main, local_device, main_first, rank, world_size
 from mt_dnn.runs.config_file import load_config
 
 
@@ -56,7 +56,7 @@ def measure_scaling(work: Workload, *, updates: int, rounds: int) -> dict[str, A
         order = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]
         for way in order:
             barrier()
-            seconds = max(gathered(ways[way](chunk)))
+            seconds = max(all_gather(ways[way](chunk)))
             examples = sum(map(len, chunk)) * (world_size() if way == "apart" else 1)
             if number > 0:  # the first round warms up
                 found[way].append(examples / seconds)

@@ -15,10 +15,18 @@ from data_utils.errors import UserError
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.modes import Options, build_adversaries
-from mt_dnn.batches.collate import collate, own_share
+from mt_dnn.batches.collate import collate, local_batch
 from mt_dnn.batches.draws import seed_step
 from mt_dnn.batches.plan import MicroBatch
-from mt_dnn.runs.build import build_model, build_plan, build_splits, build_tasks, build_tokenizer, choose_device, tuned
+from mt_dnn.runs.build import (
+    build_model,
+    build_plan,
+    build_splits,
+    build_tasks,
+    build_tokenizer,
+    choose_device,
+    with_memory_options,
+)
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.schedules import build_schedule
@@ -64,7 +72,7 @@ class Workload:
         for number, rows in enumerate(chunk):
             seed_step(0, number)
             part = MicroBatch(self.task.name, rows)
-            batch = own_share(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
+            batch = local_batch(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
             stepper([batch.to(self.device)])
         if self.device.type == "cuda":
             torch.cuda.synchronize()
@@ -84,7 +92,7 @@ def build_workload(config: RunConfig, command: str) -> Workload:
     split = splits[name, "train"]
     plan = [next(part.rows for part in update) for update in build_plan(config, {name: len(split)}).epoch(0)]
     full = [rows for rows in plan if len(rows) == config.train.batch_size] or plan
-    model = tuned(build_model(config, tasks, tokenizer), config.train).to(device).train()
+    model = with_memory_options(build_model(config, tasks, tokenizer), config.train).to(device).train()
     return Workload(config, tokenizer, model, task, split, full, device)
 
 

@@ -26,7 +26,7 @@ def predict(
     from data_utils.rows import TEXTS, WITH_CHOICES, write_rows
     from mt_dnn.inference.predict import read_text
     from mt_dnn.inference.trained import known_task, load_trained, predict_rows
-    from mt_dnn.runs.predictions import prediction_lines
+    from mt_dnn.runs.predictions import prediction_records
 
     loaded = load_trained(run)
     config, tasks, tokenizer, _ = loaded
@@ -46,7 +46,7 @@ def predict(
         )
         lines = [
             json.dumps(line, ensure_ascii=False)
-            for line in prediction_lines(definition, prepared, predict_rows(loaded, definition, prepared))
+            for line in prediction_records(definition, prepared, predict_rows(loaded, definition, prepared))
         ]
     text = "".join(f"{line}\n" for line in lines)
     if output is None:

@@ -46,14 +46,14 @@ def local_device(name: str) -> str:
     return name
 
 
-def total(values: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
     """The sum over all ranks, in place; on all of them the values have to be on the same kind of device."""
     if world_size() > 1:
         distributed.all_reduce(values)
     return values
 
 
-def any_rank(flag: int) -> int:
+def max_over_ranks(flag: int) -> int:
     """The largest value of all ranks, so that all agree."""
     if world_size() == 1:
         return flag
@@ -62,7 +62,7 @@ def any_rank(flag: int) -> int:
     return int(flags)
 
 
-def gathered(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """Every rank's value, in the order of ranks, on all ranks."""
     if world_size() == 1:
         return [value]

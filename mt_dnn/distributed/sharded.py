@@ -21,23 +21,23 @@ def is_sharded(module: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def full_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors as a whole; split ones are gathered, on all ranks, one after the other, for the main rank's CPU.
 
     On the other ranks the split ones are missing.
     """
-    gathered = {}
+    all_gather = {}
     for name, value in tensors.items():
         if isinstance(value, DTensor):
             everything = value.full_tensor()
             if is_main():
-                gathered[name] = everything.cpu()
+                all_gather[name] = everything.cpu()
         else:
-            gathered[name] = value
-    return gathered
+            all_gather[name] = value
+    return all_gather
 
 
-def own_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
     """This rank's parts of tensors, the live ones; tensors that are not split stay what they are."""
     return [value.to_local() if isinstance(value, DTensor) else value for value in tensors]
 

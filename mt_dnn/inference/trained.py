@@ -40,15 +40,17 @@ def load_trained(path: Path, task_defs: Path | None = None) -> tuple[RunConfig, 
     return config, tasks, tokenizer, model
 
 
-def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], place: Path) -> None:
+def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], location: Path) -> None:
     """Raises UserError when no task reads a head of the run, or one is defined so that its own head does not fit."""
     if not given:
-        raise UserError(f"{place}: none of its tasks is one of the run ({', '.join(trained)}) or has the head of one")
+        raise UserError(
+            f"{location}: none of its tasks is one of the run ({', '.join(trained)}) or has the head of one"
+        )
     for name, task in given.items():
         for field in HEAD_FIELDS if name in trained else ():
             if getattr(task, field) != getattr(trained[name], field):
                 raise UserError(
-                    f"{place}: {name}: {field}: the run was trained with another; give what its task_defs.yml has"
+                    f"{location}: {name}: {field}: the run was trained with another; give what its task_defs.yml has"
                 )
 
 

@@ -142,7 +142,7 @@ def _prepare_lm_head(config: RunConfig, task: str, head: MaskedLMHead, encoder: 
         say(f"{task}: no pretrained head of a masked language model; a fresh one is trained")
 
 
-def tuned(model: Model, options: TrainConfig) -> Model:
+def with_memory_options(model: Model, options: TrainConfig) -> Model:
     """The model with what ``train`` asks for to save memory or time; it computes the same.
 
     Raises:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from mt_dnn.distributed.ranks import barrier, is_main
-from mt_dnn.distributed.sharded import as_split, is_sharded, load_sharded, save_sharded, whole
+from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
 from mt_dnn.tasks.model import Model
 
 HF_PREFIX = "encoder.model."
@@ -53,7 +53,7 @@ def save_checkpoint(
     """
     final = checkpoint_path(run, step)
     temporary = final.with_name(f".{final.name}.tmp")
-    weights, split = whole(model.state_dict()), is_sharded(model)
+    weights, split = full_tensors(model.state_dict()), is_sharded(model)
     try:
         if is_main():
             shutil.rmtree(temporary, ignore_errors=True)

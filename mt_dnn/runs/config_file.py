@@ -42,8 +42,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     layers = [(str(path), _read_yaml(path)), *((f"override '{text}'", _override(text)) for text in overrides)]
     try:
         merged = OmegaConf.create(defaults)
-        for place, layer in layers:
-            merged = _merged(merged, layer, place)
+        for location, layer in layers:
+            merged = _merged(merged, layer, location)
         values = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
@@ -90,13 +90,13 @@ def _override(text: str) -> Any:
         raise UserError(f"override '{text}': {_first_line(error)}") from None
 
 
-def _merged(below: Any, layer: Any, place: str) -> Any:
+def _merged(below: Any, layer: Any, location: str) -> Any:
     """A layer laid over those below it; a preset replaces the adversary, or a task's, instead of mixing with it."""
     if "adversary" not in layer:
         return OmegaConf.merge(below, layer)
     layer = OmegaConf.to_container(layer)
     section = layer["adversary"]
-    layer["adversary"] = expanded(section, f"{place}: adversary")
+    layer["adversary"] = expanded(section, f"{location}: adversary")
     below = OmegaConf.to_container(below)
     if names_preset(section):
         below.pop("adversary", None)
@@ -122,19 +122,19 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
         keys.append("mode")
     dotted = ".".join(keys)
     typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
-    place = f"override '{typed}'" if typed else str(path)
+    location = f"override '{typed}'" if typed else str(path)
     if problem["type"] == "extra_forbidden":
-        return unknown_key(place, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)])
+        return unknown_key(location, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)])
     if problem["type"] == "missing":
-        return UserError(f"{place}: missing key '{dotted}'")
+        return UserError(f"{location}: missing key '{dotted}'")
     if problem["type"] == "union_tag_not_found":
-        return UserError(f"{place}: missing key 'adversary.mode', one of {', '.join(ADVERSARIES)}")
+        return UserError(f"{location}: missing key 'adversary.mode', one of {', '.join(ADVERSARIES)}")
     if problem["type"] == "union_tag_invalid":
         tag = problem["ctx"]["tag"]
         hint = did_you_mean(tag, ADVERSARIES) or f" (known: {', '.join(ADVERSARIES)})"
-        return UserError(f"{place}: adversary.mode: no mode '{tag}'{hint}")
+        return UserError(f"{location}: adversary.mode: no mode '{tag}'{hint}")
     given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
-    return UserError(f"{place}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
+    return UserError(f"{location}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
 
 
 def _fields(keys: Sequence[str], mode: str | None) -> Sequence[str]:

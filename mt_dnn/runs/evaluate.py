@@ -13,7 +13,7 @@ from data_utils.metrics import METRICS, compute
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.collate import collate
-from mt_dnn.distributed.ranks import gathered, rank, world_size
+from mt_dnn.distributed.ranks import all_gather, rank, world_size
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
@@ -59,7 +59,7 @@ def predict_split(
                 bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
                 parts.append((rows, np.split(logits, bounds[1:])))
     model.train(was_training)
-    everything = [part for own in gathered(parts) for part in own]
+    everything = [part for own in all_gather(parts) for part in own]
     outputs = [np.empty(0)] * len(order)
     for rows, found in everything:
         for row, output in zip(rows, found, strict=True):

@@ -13,10 +13,10 @@ from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 
 
-def prediction_lines(task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+def prediction_records(task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
     """One object per row: ``{"uid", "prediction", …}`` with what the task type has to say (see mt_dnn/tasks)."""
-    lines = KINDS[task.task_type].decoding.lines(task, split, decoded)
-    for uid, line in zip(split.uids, lines, strict=True):
+    records = KINDS[task.task_type].decoding.records(task, split, decoded)
+    for uid, line in zip(split.uids, records, strict=True):
         yield {"uid": uid, **line}
 
 
@@ -25,6 +25,6 @@ def write_predictions(path: Path, task: TaskDef, split: Prepared, decoded: Decod
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
-        for line in prediction_lines(task, split, decoded):
+        for line in prediction_records(task, split, decoded):
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
     temporary.replace(path)

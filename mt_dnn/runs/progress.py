@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from mt_dnn.distributed.ranks import gathered, is_main
+from mt_dnn.distributed.ranks import all_gather, is_main
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.loop import Position, Step
 
@@ -42,7 +42,7 @@ class Progress:
     def collect(self) -> dict[str, float]:
         """The window's figures over all ranks, the same on all of them; from here on the main rank holds them."""
         whole = Telemetry()
-        for state in gathered(self.window.state_dict()):
+        for state in all_gather(self.window.state_dict()):
             whole.add(Telemetry(state))
         self.window = whole if is_main() else Telemetry()
         return whole.values()

@@ -16,8 +16,8 @@ from data_utils.task_def import dump_task_defs
 from mt_dnn.adversarial.average import build_average
 from mt_dnn.adversarial.modes import build_adversaries
 from mt_dnn.distributed.launch import explained
-from mt_dnn.distributed.ranks import any_rank, barrier, gathered, is_main, local_device, main_first, say
-from mt_dnn.distributed.sharded import own_parts
+from mt_dnn.distributed.ranks import all_gather, barrier, is_main, local_device, main_first, max_over_ranks, say
+from mt_dnn.distributed.sharded import local_parts
 from mt_dnn.runs.build import (
     build_model,
     build_plan,
@@ -26,8 +26,8 @@ from mt_dnn.runs.build import (
     build_tokenizer,
     check_soft_labels,
     choose_device,
-    tuned,
     with_data,
+    with_memory_options,
 )
 from mt_dnn.runs.checkpoint import (
     checkpoint_path,
@@ -63,7 +63,7 @@ from mt_dnn.training.balance import build_balance
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.training.optimizers import build_optimizer
-from mt_dnn.training.parallel import place
+from mt_dnn.training.parallel import distribute
 from mt_dnn.training.schedules import build_schedule
 from mt_dnn.training.step import Stepper
 from mt_dnn.training.surgery import build_surgery
@@ -93,7 +93,7 @@ class Run:
             }
             check_selection(config.evaluation.metric, scored)
         self.plan = build_plan(config, {name: len(split) for name, split in self.train_splits.items()})
-        self.steps = self.plan.total
+        self.steps = self.plan.total_steps
         self.stepper = self._stepper(build_model(config, self.tasks, self.tokenizer, checkpoint))
         self.model = self.stepper.model
         data = {f"{task}/{split}": prepared.manifest["hash"] for (task, split), prepared in self.splits.items()}
@@ -115,8 +115,8 @@ class Run:
         warmup_steps = round(config.schedule.warmup_fraction * self.steps)
         average = build_average(model, adversaries.values(), warmup_steps)
         if average is not None:
-            place(average.model, self.device, strategy)
-        place(tuned(model, config.train), self.device, strategy)
+            distribute(average.model, self.device, strategy)
+        distribute(with_memory_options(model, config.train), self.device, strategy)
         optimizer = build_optimizer(model, config.optimizer)
         return Stepper(
             model=model,
@@ -199,7 +199,7 @@ class Run:
                     log.write(record)
                     bar.set_postfix(loss=f"{record['loss']:.4f}", epoch=event.position.epoch)
                     window = dict.fromkeys(window, 0)
-                stopping = any_rank(stop[0] if stop else 0)  # a signal after this line waits for the next update
+                stopping = max_over_ranks(stop[0] if stop else 0)  # a signal after this line waits for the next update
                 self._after_step(event, log, bool(stopping))
                 if stopping:
                     say(f"stopped after update {event.position.step}; the same command continues from there")
@@ -224,8 +224,8 @@ class Run:
             UserError: the loss since the last line of the log, or a weight, is not finite.
         """
         self._figures()
-        spoilt = any(not bool(weight.isfinite().all()) for weight in own_parts(self.model.parameters()))
-        self._require(not any_rank(spoilt), "a weight")
+        spoilt = any(not bool(weight.isfinite().all()) for weight in local_parts(self.model.parameters()))
+        self._require(not max_over_ranks(spoilt), "a weight")
 
     def _require(self, finite: bool, what: str) -> None:
         if not finite:
@@ -236,7 +236,7 @@ class Run:
 
     def _log_record(self, event: Step, window: dict[str, int], seconds: float) -> dict[str, Any]:
         position, figures = event.position, self._figures()
-        counts = gathered(window)
+        counts = all_gather(window)
         record = {
             "event": "train",
             "step": position.step,
@@ -337,7 +337,7 @@ class Run:
         splits = {key: split for key, split in self.splits.items() if key[1] != "train"}
         results = []
         for name, split_name, decoded in self.decoder(splits):
-            if stopped := any_rank(stop[0] if stop else 0):
+            if stopped := max_over_ranks(stop[0] if stop else 0):
                 return stopped
             task, split = self.tasks.evaluated[name], splits[name, split_name]
             if self.config.evaluation.predictions and is_main():

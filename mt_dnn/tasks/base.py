@@ -50,7 +50,7 @@ class Decoding(ABC):
         """The best answer that is the same for every decision of a labelled split."""
 
     @abstractmethod
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         """Prediction and scores of each row."""
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:

@@ -35,7 +35,7 @@ class Choices(Decoding):
         predictions = np.full(len(split), np.bincount(split.labels).argmax())
         return Decoded(predictions, np.eye(int(np.diff(split.groups).max()))[predictions])
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
             yield {"prediction": str(int(prediction) + 1), "scores": named}
@@ -62,8 +62,8 @@ class Cloze(Choices):
         gold[:] = [[texts[number] for number in own] for texts, own in zip(candidates, right, strict=True)]
         return Answers(self._texts(split, decoded), gold, decoded.scores, n_class=1)
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        for text, line in zip(self._texts(split, decoded), super().lines(task, split, decoded), strict=True):
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+        for text, line in zip(self._texts(split, decoded), super().records(task, split, decoded), strict=True):
             yield {**line, "prediction": text}
 
     def _texts(self, split: Prepared, decoded: Decoded) -> np.ndarray:

@@ -39,7 +39,7 @@ class ClassSets(Decoding):
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
         return Answers(decoded.predictions, self._gold(task, split), decoded.scores, n_class=task.n_class)
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for chosen, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
             yield {

@@ -30,7 +30,7 @@ class Classes(Decoding):
         predictions = np.full(len(split.labels), np.bincount(split.labels).argmax())
         return Decoded(predictions, np.eye(task.n_class)[predictions])
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
             yield {"prediction": task.labels[int(prediction)], "scores": named}

@@ -49,7 +49,7 @@ class MaskedTokens(Decoding):
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
         return Answers(decoded.predictions, np.concatenate(decoded.details), decoded.scores, n_class=1)
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         """Token ids, and log p of the right ones."""
         bounds = np.cumsum([0, *map(len, decoded.details)])
         for right, (start, stop) in zip(decoded.details, pairwise(bounds), strict=True):
@@ -57,8 +57,8 @@ class MaskedTokens(Decoding):
             yield {"prediction": decoded.predictions[start:stop].tolist(), "right": right.tolist(), "scores": scores}
 
     def _gold(self, split: Prepared, row: int) -> np.ndarray:
-        places = split.masked(row, seed=0, place=row)[0]
-        return split.tokens[split.offsets[row] :][places]
+        positions = split.masked(row, seed=0, position=row)[0]
+        return split.tokens[split.offsets[row] :][positions]
 
 
 class MaskedLMHead(nn.Module):

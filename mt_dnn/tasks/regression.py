@@ -24,7 +24,7 @@ class Values(Decoding):
         values = np.full(len(split), split.labels.mean())
         return Decoded(values, values)
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         yield from ({"prediction": float(value)} for value in decoded.predictions)
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:

@@ -31,14 +31,16 @@ def head_owner(task: TaskDef) -> str:
     return task.head or task.name
 
 
-def check_heads(trained: Mapping[str, TaskDef], place: str) -> None:
+def check_heads(trained: Mapping[str, TaskDef], location: str) -> None:
     """Raises UserError unless the heads of all training tasks belong to one of them."""
     for name, task in trained.items():
         if head_owner(task) not in trained:
-            raise UserError(f"{place}: {name}: trains the head of '{task.head}', which has to be a training task too")
+            raise UserError(
+                f"{location}: {name}: trains the head of '{task.head}', which has to be a training task too"
+            )
 
 
-def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, place: str) -> dict[str, TaskDef]:
+def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, location: str) -> dict[str, TaskDef]:
     """The tasks of a run in the order asked for; default: every task of the file with a train split.
 
     Raises:
@@ -48,15 +50,15 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
     for name in names:
         if name not in defs:
             hint = did_you_mean(name, defs) or f" (known: {', '.join(defs)})"
-            raise UserError(f"{place}: tasks: no task '{name}'{hint}")
+            raise UserError(f"{location}: tasks: no task '{name}'{hint}")
         if not defs[name].trainable:
-            raise UserError(f"{place}: {name}: has no train split, so it cannot be a training task")
+            raise UserError(f"{location}: {name}: has no train split, so it cannot be a training task")
         if hasattr(nn.ModuleDict, name):
-            raise UserError(f"{place}: {name}: a training task cannot have this name, torch uses it; choose another")
+            raise UserError(f"{location}: {name}: a training task cannot have this name, torch uses it; choose another")
     if len(set(names)) < len(names):
-        raise UserError(f"{place}: tasks: a task is named twice: {', '.join(names)}")
+        raise UserError(f"{location}: tasks: a task is named twice: {', '.join(names)}")
     trained = {name: defs[name] for name in names}
-    check_heads(trained, f"{place}: tasks")
+    check_heads(trained, f"{location}: tasks")
     return trained
 
 

@@ -61,7 +61,7 @@ class Spans(Decoding):
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
         return Answers(decoded.predictions, self._gold(split), decoded.scores, n_class=1)
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for prediction, n_best in zip(decoded.predictions, decoded.details, strict=True):
             named = [{"text": text, "start": start, "probability": round(p, 6)} for text, start, p in n_best]
             yield {"prediction": prediction, "n_best": named}

@@ -28,7 +28,7 @@ class WordClasses(Classes):
         own = super().answers(task, split, decoded)
         return Answers(own.predictions, own.labels, own.scores, own.n_class, task.labels, _bounds(split))
 
-    def lines(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
+    def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         bounds = _bounds(split)
         for start, stop in pairwise(bounds):
             predictions, scores = decoded.predictions[start:stop], decoded.scores[start:stop]

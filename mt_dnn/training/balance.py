@@ -11,7 +11,7 @@ from torch import Tensor
 from data_utils.errors import UserError
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
-from mt_dnn.distributed.ranks import total, world_size
+from mt_dnn.distributed.ranks import all_reduce_sum, world_size
 from mt_dnn.tasks.kinds import KINDS
 
 
@@ -64,7 +64,7 @@ class Uncertainty(LossBalance):
         return sum(0.5 * share * self.log_variances[task] for task, share in shares.items())
 
     def update(self, losses: Mapping[str, Tensor], shares: Mapping[str, float]) -> None:
-        means = total(torch.stack(list(losses.values()))) / world_size()
+        means = all_reduce_sum(torch.stack(list(losses.values()))) / world_size()
         for task, loss in zip(losses, means, strict=True):
             self.log_variances[task] = self.log_variances[task] - self.lr * (0.5 * shares[task] - loss)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_utils.prepared import Prepared
-from mt_dnn.batches.collate import own_share
+from mt_dnn.batches.collate import local_batch
 from mt_dnn.batches.draws import batch_seeds, seed_step
 from mt_dnn.batches.plan import Plan
 from mt_dnn.distributed.ranks import rank
@@ -50,11 +50,11 @@ def train(
     for epoch in range(start.epoch, plan.epochs):
         updates = plan.epoch(epoch)
         for index in range(start.update if epoch == start.epoch else 0, len(updates)):
-            if step == plan.total:
+            if step == plan.total_steps:
                 return
             seeds = batch_seeds(plan.seed, step, len(updates[index]))
             update = [
-                own_share(splits[part.task], part, seed).to(device)
+                local_batch(splits[part.task], part, seed).to(device)
                 for part, seed in zip(updates[index], seeds, strict=True)
             ]
             lr = stepper.optimizer.param_groups[-1]["lr"]
@@ -74,5 +74,5 @@ def train(
                 examples=sum(batch.counted for batch in update),
                 tokens=sum(len(batch.input_ids) for batch in update if batch.counted),
                 epoch_end=epoch_end,
-                last=step == plan.total,
+                last=step == plan.total_steps,
             )

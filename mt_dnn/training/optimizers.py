@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer, RAdam
 
 from data_utils.errors import UserError
 from mt_dnn.apex import apex_class
-from mt_dnn.distributed.sharded import own_parts
+from mt_dnn.distributed.sharded import local_parts
 from mt_dnn.section import Section
 from mt_dnn.tasks.model import Model
 from mt_dnn.training.groups import Groups, freeze, parameter_groups
@@ -103,7 +103,7 @@ class Lookahead(Optimizer):
         loss = self.optimizer.step(closure)
         self.counter = (self.counter + 1) % self.steps
         if self.counter == 0:
-            fast, slow = own_parts(self.fast), own_parts(self.slow)
+            fast, slow = local_parts(self.fast), local_parts(self.slow)
             torch._foreach_lerp_(slow, fast, self.alpha)
             torch._foreach_copy_(fast, slow)
         return loss

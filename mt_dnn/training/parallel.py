@@ -16,7 +16,7 @@ from mt_dnn.distributed.ranks import world_size
 from mt_dnn.tasks.model import Model
 
 
-def place(model: Model, device: torch.device, strategy: str = "ddp") -> Model:
+def distribute(model: Model, device: torch.device, strategy: str = "ddp") -> Model:
     """The model on its device: whole with ``ddp``, with ``fsdp`` each rank's part of every weight.
 
     FSDP2 gathers the weights of a block, of the word embeddings and of all the rest when they are needed. Optimizers

@@ -62,9 +62,11 @@ class Stepper:
         So nothing waits for the device. Each batch counts by its share of the update's examples on all ranks; the loss
         is this rank's part of it times the number of ranks, as DistributedDataParallel averages gradients.
         """
-        examples = sum(batch.whole_size for batch in update)
-        lr_scale = sum(self.tasks[batch.task].lr_scale * batch.whole_size for batch in update) / examples
-        shares = by_task(update, [self.tasks[batch.task].loss_weight * batch.whole_size / examples for batch in update])
+        examples = sum(batch.global_size for batch in update)
+        lr_scale = sum(self.tasks[batch.task].lr_scale * batch.global_size for batch in update) / examples
+        shares = by_task(
+            update, [self.tasks[batch.task].loss_weight * batch.global_size / examples for batch in update]
+        )
         telemetry = Telemetry()
         adversaries = [self._adversary(batch, step) for batch in update]
         stepwise = any(adversary.steps_each_pass for adversary in adversaries)

@@ -12,8 +12,8 @@ from torch.distributed.tensor import DTensor
 
 from data_utils.errors import UserError
 from mt_dnn.adversarial.base import Adversary
-from mt_dnn.distributed.ranks import total
-from mt_dnn.distributed.sharded import own_parts
+from mt_dnn.distributed.ranks import all_reduce_sum
+from mt_dnn.distributed.sharded import local_parts
 
 
 class PCGrad:
@@ -67,10 +67,10 @@ def inner_products(gradients: Sequence[dict[nn.Parameter, Tensor]], shared: Sequ
     products = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=shared[0].device)
     for parameter in shared:
         there = [task for task, own in enumerate(gradients) if parameter in own]
-        rows = torch.stack([part.flatten() for part in own_parts(gradients[task][parameter] for task in there)])
+        rows = torch.stack([part.flatten() for part in local_parts(gradients[task][parameter] for task in there)])
         index = torch.tensor(there, device=rows.device)
         products[index[:, None], index] += (rows @ rows.T).double()
-    return total(products) if isinstance(shared[0], DTensor) else products
+    return all_reduce_sum(products) if isinstance(shared[0], DTensor) else products
 
 
 def build_surgery(name: str, adversaries: Mapping[str, Adversary[Any]]) -> PCGrad | None:

@@ -9,9 +9,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from mt_dnn.adversarial.modes import ADVERSARIES
-from mt_dnn.batches.collate import divided
+from mt_dnn.batches.collate import share_of_rank
 from mt_dnn.distributed.ranks import is_main
-from mt_dnn.distributed.sharded import is_sharded, whole
+from mt_dnn.distributed.sharded import full_tensors, is_sharded
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from mt_dnn.training.loop import Position, train
@@ -98,7 +98,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
         assert is_sharded(run.model) == (strategy == "fsdp")
         events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
         assert sum(1 for _ in events) >= (10 if name in MODES else 5)
-        weights = whole(run.model.state_dict())
+        weights = full_tensors(run.model.state_dict())
         if is_main():
             weights = {key: value.detach().contiguous() for key, value in weights.items()}
             save_file(weights, folder / f"{name}-{strategy}-{world_size}.safetensors")
@@ -145,6 +145,6 @@ def test_shares_are_the_whole_batch() -> None:
     for size in (1, 2, 3, 8, 13):
         lengths = np.arange(size)[::-1] % 5
         for world_size in (1, 2, 3, 4):
-            shares = [divided(lengths, rank, world_size, 7) for rank in range(world_size)]
-            places = sorted(place for share in shares if share.counts for place in share.places)
-            assert places == list(range(size)) and all(share.whole_size == size for share in shares)
+            shares = [share_of_rank(lengths, rank, world_size, 7) for rank in range(world_size)]
+            places = sorted(place for share in shares if share.counts for place in share.positions)
+            assert places == list(range(size)) and all(share.global_size == size for share in shares)

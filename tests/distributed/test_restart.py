@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from mt_dnn.batches.collate import divided
+from mt_dnn.batches.collate import share_of_rank
 from mt_dnn.batches.plan import Plan
 from mt_dnn.runs.checkpoint import last_checkpoint
 from tests.distributed.workers import free_port
@@ -142,8 +142,8 @@ def test_every_row_once_when_the_number_of_ranks_changes(
         for part in (part for update in updates for part in update):
             lengths = (part.rows * 7) % 13
             for rank in range(world_size):
-                share = divided(lengths, rank, world_size, 1)
-                served += [(part.task, part.rows[place]) for place in share.places if share.counts]
+                share = share_of_rank(lengths, rank, world_size, 1)
+                served += [(part.task, part.rows[place]) for place in share.positions if share.counts]
     assert sorted(served) == sorted((task, row) for task, size in tasks.items() for row in range(size))
 
 

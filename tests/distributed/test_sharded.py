@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from mt_dnn.distributed.ranks import is_main, world_size
-from mt_dnn.distributed.sharded import as_split, load_sharded, own_parts, save_sharded, whole
+from mt_dnn.distributed.sharded import as_split, full_tensors, load_sharded, local_parts, save_sharded
 from tests.distributed.workers import run_ranks
 
 WHOLE = {  # the third rank gets nothing of the smallest
@@ -32,10 +32,10 @@ def split(value: Tensor) -> Tensor:
 
 def write_and_read(folder: Path) -> None:
     parts = {name: split(value) for name, value in WHOLE.items()}
-    (own,) = own_parts([parts["table"]])
+    (own,) = local_parts([parts["table"]])
     assert len(own) < 7
-    gathered = whole(parts)
-    assert not is_main() or all(gathered[name].equal(value) for name, value in WHOLE.items())
+    all_gather = full_tensors(parts)
+    assert not is_main() or all(all_gather[name].equal(value) for name, value in WHOLE.items())
     torch.testing.assert_close(as_split(WHOLE["table"], parts["table"]).to_local(), own)  # type: ignore[attr-defined]
     save_sharded(folder / "state", parts)
     like = {"table": parts["table"], "bias": parts["bias"], "lookahead::table": parts["table"]}
@@ -47,7 +47,7 @@ def write_and_read(folder: Path) -> None:
         "table::exp_avg",
         "lookahead::table",
     }
-    back = whole(found)
+    back = full_tensors(found)
     assert not is_main() or all(back[name].equal(value) for name, value in WHOLE.items())
     (folder / "file").touch()
     with pytest.raises(OSError, match=r"rank 0: .*file"):

@@ -98,10 +98,10 @@ def build(folder: Path, *options: str) -> Run:
 
 
 def spy_on(
-    run: Run, task: str = "same", *, seed: int = 5, places: tuple[int, ...] = (0, 1, 2, 3, 4), **more: Any
+    run: Run, task: str = "same", *, seed: int = 5, positions: tuple[int, ...] = (0, 1, 2, 3, 4), **more: Any
 ) -> Spy:
     """Of the first five rows, or of those at some places, as if other ranks had the rest."""
-    share = Share(seed, places, whole_size=5)
+    share = Share(seed, positions, global_size=5)
     batch = collate(run.train_splits[task], [0, 1, 2, 3, 4], task=task, share=share)
     return Spy(run.model, batch, run.tasks.trained[task], Telemetry(), **more)
 
@@ -389,7 +389,7 @@ def test_a_perturbation_does_not_depend_on_the_rest_of_the_batch(
     together, noise = perturbation(whole), perturbation(spy_on(run), step_size=0.0)
     for row in range(5):
         here = slice(int(whole.batch.offsets[row]), int(whole.batch.offsets[row + 1]))
-        alone = perturbation(spy_on(run, places=(row,)))
+        alone = perturbation(spy_on(run, positions=(row,)))
         torch.testing.assert_close(alone, together[here], atol=2e-5, rtol=1e-3)
         assert (alone - noise[here]).norm() > 0.02
 

@@ -90,7 +90,7 @@ def test_update_counts_are_exact_and_plans_repeat(
     plan = Plan(sizes=sizes, **options)
     made = [plan.epoch(epoch) for epoch in range(3)]
     assert plan.updates_per_epoch == [len(updates) for updates in made]
-    assert plan.total == sum(map(len, made))
+    assert plan.total_steps == sum(map(len, made))
     assert flat(Plan(sizes=sizes, **options).epoch(2)) == flat(made[2])
     for update in chain.from_iterable(made):
         assert 1 <= len(update) <= accumulate

@@ -15,7 +15,7 @@ from data_utils.prepare import prepare
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DEFAULTS
-from mt_dnn.batches.collate import collate, divided
+from mt_dnn.batches.collate import collate, share_of_rank
 from mt_dnn.tasks.masked_lm import MaskedTokens
 from tests.answers import computed
 from tests.tiny import tiny_encoder
@@ -44,11 +44,11 @@ def test_all_tokens_of_a_word_are_masked_and_special_ones_never() -> None:
     words = np.array([-1, *np.repeat(np.arange(20), 3), -1], np.int32)
     tokens = np.arange(100, 162, dtype=np.int32)
     for place in range(50):
-        places, shown = masked(tokens, words, seed=1, place=place, **OPTIONS)
-        assert len(places) == len(shown) == 9 and len(set(words[places])) == 3 and words[places].min() >= 0
-        again = masked(tokens, words, seed=1, place=place, **OPTIONS)
-        assert np.array_equal(places, again[0]) and np.array_equal(shown, again[1])
-    drawn = {tuple(masked(tokens, words, seed=seed, place=0, **OPTIONS)[0]) for seed in range(50)}
+        positions, shown = masked(tokens, words, seed=1, position=place, **OPTIONS)
+        assert len(positions) == len(shown) == 9 and len(set(words[positions])) == 3 and words[positions].min() >= 0
+        again = masked(tokens, words, seed=1, position=place, **OPTIONS)
+        assert np.array_equal(positions, again[0]) and np.array_equal(shown, again[1])
+    drawn = {tuple(masked(tokens, words, seed=seed, position=0, **OPTIONS)[0]) for seed in range(50)}
     assert len(drawn) > 40
 
 
@@ -57,8 +57,8 @@ def test_shares_of_mask_random_and_kept_tokens() -> None:
     words, tokens = np.arange(100, dtype=np.int32), np.full(100, 77, np.int32)
     counts, kinds = np.zeros(100), np.zeros(3)
     for place in range(2000):
-        places, shown = masked(tokens, words, seed=5, place=place, **OPTIONS)
-        counts[places] += 1
+        positions, shown = masked(tokens, words, seed=5, position=place, **OPTIONS)
+        counts[positions] += 1
         kinds += [(shown == 4).sum(), ((shown != 4) & (shown != 77)).sum(), (shown == 77).sum()]
     assert kinds.sum() == 2000 * 15
     assert kinds / kinds.sum() == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
@@ -66,18 +66,18 @@ def test_shares_of_mask_random_and_kept_tokens() -> None:
 
 
 def test_one_word_is_masked_at_least() -> None:
-    assert masked(np.array([2, 9, 3]), np.array([-1, 0, -1]), seed=0, place=0, **OPTIONS)[0].tolist() == [1]
+    assert masked(np.array([2, 9, 3]), np.array([-1, 0, -1]), seed=0, position=0, **OPTIONS)[0].tolist() == [1]
 
 
 def test_ranks_share_the_masks_of_a_batch(tokenizer: Any, tmp_path: Path) -> None:
     split = read(tmp_path, tokenizer, [f"{i}\t\tthe cat unsees {'dog ' * i}bird\tnot 2b" for i in range(7)])
     rows = np.array([5, 0, 3, 2, 6])
-    one = collate(split, rows, task="m", share=divided(split.lengths[rows], 0, 1, 9))
-    shares = [divided(split.lengths[rows], rank, 2, 9) for rank in range(2)]
+    one = collate(split, rows, task="m", share=share_of_rank(split.lengths[rows], 0, 1, 9))
+    shares = [share_of_rank(split.lengths[rows], rank, 2, 9) for rank in range(2)]
     found: dict[int, list[int]] = {}
     for share in shares:
         batch = collate(split, rows, task="m", share=share)
-        for place, ids in zip(share.places, batch.input_ids.split(batch.lengths.tolist()), strict=True):
+        for place, ids in zip(share.positions, batch.input_ids.split(batch.lengths.tolist()), strict=True):
             found[place] = ids.tolist()
     assert [found[place] for place in range(5)] == [i.tolist() for i in one.input_ids.split(one.lengths.tolist())]
 
@@ -104,7 +104,7 @@ def test_the_constant_is_the_distribution_of_what_is_guessed(tokenizer: Any, tmp
     found = computed(TASK.metrics, predictions=answers.predictions, labels=answers.labels, scores=answers.scores)
     assert found["perplexity"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
     assert found["accuracy"] == pytest.approx(shares.max())
-    lines = list(MaskedTokens().lines(TASK, split, constant))
+    lines = list(MaskedTokens().records(TASK, split, constant))
     assert len(lines) == 40 and all(len(line["right"]) == len(line["prediction"]) for line in lines)
 
 

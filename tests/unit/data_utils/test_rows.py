@@ -40,8 +40,8 @@ def write(path: Path, text: str) -> Path:
 
 def check(rows: Rows) -> None:
     assert rows.uid == ["a", "b"] and rows.label == [1, 0]
-    assert rows.premise == [record["premise"] for record in RECORDS]
-    assert rows.hypothesis == [record["hypothesis"] for record in RECORDS]
+    assert rows.first == [record["premise"] for record in RECORDS]
+    assert rows.second == [record["hypothesis"] for record in RECORDS]
     assert rows.extra == {"genre": ["news", ""]}
 
 
@@ -61,17 +61,17 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
 def test_old_tsv_without_header_bom_and_windows_line_ends(tmp_path: Path) -> None:
     body = TSV.split("\n", 1)[1].replace("\tnews\n", "\n").replace("\t\n", "\n")
     rows = read_rows(write(tmp_path / "old.tsv", "\ufeff" + body.replace("\n", "\r\n")), PAIR)
-    assert rows.uid == ["a", "b"] and rows.label == [1, 0] and rows.premise[0] == 'he said "x'
+    assert rows.uid == ["a", "b"] and rows.label == [1, 0] and rows.first[0] == 'he said "x'
 
 
 def test_old_rows_of_choices_and_of_words(tmp_path: Path) -> None:
     two = read_rows(write(tmp_path / "a.tsv", "a\t7,8\t0,1\twhy\tone\ttwo\nb\t9,9\t1,0\twho\tx\ty\n"), CHOICES)
-    assert two.label == [1, 0] and two.choices == [["one", "two"], ["x", "y"]] and two.premise == ["why", "who"]
+    assert two.label == [1, 0] and two.choices == [["one", "two"], ["x", "y"]] and two.first == ["why", "who"]
     three = read_rows(write(tmp_path / "b.tsv", "a\t1,2,3\t0.5,0,2\twhy\tx\ty\tz\n"), CHOICES)
     assert three.label == [2] and three.choices == [["x", "y", "z"]] and three.extra == {"ruid": ["1,2,3"]}
     assert read_rows(write(tmp_path / "c.tsv", "a\t1,2\t\twhy\tx\ty\n"), CHOICES).label is None
     words = read_rows(write(tmp_path / "d.tsv", """a\t['O', 'B-X', 'O']\t["it's", 'Acme', '[1]']\n"""), TAGS)
-    assert words.label == [[0, 1, 0]] and words.premise == ["it's Acme [1]"]
+    assert words.label == [[0, 1, 0]] and words.first == ["it's Acme [1]"]
 
 
 def test_unlabelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_other_refusals(tmp_path: Path) -> None:
 
 def test_csv_counts_blank_lines_and_keeps_those_inside_quotes(tmp_path: Path) -> None:
     rows = read_rows(write(tmp_path / "a.csv", 'uid,label,premise\n\n1,yes,"x\n\ny"\n'), SINGLE)
-    assert rows.premise == ["x\n\ny"]
+    assert rows.first == ["x\n\ny"]
     for text, words in (
         ("uid,label,premise\n1,yes,x\n\n2,maybe,y\n", "b.csv:4: label 'maybe'"),
         ('uid,label,premise\n1,yes,"x\n', "b.csv:2: not CSV"),
@@ -161,7 +161,7 @@ def test_damaged_compressed_files_are_named(tmp_path: Path) -> None:
 def test_jsonl_null_is_empty_and_nested_values_are_no_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "n.jsonl", '{"uid": 7, "label": null, "premise": "x", "tokens": ["x"]}\n')
     rows = read_rows(path, SINGLE)
-    assert (rows.uid, rows.label, rows.premise, rows.extra) == (["7"], None, ["x"], {})
+    assert (rows.uid, rows.label, rows.first, rows.extra) == (["7"], None, ["x"], {})
     with pytest.raises(UserError, match=r"no column 'premise'"):
         read_rows(write(tmp_path / "m.jsonl", '{"uid": "1", "premise": ["x"]}\n'), SINGLE)
 
@@ -180,7 +180,7 @@ def test_written_rows_read_back_and_nothing_is_half_written(tmp_path: Path) -> N
     records = [{**RECORDS[0], "premise": "tab\there\nline"}, RECORDS[1]]
     assert write_rows(tmp_path / "w.tsv", records, list(RECORDS[0])) == 2
     rows = read_rows(tmp_path / "w.tsv", PAIR, max_rows=1)
-    assert rows.premise == ["tab here line"] and len(rows) == 1
+    assert rows.first == ["tab here line"] and len(rows) == 1
     with pytest.raises(KeyError):
         write_rows(tmp_path / "x.tsv", [RECORDS[0], {}], list(RECORDS[0]))
     assert [path.name for path in tmp_path.iterdir()] == ["w.tsv"]

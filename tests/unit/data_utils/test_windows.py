@@ -20,7 +20,7 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DEFAULTS
 from data_utils.windows import first_tokens, home_windows
-from mt_dnn.batches.collate import collate, divided
+from mt_dnn.batches.collate import collate, share_of_rank
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.spans import Spans
 from mt_dnn.tasks.words import WordClasses
@@ -86,7 +86,7 @@ def test_every_word_has_its_label_whatever_the_window(tokenizer: Any, tmp_path: 
     assert split.lengths.max() <= 12 and len(split) > 30 and split.uids == [row[0] for row in rows]
     assert [TAGS.labels[label] for label in split.labels] == [label for own in labels for label in own]
     decoded = Decoded(split.labels, np.eye(3)[split.labels])
-    lines = list(WordClasses().lines(TAGS, split, decoded))
+    lines = list(WordClasses().records(TAGS, split, decoded))
     assert [line["prediction"] for line in lines] == labels
     bounds = WordClasses().answers(TAGS, split, decoded).bounds
     assert bounds is not None and bounds.tolist() == np.cumsum([0, *map(len, labels)]).tolist()
@@ -164,7 +164,7 @@ def test_right_logits_give_the_right_answer_from_any_window(tokenizer: Any, tmp_
     answers = Spans().answers(SPAN, split, decoded)
     right = [text in gold for text, gold in zip(answers.predictions, answers.labels, strict=True)]
     assert sum(right) >= len(rows) - 2
-    for row, line in zip(rows, Spans().lines(SPAN, split, decoded), strict=True):
+    for row, line in zip(rows, Spans().records(SPAN, split, decoded), strict=True):
         assert line["prediction"] and line["prediction"] in row[3]
         for best in line["n_best"]:
             assert row[3][best["start"] :].startswith(best["text"])
@@ -224,7 +224,7 @@ def test_ranks_count_by_decisions() -> None:
     lengths, decisions = np.array([5, 3, 9]), np.array([0, 4, 5, 12])
     marked = np.concatenate([np.arange(4), [1], np.arange(7)])
     split = split_of(lengths.tolist(), np.zeros(12, np.int64), decisions=decisions, marked=marked)
-    shares = [divided(lengths, rank, 2, 1, decisions=12) for rank in range(2)]
+    shares = [share_of_rank(lengths, rank, 2, 1, decisions=12) for rank in range(2)]
     batches = [collate(split, range(3), task="t", share=share) for share in shares]
     assert [batch.weight for batch in batches] == [3 * 8 / 12, 3 * 4 / 12]
     doubled = batches[0].repeated(2)

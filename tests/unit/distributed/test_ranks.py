@@ -67,5 +67,5 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_alone_everything_is_one_s_own() -> None:
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
-    assert distributed.gathered("x") == ["x"] and distributed.any_rank(15) == 15
+    assert distributed.all_gather("x") == ["x"] and distributed.max_over_ranks(15) == 15
     assert main_first(lambda: 4) == 4

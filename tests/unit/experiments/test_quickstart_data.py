@@ -44,7 +44,7 @@ def labels(rows: Rows) -> list[float]:
 
 
 def pairs(rows: Rows) -> list[tuple[str, str]]:
-    return list(zip(rows.premise, rows.hypothesis or [""] * len(rows), strict=True))
+    return list(zip(rows.first, rows.second or [""] * len(rows), strict=True))
 
 
 def test_every_file_belongs_to_a_split_of_the_task_file(folder, splits):
@@ -97,7 +97,7 @@ def test_similarity_covers_its_range(splits):
 
 def test_sentences_are_well_formed(splits):
     for rows in splits.values():
-        for text in (*rows.premise, *(rows.hypothesis or [])):
+        for text in (*rows.first, *(rows.second or [])):
             assert text[0].isupper() and text[-1] in ".?" and "{" not in text and "  " not in text
             assert not any(f" a {vowel}" in text for vowel in "aeiou")
 

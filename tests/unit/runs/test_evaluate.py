@@ -16,7 +16,7 @@ from data_utils.task_types import DEFAULTS
 from mt_dnn.batches.collate import collate
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import baseline, check_selection, predict_split, selection_score
-from mt_dnn.runs.predictions import prediction_lines
+from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.runs.run import Run
 from mt_dnn.runs.score_table import score_table
 from mt_dnn.tasks.base import Decoded
@@ -62,7 +62,7 @@ def test_real_values_are_kept() -> None:
     score = task(task_type="regression", value_range=(0, 5))
     decoded = Values()(score, score, SPLIT, [np.array([[1.25]]), np.array([[6.5]])])
     assert decoded.predictions.tolist() == [1.25, 6.5]
-    assert list(prediction_lines(score, SPLIT, decoded)) == [
+    assert list(prediction_records(score, SPLIT, decoded)) == [
         {"uid": "u", "prediction": 1.25},
         {"uid": "v", "prediction": 6.5},
     ]
@@ -121,7 +121,7 @@ def test_table_shows_scores_beside_baselines_and_leaves_matrices_out() -> None:
 
 def test_probabilities_are_named_by_label() -> None:
     decoded = Decoded(np.array([1, 0]), np.array([[0.25, 0.75], [0.5, 0.5]]))
-    assert list(prediction_lines(task(), SPLIT, decoded)) == [
+    assert list(prediction_records(task(), SPLIT, decoded)) == [
         {"uid": "u", "prediction": "b", "scores": {"a": 0.25, "b": 0.75}},
         {"uid": "v", "prediction": "a", "scores": {"a": 0.5, "b": 0.5}},
     ]

@@ -70,7 +70,7 @@ def test_any_right_name_counts(chosen: tuple[int, int], tokenizer: Any, tmp_path
     outputs = [np.eye(3, dtype=np.float32)[[number]] * 5 for number in chosen]
     outputs[0] = outputs[0][:, :2]
     decoded = Cloze()(TASK, TASK, split, outputs)
-    lines = list(Cloze().lines(TASK, split, decoded))
+    lines = list(Cloze().records(TASK, split, decoded))
     texts = [["dog", "cat"][chosen[0]], ["cat", "bird", "a cat"][chosen[1]]]
     assert [line["prediction"] for line in lines] == texts
     assert [len(line["scores"]) for line in lines] == [2, 3]
@@ -105,7 +105,7 @@ def test_unlabelled_rows_are_predicted(tokenizer: Any, tmp_path: Path) -> None:
     split = read(tmp_path, tokenizer, "a\t\tthe cat\t@placeholder\tdog\tcat\t\n", "test")
     assert split.labels is None
     decoded = Cloze()(TASK, TASK, split, [np.array([[0.0, 3.0]], np.float32)])
-    assert json.loads(json.dumps(next(Cloze().lines(TASK, split, decoded))))["prediction"] == "cat"
+    assert json.loads(json.dumps(next(Cloze().records(TASK, split, decoded))))["prediction"] == "cat"
 
 
 def test_questions_are_right_when_all_their_rows_are(tokenizer: Any, tmp_path: Path) -> None:

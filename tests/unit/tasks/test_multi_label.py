@@ -59,7 +59,7 @@ def test_predictions_of_prepared_rows(labelled: bool, tmp_path: Path) -> None:
     logits = [np.array([[0, 2], [0, -1], [0, 0.5]], np.float32)] * 4
     decoded = ClassSets()(TASK, TASK, split, logits)
     assert decoded.predictions.tolist() == [[1, 0, 1]] * 4
-    assert [line["prediction"] for line in ClassSets().lines(TASK, split, decoded)] == [["a", "c"]] * 4
+    assert [line["prediction"] for line in ClassSets().records(TASK, split, decoded)] == [["a", "c"]] * 4
     if not labelled:
         assert split.labels is None and batch.labels is None
         return

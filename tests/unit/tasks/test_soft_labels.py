@@ -211,7 +211,7 @@ def test_words_are_those_of_a_row_whatever_its_windows(folder: Path) -> None:
     found = list(KINDS["sequence_labelling"].decoding.soft_labels(task, split, [Decoded(np.zeros(0), scores)]))
     rows = read_rows(folder / "data" / "tagged_train.tsv", task)
     assert len(split) > len(found) == len(rows)
-    for label, words in zip(found, rows.premise, strict=True):
+    for label, words in zip(found, rows.first, strict=True):
         assert {len(own) for own in label.values()} == {len(words.split())}
     joined = np.concatenate([np.transpose([label[name] for name in task.labels]) for label in found])
     np.testing.assert_allclose(joined, scores, rtol=1e-5)

@@ -40,7 +40,7 @@ def test_positions_count_updates_and_epochs(workspace: Path) -> None:
     assert [s.epoch_end for s in steps] == [False, True, False, True]
     assert [s.last for s in steps] == [False, False, False, True]
     assert [s.examples for s in steps] == [32, 16, 32, 16]
-    assert len(steps) == run.steps == build_plan(config, {"same": 48}).total
+    assert len(steps) == run.steps == build_plan(config, {"same": 48}).total_steps
 
 
 def test_max_steps_ends_the_run_and_the_schedule(workspace: Path) -> None:
