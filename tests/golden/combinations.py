@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 # What all runs share. Large steps, much weight decay and Lookahead every second update make a changed term visible.
+# With the default eps, Adamax would move a bias whose gradient is 0 but for rounding by lr up or down.
 SHARED = (
     "device=cpu",
     "data.max_length=32",
@@ -12,6 +13,7 @@ SHARED = (
     "train.epochs=2",
     "optimizer.lr=5e-3",
     "optimizer.weight_decay=0.1",
+    "optimizer.eps=1e-6",
     "optimizer.lookahead.steps=2",
     "evaluation.metric=null",
     "evaluation.every_steps=1000",
@@ -64,6 +66,7 @@ ADVERSARIES: Mapping[str, tuple[str, Sequence[str]]] = {
     "yopo-inner-steps": ("same,found", ["mode=yopo", "passes=2", "inner_steps=3"]),
     "r3f-normal": ("same,overlap", ["mode=r3f", "noise=normal", "epsilon=0.1", "divergence=hellinger"]),
     "rdrop-weight": ("negated,marks", ["mode=rdrop", "weight=4", "divergence=null"]),
+    "rdrop-stop-gradient": ("tagged", ["mode=rdrop", "stop_gradient=target"]),
     "modes-per-task": (
         "same,negated,overlap",
         ["mode=freeat", "tasks.negated={mode: tat, tally: soft}", "tasks.overlap={mode: rapt, max_layer: 2}"],
@@ -81,7 +84,7 @@ OTHERS: Mapping[str, tuple[str, Sequence[str]]] = {
     ),
     "balance-log-classes": ("same,tagged,odd", ["train.loss_balance=log_classes", "adversary.mode=r3f"]),
     "balance-uncertainty": ("same,overlap,found", [*MIXED, "train.loss_balance=uncertainty", "train.balance_lr=0.1"]),
-    "pcgrad": ("same,overlap,negated", [*MIXED, "train.gradient_surgery=pcgrad"]),
+    "pcgrad": ("same,overlap,negated", [*MIXED, "train.accumulate=3", "train.gradient_surgery=pcgrad"]),
     "pcgrad-pgd": ("same,tagged", [*MIXED, "train.gradient_surgery=pcgrad", "adversary.mode=pgd"]),
     "layer-decay": ("same,overlap", ["optimizer.layer_decay=0.5"]),
     "freeze-embeddings": ("same,tagged", ["optimizer.freeze=[embeddings]", "adversary.mode=tat"]),
@@ -90,7 +93,10 @@ OTHERS: Mapping[str, tuple[str, Sequence[str]]] = {
     "lookahead-default": ("same,overlap", ["optimizer.lookahead.steps=3", "optimizer.lookahead.alpha=0.8"]),
     "betas": ("same", ["optimizer.name=adamw", "optimizer.betas=[0.8,0.95]", "optimizer.eps=1e-3"]),
     "clip-norm": ("overlap", ["train.clip_norm=0.1"]),
-    "no-clip": ("overlap,gap", ["train.clip_norm=null", "optimizer.name=sgd", "optimizer.lr=0.01"]),
+    "no-clip": (
+        "overlap,gap",
+        ["train.clip_norm=null", "optimizer.name=sgd", "optimizer.eps=null", "optimizer.lr=0.01"],
+    ),
     "pooler-fresh": ("same,negated", ["encoder.pooler=fresh"]),
     "pooler-cls": ("same,overlap", ["encoder.pooler=cls", "adversary.mode=freelb"]),
     "pooler-mean": ("same,odd", ["encoder.pooler=mean"]),
@@ -114,6 +120,10 @@ OTHERS: Mapping[str, tuple[str, Sequence[str]]] = {
     "activation-checkpointing": ("same,overlap", ["train.activation_checkpointing=true", "adversary.mode=vat"]),
     "shared-heads": ("same,renamed", ["adversary.mode=tat"]),
     "no-dropout": ("same,overlap", ["encoder.dropout=0", "encoder.attention_dropout=0", "heads.dropout=0"]),
+    "much-dropout-rdrop": (
+        "marks,tagged",
+        ["encoder.dropout=0.4", "heads.dropout=0.5", "adversary.mode=rdrop", "train.epochs=3", "optimizer.lr=0.03"],
+    ),
     "much-dropout": ("same,linked", ["encoder.dropout=0.3", "heads.dropout=0.5", "heads.san_prediction_dropout=0.4"]),
     "other-seed": ("same,overlap", ["seed=7", "adversary.mode=rapt", "adversary.max_layer=2"]),
     "best-by-metric": (
@@ -140,7 +150,12 @@ def _listed(encoders: str) -> Iterator[tuple[str, str, Sequence[str]]]:
             yield f"{mode}-{group}", tasks, [f"adversary.mode={mode}", *NEEDED.get(mode, ())]
     for optimizer, options in OPTIMIZERS.items():
         for lookahead in ("true", "false"):
-            own = [f"optimizer.name={optimizer}", *options, f"optimizer.lookahead.enabled={lookahead}"]
+            own = [
+                f"optimizer.name={optimizer}",
+                "optimizer.eps=null",
+                *options,
+                f"optimizer.lookahead.enabled={lookahead}",
+            ]
             yield f"{optimizer}-{'lookahead' if lookahead == 'true' else 'alone'}", "same,overlap", own
     for name, (tasks, settings) in ADVERSARIES.items():
         yield name, tasks, [f"adversary{option if option[0] == '=' else f'.{option}'}" for option in settings]

@@ -15,15 +15,15 @@ from tests.golden.inputs import all_combinations, make_inputs
 RUNNER = Path(__file__).with_name("runner.py")
 ROOT = Path(__file__).parents[2]
 SAME_FOR_BOTH = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONDONTWRITEBYTECODE": "1",  # the other checkout stays as it is
 }
 
 
-def start(checkout: Path, folder: Path, output: Path, only: Sequence[str] = ()) -> subprocess.Popen[str]:
+def start(
+    checkout: Path, folder: Path, output: Path, only: Sequence[str] = (), *, threads: int = 1
+) -> subprocess.Popen[str]:
     """Starts a process that runs the combinations with the code of a checkout and writes ``output/results.json``."""
     output.mkdir(parents=True)
     cache = output / "prepared"
@@ -41,6 +41,7 @@ def start(checkout: Path, folder: Path, output: Path, only: Sequence[str] = ()) 
     (output / "job.json").write_text(json.dumps(job), encoding="utf-8")
     command = [sys.executable, str(RUNNER), str(output / "job.json"), str(output / "results.json")]
     environment = {**os.environ, **SAME_FOR_BOTH, "PYTHONPATH": str(checkout)}
+    environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     return subprocess.Popen(command, cwd=checkout, env=environment, stderr=subprocess.PIPE, text=True)
 
 
