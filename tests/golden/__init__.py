@@ -1,0 +1,1 @@
+"""Short runs whose figures are known: see README.md in this folder."""
