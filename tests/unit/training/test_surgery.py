@@ -134,7 +134,7 @@ def test_scaled_gradients_are_treated_alike(folder: Path) -> None:
     [
         (["train.mix_tasks=false"], "set accumulate above 1 and mix_tasks=true"),
         (["train.accumulate=1"], "set accumulate above 1 and mix_tasks=true"),
-        (["tasks=[same]"], "pcgrad is between several tasks, and there is one; set it to none"),
+        (["tasks=[same]"], "pcgrad needs several training tasks, and there is one; set it to none"),
         (
             ["adversary.mode=none", "adversary.tasks.same.mode=freeat"],
             "one optimizer step per update, freeat makes several",
