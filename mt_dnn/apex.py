@@ -9,15 +9,20 @@ from data_utils.errors import UserError
 
 
 def apex_class(module: str, name: str, key: str, instead: str) -> Any:
-    """A class of apex that the setting ``key`` asks for.
+    """Imports a class of apex.
+
+    Args:
+        module: of the class, without ``apex.``.
+        key: the setting that asks for apex, for the error message.
+        instead: the setting that does the same without apex, for the error message.
 
     Raises:
-        UserError: apex is not installed, or it is the other project of that name.
+        UserError: apex is not installed, or the package of that name is another project.
     """
     try:
         return getattr(import_module(f"apex.{module}"), name)
     except (ImportError, AttributeError):
         raise UserError(
-            f"{key}: NVIDIA's apex is not installed (https://github.com/NVIDIA/apex; `pip install apex` gets another "
-            f"project); {instead} does the same without it"
+            f"{key}: NVIDIA's apex is not installed (https://github.com/NVIDIA/apex; `pip install apex` installs "
+            f"another project); {instead} does the same without it"
         ) from None

@@ -6,12 +6,21 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys are errors."""
+    """A frozen group of settings. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     def _refuse_unread(self, choice: str, keys: set[str], reads: set[str]) -> None:
-        """A setting that the choice does not read must keep its default: nothing typed is ever ignored."""
+        """Refuses settings that would have no effect.
+
+        Args:
+            choice: what the user has chosen, such as the name of an optimizer.
+            keys: the settings that only some choices read.
+            reads: those that this choice reads.
+
+        Raises:
+            ValueError: another one of the keys is not at its default.
+        """
         for key in keys - reads:
             default = type(self).model_fields[key].get_default(call_default_factory=True)
             if getattr(self, key) != default:

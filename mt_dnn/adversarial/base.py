@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import torch
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
@@ -59,6 +61,9 @@ class Adversary(ABC, Generic[OptionsT]):
     def __call__(self, network: View) -> Iterator[Tensor]:
         """The losses of a batch."""
 
+    def measure_dropout_floor(self, network: View) -> None:
+        """Reports ``dropout_floor``, where the mode has reported a regulariser for this batch; changes nothing else."""
+
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:
         """Checks a new model, or changes the task's head, before weights are loaded or trained.
@@ -96,6 +101,20 @@ class Regularized(Adversary[OptionsT]):
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
         """Logits (N, C) of the two passes that the regulariser compares, both at δ = 0: only masks may differ."""
         return network.resume(network.upto(0), 0), network.resume(network.upto(0), 0)
+
+    @torch.no_grad()
+    def measure_dropout_floor(self, network: View) -> None:
+        """Reports the regulariser at δ = 0: the part of it that dropout masks alone account for."""
+        if "regularizer" not in network.telemetry.sums:
+            return
+        device = network.batch.input_ids.device
+        buffers = [(buffer, buffer.clone()) for buffer in network.model.heads.buffers()]  # of power iterations
+        fresh = replace(network, parallel=None)  # its random draws are the batch's first ones again
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            floor = self.regularizer(fresh, *self.clean_passes(fresh))
+        network.report("dropout_floor", floor)
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]

@@ -1,1 +1,1 @@
-"""Which rows an update reads, and the batch they become."""
+"""Which rows each update reads, the batches they become, and the random numbers of a batch."""

@@ -1,4 +1,4 @@
-"""Batch: the tokens of its examples end to end; no padding token exists outside attention."""
+"""Batch: the tokens of its examples end to end. Padding exists inside attention only."""
 
 from __future__ import annotations
 
@@ -9,62 +9,76 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mt_dnn.batches.fields import Bounds, PerDecision, PerToken, TokenIndex, repeats_of
+
 
 @dataclass(frozen=True)
 class Share:
-    """A rank's part of a batch that all ranks train on together.
+    """One rank's part of a batch that all ranks train on together.
 
-    ``positions`` are its examples' places in the whole batch of ``global_size`` examples and ``global_decisions``
-    decisions; with them ``seed`` says what random numbers an example gets (draws.py). A rank that got no example takes
-    the first one without counting it.
+    Args:
+        seed: of the batch's random numbers; with the positions it decides what noise each example gets (draws.py).
+        positions: where the rank's examples stand in the batch of all ranks.
+        global_size: examples of the batch of all ranks.
+        counts: False on a rank that got no example. Such a rank runs the first example, so that it takes part in
+            all communication, and gives it weight 0.
+        global_decisions: decisions of the batch of all ranks; None where each example asks for one.
     """
 
     seed: int
     positions: tuple[int, ...]
     global_size: int
     counts: bool = True
-    global_decisions: int | None = None  # as many as examples
+    global_decisions: int | None = None
+
+    @classmethod
+    def undivided(cls, size: int, seed: int = 0) -> Share:
+        """The share of a process that has a batch of ``size`` examples to itself."""
+        return cls(seed, tuple(range(size)), size)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """B examples, S sequences, T tokens, N decisions. Sequence i is tokens ``offsets[i]:offsets[i+1]``.
 
-    An example is one sequence, or, where there are ``groups``, one sequence per choice: ``groups[i]:groups[i+1]``.
-    It asks for one decision, that is one label and one row of logits, or for ``decisions[i]:decisions[i+1]``: the
-    words of a sentence, which stand at the tokens ``marked``; masked tokens; or the start and the end of a span.
+    An example is one sequence. Where there are ``groups`` it is several, one per choice: sequences
+    ``groups[i]:groups[i+1]``.
+
+    A decision is one label and one row of logits. An example asks for one. Where there are ``decisions`` it asks for
+    several, ``decisions[i]:decisions[i+1]``: for the words of a sentence, for masked tokens, or for the start and the
+    end of a span. The tokens of words and of masks are ``marked``.
     """
 
     task: str
-    input_ids: Tensor  # (T,)
-    token_type_ids: Tensor  # (T,)
-    position_ids: Tensor  # (T,) counted from 0 in each sequence
-    offsets: Tensor  # (S+1,)
+    input_ids: PerToken
+    token_type_ids: PerToken
+    position_ids: PerToken  # counted from 0 in each sequence
+    offsets: Bounds  # (S+1,)
     longest: int  # L; a Python int, so that nothing waits for the device
-    labels: Tensor | None = None  # (N,)
-    share: Share | None = None
-    groups: Tensor | None = None  # (B+1,)
+    share: Share
+    labels: PerDecision | None = None  # (N,)
+    groups: Bounds | None = None  # (B+1,)
     most_choices: int = 1  # C, of the example that has most
-    decisions: Tensor | None = None  # (B+1,)
-    marked: Tensor | None = None  # (N,)
-    parts: Tensor | None = None  # (T,) which text each token is of, −1: a special token
-    answerable: Tensor | None = None  # (T,) True at tokens of a context, in which answers lie
-    soft: Tensor | None = None  # (N, C) probabilities of the options, or values, from teachers
+    decisions: Bounds | None = None  # (B+1,)
+    marked: TokenIndex | None = None  # (N,)
+    parts: PerToken | None = None  # number of the text that the token is of, from 0; −1: a special token
+    answerable: PerToken | None = None  # True where an answer may lie: at tokens of a context
+    soft: PerDecision | None = None  # (N, C) probabilities of the options, or values, from teachers
 
     @property
     def counted(self) -> int:
-        """Examples that count: none, where a rank only keeps the others company."""
-        return self.size if self.share is None or self.share.counts else 0
+        """Examples that count: B, or 0 on a rank that got no example."""
+        return self.size if self.share.counts else 0
 
     @property
     def global_size(self) -> int:
         """Examples of the batch on all ranks."""
-        return self.size if self.share is None else self.share.global_size
+        return self.share.global_size
 
     @property
     def weight(self) -> float:
-        """How many of the whole batch's examples a mean over this part's decisions stands for."""
-        if self.share is None or self.share.global_decisions is None or self.labels is None or not self.counted:
+        """Weight of a mean over this rank's decisions; the weights of all ranks add up to ``global_size``."""
+        if self.share.global_decisions is None or self.labels is None or not self.counted:
             return self.counted
         return self.global_size * len(self.labels) / self.share.global_decisions
 
@@ -91,20 +105,16 @@ class Batch:
     @cached_property
     def sequence_ids(self) -> Tensor:
         """Index of the sequence of each token, (T,)."""
-        sequences = torch.arange(self.sequences, device=self.offsets.device)
-        return sequences.repeat_interleave(self.lengths, output_size=len(self.input_ids))
+        return _index_of_part(self.lengths, len(self.input_ids))
 
     @cached_property
     def example_ids(self) -> Tensor:
         """Index of the example of each token, (T,)."""
-        if self.groups is None:
-            return self.sequence_ids
-        examples = torch.arange(self.size, device=self.offsets.device)
-        return examples.repeat_interleave(self.example_lengths, output_size=len(self.input_ids))
+        return self.sequence_ids if self.groups is None else _index_of_part(self.example_lengths, len(self.input_ids))
 
     @cached_property
     def padded_index(self) -> Tensor:
-        """Where each token stands in a padded (S·L,) layout, (T,)."""
+        """Position of each token in a padded (S·L,) layout, (T,)."""
         return self.sequence_ids * self.longest + self.position_ids
 
     @cached_property
@@ -130,7 +140,7 @@ class Batch:
         return rows if self.is_even else rows.index_select(0, self.padded_index)
 
     def by_example(self, scores: Tensor, missing: float) -> Tensor:
-        """(S,) → (B, C): the scores of each example's choices, ``missing`` where it has fewer than others."""
+        """(S,) → (B, C): the scores of each example's choices, then ``missing`` where it has fewer than C."""
         assert self.groups is not None
         there = torch.arange(self.most_choices, device=scores.device) < self.groups.diff()[:, None]
         return scores.new_full(there.shape, missing).masked_scatter(there, scores)
@@ -144,45 +154,30 @@ class Batch:
         """Mean over the decisions of each example, (N,) → (B,)."""
         if self.decisions is None:
             return values
-        examples = torch.arange(self.size, device=values.device).repeat_interleave(
-            self.decisions_each, output_size=len(values)
-        )
+        examples = _index_of_part(self.decisions_each, len(values))
         return values.new_zeros(self.size).index_add(0, examples, values) / self.decisions_each
 
     def repeated(self, copies: int) -> Batch:
-        """So many copies of the batch end to end."""
+        """A batch of so many copies of this one, end to end. Its ``share`` stays that of one copy."""
         if copies == 1:
             return self
-        marked = self.marked
-        if marked is not None:
-            marked = torch.cat([marked + copy * len(self.input_ids) for copy in range(copies)])
-        return replace(
-            self,
-            input_ids=self.input_ids.repeat(copies),
-            token_type_ids=self.token_type_ids.repeat(copies),
-            position_ids=self.position_ids.repeat(copies),
-            offsets=_repeated_bounds(self.offsets, copies),
-            labels=None if self.labels is None else self.labels.repeat(copies),
-            groups=None if self.groups is None else _repeated_bounds(self.groups, copies),
-            decisions=None if self.decisions is None else _repeated_bounds(self.decisions, copies),
-            marked=marked,
-            parts=None if self.parts is None else self.parts.repeat(copies),
-            answerable=None if self.answerable is None else self.answerable.repeat(copies),
-            soft=None if self.soft is None else self.soft.repeat(copies, 1),
-        )
+        repeats = repeats_of(type(self))  # type: ignore[arg-type]  # mypy reads Batch.__hash__ for that of the type
+        tokens = len(self.input_ids)
+        copied: dict[str, Any] = {name: repeats[name](value, copies, tokens) for name, value in self._tensors().items()}
+        return replace(self, **copied)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
         if torch.device(device) == self.input_ids.device:
             return self
-        moved: dict[str, Any] = {
-            field.name: value.to(device, non_blocking=True)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor)
-        }
+        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in self._tensors().items()}
         return replace(self, **moved)
 
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
-def _repeated_bounds(bounds: Tensor, copies: int) -> Tensor:
-    """Bounds of parts, (N+1,) → (copies·N+1,), for so many copies of what they divide, end to end."""
-    return torch.cat([bounds[:1], bounds.diff().repeat(copies).cumsum(0)])
+
+def _index_of_part(lengths: Tensor, count: int) -> Tensor:
+    """For ``count`` things in parts of these lengths end to end: the number of each thing's part, (count,)."""
+    return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths, output_size=count)

@@ -12,53 +12,81 @@ from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.batches.plan import MicroBatch
 from mt_dnn.distributed.ranks import rank, world_size
 
+Mask = tuple[np.ndarray, np.ndarray]  # of a row: positions of the tokens to guess, and the token ids shown instead
+
+
+def local_batch(split: Prepared, micro_batch: MicroBatch, seed: int) -> Batch:
+    """This rank's share of a micro-batch. Noise and masks are functions of ``seed`` and of a row's position in it."""
+    rows = micro_batch.rows
+    masks = None if split.words is None else draw_masks(split, rows, seed)
+    decisions = None
+    if masks is not None:
+        decisions = sum(len(positions) for positions, _ in masks)
+    elif split.decisions is not None:
+        decisions = int((split.decisions[rows + 1] - split.decisions[rows]).sum())
+    share = share_of_rank(split.lengths[rows], rank(), world_size(), seed, decisions=decisions)
+    return collate(split, rows, task=micro_batch.task, share=share, masks=masks)
+
 
 def share_of_rank(lengths: np.ndarray, rank: int, world_size: int, seed: int, *, decisions: int | None = None) -> Share:
-    """This rank's share of a batch of rows of these lengths: every world_size-th by length, so that tokens balance.
+    """This rank's share of a batch of rows with these lengths.
 
-    ``decisions``: how many the whole batch asks for; by default one per row.
+    The rows are sorted by length and dealt out in turn, so that all ranks get about as many tokens.
+
+    Args:
+        decisions: how many the batch of all ranks asks for; by default one per row.
     """
     positions = np.sort(np.argsort(-lengths, kind="stable")[rank::world_size])
     counts = len(positions) > 0
     return Share(seed, tuple(positions.tolist()) if counts else (0,), len(lengths), counts, decisions)
 
 
-def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, share: Share | None = None) -> Batch:
-    """The batch of these rows of a prepared split, in this order, or this rank's share of it."""
+def draw_masks(split: Prepared, rows: Sequence[int] | np.ndarray, seed: int | None = None) -> list[Mask]:
+    """The masks of the rows of a batch.
+
+    With a seed a mask depends on it and on the row's position in the batch, so each update draws new ones. Without
+    a seed it depends on the row's number alone, so a row has the same mask whenever it is scored.
+    """
+    numbers = rows if seed is None else range(len(rows))
+    return [split.masked(row, seed=seed or 0, position=number) for row, number in zip(rows, numbers, strict=True)]
+
+
+def collate(
+    split: Prepared,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    task: str,
+    share: Share | None = None,
+    masks: Sequence[Mask] | None = None,
+) -> Batch:
+    """The batch of these rows of a prepared split, in this order, or a rank's share of it.
+
+    Args:
+        masks: one for each of ``rows``, where tokens are masked; by default they are drawn here.
+    """
     index = np.asarray(rows, np.int64)
-    if share is not None:
-        index = index[list(share.positions)]
-    parts: dict[str, np.ndarray] = {}
-    sequences, most_choices = index, 1
-    positions = index if share is None else share.positions  # the same masks for a row whenever it is scored
+    if masks is None and split.words is not None:
+        masks = draw_masks(split, index, None if share is None else share.seed)
+    if share is None:
+        share = Share.undivided(len(index))
+    index = index[list(share.positions)]
+    sequences, fields = index, dict[str, np.ndarray]()
     if split.groups is not None:
-        sequences, parts["groups"] = parts_of(split.groups, index)
-        most_choices = int(np.diff(parts["groups"]).max())
+        sequences, fields["groups"] = parts_of(split.groups, index)
     source, offsets = parts_of(split.sequence_offsets, sequences)
     lengths = np.diff(offsets)
-    labelled = index
-    if split.decisions is not None:
-        labelled, parts["decisions"] = parts_of(split.decisions, index)
-    if split.marked is not None:  # counted from the start of the row, then of the batch
-        parts["marked"] = split.marked[labelled] + np.repeat(offsets[:-1], np.diff(parts["decisions"]))
-    if split.parts is not None:
-        parts["parts"] = split.parts[source]
-    if split.contexts is not None:
-        parts["answerable"] = split.contexts.ends[source] > 0
     tokens = split.tokens[source].astype(np.int64)
-    if split.words is not None:
-        seed = 0 if share is None else share.seed
-        guessed = [
-            split.masked(row, seed=seed, position=position) for row, position in zip(index, positions, strict=True)
-        ]
-        parts["decisions"] = np.cumsum([0, *(len(own) for own, _ in guessed)])
-        parts["marked"] = np.concatenate([own + start for (own, _), start in zip(guessed, offsets, strict=False)])
-        parts["labels"] = tokens[parts["marked"]]
-        tokens[parts["marked"]] = np.concatenate([shown for _, shown in guessed])
-    elif split.labels is not None:
-        parts["labels"] = split.labels[labelled]
+    if masks is not None:
+        fields |= _masked(tokens, offsets, [masks[position] for position in share.positions])
+    else:
+        fields |= _labelled(split, index, offsets)
+    if split.parts is not None:
+        fields["parts"] = split.parts[source]
+    if split.contexts is not None:
+        fields["answerable"] = split.contexts.ends[source] > 0
     if split.soft is not None:
-        parts["soft"] = soft_labels(split, index, np.diff(parts.get("decisions", np.arange(len(index) + 1))))
+        decisions = np.diff(fields.get("decisions", np.arange(len(index) + 1)))
+        fields["soft"] = soft_labels(split, index, decisions)
     return Batch(
         task=task,
         input_ids=torch.from_numpy(tokens),
@@ -67,13 +95,28 @@ def collate(split: Prepared, rows: Sequence[int] | np.ndarray, *, task: str, sha
         offsets=torch.from_numpy(offsets),
         longest=int(lengths.max()),
         share=share,
-        most_choices=most_choices,
-        **{name: torch.from_numpy(part) for name, part in parts.items()},
+        most_choices=int(np.diff(fields["groups"]).max()) if "groups" in fields else 1,
+        **{name: torch.from_numpy(values) for name, values in fields.items()},
     )
 
 
+def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the parts ``bounds[row]:bounds[row+1]``, end to end, and the bounds of each among them.
+
+    With bounds 0, 2, 5, 6 rows 2 and 0 are at positions 5, 0, 1, in parts 0:1 and 1:3.
+    """
+    starts = bounds[rows]
+    counts = bounds[rows + 1] - starts
+    new_bounds = np.concatenate([[0], np.cumsum(counts)])
+    return np.repeat(starts - new_bounds[:-1], counts) + np.arange(new_bounds[-1]), new_bounds
+
+
 def soft_labels(split: Prepared, rows: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    """Soft labels of rows with so many decisions each, as logits stand, (N, C); 0 where there are fewer options."""
+    """Soft labels of rows, in the layout of logits (N, C); 0 where a decision has fewer than C options.
+
+    Args:
+        decisions: how many each row asks for, (B,).
+    """
     assert split.soft is not None and split.soft_offsets is not None
     source, bounds = parts_of(split.soft_offsets, rows)
     options = np.repeat(np.diff(bounds) // decisions, decisions)
@@ -82,19 +125,26 @@ def soft_labels(split: Prepared, rows: np.ndarray, decisions: np.ndarray) -> np.
     return soft
 
 
-def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the parts ``bounds[row]:bounds[row+1]``, end to end, and the bounds of each among them."""
-    starts = bounds[rows]
-    counts = bounds[rows + 1] - starts
-    own = np.concatenate([[0], np.cumsum(counts)])
-    return np.repeat(starts - own[:-1], counts) + np.arange(own[-1]), own
+def _labelled(split: Prepared, rows: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
+    """Labels of rows, and the decisions they belong to where a row asks for several."""
+    fields: dict[str, np.ndarray] = {}
+    decisions = rows
+    if split.decisions is not None:
+        decisions, fields["decisions"] = parts_of(split.decisions, rows)
+    if split.marked is not None:  # a prepared split counts them from the start of the row
+        fields["marked"] = split.marked[decisions] + np.repeat(offsets[:-1], np.diff(fields["decisions"]))
+    if split.labels is not None:
+        fields["labels"] = split.labels[decisions]
+    return fields
 
 
-def local_batch(split: Prepared, part: MicroBatch, seed: int) -> Batch:
-    """This rank's part of a batch."""
-    rows, bounds = part.rows, split.decisions
-    decisions = None if bounds is None else int((bounds[rows + 1] - bounds[rows]).sum())
-    if split.words is not None:
-        decisions = sum(len(split.masked(row, seed=seed, position=position)[0]) for position, row in enumerate(rows))
-    share = share_of_rank(split.lengths[rows], rank(), world_size(), seed, decisions=decisions)
-    return collate(split, rows, task=part.task, share=share)
+def _masked(tokens: np.ndarray, offsets: np.ndarray, masks: Sequence[Mask]) -> dict[str, np.ndarray]:
+    """Puts the masks into ``tokens``, in place; the decisions are to guess the tokens that stood there."""
+    marked = np.concatenate([positions + start for (positions, _), start in zip(masks, offsets[:-1], strict=True)])
+    labels = tokens[marked]
+    tokens[marked] = np.concatenate([shown for _, shown in masks])
+    return {
+        "decisions": np.cumsum([0, *(len(positions) for positions, _ in masks)]),
+        "marked": marked,
+        "labels": labels,
+    }

@@ -1,4 +1,4 @@
-"""Random numbers of one batch: functions of its seed and of each example's place, whatever ranks share it."""
+"""Random numbers of one batch: functions of its seed and of each example's position, however ranks divide it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 
-SHARED, FIRST_EXAMPLE = 0, 1  # streams of a batch
+SHARED, FIRST_EXAMPLE = 0, 1  # numbers of streams: one for the batch, then one for each example
 
 
 def seed_of(*numbers: int) -> int:
-    """A generator's seed as a function of whole numbers from 0 on."""
+    """A seed for a generator, mixed from several integers of at least 0."""
     words = np.random.SeedSequence(numbers).generate_state(2)
     return int(words[0]) << 31 | int(words[1]) >> 1
 
 
 class Draws:
-    """Each draw takes from streams of its own: one per example, and one that all examples share.
+    """Draws the noise of one batch. Every draw starts new generators: one per example, or one for all examples.
 
-    So noise depends neither on how a batch is divided among ranks nor on what else is drawn, and dropout, which
-    takes from torch's global generator, does not disturb it.
+    So noise depends neither on how ranks divide a batch nor on what else is drawn. Dropout takes its numbers from
+    torch's global generator and does not disturb the noise.
     """
 
     def __init__(self, batch: Batch) -> None:
         self.batch, self.count = batch, 0
-        self.seed = 0 if batch.share is None else batch.share.seed
-        self.positions = tuple(range(batch.size)) if batch.share is None else batch.share.positions
 
     def normal(self, state: Tensor) -> Tensor:
         """N(0, 1) in the shape of a state, (T, H)."""
@@ -48,7 +46,7 @@ class Draws:
         return torch.cat([torch.rand(n, device=device, generator=g) for n, g in parts])
 
     def integer(self, low: int, high: int) -> int:
-        """A whole number from low to high, both included; the same for all examples."""
+        """An integer from low to high, both included; the same for all examples."""
         self.count += 1
         return int(torch.randint(low, high + 1, (), generator=self._generator(SHARED, torch.device("cpu"))))
 
@@ -58,17 +56,17 @@ class Draws:
         return torch.cat([draw((n, state.shape[1]), device=state.device, generator=g) for n, g in parts])
 
     def _generators(self, device: torch.device) -> list[torch.Generator]:
-        return [self._generator(FIRST_EXAMPLE + position, device) for position in self.positions]
+        return [self._generator(FIRST_EXAMPLE + position, device) for position in self.batch.share.positions]
 
     def _generator(self, stream: int, device: torch.device) -> torch.Generator:
-        return torch.Generator(device).manual_seed(seed_of(self.seed, stream, self.count))
+        return torch.Generator(device).manual_seed(seed_of(self.batch.share.seed, stream, self.count))
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Makes dropout a function of (seed, step, rank), so resuming needs no generator state."""
+    """Seeds torch's global generator, from which dropout draws, so that a resumed run needs no generator state."""
     torch.manual_seed(seed_of(seed, step, rank))
 
 
 def batch_seeds(seed: int, step: int, count: int) -> list[int]:
-    """A seed for the noise of each batch of an update."""
+    """Seeds for the noise and the masks of the ``count`` micro-batches of an update."""
     return np.random.SeedSequence((seed, step)).generate_state(count).tolist()

@@ -1,9 +1,9 @@
-"""Which task, and which of its rows, each update of a run reads: a pure function of the seed.
+"""Which rows of which tasks each update of a run reads: a pure function of the seed.
 
-A task is an endless stream of batches: its rows in a random order, cut into batches, then all its rows in a
-new order, and so on. A sampling strategy (sampling.py) says how many batches of each task an epoch takes. Each epoch
-goes on where the last one stopped. So no row is read twice before all others of its task were read once, whatever
-the strategy. `proportional`, which takes one whole pass over each task, reads every row once per epoch.
+Each task is an endless stream of micro-batches. Its rows are put into a random order and cut into micro-batches. Then
+they get a new order, and so on. A sampling strategy (sampling.py) says how many micro-batches an epoch takes from each
+stream. The next epoch goes on where the last one stopped. So no row is read twice before all others of its task were
+read once. `proportional` takes one pass over each task, so it reads every row once per epoch.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Plan:
 
     Args:
         sizes: training rows of each task; the first task is the main one of `mtdnn`.
-        batch_sizes: rows in a micro-batch of each task; the last one of a pass over the task holds what is left.
-        sampling: how many batches of each task an epoch takes.
+        batch_sizes: rows in a micro-batch of each task; the last one of a pass over the task holds the rest.
+        sampling: how many micro-batches of each task an epoch takes.
         accumulate: micro-batches in an update, at most.
-        mix_tasks: True groups consecutive micro-batches of the shuffled epoch, so that an update mixes tasks;
+        mix_tasks: True shuffles the micro-batches of all tasks and then groups them, so that an update mixes tasks;
             False fills each update from one task.
         seed: every order of rows and tasks is a function of it.
         epochs: number of epochs.
-        max_steps: the run ends after this many updates, if the epochs have more.
+        max_steps: the run ends after this many updates if the epochs have more.
     """
 
     sizes: Mapping[str, int]
@@ -52,12 +52,12 @@ class Plan:
     max_steps: int | None = None
 
     def epoch(self, number: int) -> list[tuple[MicroBatch, ...]]:
-        """The updates of an epoch, counted from 0, each a tuple of at most ``accumulate`` micro-batches.
+        """The updates of an epoch (counted from 0), each a tuple of at most ``accumulate`` micro-batches.
 
         Raises:
-            UserError: a task without rows, or weights that do not fit the tasks.
+            UserError: a task has no rows, or the sampling weights do not fit the tasks.
         """
-        history = [self._batches(earlier) for earlier in range(number + 1)]
+        history = [self._counts(earlier) for earlier in range(number + 1)]
         units: dict[str, list[tuple[MicroBatch, ...]]] = {}
         for task, rows in self.sizes.items():
             stop = sum(counts[task] for counts in history)
@@ -75,14 +75,14 @@ class Plan:
         """The exact number of updates of every epoch, counted without ordering any rows."""
         updates = []
         for number in range(self.epochs):
-            counts = self._batches(number)
-            parts = [sum(counts.values())] if self.mix_tasks else counts.values()
-            updates.append(sum(-(-part // self.accumulate) for part in parts))
+            counts = self._counts(number)
+            groups = [sum(counts.values())] if self.mix_tasks else counts.values()
+            updates.append(sum(-(-count // self.accumulate) for count in groups))
         return updates
 
     @property
     def total_steps(self) -> int:
-        """Updates of the whole run."""
+        """Updates of the run."""
         planned = sum(self.updates_per_epoch)
         return min(planned, self.max_steps or planned)
 
@@ -90,11 +90,11 @@ class Plan:
     def _batches_per_pass(self) -> dict[str, int]:
         for task, rows in self.sizes.items():
             if rows < 1:
-                raise UserError(f"{task}: no training rows; leave the task out or give it some")
+                raise UserError(f"{task}: no training rows; give it some, or leave the task out")
         return {task: -(-rows // self.batch_sizes[task]) for task, rows in self.sizes.items()}
 
-    def _batches(self, number: int) -> dict[str, int]:
-        """Batches of each task in an epoch."""
+    def _counts(self, number: int) -> dict[str, int]:
+        """Micro-batches of each task in an epoch."""
         return epoch_batches(
             self.sizes,
             self._batches_per_pass,
@@ -106,7 +106,7 @@ class Plan:
 
 
 def _stream(task: str, rows: int, batch_size: int, span: range, seed: int) -> Iterator[MicroBatch]:
-    """The batches of a task's endless stream at the positions of ``span``; none crosses two passes."""
+    """The micro-batches of a task's endless stream at the positions of ``span``; none holds rows of two passes."""
     per_pass = -(-rows // batch_size)
     for position in span:
         number, batch = divmod(position, per_pass)
@@ -118,11 +118,14 @@ def _stream(task: str, rows: int, batch_size: int, span: range, seed: int) -> It
 def _ordered(
     units: Mapping[str, list[tuple[MicroBatch, ...]]], *, main_last: bool, rng: np.random.Generator
 ) -> list[tuple[MicroBatch, ...]]:
-    """Tasks in random order, or the first task after the shuffled others; a task's units keep their order."""
-    tasks = [task for task, own in units.items() for _ in own]
+    """The units of all tasks shuffled; with ``main_last`` those of the first task come after all others.
+
+    The units of one task keep their order.
+    """
+    tasks = [task for task, task_units in units.items() for _ in task_units]
     end = len(units[tasks[0]]) if main_last else 0
     turns = [tasks[i] for i in end + rng.permutation(len(tasks) - end)] + tasks[:end]
-    waiting = {task: iter(own) for task, own in units.items()}
+    waiting = {task: iter(task_units) for task, task_units in units.items()}
     return [next(waiting[task]) for task in turns]
 
 

@@ -1,4 +1,4 @@
-"""How many batches of each task an epoch takes: the sampling strategies."""
+"""The sampling strategies: how many micro-batches of each task an epoch takes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mt_dnn.section import Section
 
 
 class SamplingConfig(Section):
-    """Which task the next batch comes from."""
+    """How the batches of an epoch are shared out among the tasks."""
 
     strategy: Literal["proportional", "uniform", "temperature", "annealed", "weights", "mtdnn"] = Field(
-        "proportional", description="how batches are shared out; proportional serves every row once per epoch"
+        "proportional", description="how batches are shared out; proportional reads every row once per epoch"
     )
     temperature: float = Field(1.0, gt=0, description="of temperature: probability ~ rows^(1/temperature)")
     size_cap: PositiveInt | None = Field(
@@ -51,11 +51,19 @@ def epoch_batches(
     epoch: int,
     epochs: int,
 ) -> dict[str, int]:
-    """Batches of each task in an epoch; ``passes`` are the batches in one pass over each task.
+    """Batches of each task in an epoch.
 
-    `proportional` takes one pass of each task. The strategies with a probability p per task share out as many
-    batches as one pass of all tasks holds: each gets that number times p, rounded at random up or down so
-    that its mean is exact (systematic sampling).
+    `proportional` takes one pass over each task. The strategies that have a probability p per task share out as many
+    batches as one pass over all tasks holds. Each task gets this number times p, rounded up or down at random so that
+    the mean is exact (systematic sampling).
+
+    Args:
+        sizes: training rows of each task.
+        passes: batches in one pass over each task.
+
+    Raises:
+        UserError: the sampling weights do not fit the tasks.
+        ValueError: ``epoch`` is not one of the ``epochs``.
     """
     if not 0 <= epoch < epochs:
         raise ValueError(f"epoch {epoch} of {epochs}")
@@ -70,7 +78,7 @@ def epoch_batches(
 
 
 def probabilities(sizes: Mapping[str, int], *, config: SamplingConfig, epoch: int, epochs: int) -> dict[str, float]:
-    """Probability that a batch comes from a task, N rows in it and N' = min(N, ``size_cap``).
+    """Probability that a batch comes from each task. N are the task's rows, N' = min(N, ``size_cap``).
 
     `uniform`: equal. `weights`: as given, scaled to 1.
     `temperature`: p ∝ N'^(1/T) (Raffel et al. 2020).
@@ -83,12 +91,12 @@ def probabilities(sizes: Mapping[str, int], *, config: SamplingConfig, epoch: in
     else:
         capped = {task: min(rows, config.size_cap or rows) for task, rows in sizes.items()}
         shares = {task: rows ** powers[config.strategy] for task, rows in capped.items()}
-    total = sum(shares.values())
-    return {task: share / total for task, share in shares.items()}
+    scale = sum(shares.values())
+    return {task: share / scale for task, share in shares.items()}
 
 
 def _mtdnn_batches(passes: Mapping[str, int], ratio: float, rng: np.random.Generator) -> dict[str, int]:
-    """All batches of the first task; of the others all, or ratio times as many drawn at random."""
+    """All batches of the first task. Of the others all, or ``ratio`` times as many as of the first, drawn at random."""
     main, *others = passes
     if not ratio or not others:
         return dict(passes)
@@ -110,5 +118,5 @@ def _weights(sizes: Mapping[str, int], weights: Mapping[str, float]) -> Mapping[
 
 
 def generator_of(*key: object) -> np.random.Generator:
-    """A random stream for each key. The key is hashed, so that neighbouring seeds and epochs give unrelated streams."""
+    """A random generator for a key. The key is hashed, so that neighbouring seeds and epochs are unrelated."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "little"))

@@ -29,6 +29,7 @@ from mt_dnn.runs.build import (
 )
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.training.optimizers import build_optimizer
+from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.schedules import build_schedule
 from mt_dnn.training.step import Stepper
 
@@ -52,18 +53,17 @@ class Workload:
         ]
 
     def stepper(self, adversary: Options, *, alone: bool = False) -> Stepper:
-        """Our training step on the shared model, in one adversarial mode."""
+        """Our training step on the shared model, in one adversarial mode; ``alone``: without the other ranks."""
         optimizer = build_optimizer(self.model, self.config.optimizer)
         tasks = {self.task.name: self.task}
         return Stepper(
-            model=self.model,
+            parallel=Parallel(self.model, alone=alone),
             tasks=tasks,
             adversaries=build_adversaries(adversary, tasks),
             optimizer=optimizer,
             schedule=build_schedule(optimizer, self.config.schedule, 1_000_000),
             clip_norm=self.config.train.clip_norm,
             precision=self.config.train.precision,
-            alone=alone,
         )
 
     def seconds(self, stepper: Stepper, chunk: Sequence[Any], *, shared: bool = False) -> float:

@@ -63,7 +63,7 @@ from mt_dnn.training.balance import build_balance
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.training.optimizers import build_optimizer
-from mt_dnn.training.parallel import distribute
+from mt_dnn.training.parallel import Parallel, distribute
 from mt_dnn.training.schedules import build_schedule
 from mt_dnn.training.step import Stepper
 from mt_dnn.training.surgery import build_surgery
@@ -119,7 +119,7 @@ class Run:
         distribute(with_memory_options(model, config.train), self.device, strategy)
         optimizer = build_optimizer(model, config.optimizer)
         return Stepper(
-            model=model,
+            parallel=Parallel(model),
             tasks=self.tasks.trained,
             adversaries=adversaries,
             average=average,

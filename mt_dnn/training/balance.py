@@ -1,4 +1,4 @@
-"""Balance between tasks: what the loss of each is multiplied by, beside its own ``loss_weight``."""
+"""Balance between tasks: a factor on the losses of each task, besides its ``loss_weight``."""
 
 from __future__ import annotations
 
@@ -16,40 +16,46 @@ from mt_dnn.tasks.kinds import KINDS
 
 
 class LossBalance:
-    """Factors that stay as they are; 1 where there is none."""
+    """Fixed factors by task; a task without one has factor 1."""
 
     def __init__(self, factors: Mapping[str, float] | None = None) -> None:
         self.factors = dict(factors or {})
 
     def factor(self, task: str) -> Tensor | float:
-        """What the task's losses are multiplied by."""
+        """The factor on the losses of a task, a scalar."""
         return self.factors.get(task, 1.0)
 
     def penalty(self, shares: Mapping[str, float]) -> Tensor | float:
-        """What an update's loss has beside the losses of its tasks, which have these shares in it."""
+        """A scalar that is added to the loss of an update once; ``shares`` as in ``update``."""
         return 0.0
 
     def update(self, losses: Mapping[str, Tensor], shares: Mapping[str, float]) -> None:
-        """An update was made, with these losses: factor times share times mean over the task's examples."""
+        """Learns from an update that was made, by task.
+
+        Args:
+            losses: what each task has added to the loss of the update: share · factor · mean over its examples.
+            shares: ``loss_weight`` times the task's share of the update's examples.
+        """
 
     def figures(self) -> dict[str, float]:
-        """The factors that change, for the log."""
+        """The factors by task, for the log; empty where they never change."""
         return {}
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint must hold, as JSON can."""
+        """What a checkpoint has to hold, ready for JSON."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Restores it."""
+        """Restores what ``state_dict`` returned."""
 
 
 class Uncertainty(LossBalance):
-    """Σ_t share_t (c_t exp(−s_t) L_t + ½ s_t), s_t = log σ_t², is minimised over s too (Kendall et al. 2018, eq. 10).
+    """Minimises Σ_t share_t (c_t exp(−s_t) L_t + ½ s_t) over s_t = log σ_t² too (Kendall et al. 2018, eq. 10).
 
-    c is ½ for a squared error, the log-likelihood of a normal distribution, and 1 for the others (eq. 7 and 9). So the
-    factor c_t exp(−s_t) goes to 1/(2 L_t). s starts at 0 and takes a step of plain gradient descent per update,
-    d/ds_t = share_t (½ − c_t exp(−s_t) L_t): in closed form, the same on all ranks. Weight decay does not reach it.
+    c is ½ for a squared error, which is the log-likelihood of a normal distribution, and 1 for other losses (eq. 7
+    and 9). So the factor c_t exp(−s_t) goes to 1/(2 L_t). s starts at 0 and takes one step of plain gradient descent
+    per update. Its gradient share_t (½ − c_t exp(−s_t) L_t) is computed in closed form, over all ranks. There is no
+    weight decay of s.
     """
 
     def __init__(self, tasks: Mapping[str, TaskDef], lr: float, device: torch.device) -> None:
@@ -80,9 +86,9 @@ class Uncertainty(LossBalance):
 
 
 def log_classes(tasks: Mapping[str, TaskDef], splits: Mapping[str, Prepared]) -> LossBalance:
-    """1/log n for decisions between n options: a guess costs 1 in every task (Aghajanyan et al. 2021, section 3.2).
+    """Factors 1/log n, n the options of a task: guessing costs 1 in every task (Aghajanyan et al. 2021, section 3.2).
 
-    n is the mean over the training rows where it differs between them. A regression task has no options and keeps 1.
+    Where training rows differ in n it is their mean. A regression task has no options, its factor is 1.
     """
     options = {name: KINDS[task.task_type].options(task, splits[name]) for name, task in tasks.items()}
     return LossBalance({name: 1 / math.log(n) if n > 1 else 1.0 for name, n in options.items()})
@@ -91,13 +97,16 @@ def log_classes(tasks: Mapping[str, TaskDef], splits: Mapping[str, Prepared]) ->
 def build_balance(
     name: str, lr: float, tasks: Mapping[str, TaskDef], splits: Mapping[str, Prepared], device: torch.device
 ) -> LossBalance:
-    """The balance of this name between the training tasks.
+    """The balance between the training tasks: ``none``, ``log_classes`` or ``uncertainty``.
+
+    Args:
+        lr: of uncertainty, the step size of s.
 
     Raises:
-        UserError: there is nothing to balance.
+        UserError: a balance is asked for, and there is one task only.
     """
     if name == "none":
         return LossBalance()
     if len(tasks) == 1:
-        raise UserError(f"train.loss_balance: {name} balances several tasks, and there is one; set it to none")
+        raise UserError(f"train.loss_balance: {name} needs several training tasks, and there is one; set it to none")
     return log_classes(tasks, splits) if name == "log_classes" else Uncertainty(tasks, lr, device)

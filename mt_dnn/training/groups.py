@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters are trained, at which rate, with which decay."""
+"""Parameter groups: which parameters are trained, with which learning rate and which weight decay."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ Groups = list[dict[str, Any]]
 def parameter_groups(
     model: Model, *, lr: float, weight_decay: float, layer_decay: float = 1.0, no_decay: Sequence[str] = ()
 ) -> Groups:
-    """Trainable parameters grouped by weight decay, by depth with ``layer_decay``, and by their heads' ``lr_factors``.
+    """Groups the trainable parameters by learning rate and weight decay, as torch's optimizers take them.
 
-    Vectors (biases, normalisation weights) never decay, nor what ``no_decay`` names (see ``freeze``) or has a factor.
-    Heads and pooler have lr, the block below lr·layer_decay, and so on down to the embeddings.
+    Learning rate: heads and pooler have ``lr``, the top block has lr·layer_decay, the block below it lr·layer_decay²,
+    and so on down to the embeddings. A head may multiply the rate of some of its parameters by its ``lr_factors``.
+
+    Weight decay: vectors (biases, normalisation weights) have none, nor have parameters with such a factor, nor those
+    that ``no_decay`` names; its patterns are those of ``freeze``.
 
     Raises:
-        UserError: a ``no_decay`` pattern that matches nothing, or nothing is left to train.
+        UserError: a pattern of ``no_decay`` matches nothing, or no parameter is left to train.
     """
     exempt = _matching(model, no_decay, key="optimizer.no_decay")
     top = model.encoder.num_layers + 1
     factors = {
-        f"heads.{name}.{own}": factor
-        for name, head in model.heads.items()
-        for own, factor in getattr(head, "lr_factors", {}).items()
+        f"heads.{task}.{name}": factor
+        for task, head in model.heads.items()
+        for name, factor in getattr(head, "lr_factors", {}).items()
     }
     groups: dict[tuple[int, bool, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays, factor = parameter.ndim > 1 and name not in exempt and name not in factors, factors.get(name, 1.0)
+        decays = parameter.ndim > 1 and name not in exempt and name not in factors
+        factor = factors.get(name, 1.0)
         below = top - _depth(model, name) if layer_decay < 1 else 0
         group = {
             "params": [],
@@ -44,15 +48,19 @@ def parameter_groups(
         }
         groups.setdefault((below, decays, factor), group)["params"].append(parameter)
     if not groups:
-        raise UserError("optimizer.freeze: no parameter is left to train")
+        raise UserError("optimizer.freeze: no parameter is left to train; freeze fewer")
     return list(groups.values())
 
 
 def freeze(model: Model, patterns: Sequence[str]) -> None:
-    """Turns gradients off for ``embeddings``, ``layers:0-5`` (first and last, from 0) or patterns of names.
+    """Turns off the gradients of the parameters that the patterns name.
+
+    Args:
+        patterns: each is ``embeddings``, ``layers:0-5`` (first and last block, counted from 0), or a pattern of
+            parameter names such as ``heads.rte.*``.
 
     Raises:
-        UserError: a pattern that matches nothing, or layers that the encoder does not have.
+        UserError: a pattern matches nothing, or it names layers that the encoder does not have.
     """
     frozen = _matching(model, patterns, key="optimizer.freeze")
     for name, parameter in model.named_parameters():
@@ -74,7 +82,7 @@ def _matching(model: Model, patterns: Sequence[str], *, key: str) -> set[str]:
 
 
 def _depths(pattern: str, num_layers: int, *, key: str) -> range:
-    """Depths that ``embeddings`` or ``layers:first-last`` names; none for a pattern of parameter names."""
+    """The depths that ``embeddings`` or ``layers:first-last`` names; empty for a pattern of parameter names."""
     if not pattern.startswith("layers:"):
         return range(1) if pattern == "embeddings" else range(0)
     numbers = re.fullmatch(r"layers:(\d+)(?:-(\d+))?", pattern)
@@ -85,6 +93,6 @@ def _depths(pattern: str, num_layers: int, *, key: str) -> range:
 
 
 def _depth(model: Model, name: str) -> int:
-    """0 embeddings, r = block r counted from 1, num_layers + 1 everything above."""
+    """Depth of a parameter: 0 in the embeddings, r in block r counted from 1, num_layers + 1 above the blocks."""
     part, _, inner = name.partition(".")
     return model.encoder.depth_of(inner) if part == "encoder" else model.encoder.num_layers + 1

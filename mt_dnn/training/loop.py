@@ -1,4 +1,4 @@
-"""train(): a generator of events. The caller logs, evaluates and saves."""
+"""The training loop as a generator: it makes the updates, and its caller logs, evaluates and saves."""
 
 from __future__ import annotations
 
@@ -19,32 +19,36 @@ from mt_dnn.training.step import Stepper
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: ``step`` updates done, ``update`` of them in the current epoch (0-based epoch)."""
+    """How far a run has come."""
 
-    step: int = 0
-    epoch: int = 0
-    update: int = 0
+    step: int = 0  # updates made
+    epoch: int = 0  # the current epoch, counted from 0
+    update: int = 0  # updates made in the current epoch
 
 
 @dataclass(frozen=True)
 class Step:
-    """One update was made; ``position`` is where the run stands after it. Its figures are still on the device."""
+    """The event that one update was made. Tensors are still on the device."""
 
-    position: Position
-    loss: Tensor
-    grad_norm: Tensor
+    position: Position  # after the update
+    loss: Tensor  # this rank's part times the number of ranks, a scalar
+    grad_norm: Tensor  # before clipping, a scalar
     telemetry: Telemetry
-    lr: float
-    examples: int
-    tokens: int
-    epoch_end: bool
-    last: bool
+    lr: float  # of the last parameter group, which holds heads
+    examples: int  # on this rank
+    tokens: int  # on this rank
+    epoch_end: bool  # the update was the last one of its epoch
+    last: bool  # the update was the last one of the run
 
 
 def train(
     stepper: Stepper, splits: Mapping[str, Prepared], plan: Plan, *, device: torch.device, start: Position
 ) -> Iterator[Step]:
-    """Runs the updates that remain after ``start``; ``splits`` are the training splits by task name."""
+    """Makes the updates of the plan that come after ``start``; yields a ``Step`` after each.
+
+    Args:
+        splits: the training splits by task name.
+    """
     step = start.step
     stepper.model.train()
     for epoch in range(start.epoch, plan.epochs):
@@ -54,12 +58,12 @@ def train(
                 return
             seeds = batch_seeds(plan.seed, step, len(updates[index]))
             update = [
-                local_batch(splits[part.task], part, seed).to(device)
-                for part, seed in zip(updates[index], seeds, strict=True)
+                local_batch(splits[micro_batch.task], micro_batch, seed).to(device)
+                for micro_batch, seed in zip(updates[index], seeds, strict=True)
             ]
             lr = stepper.optimizer.param_groups[-1]["lr"]
             seed_step(plan.seed, step, rank())
-            loss, norm, telemetry = stepper(update, step)
+            loss, grad_norm, telemetry = stepper(update, step)
             step += 1
             epoch_end = index + 1 == len(updates)
             if epoch_end:
@@ -68,7 +72,7 @@ def train(
             yield Step(
                 position=Position(step, epoch + 1, 0) if epoch_end else Position(step, epoch, index + 1),
                 loss=loss,
-                grad_norm=norm,
+                grad_norm=grad_norm,
                 telemetry=telemetry,
                 lr=lr,
                 examples=sum(batch.counted for batch in update),

@@ -1,4 +1,4 @@
-"""The state of an optimizer as flat named tensors, for files that hold nothing but tensors."""
+"""The state of an optimizer as named tensors, for files that can hold tensors only."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from data_utils.errors import UserError
 from mt_dnn.distributed.sharded import as_split
 from mt_dnn.training.optimizers import Lookahead
 
-GROUP_NUMBERS = ("lr", "step")  # what changes during a run; LAMB counts its steps in the group
+GROUP_NUMBERS = ("lr", "step")  # the numbers of a group that change in a run; LAMB counts its steps there
 
 
 def optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
-    """The whole state: ``<parameter>::exp_avg``, ``lookahead::<parameter>``, ``group::0::lr`` and so on.
+    """The state under the names ``<parameter>::exp_avg``, ``lookahead::<parameter>``, ``group::0::lr`` and so on.
 
-    ``names`` gives each parameter's name. Tensors are the live ones, not copies.
+    They are the optimizer's tensors, not copies.
+
+    Args:
+        names: the name of each parameter.
     """
     state = {
-        f"{names[parameter]}::{kind}": value.clone() if value.ndim == 0 else value  # scalars may share memory
+        f"{names[parameter]}::{kind}": value.clone()
+        if value.ndim == 0
+        else value  # scalars may share memory, which safetensors refuses
         for parameter, values in optimizer.state.items()
         for kind, value in values.items()
     }
@@ -32,10 +37,11 @@ def optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[st
 
 @torch.no_grad()
 def load_optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str], tensors: Mapping[str, Tensor]) -> None:
-    """Restores what ``optimizer_tensors`` gave, bit for bit; after the schedule is built, as that sets lr.
+    """Restores what ``optimizer_tensors`` returned, bit for bit. Build the schedule first, because that sets lr.
 
     Raises:
-        UserError: missing or unexpected keys (another optimizer, other parameters) or shapes; nothing is set.
+        UserError: keys are missing or unexpected (from another optimizer or other parameters), or a shape differs.
+            The optimizer is then unchanged.
     """
     owner = {names[p]: p for group in optimizer.param_groups for p in group["params"]}
     _check_tensors(owner, _fixed_tensors(optimizer, names), tensors)
@@ -43,7 +49,7 @@ def load_optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str], tenso
     for key, value in tensors.items():
         name, _, kind = key.partition("::")
         if name in owner:
-            counts_on_cpu = kind == "step" and not optimizer.defaults.get("fused")  # where torch counts steps
+            counts_on_cpu = kind == "step" and not optimizer.defaults.get("fused")  # as torch's optimizers do
             device = "cpu" if counts_on_cpu else owner[name].device
             optimizer.state[owner[name]][kind] = as_split(value, owner[name]).to(device, copy=True)
         elif name == "group":
@@ -56,7 +62,7 @@ def load_optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str], tenso
 
 
 def _fixed_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
-    """What is there before the first step: class of the optimizer, numbers of the groups, slow weights."""
+    """The state that exists before the first step: class of the optimizer, numbers of the groups, slow weights."""
     inner = optimizer.optimizer if isinstance(optimizer, Lookahead) else optimizer
     fixed = {f"class::{type(inner).__name__}": torch.empty(0)}
     for index, group in enumerate(optimizer.param_groups):
@@ -71,10 +77,16 @@ def _fixed_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[str, 
 
 
 def _check_tensors(owner: Mapping[str, Tensor], fixed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """A parameter that never had a gradient has no state; one that had has all kinds that the others have."""
-    parts = [key.partition("::") for key in tensors]
-    started = {name for name, _, _ in parts if name in owner}
-    kinds = {kind for name, _, kind in parts if name in owner}
+    """Compares the tensors with those that the optimizer needs.
+
+    A parameter that has had a gradient has state of every kind (``exp_avg``, …); one that has had none has no state.
+
+    Raises:
+        UserError: see ``load_optimizer_tensors``.
+    """
+    keys = [key.partition("::") for key in tensors]
+    started = {name for name, _, _ in keys if name in owner}
+    kinds = {kind for name, _, kind in keys if name in owner}
     state = {f"{name}::{kind}": owner[name] for name in started for kind in kinds}
     counts = {key: torch.empty(()) for key in tensors if re.fullmatch(r"group::\d+::step", key)}
     expected = {**counts, **fixed, **state}
@@ -85,9 +97,10 @@ def _check_tensors(owner: Mapping[str, Tensor], fixed: Mapping[str, Tensor], ten
         "another shape": {k for k in common if tensors[k].ndim and tensors[k].shape != expected[k].shape},
     }
     if found := [f"{fault}: {_some(keys)}" for fault, keys in faults.items() if keys]:
-        raise UserError(f"optimizer state: {'; '.join(found)}; resume with the configuration it was saved with")
+        raise UserError(f"optimizer state: {'; '.join(found)}; resume with the optimizer settings it was saved with")
 
 
 def _some(keys: Collection[str], limit: int = 5) -> str:
+    """The first keys, and how many more there are."""
     shown = ", ".join(sorted(keys)[:limit])
     return shown if len(keys) <= limit else f"{shown} and {len(keys) - limit} more"

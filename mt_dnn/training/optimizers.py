@@ -1,4 +1,4 @@
-"""Optimizers, parameter groups, Lookahead and learning-rate schedules."""
+"""Optimizers by name, and Lookahead around any of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OptimizerConfig(Section):
 
     name: Literal["adamax", "adamw", "adam", "sgd", "radam", "lamb", "apex_adamw", "apex_lamb"] = Field(
         "adamax",
-        description="adamax and radam decay weights decoupled, as adamw; lamb: extra lamb, apex_…: apex",
+        description="adamax and radam decay weights as adamw does; lamb needs the extra lamb, apex_… NVIDIA apex",
     )
     lr: float = Field(5e-5, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.01, ge=0, description="not on vectors: biases and normalisation weights")
@@ -60,7 +60,7 @@ class AdamaxW(Adamax):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of all parameters that have a gradient."""
+        """Makes one update of all parameters that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -70,7 +70,7 @@ class AdamaxW(Adamax):
             with_grad = [p for p in group["params"] if p.grad is not None]
             if decay and with_grad:
                 torch._foreach_mul_(with_grad, 1 - group["lr"] * decay)
-            group["weight_decay"] = 0.0  # Adamax would add it to the gradient
+            group["weight_decay"] = 0.0  # or Adamax would add the decay to the gradient
         super().step()
         for group, decay in zip(self.param_groups, decays, strict=True):
             group["weight_decay"] = decay
@@ -80,8 +80,8 @@ class AdamaxW(Adamax):
 class Lookahead(Optimizer):
     """Slow weights φ around any optimizer: every k steps φ ← φ + α(θ − φ), θ ← φ (Zhang et al. 2019, alg. 1).
 
-    φ is copied from θ at construction. Parameter groups and state are the inner optimizer's own objects,
-    so that schedules, gradient scaling and clipping act on both.
+    φ is copied from θ at construction. Lookahead and the inner optimizer share the same parameter groups and the same
+    state objects, so schedules, gradient scaling and clipping act on both.
     """
 
     def __init__(self, optimizer: Optimizer, steps: int = 5, alpha: float = 0.5) -> None:
@@ -99,7 +99,7 @@ class Lookahead(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One inner step; every ``steps``-th one synchronises."""
+        """Makes one step of the inner optimizer; after every ``steps``-th one, moves φ and sets θ to it."""
         loss = self.optimizer.step(closure)
         self.counter = (self.counter + 1) % self.steps
         if self.counter == 0:
@@ -109,31 +109,32 @@ class Lookahead(Optimizer):
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group to the inner optimizer; its slow weights start now."""
+        """Adds a group to the inner optimizer; its slow weights are copied now."""
         self.optimizer.add_param_group(param_group)
         self.slow += [p.detach().clone() for p in self.fast[len(self.slow) :]]
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizer's, with slow weights and counter under ``lookahead``."""
-        own = {"counter": self.counter, "slow": list(self.slow)}
-        return {**self.optimizer.state_dict(), "lookahead": own}
+        """The inner optimizer's state, with slow weights and counter under ``lookahead``."""
+        lookahead = {"counter": self.counter, "slow": list(self.slow)}
+        return {**self.optimizer.state_dict(), "lookahead": lookahead}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what ``state_dict`` gave."""
-        own = state_dict["lookahead"]
+        """Restores what ``state_dict`` returned."""
+        lookahead = state_dict["lookahead"]
         self.optimizer.load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
         self._share()
-        for slow, saved in zip(self.slow, own["slow"], strict=True):
+        for slow, saved in zip(self.slow, lookahead["slow"], strict=True):
             slow.copy_(saved)
-        self.counter = own["counter"]
+        self.counter = lookahead["counter"]
 
     def _share(self) -> None:
-        # Not Optimizer.__init__: it would make a list of groups and a state of its own.
+        # Optimizer.__init__ would create a second list of groups and a second state.
         shared = ("defaults", "state", "param_groups")
         self.__setstate__({name: getattr(self.optimizer, name) for name in shared})
 
 
 def _common(config: OptimizerConfig) -> dict[str, Any]:
+    """The arguments that all optimizers but SGD take."""
     eps = {} if config.eps is None else {"eps": config.eps}
     return {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay, **eps}
 
@@ -142,37 +143,46 @@ def _lamb(groups: Groups, config: OptimizerConfig) -> Optimizer:
     try:
         from pytorch_optimizer import Lamb
     except ModuleNotFoundError:
-        raise UserError("optimizer.name: lamb needs a package more: pip install 'mt-dnn[lamb]'") from None
-    # You et al. 2020, algorithm 2: decay counts in the trust ratio ("decoupled" would leave it out), and no
-    # bias correction enlarges a step after the ratio has set its length, as by the package's default.
+        raise UserError(
+            "optimizer.name: lamb needs one more package. Install it with: pip install 'mt-dnn[lamb]'"
+        ) from None
+    # As in You et al. 2020, algorithm 2: the decay is part of the trust ratio (weight_decouple would leave it out), and
+    # there is no bias correction. By default the package corrects after the ratio has set the length of the step.
     return Lamb(_unsplit(groups, config), weight_decouple=False, adam_debias=True, **_common(config))
 
 
 def _unsplit(groups: Groups, config: OptimizerConfig) -> Groups:
-    """Raises UserError when weights are split over ranks, for optimizers that need them whole."""
+    """The groups as they are, for optimizers that need undivided weights.
+
+    Raises:
+        UserError: weights are split over ranks.
+    """
     if any(isinstance(parameter, DTensor) for group in groups for parameter in group["params"]):
         raise UserError(
-            f"optimizer.name: {config.name} cannot update weights that are split (distributed.strategy=fsdp); use adamw"
+            f"optimizer.name: {config.name} cannot update weights that fsdp splits over ranks; use adamw, or "
+            "distributed.strategy=ddp"
         )
     return groups
 
 
 def _apex(name: str, instead: str, **options: Any) -> Callable[[Groups, OptimizerConfig], Optimizer]:
+    """A function that builds the optimizer class ``name`` of apex; ``instead``: our optimizer that does the same."""
+
     def build(groups: Groups, config: OptimizerConfig) -> Optimizer:
         key = f"optimizer.name: {config.name}"
         kind = apex_class("optimizers", name, key, f"optimizer.name={instead}")
         try:
             return kind(_unsplit(groups, config), **options, **_common(config))
-        except RuntimeError as error:  # built without CUDA extensions
+        except RuntimeError as error:  # apex was built without its CUDA extensions
             raise UserError(f"{key}: {error}; optimizer.name={instead} does the same without it") from None
 
     return build
 
 
-# adamw and adam are fused, on CPUs too: one pass over the weights instead of about ten. (Fused SGD fails when some
-# parameters have momentum and others, of heads not seen yet, have none.)
-# Weight decay is decoupled in adamax, adamw and radam, part of the scaled update in lamb,
-# and an L2 term added to the gradient in adam and sgd, as in the papers that use them.
+# adamw and adam are fused, on CPUs too: one pass over the weights instead of about ten. SGD is not: fused, it
+# fails when some parameters have momentum and others have none yet, such as those of heads not trained so far.
+# Weight decay: adamax, adamw and radam decouple it; in lamb it is part of the scaled update; adam and sgd add it to the
+# gradient as an L2 term, as in the papers that use them.
 OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
     "adamax": lambda groups, config: AdamaxW(groups, **_common(config)),
     "adamw": lambda groups, config: AdamW(groups, fused=True, **_common(config)),
@@ -181,17 +191,17 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
     "radam": lambda groups, config: RAdam(groups, decoupled_weight_decay=True, **_common(config)),
     "lamb": _lamb,
     "apex_adamw": _apex("FusedAdam", "adamw", adam_w_mode=True),
-    "apex_lamb": _apex("FusedLAMB", "lamb", max_grad_norm=math.inf),  # clipping is train.clip_norm's
+    "apex_lamb": _apex("FusedLAMB", "lamb", max_grad_norm=math.inf),  # train.clip_norm does the clipping
 }
 
 
 def build_optimizer(model: Model, config: OptimizerConfig) -> Optimizer:
     """Freezes what ``config.freeze`` names, then builds the optimizer of the rest, with Lookahead if enabled.
 
-    Call it before the model is wrapped for several devices.
+    Call it after ``distribute``, which may split weights, and before ``Parallel`` wraps the model.
 
     Raises:
-        UserError: a pattern that matches nothing, nothing left to train, or a package that is not installed.
+        UserError: a pattern matches nothing, no parameter is left to train, or a package is not installed.
     """
     freeze(model, config.freeze)
     groups = parameter_groups(

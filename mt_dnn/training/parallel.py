@@ -1,8 +1,10 @@
-"""The model as several ranks train it: whole on each of them (DDP), or split over them (FSDP)."""
+"""One model trained by several ranks: each holds all of its weights (DDP), or each a part of them (FSDP)."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,59 +19,69 @@ from mt_dnn.tasks.model import Model
 
 
 def distribute(model: Model, device: torch.device, strategy: str = "ddp") -> Model:
-    """The model on its device: whole with ``ddp``, with ``fsdp`` each rank's part of every weight.
+    """The model on this rank's device. With ``ddp`` a rank holds every weight, with ``fsdp`` a part of every weight.
 
-    FSDP2 gathers the weights of a block, of the word embeddings and of all the rest when they are needed. Optimizers
-    have to be built after it, copies made before it. One process holds everything either way.
+    FSDP2 gathers the weights of a block when it runs, likewise the word embeddings and all the rest. Make copies of
+    the model before this call and optimizers after it. A single process holds every weight with either strategy.
     """
     if strategy == "ddp" or world_size() == 1:
         return model.to(device)
     mesh = init_device_mesh(device.type, (world_size(),))
     words = model.encoder.model.get_input_embeddings()
-    for part in (*model.encoder.blocks, words, model):
-        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+    for module in (*model.encoder.blocks, words, model):
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
     assert isinstance(words, FSDPModule) and isinstance(model, FSDPModule)
-    words.set_unshard_in_backward(False)  # a look-up needs no weights to go backward
-    model.set_reshard_after_backward(False, recurse=False)  # several forward passes before one backward pass use it
-    for verb in ("upto", "resume"):
-        register_fsdp_forward_method(model, verb)
+    words.set_unshard_in_backward(False)  # the gradient of a look-up needs no weights
+    model.set_reshard_after_backward(False, recurse=False)  # an update makes several passes with these weights
+    for method in ("upto", "resume"):
+        register_fsdp_forward_method(model, method)
     return model
 
 
 class Parallel:
-    """``resume`` of a model, and whether the next backward pass synchronises gradients.
+    """A model, and how its backward passes sum gradients over ranks. Give it a model after ``distribute``.
 
-    Word embeddings are looked up outside of it; they are part of the graph of what comes out, where
-    DistributedDataParallel looks for the parameters that a pass uses: one head at a time, so it has to look.
+    DistributedDataParallel wraps ``resume`` only. Word embeddings are looked up outside of the wrapper, but they are
+    part of the graph of its result. There it searches for the parameters that a pass uses, because a pass uses the
+    head of one task only.
+
+    Args:
+        alone: this rank trains on its own, without the other ranks.
     """
 
     def __init__(self, model: Model, *, alone: bool = False) -> None:
-        """``alone``: this rank trains without the others."""
-        self.model = model
-        self.resume: Any = model.resume
-        self.wrapped: DistributedDataParallel | None = None
-        if world_size() > 1 and not alone and not isinstance(model, FSDPModule):
-            known = inspect.signature(DistributedDataParallel).parameters
-            buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # before 2.13
-            options: dict[str, Any] = {buffers: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
-            self.wrapped = DistributedDataParallel(_Resume(model), **options)
-            self.resume = self.wrapped
+        self.model, self.alone = model, alone
+
+    @property
+    def resume(self) -> Callable[[Tensor, int, Batch], Tensor]:
+        """``model.resume``, through the wrapper where there is one."""
+        return self.model.resume if self._wrapped is None else self._wrapped
+
+    @cached_property
+    def _wrapped(self) -> DistributedDataParallel | None:
+        if world_size() == 1 or self.alone or isinstance(self.model, FSDPModule):
+            return None
+        known = inspect.signature(DistributedDataParallel).parameters
+        renamed = "forward_sync_buffers" in known  # since torch 2.13
+        buffers = "forward_sync_buffers" if renamed else "broadcast_buffers"
+        options: dict[str, Any] = {buffers: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
+        return DistributedDataParallel(_Resume(self.model), **options)
 
     def synchronise(self, enabled: bool) -> None:
-        """Whether the coming backward passes sum gradients over the ranks, along with those that have not been."""
-        if self.wrapped is not None:
-            self.wrapped.require_backward_grad_sync = enabled
+        """Whether the next backward pass sums gradients over ranks: its own, and those not summed until then."""
+        if self._wrapped is not None:
+            self._wrapped.require_backward_grad_sync = enabled
         elif isinstance(self.model, FSDPModule):
             self.model.set_requires_gradient_sync(enabled)
 
     def end_of_backward(self) -> None:
-        """The last backward pass before an optimizer step is done."""
+        """To be called after the last backward pass before an optimizer step."""
         if isinstance(self.model, FSDPModule):
-            self.model.reshard()  # what is not part of a block stayed whole until here
+            self.model.reshard()  # weights outside of blocks have stayed gathered until here
 
 
 class _Resume(nn.Module):
-    """``resume`` as a forward pass."""
+    """A module whose forward pass is the model's ``resume``."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()

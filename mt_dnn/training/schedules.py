@@ -14,7 +14,7 @@ from mt_dnn.section import Section
 
 
 class ScheduleConfig(Section):
-    """Learning-rate schedule over the updates of the run."""
+    """The learning-rate schedule over the updates of the run."""
 
     name: Literal["linear", "cosine", "constant", "polynomial"] = Field(
         "linear", description="shape after the warm-up; all but constant end at 0"
@@ -28,7 +28,7 @@ class ScheduleConfig(Section):
         return self
 
 
-# Learning-rate factor after warm-up; x falls from 1 to 0 over the remaining updates.
+# The factor on the learning rate after the warm-up, from (x, power); x falls from 1 to 0 over the remaining updates.
 SHAPES: dict[str, Callable[[float, float], float]] = {
     "linear": lambda x, power: x,
     "cosine": lambda x, power: (1 - math.cos(math.pi * x)) / 2,
@@ -38,7 +38,11 @@ SHAPES: dict[str, Callable[[float, float], float]] = {
 
 
 def build_schedule(optimizer: Optimizer, config: ScheduleConfig, total_steps: int) -> LambdaLR:
-    """Linear warm-up from 0 over ``warmup_fraction`` of the updates, then the shape, 0 after the last one."""
+    """Multiplies the learning rate: linear warm-up from 0 over ``warmup_fraction`` of the updates, then the shape.
+
+    Args:
+        total_steps: updates of the run; x is 0 after the last one.
+    """
     warmup = round(config.warmup_fraction * total_steps)
 
     def factor(step: int) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -28,15 +27,73 @@ from mt_dnn.training.surgery import PCGrad
 
 T = TypeVar("T", Tensor, float)
 
-
 AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(kw_only=True, eq=False)
+class UpdatePart:
+    """One batch in an update.
+
+    Args:
+        adversary: yields the batch's losses.
+        view: what the adversary sees of the network and the batch.
+        weight: of these losses in the loss of the update.
+        precision: that of forward passes, a key of ``AUTOCAST_TYPES``.
+        measures_dropout_floor: whether this update measures what dropout alone makes of a regulariser.
+    """
+
+    adversary: Adversary[Any]
+    view: View
+    weight: Tensor | float
+    precision: str
+    measures_dropout_floor: bool
+
+    def __post_init__(self) -> None:
+        self.task, self.device = self.view.batch.task, self.view.batch.input_ids.device
+        self.losses = self.adversary(self.view)
+        self.loss = torch.zeros((), device=self.device)  # what the batch has added to the loss of the update
+
+    def backward(self, scaler: torch.amp.GradScaler) -> Tensor:
+        """Makes the next pass, forward and backward; returns what it adds to the loss of the update, a scalar."""
+        with autocast(self.precision, self.device):
+            loss = next(self.losses)
+        if self.measures_dropout_floor:  # here, while the weights are those that the loss was computed with
+            with autocast(self.precision, self.device):
+                self.adversary.measure_dropout_floor(self.view)
+        loss = loss * self.weight
+        scaler.scale(loss).backward()
+        # With an optimizer step after each pass, each pass gives the loss of the batch once more: their mean counts.
+        added = loss.detach() * (1 / self.adversary.passes if self.adversary.steps_each_pass else 1.0)
+        self.loss += added
+        return added
+
+    def finish(self) -> None:
+        """Runs what the adversary does after its last backward pass, such as reports for the log."""
+        with autocast(self.precision, self.device):
+            next(self.losses, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stepper:
-    """Everything a step needs that stays the same over the run; ``adversaries`` by task name."""
+    """Holds what every training step uses: model, optimizer, schedule, and one adversary per task.
 
-    model: Model
+    Create it once per run and call it once per update. ``dataclasses.replace`` makes one with other parts.
+
+    Args:
+        parallel: the model, as one rank or several train it.
+        tasks: the training tasks by name.
+        adversaries: the adversary of each task, by the same names.
+        clip_norm: the largest norm of the gradient of all weights; None leaves gradients as they are.
+        precision: that of forward passes, a key of ``AUTOCAST_TYPES``.
+        scaler: scales losses up in fp16, so that small gradients do not become 0.
+        average: averaged weights that follow the model, where an adversary asks for them.
+        balance: factors between the losses of the tasks.
+        surgery: changes the gradients of the tasks before they are added.
+        dropout_floor_every_steps: updates between two measurements of the dropout floor; None: never.
+        distillation: how soft labels count.
+    """
+
+    parallel: Parallel
     tasks: Mapping[str, TaskDef]
     adversaries: Mapping[str, Adversary[Any]]
     optimizer: torch.optim.Optimizer
@@ -49,119 +106,103 @@ class Stepper:
     surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
-    alone: bool = False
 
-    @cached_property
-    def parallel(self) -> Parallel:
-        """The model as all ranks train it."""
-        return Parallel(self.model, alone=self.alone)
+    @property
+    def model(self) -> Model:
+        """The model without the wrapper for several ranks."""
+        return self.parallel.model
 
     def __call__(self, update: Sequence[Batch], step: int = 0) -> tuple[Tensor, Tensor, Telemetry]:
-        """Runs one update, the ``step``-th of the run from 0; returns its loss, gradient norm and telemetry as tensors.
+        """Makes one update, number ``step`` of the run, counted from 0.
 
-        So nothing waits for the device. Each batch counts by its share of the update's examples on all ranks; the loss
-        is this rank's part of it times the number of ranks, as DistributedDataParallel averages gradients.
+        Each batch counts by its share of the update's examples on all ranks.
+
+        Returns:
+            Loss, gradient norm and telemetry. They are tensors, so that nothing waits for the device. The loss is
+            this rank's part of it times the number of ranks, because DistributedDataParallel averages gradients.
         """
+        # How much each task counts, by its examples on all ranks.
         examples = sum(batch.global_size for batch in update)
-        lr_scale = sum(self.tasks[batch.task].lr_scale * batch.global_size for batch in update) / examples
-        shares = by_task(
-            update, [self.tasks[batch.task].loss_weight * batch.global_size / examples for batch in update]
+        shares = sum_by_task(
+            (batch.task, self.tasks[batch.task].loss_weight * batch.global_size / examples) for batch in update
         )
-        telemetry = Telemetry()
-        adversaries = [self._adversary(batch, step) for batch in update]
-        stepwise = any(adversary.steps_each_pass for adversary in adversaries)
-        runs = [
-            self._run(adversary, batch, examples, step, telemetry, stepwise)
-            for adversary, batch in zip(adversaries, update, strict=True)
-        ]
-        total, scale = torch.zeros((), device=update[0].input_ids.device), self.scaler.get_scale()
-        total += self.balance.penalty(shares)
-        parts = [torch.zeros_like(total) for _ in update]
-        logged = [1 / one.passes if one.steps_each_pass else 1.0 for one in adversaries]  # one loss, replayed
-        together = [range(len(update))]
-        apart = [[i for i, batch in enumerate(update) if batch.task == task] for task in shares]
-        for turns in rounds_of(adversaries, together if self.surgery is None else apart):
-            for index, synchronise in turns:
-                self.parallel.synchronise(synchronise)
-                loss = next(runs[index])
-                self.scaler.scale(loss).backward()
-                part = loss.detach() * logged[index]
-                total += part
-                parts[index] += part
+        lr_scale = sum(self.tasks[batch.task].lr_scale * batch.global_size for batch in update) / examples
+
+        # Forward and backward passes. Their gradients are applied after each round, or once at the end by surgery.
+        parts = self._parts(update, examples, step)
+        scale = self.scaler.get_scale()
+        loss = torch.zeros((), device=update[0].input_ids.device)
+        loss += self.balance.penalty(shares)
+        for turns in rounds_of(parts, by_task=self.surgery is not None):
+            for turn, part in enumerate(turns, 1):
+                # Gradients are summed over ranks only in the last pass of a round: each sum costs communication.
+                self.parallel.synchronise(turn == len(turns))
+                loss += part.backward(self.scaler)
             self.parallel.end_of_backward()
             if self.surgery is None:
-                norm = self._apply_gradients(lr_scale)
+                grad_norm = self._apply_gradients(lr_scale)
             else:
                 self.surgery.take(self._parameters)
         if self.surgery is not None:
-            self.surgery.give(0 if update[0].share is None else update[0].share.seed)
-            norm = self._apply_gradients(lr_scale)
-        for losses in runs:
-            next(losses, None)  # what comes after the last loss
-        if self.scaler.get_scale() >= scale:  # an update skipped for an overflow leaves the schedule where it is
+            self.surgery.give(update[0].share.seed)
+            grad_norm = self._apply_gradients(lr_scale)
+
+        # Figures for the log.
+        telemetry = Telemetry()
+        for part in parts:
+            part.finish()
+            telemetry.add(part.view.telemetry)
+
+        # In fp16 the scale falls when a gradient overflows, and the optimizer step is left out: schedule and balance wait.
+        if self.scaler.get_scale() >= scale:
             self.schedule.step()
-            self.balance.update(by_task(update, parts), shares)
+            self.balance.update(sum_by_task((part.task, part.loss) for part in parts), shares)
         if self.average is not None:
             self.average.update(self.model, step)
-        return total, norm, telemetry
+        return loss, grad_norm, telemetry
 
-    def _adversary(self, batch: Batch, step: int) -> Adversary[Any]:
-        adversary = self.adversaries[batch.task]
+    def _parts(self, update: Sequence[Batch], examples: int, step: int) -> list[UpdatePart]:
+        """One part for each batch of an update; ``examples`` are those of all its batches on all ranks."""
+        adversaries = {batch.task: self._adversary(batch.task, step) for batch in update}
+        every = self.dropout_floor_every_steps
+        parts = []
+        for batch in update:
+            task = self.tasks[batch.task]
+            view = View(
+                model=self.model,
+                batch=batch,
+                task=task,
+                telemetry=Telemetry(),
+                average=None if self.average is None else self.average.model,
+                scale=self.scaler.get_scale(),
+                parallel=self.parallel.resume,
+                steps_each_pass=any(adversary.steps_each_pass for adversary in adversaries.values()),
+                distillation=self.distillation,
+            )
+            weight = task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name)
+            part = UpdatePart(
+                adversary=adversaries[batch.task],
+                view=view,
+                weight=weight,
+                precision=self.precision,
+                measures_dropout_floor=every is not None and step % every == 0,
+            )
+            parts.append(part)
+        return parts
+
+    def _adversary(self, task: str, step: int) -> Adversary[Any]:
+        """The adversary of a task; in a warm start, plain training in its place."""
+        adversary = self.adversaries[task]
         if step < adversary.options.warm_start_steps:
             return NoAdversary(NoneOptions(), adversary.task)
         return adversary
-
-    def _run(
-        self,
-        adversary: Adversary[Any],
-        batch: Batch,
-        examples: int,
-        step: int,
-        telemetry: Telemetry,
-        steps_each_pass: bool,
-    ) -> Iterator[Tensor]:
-        """The adversary's losses times the batch's weight; the autocast region is left before each backward pass."""
-        task, own = self.tasks[batch.task], Telemetry()
-        network = View(
-            model=self.model,
-            batch=batch,
-            task=task,
-            telemetry=own,
-            average=None if self.average is None else self.average.model,
-            scale=self.scaler.get_scale(),
-            parallel=self.parallel.resume,
-            steps_each_pass=steps_each_pass,
-            distillation=self.distillation,
-        )
-        losses, every = adversary(network), self.dropout_floor_every_steps
-        while True:
-            with autocast(self.precision, batch.input_ids.device):
-                loss = next(losses, None)
-            if loss is None:
-                break
-            if every is not None and step % every == 0 and "regularizer" in own.sums:
-                self._measure_dropout_floor(network, adversary)  # of the same weights as the regulariser
-            yield loss * (task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name))
-        telemetry.add(own)
-
-    @torch.no_grad()
-    def _measure_dropout_floor(self, network: View, adversary: Any) -> None:
-        """The regulariser at δ = 0: what dropout masks alone make of it. Leaves no trace in training."""
-        device = network.batch.input_ids.device
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.heads.buffers()]  # of power iterations
-        fresh = replace(network, parallel=None)  # draws again what the batch has drawn
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), autocast(self.precision, device):
-            floor = adversary.regularizer(fresh, *adversary.clean_passes(fresh))
-        network.report("dropout_floor", floor)
-        for buffer, before in buffers:
-            buffer.copy_(before)
 
     @property
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _apply_gradients(self, lr_scale: float) -> Tensor:
-        """Clips, makes an optimizer step, clears the gradients; returns their norm."""
+        """Clips the gradients, makes an optimizer step and clears them; returns their norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
@@ -172,25 +213,28 @@ class Stepper:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def by_task(update: Sequence[Batch], values: Sequence[T]) -> dict[str, T]:
-    """Sums of what the batches of an update have, for each task."""
-    sums: dict[str, Any] = {}
-    for batch, value in zip(update, values, strict=True):
-        sums[batch.task] = sums.get(batch.task, 0.0) + value
-    return sums
+def rounds_of(parts: Sequence[UpdatePart], *, by_task: bool) -> list[list[UpdatePart]]:
+    """The order of backward passes, in rounds. A batch stands in it once for each loss of its adversary.
 
-
-def rounds_of(adversaries: Sequence[Adversary[Any]], groups: Sequence[Sequence[int]]) -> list[list[tuple[int, bool]]]:
-    """Which batch makes a pass when, and whether ranks then synchronise gradients: in the last one of a round.
-
-    There is a round for each group of batches, or, if an adversary makes an optimizer step after it, for each pass.
+    After a round gradients are applied, or surgery takes them. There is one round for all batches; ``by_task`` there
+    is one for each task. Where an adversary needs an optimizer step after each pass, the first round holds the first
+    pass of each batch, the second round the second pass, and so on.
     """
-    passes = [adversary.passes for adversary in adversaries]
-    if any(adversary.steps_each_pass for adversary in adversaries):
-        rounds = [[i for i, own in enumerate(passes) if number < own] for number in range(max(passes))]
-    else:
-        rounds = [[i for i in group for _ in range(passes[i])] for group in groups]
-    return [[(i, turn == len(turns)) for turn, i in enumerate(turns, 1)] for turns in rounds]
+    if any(part.adversary.steps_each_pass for part in parts):
+        most = max(part.adversary.passes for part in parts)
+        return [[part for part in parts if number < part.adversary.passes] for number in range(most)]
+    rounds: dict[str, list[UpdatePart]] = {}
+    for part in parts:
+        rounds.setdefault(part.task if by_task else "", []).extend([part] * part.adversary.passes)
+    return list(rounds.values())
+
+
+def sum_by_task(values: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """The sum of the values of each task, from pairs of a task's name and a value."""
+    sums: dict[str, Any] = {}
+    for task, value in values:
+        sums[task] = sums.get(task, 0.0) + value
+    return sums
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -24,6 +24,7 @@ from mt_dnn.encoders.load import load_encoder
 from mt_dnn.tasks.heads import HeadsConfig
 from mt_dnn.tasks.model import Model
 from mt_dnn.telemetry import Telemetry
+from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.step import Stepper
 from tests.parity.boxes import BOXES, Example, Net, Ordered, Vocabulary
 from tests.tiny import tiny_encoder
@@ -389,7 +390,7 @@ def after_update(model: Model, task: TaskDef, options: Options, lr: float) -> Te
     adversary = ADVERSARIES["freeat"](ADVERSARIES["freeat"].options_type.model_validate(options), task)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     stepper = Stepper(
-        model=model,
+        parallel=Parallel(model),
         tasks={task.name: task},
         adversaries={task.name: adversary},
         optimizer=optimizer,

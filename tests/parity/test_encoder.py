@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from data_utils.errors import UserError
-from mt_dnn.batches.batch import Batch
+from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import load_encoder
 from tests.tiny import FAMILIES, SHAPE
@@ -57,6 +57,7 @@ def make_batch(lengths: tuple[int, ...] = RAGGED) -> Batch:
         offsets=torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)]),
         labels=None,
         longest=max(lengths),
+        share=Share.undivided(len(lengths)),
     )
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
-from mt_dnn.runs.build import build_model, build_plan, build_splits, build_tasks, build_tokenizer
+from mt_dnn.runs.build import build_plan
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.run import Run
 from mt_dnn.training.loop import Position, train
+from tests.parts import parts
 
 OPTIONS = [
     "optimizer.name=adamw",
@@ -26,8 +26,8 @@ OPTIONS = [
 
 @pytest.mark.parametrize("task", ["same", "overlap"])
 def test_losses_and_weights_follow_plain_transformers(workspace: Path, task: str) -> None:
-    config = load_config(workspace / "run.yml", [*OPTIONS, f"tasks=[{task}]"])
-    run = Run(config)
+    options = [*OPTIONS, f"tasks=[{task}]"]
+    run, config = parts(workspace, *options), load_config(workspace / "run.yml", options)
     plain: Any = AutoModelForSequenceClassification.from_pretrained(
         workspace / "encoder",
         num_labels=run.tasks.trained[task].n_class,
@@ -45,7 +45,7 @@ def test_losses_and_weights_follow_plain_transformers(workspace: Path, task: str
         {"params": [p for p in plain.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * run.steps), run.steps)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * run.plan.total_steps), run.plan.total_steps)
     plan = [part for epoch in range(2) for (part,) in build_plan(config, {task: len(split)}).epoch(epoch)]
     steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
     for part, step in zip(plan, steps, strict=True):
@@ -74,8 +74,7 @@ def test_packed_and_padded_runs_agree(workspace: Path) -> None:
     """The same configuration with the encoder forced to padding gives the same losses."""
     losses = []
     for attention in ("packed", "padded"):
-        config = load_config(workspace / "run.yml", [*OPTIONS, f"encoder.attention={attention}"])
-        run = Run(config)
+        run = parts(workspace, *OPTIONS, f"encoder.attention={attention}")
         steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
         losses.append([step.loss.item() for _, step in zip(range(8), steps, strict=False)])
     np.testing.assert_allclose(losses[0], losses[1], atol=2e-5)
@@ -83,10 +82,7 @@ def test_packed_and_padded_runs_agree(workspace: Path) -> None:
 
 def test_seeds_make_different_heads_but_the_same_seed_the_same(workspace: Path) -> None:
     def head(seed: int) -> torch.Tensor:
-        config = load_config(workspace / "run.yml", [f"seed={seed}"])
-        tasks, tokenizer = build_tasks(config), build_tokenizer(config)
-        build_splits(config, tasks.splits, tokenizer)
-        heads: Any = build_model(config, tasks, tokenizer).heads
+        heads: Any = parts(workspace, f"seed={seed}").model.heads
         return heads["same"].linear.weight
 
     assert head(1).equal(head(1))

@@ -88,7 +88,7 @@ def test_optimizers_that_need_whole_weights_say_so(name: str, tmp_path: Path) ->
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         weight = nn.Parameter(distribute_tensor(torch.ones(4, 2), init_device_mesh("cpu", (1,)), [Shard(0)]))
-        with pytest.raises(UserError, match=f"{name} cannot update weights that are split"):
+        with pytest.raises(UserError, match=f"{name} cannot update weights that fsdp splits over ranks"):
             OPTIMIZERS[name]([{"params": [weight]}], optimizer_config(name=name))
     finally:
         distributed.destroy_process_group()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,7 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_utils.prepared import Prepared
+from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.batches.collate import collate
+from mt_dnn.batches.fields import PerToken, repeats_of
+from tests.parts import parts
+from tests.workspace import MORE_TASKS, make_workspace
 
 
 def split_of(
@@ -108,3 +114,60 @@ def test_moving_to_a_device_moves_every_tensor() -> None:
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
     assert len(tensors) == 5 and {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.longest == 3 and moved.mask.device.type == "meta"
+
+
+@pytest.fixture(scope="module")
+def train_splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Prepared]:
+    """Rows of every task type, those that can have soft labels with them."""
+    folder = tmp_path_factory.mktemp("batches")
+    make_workspace(folder, train_rows=6, more=list(MORE_TASKS), soft=True)
+    return parts(folder, "distillation.weight=0.5").train_splits
+
+
+def tensors_of(batch: Batch) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+
+
+def test_copies_of_a_batch_are_what_collating_its_rows_so_often_makes(train_splits: dict[str, Prepared]) -> None:
+    seen = set[str]()
+    for task, split in train_splits.items():
+        batch, expected = (collate(split, rows, task=task) for rows in ([4, 1, 3], [4, 1, 3] * 3))
+        copies = tensors_of(batch.repeated(3))
+        assert copies.keys() == tensors_of(expected).keys()
+        for name, value in tensors_of(expected).items():
+            assert copies[name].dtype == value.dtype and copies[name].equal(value), f"{task}: {name}"
+        seen |= copies.keys()
+    assert seen == repeats_of(Batch).keys()  # no field is left out
+
+
+def test_every_tensor_of_a_batch_is_declared() -> None:
+    tensors = {name for name, hint in get_type_hints(Batch).items() if "Tensor" in str(hint)}
+    assert repeats_of(Batch).keys() == tensors and tensors < {field.name for field in fields(Batch)}
+
+    @dataclass(frozen=True, eq=False)
+    class Forgetful(Batch):
+        speakers: torch.Tensor | None = None
+
+    with pytest.raises(TypeError, match=r"Forgetful\.speakers: declare it as PerToken"):
+        repeats_of(Forgetful)
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken(Batch):
+    """A batch with one more field."""
+
+    speakers: PerToken | None = None
+
+
+def test_a_new_field_is_repeated_and_moved_with_its_batch() -> None:
+    spoken = Spoken(**vars(collate(split_of([2, 3]), [0, 1], task="rte")), speakers=torch.tensor([0, 0, 1, 1, 1]))
+    doubled: Any = spoken.repeated(2)
+    assert doubled.speakers.tolist() == [0, 0, 1, 1, 1] * 2
+    moved: Any = spoken.to("meta")
+    assert moved.speakers.device.type == "meta"
+
+
+def test_a_process_that_has_a_batch_to_itself_counts_all_of_it() -> None:
+    batch = collate(split_of([2, 3, 1]), [0, 1, 2], task="rte")
+    assert batch.share == Share.undivided(3) == Share(0, (0, 1, 2), 3)
+    assert batch.counted == batch.global_size == batch.weight == 3

@@ -15,7 +15,9 @@ from data_utils.prepare import prepare
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DEFAULTS
-from mt_dnn.batches.collate import collate, share_of_rank
+from mt_dnn.batches import collate as collating
+from mt_dnn.batches.collate import collate, local_batch, share_of_rank
+from mt_dnn.batches.plan import MicroBatch
 from mt_dnn.tasks.masked_lm import MaskedTokens
 from tests.answers import computed
 from tests.tiny import tiny_encoder
@@ -80,6 +82,34 @@ def test_ranks_share_the_masks_of_a_batch(tokenizer: Any, tmp_path: Path) -> Non
         for place, ids in zip(share.positions, batch.input_ids.split(batch.lengths.tolist()), strict=True):
             found[place] = ids.tolist()
     assert [found[place] for place in range(5)] == [i.tolist() for i in one.input_ids.split(one.lengths.tolist())]
+
+
+def test_a_mask_is_drawn_once(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All masks of a batch give its number of decisions; a rank's batch has those of its rows."""
+    split = read(tmp_path, tokenizer, [f"{i}\t\tthe cat unsees {'dog ' * i}bird\tnot 2b" for i in range(7)])
+    rows = np.array([5, 0, 3, 2, 6])
+    expected = collate(split, rows, task="m", share=share_of_rank(split.lengths[rows], 0, 1, 9))
+    drawn: list[int] = []
+    draw = Prepared.masked
+
+    def watched(self: Prepared, row: int, *, seed: int, position: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append(int(row))
+        return draw(self, row, seed=seed, position=position)
+
+    monkeypatch.setattr(Prepared, "masked", watched)
+    batches = []
+    for number in range(2):
+        monkeypatch.setattr(collating, "rank", lambda number=number: number)
+        monkeypatch.setattr(collating, "world_size", lambda: 2)
+        batches.append(local_batch(split, MicroBatch("m", rows), 9))
+        assert drawn == rows.tolist()
+        drawn.clear()
+    assert expected.labels is not None
+    assert {batch.share.global_decisions for batch in batches} == {len(expected.labels)}
+    texts = expected.input_ids.split(expected.lengths.tolist())
+    for batch in batches:
+        found = batch.input_ids.split(batch.lengths.tolist())
+        assert all(ids.equal(texts[position]) for ids, position in zip(found, batch.share.positions, strict=True))
 
 
 def test_a_batch_asks_for_the_tokens_that_stood_there(tokenizer: Any, tmp_path: Path) -> None:

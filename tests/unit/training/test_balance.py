@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from data_utils.errors import UserError
+from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.collate import collate
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from mt_dnn.training.balance import Uncertainty
-from tests.unit.training.test_step import OPTIONS, with_tasks
+from mt_dnn.training.step import Stepper
+from tests.parts import Parts, parts
+from tests.unit.training.test_step import OPTIONS, scaled, with_tasks
 from tests.workspace import MORE_TASKS, make_workspace
 
 
@@ -28,11 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build(folder: Path, balance: str, *options: str) -> Run:
-    return Run(load_config(folder / "run.yml", [*OPTIONS, f"train.loss_balance={balance}", *options]))
+def build(folder: Path, balance: str, *options: str) -> Parts:
+    return parts(folder, *OPTIONS, f"train.loss_balance={balance}", *options)
 
 
-def batch_of(run: Run, task: str, rows: list[int]) -> Any:
+def batch_of(run: Parts, task: str, rows: list[int]) -> Batch:
     return collate(run.train_splits[task], rows, task=task)
 
 
@@ -64,8 +67,7 @@ def test_uncertainty_descends_the_gradient_of_its_objective(folder: Path, mode: 
     still = ["optimizer.lr=1e-30", f"adversary.mode={mode}"]  # so that both runs see the same losses
     run, plain = build(folder, "uncertainty", *still, "train.balance_lr=0.5"), build(folder, "none", *still)
     updates = [[("same", [0, 1, 2]), ("overlap", [0]), ("same", [5])], [("overlap", [1, 2])]]
-    for one in (run, plain):
-        with_tasks(one.stepper, overlap={"loss_weight": 3.0})
+    stepper, plain_stepper = (with_tasks(one.stepper, overlap={"loss_weight": 3.0}) for one in (run, plain))
     s = {name: torch.zeros((), requires_grad=True) for name in ("same", "overlap")}
     for update in updates:
         rows = {name: sum(len(own) for task, own in update if task == name) for name, _ in update}
@@ -73,24 +75,24 @@ def test_uncertainty_descends_the_gradient_of_its_objective(folder: Path, mode: 
         shares = {name: (3.0 if name == "overlap" else 1.0) * count / examples for name, count in rows.items()}
         losses = {}
         for name, count in rows.items():  # the plain loss of each task's batches
-            parts = [(len(own), plain_loss(plain, task, own)) for task, own in update if task == name]
-            losses[name] = sum(size * loss for size, loss in parts) / count
+            batches = [batch_of(plain, task, own) for task, own in update if task == name]
+            losses[name] = sum(batch.size * plain_loss(plain_stepper, batch) for batch in batches) / count
         expected = objective(losses, shares, s)
-        loss, _, _ = run.stepper([batch_of(run, task, own) for task, own in update])
+        loss, _, _ = stepper([batch_of(run, task, own) for task, own in update])
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
         gradients = torch.autograd.grad(expected, [s[name] for name in losses])
         for name, gradient in zip(losses, gradients, strict=True):
             s[name] = (s[name] - 0.5 * gradient).detach().requires_grad_()
-        found = run.stepper.balance.state_dict()
+        found = stepper.balance.state_dict()
         assert {name: found[name] for name in s} == {name: pytest.approx(v.item(), abs=1e-5) for name, v in s.items()}
     assert found["negated"] == 0 and abs(found["overlap"]) > 0.1  # the first task was in no update
 
 
-def plain_loss(run: Run, task: str, rows: list[int]) -> float:
-    """Mean loss of these rows, without the task's weight."""
+def plain_loss(stepper: Stepper, batch: Batch) -> float:
+    """Mean loss of a batch, without the task's weight."""
     torch.manual_seed(0)
-    loss, _, _ = run.stepper([batch_of(run, task, rows)])
-    return loss.item() / run.stepper.tasks[task].loss_weight
+    loss, _, _ = stepper([batch])
+    return loss.item() / stepper.tasks[batch.task].loss_weight
 
 
 def test_factors_go_to_one_half_of_the_inverse_loss(folder: Path) -> None:
@@ -106,17 +108,18 @@ def test_factors_go_to_one_half_of_the_inverse_loss(folder: Path) -> None:
 
 def test_an_overflow_leaves_the_balance_alone(folder: Path) -> None:
     run = build(folder, "uncertainty")
-    object.__setattr__(run.stepper, "scaler", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    stepper = scaled(run.stepper)
     handle = run.model.heads["same"].linear.weight.register_hook(lambda gradient: gradient * math.inf)  # type: ignore
-    run.stepper([batch_of(run, "same", [0, 1])])
-    assert run.stepper.balance.state_dict()["same"] == 0
+    stepper([batch_of(run, "same", [0, 1])])
+    assert stepper.balance.state_dict()["same"] == 0
     handle.remove()
-    run.stepper([batch_of(run, "same", [0, 1])])
-    assert run.stepper.balance.state_dict()["same"] != 0
+    stepper([batch_of(run, "same", [0, 1])])
+    assert stepper.balance.state_dict()["same"] != 0
 
 
 def test_learned_factors_are_logged(folder: Path, tmp_path: Path) -> None:
-    run = build(folder, "uncertainty", f"output={tmp_path / 'run'}", "tasks=[same,overlap]", "train.max_steps=10")
+    options = [f"output={tmp_path / 'run'}", "tasks=[same,overlap]", "train.max_steps=10"]
+    run = Run(load_config(folder / "run.yml", [*OPTIONS, "train.loss_balance=uncertainty", *options]))
     run()
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     logged = [line["loss_factors"] for line in lines if line["event"] == "train"]

@@ -13,24 +13,23 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from mt_dnn.batches.draws import seed_step
-from mt_dnn.runs.build import build_plan
 from mt_dnn.runs.checkpoint import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.run import Run
 from mt_dnn.training.loop import Position, Step, train
+from tests.parts import Parts, parts
 
 
-def events(config: RunConfig, run: Run, start: Position, count: int) -> list[Step]:
+def events(run: Parts, start: Position, count: int) -> list[Step]:
     steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=start)
     return [step for _, step in zip(range(count), steps, strict=False)]
 
 
 def test_positions_count_updates_and_epochs(workspace: Path) -> None:
-    config = load_config(workspace / "run.yml", ["tasks=[same]", "train.accumulate=4"])
-    run = Run(config)
-    steps = events(config, run, Position(), 99)
+    run = parts(workspace, "tasks=[same]", "train.accumulate=4")
+    steps = events(run, Position(), 99)
     assert [(s.position.step, s.position.epoch, s.position.update) for s in steps] == [
         (1, 0, 1),
         (2, 1, 0),
@@ -40,23 +39,21 @@ def test_positions_count_updates_and_epochs(workspace: Path) -> None:
     assert [s.epoch_end for s in steps] == [False, True, False, True]
     assert [s.last for s in steps] == [False, False, False, True]
     assert [s.examples for s in steps] == [32, 16, 32, 16]
-    assert len(steps) == run.steps == build_plan(config, {"same": 48}).total_steps
+    assert len(steps) == run.plan.total_steps
 
 
 def test_max_steps_ends_the_run_and_the_schedule(workspace: Path) -> None:
-    config = load_config(workspace / "run.yml", ["train.max_steps=3", "train.epochs=5"])
-    run = Run(config)
-    steps = events(config, run, Position(), 99)
-    assert [s.last for s in steps] == [False, False, True] and run.steps == 3
+    run = parts(workspace, "train.max_steps=3", "train.epochs=5")
+    steps = events(run, Position(), 99)
+    assert [s.last for s in steps] == [False, False, True] and run.plan.total_steps == 3
     assert run.stepper.schedule.get_last_lr()[0] == 0
 
 
 def test_continuing_from_a_position_repeats_nothing_and_skips_nothing(workspace: Path) -> None:
-    config = load_config(workspace / "run.yml")
-    whole, part = Run(config), Run(config)
-    expected = [step.loss.item() for step in events(config, whole, Position(), 9)]
-    first = events(config, part, Position(), 4)
-    second = events(config, part, first[-1].position, 5)
+    whole, part = parts(workspace), parts(workspace)
+    expected = [step.loss.item() for step in events(whole, Position(), 9)]
+    first = events(part, Position(), 4)
+    second = events(part, first[-1].position, 5)
     assert [step.loss.item() for step in [*first, *second]] == expected
 
 

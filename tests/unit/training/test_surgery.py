@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from torch import nn
 from data_utils.errors import UserError
 from mt_dnn.batches.batch import Share
 from mt_dnn.batches.collate import collate
-from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.run import Run
 from mt_dnn.training.surgery import PCGrad
-from tests.unit.training.test_step import OPTIONS, weights
+from tests.parts import parts
+from tests.unit.training.test_step import OPTIONS, scaled, weights
 from tests.workspace import make_workspace
 
 pytest.importorskip("torchjd", reason="the extra pcgrad is not installed")
@@ -72,18 +70,17 @@ def test_shared_weights_get_the_sum_of_algorithm_1(seed: int) -> None:
     assert parameters[2].grad is not None and parameters[2].grad.tolist() == [100, -100]
 
 
-def change(folder: Path, tasks: list[str], *options: str, prepare: Callable[[Run], None] | None = None) -> Any:
+def change(folder: Path, tasks: list[str], *options: str, scale: bool = False) -> Any:
     """What an update on one batch of each task adds to the weights, examples of all tasks counting."""
-    run = Run(load_config(folder / "run.yml", [*OPTIONS, *MIXED, "tasks=[same,renamed,overlap]", *options]))
-    if prepare is not None:
-        prepare(run)
+    run = parts(folder, *OPTIONS, *MIXED, "tasks=[same,renamed,overlap]", *options)
+    stepper = scaled(run.stepper) if scale else run.stepper
     before = weights(run)
     update = []
     for task in tasks:
         rows = np.array(ROWS[task])
         share = Share(SEED, tuple(range(len(rows))), len(rows))
         update.append(collate(run.train_splits[task], rows, task=task, share=share))
-    run.stepper(update)
+    stepper(update)
     return {name: (value - before[name]).double().numpy() for name, value in weights(run).items()}
 
 
@@ -91,13 +88,13 @@ def change(folder: Path, tasks: list[str], *options: str, prepare: Callable[[Run
 def test_an_update_of_conflicting_tasks(folder: Path, own: list[str]) -> None:
     sizes = {task: len(rows) for task, rows in ROWS.items()}
     alone = {task: change(folder, [task], *own) for task in ROWS}
-    parts = {
+    shares = {
         task: {name: value * sizes[task] / sum(sizes.values()) for name, value in gradient.items()}
         for task, gradient in alone.items()
     }
     together = {on: change(folder, list(ROWS), *own, *([SURGERY] if on else [])) for on in (False, True)}
     shared = [name for name in together[True] if not name.startswith("heads.overlap")]
-    flat = np.stack([np.concatenate([-part[name].ravel() for name in shared]) for part in parts.values()])
+    flat = np.stack([np.concatenate([-part[name].ravel() for name in shared]) for part in shares.values()])
     assert (flat @ flat.T)[0, 1] < 0
     found, plain = (-np.concatenate([together[on][name].ravel() for name in shared]) for on in (True, False))
     np.testing.assert_allclose(plain, flat.sum(0), atol=2e-6)
@@ -121,12 +118,9 @@ def test_several_batches_of_a_task_are_one_gradient(folder: Path) -> None:
 
 
 def test_scaled_gradients_are_treated_alike(folder: Path) -> None:
-    def scale(run: Run) -> None:
-        object.__setattr__(run.stepper, "scaler", torch.amp.GradScaler("cpu", init_scale=1024.0))
-
-    plain, scaled = (change(folder, list(ROWS), SURGERY, prepare=prepare) for prepare in (None, scale))
+    plain, other = (change(folder, list(ROWS), SURGERY, scale=scale) for scale in (False, True))
     for name, value in plain.items():
-        np.testing.assert_allclose(scaled[name], value, atol=2e-6)
+        np.testing.assert_allclose(other[name], value, atol=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +128,7 @@ def test_scaled_gradients_are_treated_alike(folder: Path) -> None:
     [
         (["train.mix_tasks=false"], "set accumulate above 1 and mix_tasks=true"),
         (["train.accumulate=1"], "set accumulate above 1 and mix_tasks=true"),
-        (["tasks=[same]"], "pcgrad is between several tasks, and there is one; set it to none"),
+        (["tasks=[same]"], "pcgrad needs several training tasks, and there is one; set it to none"),
         (
             ["adversary.mode=none", "adversary.tasks.same.mode=freeat"],
             "one optimizer step per update, freeat makes several",
@@ -143,7 +137,7 @@ def test_scaled_gradients_are_treated_alike(folder: Path) -> None:
 )
 def test_where_it_means_nothing_it_is_refused(folder: Path, options: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
-        Run(load_config(folder / "run.yml", [*OPTIONS, *MIXED, SURGERY, *options]))
+        parts(folder, *OPTIONS, *MIXED, SURGERY, *options)
     assert "train" in str(caught.value) and "gradient_surgery" in str(caught.value)
 
 
