@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import read_lines
+from data_utils.files import read_lines, replacing
 
 Prediction = tuple[tuple[int, ...], str]  # the numbers of a row's uid, and the answer
 
@@ -65,9 +65,8 @@ def write_submission(
     with os_errors(output, "cannot be written"):
         output.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
-            temporary = output / f".{name}.tmp"
-            parts[name].write(temporary, rows)
-            temporary.replace(output / name)
+            with replacing(output / name) as temporary:
+                parts[name].write(temporary, rows)
         write_zip(output / "submission.zip", output, tables)
     return list(tables), warnings
 
@@ -154,8 +153,6 @@ def check_indices(path: Path, indices: Sequence[tuple[int, ...]], part: Part) ->
 
 
 def write_zip(path: Path, directory: Path, names: Iterable[str]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             archive.write(directory / name, arcname=name)
-    temporary.replace(path)

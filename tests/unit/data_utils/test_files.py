@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,12 @@ def test_half_a_character_is_refused() -> None:
 def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "summary.json"
     steps: list[str] = []
-    flush, rename = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("flush"), flush(handle)))
-    monkeypatch.setattr(Path, "replace", lambda old, new: (steps.append("rename"), rename(old, new)))
+
+    def watched(step: str, call: Any) -> Any:
+        return lambda *arguments: [steps.append(step), call(*arguments)]  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(os, "fsync", watched("flush", os.fsync))
+    monkeypatch.setattr(Path, "replace", watched("rename", Path.replace))
     for content in (b"old", b"new"):
         with replacing(path) as temporary:
             temporary.write_bytes(content)
