@@ -11,12 +11,13 @@ PACKAGE = "package:"
 
 
 def resolve_name(name: str) -> str:
-    """A hub name or a folder as it is; ``package:<package>/<folder>`` as the folder inside that installed package.
+    """Returns what transformers loads an encoder from.
 
-    The package is found, not imported.
+    A hub name or a folder stays as it is. ``package:<package>/<folder>`` becomes the path of that folder inside the
+    installed package. The package is found but not imported.
 
     Raises:
-        UserError: a package or folder that does not exist.
+        UserError: the package or folder does not exist.
     """
     if not name.startswith(PACKAGE):
         if name.startswith(("/", "./", "../", "~")) and not Path(name).expanduser().is_dir():

@@ -1,4 +1,4 @@
-"""The one exception that stands for bad input."""
+"""UserError, the exception for bad input, and functions that make its messages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Bad input: one line that names file, row or key and the remedy. The command line prints it and exits with 2."""
+    """Bad input. The message is one line: it names the file, row or key, and says what to do.
+
+    The command line prints the message and exits with code 2.
+    """
 
 
 class MissingRows(UserError):
-    """A file of rows is not there, as opposed to being wrong."""
+    """A file of rows does not exist. (A file that exists but is wrong raises a plain UserError.)"""
 
 
 class RankError(UserError):
-    """A problem that one of several processes has, and tells by itself."""
+    """A problem of a single process among several. That process prints the message, whatever its rank."""
 
 
 @contextmanager
 def os_errors(location: object, problem: str) -> Iterator[None]:
-    """What the system refuses inside, such as a folder where a file is due, is bad input: "cannot be read"."""
+    """Turns an OSError of the block into a UserError, such as ``rows.tsv: cannot be read (Is a directory)``.
+
+    ``problem`` is the part after the location: "cannot be read", "cannot be written".
+    """
     try:
         yield
     except OSError as error:
@@ -29,7 +35,7 @@ def os_errors(location: object, problem: str) -> Iterator[None]:
 
 
 def not_yaml(path: object, error: Exception) -> UserError:
-    """The error for a file that PyYAML refuses, with the line where it says so."""
+    """Makes the error for a file that PyYAML cannot read. It names the line where PyYAML stopped, if known."""
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark is not None else ""
     reason = getattr(error, "problem", None) or str(error).split("\n")[0]
@@ -37,13 +43,13 @@ def not_yaml(path: object, error: Exception) -> UserError:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """``", did you mean 'dropout'?"`` when one of the options is close to the word, else an empty string."""
+    """Returns ``", did you mean 'dropout'?"`` when an option is spelled almost like the word, else an empty string."""
     close = difflib.get_close_matches(str(word), list(options), n=1)
     return f", did you mean '{close[0]}'?" if close else ""
 
 
 def unknown_key(location: str, key: str, options: Iterable[str]) -> UserError:
-    """The error for a key that does not exist; lists the known keys when none is close."""
+    """Makes the error for a key that does not exist. It names the closest known key, or lists all known keys."""
     known = sorted(options)
     hint = did_you_mean(key, known) or f" (known: {', '.join(known)})"
     return UserError(f"{location}: unknown key '{key}'{hint}")

@@ -1,29 +1,31 @@
-"""Rows to token ids."""
+"""From rows to token ids."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
 from data_utils.masking import numbered
 from data_utils.rows import PLACEHOLDER, Rows
 
-CHUNK = 4096  # rows given to the tokenizer at once; its own threads share them
+CHUNK = 4096  # rows in one call of the tokenizer, which spreads them over its threads
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """S sequences as flat arrays: ``tokens`` and ``token_types`` (sum of lengths,) int32, ``lengths`` (S,) int64.
+    """The token ids of S sequences, one after the other.
 
-    A row is one sequence, or one per choice; or, where ``rows`` (S,) say which, one or more windows of a long text.
-    ``truncated``: how many rows have lost tokens.
+    ``tokens``, ``token_types``: (sum of lengths,) int32. ``lengths``: (S,) int64. ``truncated``: how many rows have
+    lost tokens. ``rows``: (S,), the number of the row that each sequence is a window of; None where texts are not cut
+    into windows. Then each row is one sequence, or one sequence per choice. ``columns``: further Arrow arrays by name,
+    with one entry per row or window.
     """
 
     tokens: np.ndarray
@@ -31,14 +33,14 @@ class Encoded:
     lengths: np.ndarray
     truncated: int
     rows: np.ndarray | None = None
-    columns: dict[str, Any] = field(default_factory=dict)  # what else is kept of each window, as Arrow arrays
+    columns: dict[str, pa.Array] = field(default_factory=dict)
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a hub name, folder or ``package:…``; never runs code that comes with it.
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a hub name, a local folder or ``package:<package>/<folder>``. Its code is never run.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: the tokenizer does not exist or cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -49,80 +51,85 @@ def load_tokenizer(name: str) -> Any:
         raise UserError(f"tokenizer '{name}': cannot be loaded ({reason}); give a hub name or a local folder") from None
 
 
-def encode(rows: Rows, tokenizer: Any, max_length: int, *, parts: bool = False, words: bool = False) -> Encoded:
-    """Token ids with special tokens. Sequences over ``max_length`` lose tokens of the longer sentence, and are counted.
+def encode(
+    rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, *, parts: bool = False, words: bool = False
+) -> Encoded:
+    """Turns rows into token ids with special tokens.
 
-    With ``parts`` a column says which text each token is of: 0, 1, or −1, a special token; segment ids cannot, as
-    RoBERTa has none. With ``words`` a column numbers the word that each token is of, as in masking.py.
+    A sequence over ``max_length`` loses tokens of the longer text, and its row counts as truncated. ``parts`` adds a
+    column: the text that each token is from, 0 or 1, and −1 for special tokens. (Segment ids cannot say this: RoBERTa
+    has none.) ``words`` adds a column: the number of the word that each token is from, as in masking.py.
 
     Raises:
-        UserError: ``max_length`` leaves no room beside the special tokens, or the tokenizer cannot tell parts or words.
+        UserError: ``max_length`` leaves no room beside the special tokens; the tokenizer does not know the text or word
+            of a token; it leaves nothing of a row whose words are to be masked.
     """
     if parts and not getattr(tokenizer, "is_fast", False):
         raise UserError(f"enable_san: {type(tokenizer).__name__} cannot say which text a token is of; set it to false")
     if words and not getattr(tokenizer, "is_fast", False):
         raise UserError(f"masked_lm: {type(tokenizer).__name__} cannot say which word a token is of; use a fast one")
-    wanted = {"parts": parts, "words": words}
-    columns = _columns(rows)
-    special = tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
+    texts = _columns(rows)
+    special = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
     if max_length <= special:
         raise UserError(f"max_length: {max_length} leaves no room for text beside {special} special tokens; raise it")
-    tokens: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    lengths: list[int] = []
-    sources: list[np.ndarray] = []
-    numbers: list[np.ndarray] = []
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "parts", "words")}
     truncated: list[int] = []
-    for batch in _chunks(columns, rows.path.name):
-        encoded = _call(tokenizer, batch, **wanted)
+    for chunk in _chunks(texts, rows.path.name):
+        encoded = _call(tokenizer, chunk, parts=parts, words=words)
         long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
-            short = _call(tokenizer, [[texts[i] for i in long] for texts in batch], max_length, **wanted)
-            for key, values in encoded.items():
-                for i, value in zip(long, short[key], strict=True):
+            short = _call(
+                tokenizer, [[column[i] for i in long] for column in chunk], max_length, parts=parts, words=words
+            )
+            for name, values in encoded.items():
+                for i, value in zip(long, short[name], strict=True):
                     values[i] = value
-        truncated += [len(lengths) + i for i in long]
-        lengths += [len(ids) for ids in encoded["input_ids"]]
-        for key, found in (("input_ids", tokens), ("token_type_ids", types), ("parts", sources), ("words", numbers)):
-            found += [np.asarray(ids, np.int32) for ids in encoded.get(key, ())]
-    further = {"parts": ragged(sources, pa.int8())} if parts else {}
+        truncated += [len(found["input_ids"]) + i for i in long]
+        for name, values in encoded.items():
+            found[name] += [np.asarray(ids, np.int32) for ids in values]
+    columns = {"parts": ragged(found["parts"], pa.int8())} if parts else {}
     if words:
-        if empty := [row for row, own in enumerate(numbers) if own.max() < 0]:
+        if empty := [row for row, numbers in enumerate(found["words"]) if numbers.max() < 0]:
             raise UserError(f"{rows.locations[empty[0]]}: the tokenizer makes nothing of this text; leave the row out")
-        further["words"] = ragged(numbers, pa.int32())
-    owners = np.repeat(range(len(rows)), [len(own) for own in rows.choices] if rows.choices is not None else 1)
-    lost = len(np.unique(owners[truncated]))
-    return Encoded(np.concatenate(tokens), np.concatenate(types), np.asarray(lengths, np.int64), lost, columns=further)
+        columns["words"] = ragged(found["words"], pa.int32())
+    row_of = np.repeat(range(len(rows)), 1 if rows.choices is None else [len(choices) for choices in rows.choices])
+    return Encoded(
+        tokens=np.concatenate(found["input_ids"]),
+        token_types=np.concatenate(found["token_type_ids"]),
+        lengths=np.asarray([len(ids) for ids in found["input_ids"]], np.int64),
+        truncated=len(np.unique(row_of[truncated])),
+        columns=columns,
+    )
 
 
 def ragged(parts: Sequence[np.ndarray], kind: pa.DataType) -> pa.LargeListArray:
-    """Arrays of several lengths as one Arrow array."""
+    """Puts arrays of different lengths into one Arrow array of lists."""
     bounds = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(np.concatenate(parts), kind))
 
 
 def _columns(rows: Rows) -> list[list[str]]:
-    """First and, for pairs, second sentence of each sequence."""
-    if rows.choices is not None:
-        queries = rows.second or [PLACEHOLDER] * len(rows)
-        pairs = [
-            (text, query.replace(PLACEHOLDER, choice))
-            for text, query, own in zip(rows.first, queries, rows.choices, strict=True)
-            for choice in own
-        ]
-        return [list(column) for column in zip(*pairs, strict=True)]
-    return [rows.first] if rows.second is None else [rows.first, rows.second]
+    """The first text of each sequence and, for pairs, the second."""
+    if rows.choices is None:
+        return [rows.first] if rows.second is None else [rows.first, rows.second]
+    queries = rows.second or [PLACEHOLDER] * len(rows)
+    pairs = [
+        (text, query.replace(PLACEHOLDER, choice))
+        for text, query, choices in zip(rows.first, queries, rows.choices, strict=True)
+        for choice in choices
+    ]
+    return [list(column) for column in zip(*pairs, strict=True)]
 
 
 def _chunks(columns: list[list[str]], name: str) -> Iterator[list[list[str]]]:
-    """The columns, a chunk of sequences at a time."""
+    """Yields the columns in chunks of CHUNK sequences."""
     starts = range(0, len(columns[0]), CHUNK)
     for start in tqdm(starts, desc=f"tokenize {name}", unit="chunk", leave=False, disable=len(starts) < 2):
         yield [column[start : start + CHUNK] for column in columns]
 
 
 def _call(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     texts: list[list[str]],
     max_length: int | None = None,
     *,
@@ -132,10 +139,9 @@ def _call(
     options = {"truncation": "longest_first", "max_length": max_length} if max_length else {}
     encoded = tokenizer(*texts, return_attention_mask=False, return_token_type_ids=True, verbose=False, **options)
     found = {key: encoded[key] for key in ("input_ids", "token_type_ids")}
+    rows = range(len(texts[0]))
     if parts:
-        texts_of = (encoded.sequence_ids(number) for number in range(len(texts[0])))
-        found["parts"] = [[-1 if part is None else part for part in own] for own in texts_of]
+        found["parts"] = [[-1 if part is None else part for part in encoded.sequence_ids(row)] for row in rows]
     if words:
-        rows = range(len(texts[0]))
         found["words"] = [numbered(encoded.sequence_ids(row), encoded.word_ids(row)).tolist() for row in rows]
     return found

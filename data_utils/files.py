@@ -1,11 +1,13 @@
-"""Reading lines and JSON objects from files."""
+"""Reading lines and JSON objects from files, and writing files that are complete or absent."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,13 @@ from data_utils.errors import UserError, os_errors
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number, line) of each line that is not blank; only a newline byte ends a line."""
+    """Yields (line number, line) for each line that is not blank. Lines end at newline bytes only.
+
+    A name that ends in ``.gz`` is decompressed. Line numbers count blank lines and start at 1.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, or is not UTF-8.
+    """
     with os_errors(path, "cannot be read"):
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -29,7 +37,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_json(text: str, location: str) -> dict[str, Any]:
-    """A JSON object, such as a line of JSONL."""
+    """Reads a JSON object, such as a line of JSONL. ``location`` says in messages where the text is from.
+
+    Raises:
+        UserError: the text is not JSON, not an object, or holds half of a character.
+    """
     try:
         values = json.loads(text)
         if "\\u" in text:  # only an escape can stand for half of a character: the file is UTF-8
@@ -44,11 +56,41 @@ def read_json(text: str, location: str) -> dict[str, Any]:
 
 
 def read_object(line: str, location: str) -> dict[str, str]:
-    """One line of JSONL, its values as text; null is empty, and a nested value is no column."""
+    """Reads a line of JSONL and gives its values as text, see ``as_text``."""
     return as_text(read_json(line, location))
 
 
 def as_text(values: dict[str, Any]) -> dict[str, str]:
-    """The values of a JSON object as text; null is empty, and a nested value is no column."""
+    """Returns the values of a JSON object as text. null becomes an empty text; lists and objects are left out."""
     flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
     return {name: "" if value is None else str(value) for name, value in flat.items()}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the path of a temporary file beside ``path``. At the end of the block this file takes the name ``path``.
+
+    The block writes the temporary file, as text or bytes. The file is flushed to disk before it is renamed, so a reader
+    finds either the old file or the complete new one, also after a power failure. When the block fails, the temporary
+    file is removed and the old file stays:
+
+        with replacing(folder / "summary.json") as temporary:
+            temporary.write_text("{}", encoding="utf-8")
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        flush(temporary)
+        temporary.replace(path)
+        flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Waits until the content of a file, or the list of names in a folder, is on disk (fsync)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,4 +1,7 @@
-"""Rows to memory-mapped Arrow files, cached by the hash of everything that makes their content."""
+"""From rows to Prepared splits: in memory, or in Arrow files that are kept for the next time.
+
+The name of a kept folder has the hash of everything that its content depends on.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
 from data_utils.features import Encoded, encode, ragged
+from data_utils.files import flush
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
@@ -23,11 +28,12 @@ from data_utils.windows import encode_contexts, encode_words
 FORMAT = 3  # raise it when the content of a prepared file changes for the same input
 
 
-# fields of a TaskDef that prepared rows depend on
+# the fields of a TaskDef that prepared rows depend on
 SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer", "enable_san")
 
 
-WINDOWED: dict[str, Callable[[Rows, Any, int, int], Encoded]] = {
+# the formats whose texts are cut into windows
+WINDOWED: dict[str, Callable[[Rows, PreTrainedTokenizerBase, int, int], Encoded]] = {
     "words": encode_words,
     "question_context": encode_contexts,
 }
@@ -39,17 +45,18 @@ def prepare(
     *,
     data_dir: Path,
     cache_dir: Path,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     stride: int = 128,
     max_rows: int | None = None,
 ) -> Prepared:
-    """Prepares one split, or opens it when the same rows were prepared in the same way before.
+    """Reads ``<data_dir>/<task>_<split>.*``, turns its rows into token ids, and keeps them in ``cache_dir``.
 
-    ``stride``: tokens that two neighbouring windows of a long text share, where texts are cut into windows.
+    When the same rows were prepared in the same way before, the kept files are opened instead. ``max_rows`` uses only
+    the first rows. ``max_length`` and ``stride``: see ``encode_rows``.
 
     Raises:
-        UserError: the file is missing or bad, or the cache cannot be written.
+        UserError: the file of rows is missing or wrong, or ``cache_dir`` cannot be written.
     """
     source = find_rows(data_dir, task.name, split)
     settings = {
@@ -60,33 +67,61 @@ def prepare(
         "stride": stride if task.data_format in WINDOWED else None,
         "max_rows": max_rows,
         "format": FORMAT,
+        **_masking(task, tokenizer),
     }
-    if task.task_type == "masked_lm":
-        settings["masking"] = _masking(tokenizer)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
         rows = read_rows(source, task, max_rows=max_rows)
         if task.task_type == "cloze" and split == "train":
             _check_single(rows)
+        encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
-        windowed = WINDOWED.get(task.data_format)
-        encoded = (
-            windowed(rows, tokenizer, max_length, stride)
-            if windowed
-            else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.task_type == "masked_lm")
-        )
-        _write(folder, rows, task, {**named, **settings}, encoded)
+        _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
     prepared = Prepared.open(folder)
-    if prepared.questions is None and "question_exact_match" in task.metrics:
-        raise UserError(f"{source}: no column 'question_id'; {task.name}'s metric question_exact_match needs it")
+    check_questions(prepared, task)
     return prepared
+
+
+def encode_rows(
+    rows: Rows, task: TaskDef, tokenizer: PreTrainedTokenizerBase, *, max_length: int, stride: int = 128
+) -> Prepared:
+    """Turns rows into token ids and labels, in memory. No file is read or written.
+
+    ``max_length``: the longest sequence in tokens. Longer ones are truncated; the words of a sentence and the contexts
+    of questions are cut into windows instead. ``stride``: how many tokens two neighbouring windows share.
+
+    Raises:
+        UserError: ``max_length`` leaves no room for text, or the tokenizer cannot do what the task type needs.
+    """
+    windowed = WINDOWED.get(task.data_format)
+    encoded = (
+        windowed(rows, tokenizer, max_length, stride)
+        if windowed
+        else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.task_type == "masked_lm")
+    )
+    lengths = encoded.lengths
+    manifest = {
+        "task": task.name,
+        "source": str(rows.path),
+        **_masking(task, tokenizer),
+        "rows": len(rows),
+        "labelled": rows.label is not None or task.task_type == "masked_lm",
+        "tokens": int(lengths.sum()),
+        "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
+        "truncated": encoded.truncated,
+        "largest_id": int(encoded.tokens.max()),
+    }
+    return Prepared.of_columns(rows.path, pa.RecordBatch.from_pydict(_columns(rows, task, encoded)), manifest)
 
 
 def prepare_all(
     wanted: Iterable[tuple[TaskDef, str]], *, max_train_rows: int | None = None, **options: Any
 ) -> tuple[dict[tuple[str, str], Prepared], dict[tuple[str, str], UserError]]:
-    """Prepares many splits: those that succeed, and the problem of each that does not, by (task, split)."""
+    """Prepares many splits with the same ``options`` of ``prepare``.
+
+    Returns two mappings by (task, split): the splits that succeeded, and the errors of the others.
+    """
     done: dict[tuple[str, str], Prepared] = {}
     problems: dict[tuple[str, str], UserError] = {}
     for task, split in wanted:
@@ -98,8 +133,15 @@ def prepare_all(
     return done, problems
 
 
-def fingerprint(tokenizer: Any) -> str:
-    """A hash of what the tokenizer does, whatever its name or folder."""
+def check_questions(prepared: Prepared, task: TaskDef) -> None:
+    """Raises UserError when a metric of the task compares whole questions, and the rows do not name their questions."""
+    if prepared.questions is None and "question_exact_match" in task.metrics:
+        source = prepared.manifest["source"]
+        raise UserError(f"{source}: no column 'question_id'; {task.name}'s metric question_exact_match needs it")
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what the tokenizer does. It does not depend on the tokenizer's name or folder."""
     if getattr(tokenizer, "is_fast", False):
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
         content: Any = {key: value for key, value in rules.items() if key not in ("truncation", "padding")}
@@ -108,69 +150,68 @@ def fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _masking(tokenizer: Any) -> dict[str, int]:
+def _masking(task: TaskDef, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:
+    """What ``Prepared.masked`` needs, as an entry of settings; no entry where the task masks no tokens."""
+    if task.task_type != "masked_lm":
+        return {}
     if tokenizer.mask_token_id is None:
         raise UserError(f"masked_lm: {type(tokenizer).__name__} has no mask token; use an encoder trained with one")
-    return {"mask_id": tokenizer.mask_token_id, "vocabulary": len(tokenizer)}
+    return {"masking": {"mask_id": tokenizer.mask_token_id, "vocabulary": len(tokenizer)}}
 
 
 def _check_single(rows: Rows) -> None:
-    """A loss that lifts one right choice would push the others down."""
+    """Raises UserError for a row with several right choices: a loss that raises one of them lowers the others."""
     for location, right in zip(rows.locations, rows.label or (), strict=False):
         if len(right) > 1:
             raise UserError(f"{location}: {len(right)} right choices; a training row has one, leave the others out")
 
 
-def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], encoded: Encoded) -> None:
-    """Writes data and manifest under a temporary name and renames the folder."""
+def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]:
+    """The Arrow columns of a split, by name."""
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
     uids = pa.array(rows.uid, pa.string())
     further = dict(encoded.columns)
     if task.task_type == "multi_label":  # as many as classes, labelled or not
-        zeros = [[0] * task.n_class] * len(rows)
-        further["label"] = ragged([np.asarray(own, np.int64) for own in rows.label or zeros], pa.int64())
+        labels = rows.label or [[0] * task.n_class] * len(rows)
+        further["label"] = ragged([np.asarray(classes, np.int64) for classes in labels], pa.int64())
     if rows.soft is not None and task.data_format not in WINDOWED:
-        further["soft"] = ragged([own.ravel() for own in rows.soft], pa.float32())
+        further["soft"] = ragged([shares.ravel() for shares in rows.soft], pa.float32())
     if encoded.rows is not None:
         uids, further["source"] = uids.take(pa.array(encoded.rows)), pa.array(encoded.rows)
     bounds = sequence_offsets
     if rows.choices is not None:
-        groups = np.concatenate([[0], np.cumsum([len(own) for own in rows.choices])])
+        groups = np.concatenate([[0], np.cumsum([len(choices) for choices in rows.choices])])
         bounds = sequence_offsets[groups]
         further["sequence_lengths"] = pa.LargeListArray.from_arrays(pa.array(groups), pa.array(encoded.lengths))
-    offsets = pa.array(bounds, pa.int64())
     if task.task_type == "cloze":
         right = rows.label or [[]] * len(rows)
         further["candidates"] = pa.array(rows.choices, pa.list_(pa.string()))
         further["right"] = pa.array(right, pa.list_(pa.int64()))
-        further["label"] = pa.array([own[0] if own else None for own in right], pa.int64())
+        further["label"] = pa.array([numbers[0] if numbers else None for numbers in right], pa.int64())
     if "question_id" in rows.extra and encoded.rows is None:
         further["question"] = pa.array(np.unique(rows.extra["question_id"], return_inverse=True)[1])
     if "label" not in further:
         label_type = pa.float32() if task.task_type == "regression" else pa.int64()
         further["label"] = pa.array(rows.label or [None] * len(rows), label_type)
-    columns = {
+    offsets = pa.array(bounds, pa.int64())
+    return {
         "uid": uids,
         "tokens": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.tokens)),
         "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
         **further,
     }
-    batch = pa.RecordBatch.from_pydict(columns)
-    lengths = encoded.lengths
-    counts = {
-        "rows": len(rows),
-        "labelled": rows.label is not None or task.task_type == "masked_lm",
-        "tokens": int(lengths.sum()),
-        "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
-        "truncated": encoded.truncated,
-        "largest_id": int(encoded.tokens.max()),
-    }
+
+
+def _write(folder: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> None:
+    """Writes the files into a temporary folder, flushes them to disk and renames the folder."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
         with pa.OSFile(str(temporary / "data.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
-        (temporary / "manifest.json").write_text(json.dumps({**manifest, **counts}, indent=1) + "\n", encoding="utf-8")
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            flush(path)
         temporary.rename(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A prepared split: token ids and labels as memory-mapped arrays."""
+"""Prepared: the token ids and labels of one split, as arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from data_utils.masking import masked
 
 @dataclass(frozen=True)
 class Contexts:
-    """What turns tokens into answers: ``starts`` and ``ends`` as in windows.py, per token, and texts per window."""
+    """What turns tokens into answers: ``starts`` and ``ends`` of each token, as in windows.py; of each window the text
+    of its context and the right ``answers`` as JSON.
+    """
 
     starts: np.ndarray
     ends: np.ndarray
@@ -26,7 +28,7 @@ class Contexts:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The texts that may fill each cloze, and the numbers of the right ones from 0, in lists."""
+    """Of each cloze row, the texts that may fill the gap, and the numbers of the right ones, from 0."""
 
     texts: pa.ListArray
     right: pa.ListArray
@@ -34,19 +36,35 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared split of N rows, or windows of rows, zero-copy from the memory map.
+    """The token ids and labels of N rows. Where texts are cut into windows, "row" below means one window of a row.
 
-    ``tokens``, ``token_types``: (sum of lengths,) int32, row i is ``offsets[i]:offsets[i+1]``; ``offsets``: (N+1,)
-    int64; ``labels``: (N,) int64 or float32, None when unlabelled. Where a row has choices, it is the sequences
-    ``groups[i]:groups[i+1]``, and sequence j the tokens ``sequence_offsets[j]:sequence_offsets[j+1]``. Where it has
-    several labels, they are ``decisions[i]:decisions[i+1]``, at the row's tokens ``marked``. ``sources`` (N,) are the
-    rows that windows come from, ``parts`` say which text each token is of, ``questions`` (N,) which rows belong
-    together. ``words`` say which word of its row each token is of, where tokens are masked; ``labels`` are then the
-    tokens themselves. ``soft``: where there are soft labels, those of row i are ``soft_offsets[i]:soft_offsets[i+1]``,
-    decision after decision, float32.
+    Every split has:
+
+    - ``batch``: the Arrow columns that all arrays below are views of, in memory or in a memory-mapped file;
+    - ``manifest``: counts and settings by name, as in the file ``manifest.json``;
+    - ``tokens``, ``token_types``: (sum of lengths,) int32; ``offsets``: (N+1,) int64. Row i has the tokens
+      ``offsets[i]`` to ``offsets[i+1]`` − 1;
+    - ``labels``: (N,) int64 or float32, or one per decision; None when the rows have none. Where tokens are masked, the
+      labels are the tokens themselves;
+    - ``uid_column``: (N,), the names of the rows;
+    - ``sequence_offsets``: as ``offsets``, for sequences. A row is one sequence, or one sequence per choice.
+
+    Some task types add (None elsewhere):
+
+    - ``groups``: (N+1,). The choices of row i are the sequences ``groups[i]`` to ``groups[i+1]`` − 1;
+    - ``decisions``: (N+1,). The labels of row i are ``decisions[i]`` to ``decisions[i+1]`` − 1;
+    - ``marked``: for each label, the position of its token in the row;
+    - ``sources``: (N,), the number of the row that each window comes from;
+    - ``contexts``, ``candidates``: what answers are made from;
+    - ``parts``: for each token, the text that it is from: 0, 1, or −1 for special tokens;
+    - ``questions``: (N,), a number that is the same for all rows of one question;
+    - ``words``: for each token, the number of its word in the row, where words are masked;
+    - ``soft`` (float32), ``soft_offsets`` (N+1,): the soft labels of row i are ``soft_offsets[i]`` to
+      ``soft_offsets[i+1]`` − 1, one decision after the other.
     """
 
     path: Path
+    batch: pa.RecordBatch
     manifest: dict[str, Any]
     tokens: np.ndarray
     token_types: np.ndarray
@@ -71,35 +89,35 @@ class Prepared:
 
     @property
     def uids(self) -> list[str]:
-        """The names of the rows, one each however many windows."""
+        """The names of the rows. A row that is cut into windows is named once."""
         names = self.uid_column if self.sources is None else self.uid_column.take(pa.array(self.firsts))
         return names.to_pylist()
 
     @property
     def firsts(self) -> np.ndarray:
-        """The first window of each row."""
+        """The number of the first window of each row; where nothing is cut into windows, 0 to N − 1."""
         return np.arange(len(self)) if self.sources is None else np.unique(self.sources, return_index=True)[1]
 
     def masked(self, row: int, *, seed: int, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Places of a row's tokens that are to be guessed and what stands there instead (masking.py)."""
+        """Draws the tokens of a row to guess. Returns their positions in it and the tokens shown there (masking.py)."""
         assert self.words is not None
-        own = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
-        return masked(self.tokens[own], self.words[own], seed=seed, position=position, **self.manifest["masking"])
+        here = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
+        return masked(self.tokens[here], self.words[here], seed=seed, position=position, **self.manifest["masking"])
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each row, (N,)."""
+        """The number of tokens of each row, (N,)."""
         return np.diff(self.offsets)
 
     def size_figures(self) -> tuple[str, ...]:
-        """Rows, tokens, mean length, longest length and truncated rows, as ``mt-dnn prepare`` prints them."""
+        """The numbers that ``mt-dnn prepare`` prints: rows, tokens, mean and longest length, truncated rows."""
         lengths = self.lengths
         counts = (len(self.firsts), int(lengths.sum()), f"{lengths.mean():.1f}", int(lengths.max()))
         return (*map(str, counts), str(self.manifest["truncated"]))
 
     @classmethod
     def open(cls, path: Path) -> Prepared:
-        """Maps a folder written by ``prepare``.
+        """Maps the files of a folder that ``prepare`` has written. Nothing is copied into memory.
 
         Raises:
             UserError: the folder is damaged.
@@ -107,46 +125,47 @@ class Prepared:
         try:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
             batch = pa.ipc.open_file(pa.memory_map(str(path / "data.arrow"))).get_batch(0)
-            tokens = batch.column("tokens")
-            offsets = sequence_offsets = tokens.offsets.to_numpy()
-            further: dict[str, Any] = {}
-            names = batch.schema.names
-            if "sequence_lengths" in names:
-                sequences = batch.column("sequence_lengths")
-                further["groups"] = sequences.offsets.to_numpy()
-                sequence_offsets = np.concatenate([[0], np.cumsum(sequences.values.to_numpy())])
-            labels = batch.column("label")
-            if pa.types.is_large_list(labels.type):
-                further["decisions"], labels = labels.offsets.to_numpy(), labels.values
-            if "source" in names:
-                further["sources"] = batch.column("source").to_numpy()
-            if "parts" in names:
-                further["parts"] = batch.column("parts").values.to_numpy()
-            if "marked" in names:
-                further["marked"] = batch.column("marked").values.to_numpy()
-            if "soft" in names:
-                soft = batch.column("soft")
-                further["soft"], further["soft_offsets"] = soft.values.to_numpy(), soft.offsets.to_numpy()
-            if "context" in names:
-                starts, ends = (batch.column(name).values.to_numpy() for name in ("starts", "ends"))
-                further["contexts"] = Contexts(starts, ends, batch.column("context"), batch.column("answers"))
-            if "candidates" in names:
-                further["candidates"] = Candidates(batch.column("candidates"), batch.column("right"))
-            if "words" in names:
-                further["words"], labels = batch.column("words").values.to_numpy(), tokens.values
-            if "question" in names:
-                further["questions"] = batch.column("question").to_numpy()
-            return cls(
-                path=path,
-                manifest=manifest,
-                tokens=tokens.values.to_numpy(),
-                token_types=batch.column("token_types").values.to_numpy(),
-                offsets=offsets,
-                labels=labels.to_numpy() if manifest["labelled"] else None,
-                uid_column=batch.column("uid"),
-                sequence_offsets=sequence_offsets,
-                **further,
-            )
+            return cls.of_columns(path, batch, manifest)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"{path}: prepared data is damaged ({reason}); delete the folder") from None
+
+    @classmethod
+    def of_columns(cls, path: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> Prepared:
+        """The split whose Arrow columns are in ``batch``. ``path`` names it in messages."""
+        tokens, labels = batch.column("tokens"), batch.column("label")
+        names, further = batch.schema.names, dict[str, Any]()
+        offsets = sequence_offsets = tokens.offsets.to_numpy()
+        if "sequence_lengths" in names:
+            sequences = batch.column("sequence_lengths")
+            further["groups"] = sequences.offsets.to_numpy()
+            sequence_offsets = np.concatenate([[0], np.cumsum(sequences.values.to_numpy())])
+        if pa.types.is_large_list(labels.type):
+            further["decisions"], labels = labels.offsets.to_numpy(), labels.values
+        for name, column in (("sources", "source"), ("questions", "question")):
+            if column in names:
+                further[name] = batch.column(column).to_numpy()
+        for name in ("parts", "marked", "words", "soft"):
+            if name in names:
+                further[name] = batch.column(name).values.to_numpy()
+        if "soft" in names:
+            further["soft_offsets"] = batch.column("soft").offsets.to_numpy()
+        if "words" in names:
+            labels = tokens.values
+        if "context" in names:
+            starts, ends = (batch.column(name).values.to_numpy() for name in ("starts", "ends"))
+            further["contexts"] = Contexts(starts, ends, batch.column("context"), batch.column("answers"))
+        if "candidates" in names:
+            further["candidates"] = Candidates(batch.column("candidates"), batch.column("right"))
+        return cls(
+            path=path,
+            batch=batch,
+            manifest=manifest,
+            tokens=tokens.values.to_numpy(),
+            token_types=batch.column("token_types").values.to_numpy(),
+            offsets=offsets,
+            labels=labels.to_numpy() if manifest["labelled"] else None,
+            uid_column=batch.column("uid"),
+            sequence_offsets=sequence_offsets,
+            **further,
+        )

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded to their widest cell; the first column is text, the others are right-aligned."""
-    lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(_line(cells, widths) for cells in lines)
+    """Returns a table with a header line and a rule below it. The first column is aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    return "\n".join(_line(cells, widths) for cells in [header, rule, *rows])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

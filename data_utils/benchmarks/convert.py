@@ -1,6 +1,6 @@
-"""Foreign files → canonical rows: the command line that every converter under experiments/ shares.
+"""Foreign files → canonical rows: the command line of all converters under experiments/.
 
-A converter is a table of sources, one per task, given to `main`.
+A converter gives `main` a table of sources, one per task.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_utils.benchmarks.sources import AnySource, Written
+from data_utils.benchmarks.written import AnySource, Written
 from data_utils.errors import UserError, unknown_key
 
 
 @dataclass
 class Report:
-    """What was written, what was not there, and what was there but wrong."""
+    """What was written, what was not found, and what was found but wrong. Each entry is one line."""
 
     written: list[Written] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -32,15 +32,15 @@ class Report:
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         for cells in table:
             print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
-        for line in self.missing:
-            print(f"not found: {line}")
-        for line in dict.fromkeys(self.failed):  # a folder that cannot be written is said once
-            print(f"failed: {line}", file=sys.stderr)
+        for problem in self.missing:
+            print(f"not found: {problem}")
+        for problem in dict.fromkeys(self.failed):  # a folder that cannot be written is named once
+            print(f"failed: {problem}", file=sys.stderr)
         return 2 if self.failed or not self.written else 0
 
 
 def find_file(directory: Path, names: Sequence[str]) -> Path | None:
-    """The file of the first name that is there. Raises UserError when two files fit one name."""
+    """The file of the first name that exists, else None. Raises UserError when two files fit one name."""
     for name in names:
         found = sorted(glob.glob(name, root_dir=directory))
         if len(found) > 1:
@@ -55,7 +55,7 @@ def _join(directory: Path, name: str) -> Path:
 
 
 def convert(sources: Mapping[str, AnySource], directory: Path, output: Path, asked: Sequence[str] = ()) -> Report:
-    """Converts the tasks `asked` for (all). One that is not there or not right leaves the others unharmed."""
+    """Converts the tasks `asked` for (default: all). When one is missing or wrong, the others are still converted."""
     report = Report()
     for task in asked or sources:
         before = len(report.written) + len(report.failed)
@@ -69,8 +69,8 @@ def convert(sources: Mapping[str, AnySource], directory: Path, output: Path, ask
             except UserError as error:
                 report.failed.append(str(error))
         absent = before == len(report.written) + len(report.failed)
-        lines = [f"{task}: none of {', '.join(missing)}"] if absent else missing
-        (report.failed if absent and asked else report.missing).extend(lines)
+        problems = [f"{task}: none of {', '.join(missing)}"] if absent else missing
+        (report.failed if absent and asked else report.missing).extend(problems)
     return report
 
 

@@ -1,6 +1,6 @@
 """Benchmarks from the Hugging Face hub, or from a local copy of its repositories → canonical rows.
 
-Only the Parquet files that are needed are read, `<config>/<split>-*.parquet`; a repository's code never runs.
+Only the Parquet files of the splits are read, `<config>/<split>-*.parquet`. The code of a repository is never run.
 """
 
 from __future__ import annotations
@@ -11,26 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.benchmarks.convert import Report
-from data_utils.benchmarks.sources import (
-    NO_GOLD,
-    Counted,
-    Row,
-    RowSource,
-    Source,
-    Written,
-    by_answer,
-    by_label,
-    by_word,
-    each,
-    question_row,
-    squad_row,
-    write_split,
-)
+from data_utils.benchmarks.sources import RowSource, Source, each, question_row
+from data_utils.benchmarks.squad import squad_row
 from data_utils.benchmarks.superglue import copa_row, flat_multirc_row, flat_record_row, flat_wsc_row, wic_row
+from data_utils.benchmarks.written import NO_GOLD, Counted, Row, Written, by_answer, by_label, by_word, write_split
 from data_utils.errors import UserError, unknown_key
 from data_utils.rows import TEXTS
 
-CONVERTED = "@refs/convert/parquet"  # the branch where the hub converts what a loading script makes
+CONVERTED = "@refs/convert/parquet"  # the branch where the hub keeps what a loading script makes, as Parquet
 
 
 CONVERTED_FILES = "{config}/{split}/*.parquet"
@@ -41,10 +29,11 @@ NO_LABEL = -1  # the hub's label of test rows, and in SNLI of rows without gold 
 
 @dataclass(frozen=True)
 class HubTask:
-    """`source.files` maps our splits to the hub's, a Source's `labels` its integers, as text, to label names.
+    """A task on the hub.
 
-    `files`: which files a split consists of; those of repositories with a loading script stand on a branch of their
-    own, where the hub has converted them.
+    `source.files` maps our splits to those of the hub. The `labels` of a Source map the hub's integers, as text, to
+    names. `files` is the pattern of the files of a split; it is another one where the hub has converted the output of a
+    loading script.
     """
 
     repository: str
@@ -54,11 +43,12 @@ class HubTask:
 
 
 def named(*labels: str) -> dict[str, str]:
-    """The hub's integer labels: label 0, label 1, …"""
+    """Names the integer labels of the hub: label 0, label 1 and so on."""
     return {str(index): label for index, label in enumerate(labels)}
 
 
 def splits(**ours_to_theirs: str) -> dict[str, list[str]]:
+    """train, dev and test as the hub mostly names them; arguments replace or add splits."""
     return {"train": ["train"], "dev": ["validation"], "test": ["test"]} | {
         ours: [theirs] for ours, theirs in ours_to_theirs.items()
     }
@@ -104,14 +94,14 @@ def squad(repository: str, config: str, **files: list[str]) -> HubTask:
 
 
 def hub_squad_row(number: int, values: Any) -> Row | None:
-    """A question of SQuAD as the hub has it: its answers are two lists."""
+    """The row of a question of SQuAD as the hub has it: the answers are two lists."""
     pairs = zip(values["answers"]["answer_start"], values["answers"]["text"], strict=True)
     answers = [{"answer_start": start, "text": text} for start, text in pairs]
     return squad_row({**values, "answers": answers}, values["context"])
 
 
 def words(repository: str, config: str, tags: str, **files: list[str]) -> HubTask:
-    """Labelled words; the names of the labels stand in the file. A row may be empty, as CoNLL-2000's last ones are."""
+    """Labelled words. The file names the labels. Rows without words are skipped: CoNLL-2000 ends with some."""
 
     def found(number: int, values: Any, split: str) -> Iterator[Row]:
         spelled = ["".join(word.split()) for word in values["tokens"]]
@@ -216,7 +206,7 @@ BENCHMARKS: dict[str, dict[str, HubTask]] = {
 
 
 def download(benchmark: str, output: Path, *, tasks: Iterable[str] | None = None, source: str | None = None) -> Report:
-    """Writes `<output>/<task>_<split>.tsv` of `tasks` (all), from the hub or the directory `source`.
+    """Writes `<output>/<task>_<split>.tsv` for `tasks` (default: all), from the hub or the directory `source`.
 
     Raises UserError for an unknown benchmark or task, and when the hub or a file cannot be read.
     """
@@ -252,7 +242,7 @@ def download_split(name: str, task: HubTask, split: str, output: Path, source: s
 
 
 def load_parquet(location: str) -> Any:
-    """The `datasets.Dataset` of the files that fit the pattern `place`."""
+    """Loads the files that match the pattern `location` as a `datasets.Dataset`."""
     from datasets import load_dataset
 
     try:
@@ -265,7 +255,7 @@ def load_parquet(location: str) -> Any:
 
 
 def spelled(dataset: Any) -> Iterator[dict[str, Any]]:
-    """Rows with the names of word labels where the file has them, and without a label that is -1."""
+    """Yields rows with word labels as names, where the file has the names, and without a `label` of -1."""
     names = {
         column: feature.feature.names
         for column, feature in dataset.features.items()
@@ -273,11 +263,11 @@ def spelled(dataset: Any) -> Iterator[dict[str, Any]]:
     }
     for row in dataset:
         kept = {column: value for column, value in row.items() if column != "label" or value != NO_LABEL}
-        yield kept | {column: [own[number] for number in row[column]] for column, own in names.items()}
+        yield kept | {column: [labels[number] for number in row[column]] for column, labels in names.items()}
 
 
 def as_text(dataset: Any, label: str) -> Iterator[dict[str, str]]:
-    """Rows as text. A split where every label is -1 is unlabelled; elsewhere -1 is a row without gold."""
+    """Yields rows as text. If every label is -1, the split is unlabelled; else a label of -1 is a row without gold."""
     labelled = any(value != NO_LABEL for value in dataset[label])
     for row in dataset:
         if row[label] == NO_LABEL:

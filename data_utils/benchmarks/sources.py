@@ -1,10 +1,7 @@
-"""Where the rows of a task stand, one class per layout of foreign files: each writes a split as canonical rows."""
+"""Foreign files → canonical rows, one class per layout: each converts the file of one split."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
@@ -12,105 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.benchmarks.tables import Table, open_table
-from data_utils.errors import UserError, os_errors
+from data_utils.benchmarks.written import (
+    LAYOUT_ERRORS,
+    Counted,
+    Row,
+    Written,
+    by_label,
+    by_word,
+    write_choices,
+    write_split,
+)
+from data_utils.errors import UserError
 from data_utils.files import read_json, read_lines
-from data_utils.rows import SPACES, TEXTS, write_rows
-
-NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
-
-
-FOUND = "found"  # what a question has, beside its canonical row: no column
-
-
-LAYOUT_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # of code that reads another layout
-
-
-Row = Mapping[str, str]
-
-
-Counted = Callable[[Row], Iterable[str]]  # what the summary counts of a row
-
-
-@dataclass
-class Written:
-    """What became of one split."""
-
-    task: str
-    split: str
-    rows: int = 0
-    no_gold: int = 0
-    broken: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
-
-    def cells(self) -> list[str]:
-        return [self.task, self.split, str(self.rows), str(self.no_gold), str(self.broken), self._labels()]
-
-    def _labels(self) -> str:
-        if set(self.labels) <= {""}:
-            return "unlabelled"
-        if len(self.labels) > 6:
-            return f"{len(self.labels)} different, {min(self.labels)} to {max(self.labels)}"
-        return ", ".join(f"{label} {count}" for label, count in sorted(self.labels.items()))
-
-
-def by_label(row: Row) -> list[str]:
-    return [row["label"]]
-
-
-def by_word(row: Row) -> list[str]:
-    return row["label"].split(" ")
-
-
-def by_answer(row: Row) -> list[str]:
-    return [row[FOUND]]
-
-
-def write_split(
-    rows: Iterable[Row | None],
-    columns: Sequence[str],
-    *,
-    task: str,
-    split: str,
-    output: Path,
-    location: object,
-    counted: Counted = by_label,
-) -> Written:
-    """Writes `<output>/<task>_<split>.tsv`: uid, label and the columns given.
-
-    Rows labelled '-', no gold, and None, a broken row, are left out and counted. Raises UserError naming `place`, where
-    the rows are from, when none is left.
-    """
-    written = Written(task, split)
-
-    def labelled() -> Iterator[Row]:
-        for row in rows:
-            if row is None:
-                written.broken += 1
-            elif row["label"] == NO_GOLD:
-                written.no_gold += 1
-            else:
-                written.labels.update(counted(row))
-                yield row
-
-    kept = labelled()
-    first = next(kept, None)
-    if first is None:
-        raise UserError(f"{location}: no usable rows of {task}; is it the right file, and whole?")
-    with os_errors(output, "cannot be written"):
-        output.mkdir(parents=True, exist_ok=True)
-        path = output / f"{task}_{split}.tsv"
-        written.rows = write_rows(path, chain([first], kept), ["uid", "label", *columns])
-    return written
+from data_utils.rows import TEXTS
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the rows of a task stand.
+    """Single sentences or pairs: TSV with or without a header, or JSONL.
 
-    `files` holds per split the names to look for; the first that is found counts (`*` as in the shell).
-    `premise` to `extra` are names of columns; without the column `uid` rows are numbered from 0, a test file
-    without `label` is unlabelled. `bare` names the columns of files without a header, `labels` maps spellings
-    to ours, `where` keeps rows with these values, `skip_broken` drops rows with too many or few fields.
+    `files`: for each split the names to look for. The first that is found counts; `*` is as in the shell. `premise` to
+    `extra` are names of columns. Without the column `uid`, rows are numbered from 0. A test file without the column
+    `label` is unlabelled. `bare`: the columns of files without a header. `labels` maps the file's labels to ours.
+    `where`: only rows with these values are used. `skip_broken`: rows with too many or too few fields are left out.
     """
 
     files: Mapping[str, Sequence[str]]
@@ -126,6 +47,7 @@ class Source:
 
     @property
     def texts(self) -> list[str]:
+        """The columns of the first and the second sentence."""
         return [self.premise] if self.hypothesis is None else [self.premise, self.hypothesis]
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
@@ -137,7 +59,7 @@ class Source:
         return written
 
     def read(self, path: Path, *, split: str) -> tuple[Iterator[Row], list[str], Table]:
-        """The rows of a file, the names of their extra columns, and the table that they are read from."""
+        """Returns the rows of a file, the names of their extra columns, and the table that they are read from."""
         table = open_table(path, marker=self.premise, bare=self.bare, skip_broken=self.skip_broken)
         may_lack_label = "test" in split and self.label not in table.columns
         table.need(*self.texts, *self.where, *([] if may_lack_label else [self.label]))
@@ -145,7 +67,7 @@ class Source:
         return self.rows(table, extra), extra, table
 
     def rows(self, table: Iterable[Row], extra: Sequence[str]) -> Iterator[Row]:
-        """The rows of `table` under canonical names."""
+        """Yields the rows of `table` with canonical names of columns."""
         names = dict(zip(("premise", "hypothesis"), self.texts, strict=False))
         for number, row in enumerate(table):
             if all(row[column] == value for column, value in self.where.items()):
@@ -160,10 +82,10 @@ class Source:
 
 @dataclass(frozen=True)
 class RowSource:
-    """Where rows stand whose texts are put together from several fields: JSONL.
+    """JSONL whose lines become rows in a way of their own, such as texts put together from several fields.
 
-    `rows` takes the number of a line from 0, its object and the split, and gives the canonical rows (label "": not
-    known; None: left out as broken); an error of LAYOUT_ERRORS in it means that the line is wrong.
+    `rows` takes the number of a line from 0, its object and the split. It returns the canonical rows of the line: the
+    label "" is an unknown one, None a broken row to leave out. When it raises one of LAYOUT_ERRORS, the line is wrong.
     """
 
     files: Mapping[str, Sequence[str]]
@@ -177,26 +99,27 @@ class RowSource:
         return self.write_found(found, task=task, split=split, output=output, location=path)
 
     def write_found(self, found: Iterable[tuple[str, Any]], *, task: str, split: str, **where: Any) -> Written:
-        """Converts (place, object) pairs. Raises UserError naming the place that is wrong."""
+        """Converts (location, object) pairs. Raises UserError naming the location that is wrong."""
         rows = list[Row | None]()
         for number, (location, values) in enumerate(found):
             try:
-                own = list(self.rows(number, values, split))
-                for text in chain.from_iterable(row.values() for row in own if row):
+                made = list(self.rows(number, values, split))
+                for text in chain.from_iterable(row.values() for row in made if row):
                     if not isinstance(text, str):
                         raise TypeError(f"{text!r} where a text is due")
             except LAYOUT_ERRORS as error:
                 problem = f"{type(error).__name__}: {error}"
                 raise UserError(f"{location}: not a row of {task} ({problem})") from None
-            rows += own
+            rows += made
         return write_choices(rows, task=task, split=split, counted=self.counted, **where)
 
 
 @dataclass(frozen=True)
 class GroupedSource:
-    """Labelled pairs as multiple choice: the second texts of one first text, where exactly one of them is ``right``.
+    """Labelled pairs that become multiple choice. All second sentences of one first sentence are its choices.
 
-    Other first texts are left out, and their rows counted as broken.
+    Exactly one of them has to have the label ``right``. Other first sentences are left out, and their rows counted as
+    broken.
     """
 
     source: Source
@@ -214,11 +137,11 @@ class GroupedSource:
             groups.setdefault(row["premise"], []).append(row)
             count += 1
         rows, used = list[Row](), 0
-        for premise, own in groups.items():
-            right = [location for location, row in enumerate(own, 1) if row["label"] == self.right]
-            if len(own) > 1 and len(right) == 1:
-                rows.append(choice_row(own[0]["uid"], right[0], premise, [row["hypothesis"] for row in own]))
-                used += len(own)
+        for premise, group in groups.items():
+            right = [number for number, row in enumerate(group, 1) if row["label"] == self.right]
+            if len(group) > 1 and len(right) == 1:
+                rows.append(choice_row(group[0]["uid"], right[0], premise, [row["hypothesis"] for row in group]))
+                used += len(group)
         if not rows:
             raise UserError(f"{path}: no first text has several second ones of which one is '{self.right}'")
         written = write_choices(rows, task=task, split=split, output=output, location=path)
@@ -227,28 +150,23 @@ class GroupedSource:
 
 
 def each(row: Callable[[int, Any], Row | None]) -> Callable[[int, Any, str], Iterable[Row | None]]:
-    """One row per line, the same in every split."""
+    """Makes the `rows` of a RowSource from a function that gives one row for each line, in every split alike."""
     return lambda number, values, split: [row(number, values)]
 
 
-def write_choices(rows: Sequence[Row | None], **options: Any) -> Written:
-    """As ``write_split``, for rows that may have more choices than others."""
-    longest = max((row for row in rows if row), key=len, default={})
-    columns = [column for column in longest if column not in ("uid", "label", FOUND)]
-    filled = (row and {**dict.fromkeys(columns, ""), **row} for row in rows)
-    return write_split(filled, columns, **options)
-
-
 def choice_row(uid: object, right: int | None, premise: str, choices: Sequence[str]) -> Row:
-    """A canonical row of multiple choice; `right` counts from 1, None: not known. Raises ValueError for one choice."""
+    """A canonical row of multiple choice. `right` is the number of the right choice from 1; None: not known.
+
+    Raises ValueError for fewer than two choices.
+    """
     if len(choices) < 2:
         raise ValueError("fewer than two choices")
-    named = {f"choice{location}": choice for location, choice in enumerate(choices, 1)}
+    named = {f"choice{number}": choice for number, choice in enumerate(choices, 1)}
     return {"uid": str(uid), "label": "" if right is None else str(right), "premise": premise, **named}
 
 
 def question_row(number: int, values: Any) -> Row:
-    """A row of ARC or CommonsenseQA, as authors or hub write it: a stem, and choices with letters or digits."""
+    """A row of ARC or CommonsenseQA, as its authors or the hub write it: a stem, and choices with letters or digits."""
     question = values["question"]
     if isinstance(question, str):  # the hub's: two lists
         stem, names, texts = question, values["choices"]["label"], values["choices"]["text"]
@@ -261,11 +179,11 @@ def question_row(number: int, values: Any) -> Row:
 
 @dataclass(frozen=True)
 class ColumnSource:
-    """Where labelled words stand: a word a line, its columns apart by spaces or tabs, a blank line between sentences.
+    """Labelled words: one word per line, columns separated by spaces or tabs, a blank line between sentences.
 
-    The words are in the first column; ``label`` is the column of the labels, counted from the right. ``iob1``: labels
-    as in CoNLL-2003, where B- stands only between two entities of one type; they become IOB2. Lines that begin with
-    ``-DOCSTART-`` are no words.
+    The first column has the words. ``label`` is the number of the column of labels, counted from the right. ``iob1``:
+    the labels are as in CoNLL-2003, where B- is only written between two entities of one type; they become IOB2. Lines
+    that begin with ``-DOCSTART-`` are skipped.
     """
 
     files: Mapping[str, Sequence[str]]
@@ -297,67 +215,16 @@ class ColumnSource:
                 continue
             columns = columns or max(len(fields), self.label + 1)
             if len(fields) != columns:
-                raise UserError(f"{path}:{number}: {len(fields)} columns where {columns} are due; is the file cut off?")
+                raise UserError(f"{path}:{number}: {len(fields)} columns, expected {columns}; is the file cut off?")
             sentence.append((fields[0], fields[-self.label]))
         if sentence:
             yield sentence
 
 
 def iob2(labels: Sequence[str]) -> list[str]:
-    """IOB1 → IOB2: every entity begins with B-."""
+    """Turns IOB1 labels into IOB2, where every entity begins with B-."""
     starts = (
         label.startswith("I-") and (before == "O" or before[2:] != label[2:])
         for before, label in pairwise(["O", *labels])
     )
     return [f"B-{label[2:]}" if start else label for label, start in zip(labels, starts, strict=True)]
-
-
-@dataclass(frozen=True)
-class SquadSource:
-    """Where questions on contexts stand: JSON in the layout of SQuAD 1.1 and 2.0.
-
-    An answer that does not stand where the file says is taken from the nearest place where it does and counted as
-    moved; a question none of whose answers is found is left out and counted as broken.
-    """
-
-    files: Mapping[str, Sequence[str]]
-
-    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
-        """Converts one file. Raises UserError when it is not in that layout."""
-        document = read_json("\n".join(line for _, line in read_lines(path)), str(path))
-        try:
-            rows = [
-                squad_row(question, paragraph["context"])
-                for article in document["data"]
-                for paragraph in article["paragraphs"]
-                for question in paragraph["qas"]
-            ]
-        except LAYOUT_ERRORS as error:
-            raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
-        columns = TEXTS["question_context"]
-        return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_answer)
-
-
-def squad_row(question: Mapping[str, Any], context: str) -> Row | None:
-    """The row of a question in SQuAD's layout and what it has; None where no answer is found in the context."""
-    context = context.translate(SPACES)
-    answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
-    found = [(location, text) for start, text in answers if text and (location := nearest(text, context, start)) >= 0]
-    if answers and not found:
-        return None
-    moved = any(answer not in answers for answer in found)
-    what = ("answered, moved" if moved else "answered") if answers else "no answer"
-    label = json.dumps([list(answer) for answer in found], ensure_ascii=False)
-    texts = {"question": question["question"].strip(), "context": context}
-    return {"uid": str(question["id"]), "label": label, **texts, FOUND: what}
-
-
-def nearest(text: str, context: str, start: int) -> int:
-    """Where the text stands in the context, nearest to ``start``; −1 where it does not."""
-    if context.startswith(text, start):
-        return start
-    locations = [match.start() for match in re.finditer(re.escape(text), context)]
-    return min(locations, key=lambda location: abs(location - start), default=-1)
-
-
-AnySource = Source | GroupedSource | RowSource | ColumnSource | SquadSource

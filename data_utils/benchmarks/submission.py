@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import read_lines
+from data_utils.files import read_lines, replacing
 
 Prediction = tuple[tuple[int, ...], str]  # the numbers of a row's uid, and the answer
 
@@ -25,10 +25,10 @@ SCORE_RANGE = (0.0, 5.0)  # of STS-B, the one regression task
 
 @dataclass(frozen=True)
 class Part:
-    """One file of the submission, which `write` writes.
+    """One file of the submission. `write` writes it.
 
-    `rows`: size of the official test set; `labels`: None for real numbers, () for any text; `levels`: numbers in a uid,
-    with - between them.
+    `rows`: the size of the official test set. `labels`: what may be predicted; None: real numbers, (): any text.
+    `levels`: how many numbers a uid has, with - between them.
     """
 
     predictions: str
@@ -41,10 +41,10 @@ class Part:
 def write_submission(
     parts: Mapping[str, Part], directories: Sequence[Path], output: Path, *, allow_missing: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Writes the files and `submission.zip`; nothing is written unless all predictions could be read.
+    """Writes the files and `submission.zip`, after all predictions have been read.
 
-    Returns the names written and, with `allow_missing`, warnings of rows that are not those of the test set.
-    Raises UserError for missing or wrong predictions.
+    Returns the names of the files and, with `allow_missing`, one warning for each file whose rows are not those of the
+    test set. Raises UserError for missing or wrong predictions.
     """
     found = {name: find_predictions(part, directories) for name, part in parts.items()}
     missing = [f"{parts[name].predictions}.jsonl" for name, path in found.items() if path is None]
@@ -65,9 +65,8 @@ def write_submission(
     with os_errors(output, "cannot be written"):
         output.mkdir(parents=True, exist_ok=True)
         for name, rows in tables.items():
-            temporary = output / f".{name}.tmp"
-            parts[name].write(temporary, rows)
-            temporary.replace(output / name)
+            with replacing(output / name) as temporary:
+                parts[name].write(temporary, rows)
         write_zip(output / "submission.zip", output, tables)
     return list(tables), warnings
 
@@ -128,7 +127,7 @@ def parse(line: str, part: Part, location: str) -> Prediction:
 
 
 def as_score(prediction: object, location: str) -> str:
-    """A real number in GLUE's range: what a regression predicts beyond its ends is moved to them."""
+    """A real number in GLUE's range. A prediction outside of the range is moved to the nearest end."""
     try:
         score = float(str(prediction))
     except ValueError:
@@ -154,8 +153,6 @@ def check_indices(path: Path, indices: Sequence[tuple[int, ...]], part: Part) ->
 
 
 def write_zip(path: Path, directory: Path, names: Iterable[str]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:
             archive.write(directory / name, arcname=name)
-    temporary.replace(path)

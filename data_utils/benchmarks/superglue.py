@@ -1,4 +1,4 @@
-"""Rows of SuperGLUE that are put together from several fields, as its authors or the hub lay them out."""
+"""Rows of SuperGLUE made from several fields, in the layout of its authors or of the hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_utils.benchmarks.sources import Row, choice_row
+from data_utils.benchmarks.sources import choice_row
+from data_utils.benchmarks.written import Row
 
 TRUTH = {0: "false", 1: "true"}  # False and True too
 
@@ -15,28 +16,29 @@ QUESTIONS = {"cause": "What was the cause?", "effect": "What happened as a resul
 
 
 def copa_row(number: int, values: Any) -> Row:
-    """The premise with its question; the choices are 0 and 1 in the file."""
+    """The premise with its question, and two choices. The file counts choices from 0."""
     premise = " ".join((values["premise"], QUESTIONS[values["question"]]))
     right = int(values["label"]) + 1 if "label" in values else None
     return choice_row(values["idx"], right, premise, [values["choice1"], values["choice2"]])
 
 
 def truth(values: Any) -> str:
+    """The label "true" or "false"; empty where there is none."""
     return TRUTH[values["label"]] if "label" in values else ""
 
 
 def wic_row(number: int, values: Any) -> Row:
-    """The word stands before the first sentence, as nothing else says which one is asked for."""
+    """The word is written before the first sentence: no other field says which word is meant."""
     premise = ": ".join((values["word"], values["sentence1"]))
     return {"uid": str(values["idx"]), "label": truth(values), "premise": premise, "hypothesis": values["sentence2"]}
 
 
 def wsc_row(number: int, values: Any) -> Row:
-    """The text, the pronoun between asterisks, and what it may refer to."""
+    """The text with the pronoun between asterisks, and what the pronoun may refer to."""
     target, words = values["target"], values["text"].split(" ")
-    end = len(target["span2_text"].split(" "))
-    location = pronoun_place(words, target["span2_text"], target["span2_index"])
-    words[location : location + end] = [f"*{' '.join(words[location : location + end])}*"]
+    count = len(target["span2_text"].split(" "))
+    start = pronoun_start(words, target["span2_text"], target["span2_index"])
+    words[start : start + count] = [f"*{' '.join(words[start : start + count])}*"]
     return {
         "uid": str(values["idx"]),
         "label": truth(values),
@@ -45,33 +47,37 @@ def wsc_row(number: int, values: Any) -> Row:
     }
 
 
-def pronoun_place(words: Sequence[str], pronoun: str, index: int) -> int:
-    """Where the pronoun stands, nearest to ``index``, which is one too small in a row of the official dev set."""
+def pronoun_start(words: Sequence[str], pronoun: str, index: int) -> int:
+    """The number of the pronoun's first word, nearest to ``index``.
+
+    ``index`` is one too small in a row of the official dev set. Raises ValueError when the text does not hold the
+    pronoun.
+    """
     bare = re.sub(r"^\W+|\W+$", "", pronoun)
     spelled = re.compile(rf"[^\w ]*{re.escape(bare)}\b", re.IGNORECASE)
-    locations = [location for location in range(len(words)) if spelled.match(" ".join(words[location:]))]
-    if not locations:
-        raise ValueError(f"'{pronoun}' does not stand in the text")
-    return min(locations, key=lambda location: abs(location - index))
+    starts = [start for start in range(len(words)) if spelled.match(" ".join(words[start:]))]
+    if not starts:
+        raise ValueError(f"'{pronoun}' is not in the text")
+    return min(starts, key=lambda start: abs(start - index))
 
 
 def multirc_rows(number: int, values: Any, split: str) -> Iterator[Row]:
-    """A row per answer: the paragraph, and the question with the answer behind it."""
+    """One row for each answer: the paragraph, and the question followed by the answer."""
     passage = values["passage"]
     for question in passage["questions"]:
-        location = f"{values['idx']}-{question['idx']}"
+        question_id = f"{values['idx']}-{question['idx']}"
         for answer in question["answers"]:
             yield {
-                "uid": f"{location}-{answer['idx']}",
+                "uid": f"{question_id}-{answer['idx']}",
                 "label": truth(answer),
                 "premise": passage["text"],
                 "hypothesis": " ".join((question["question"], answer["text"])),
-                "question_id": location,
+                "question_id": question_id,
             }
 
 
 def record_rows(number: int, values: Any, split: str) -> Iterator[Row | None]:
-    """A row per query."""
+    """One row for each query."""
     text = values["passage"]["text"]
     spans = sorted((entity["start"], entity["end"] + 1) for entity in values["passage"]["entities"])
     entities = [text[start:end] for start, end in spans]
@@ -83,14 +89,14 @@ def record_rows(number: int, values: Any, split: str) -> Iterator[Row | None]:
 def record_row(
     uid: object, passage: str, query: str, entities: Sequence[str], gold: Sequence[str], split: str
 ) -> Row | None:
-    """The choices are the passage's entities, each text once; in training one of them is right.
+    """A row whose choices are the entities of the passage, each text once. In training only one of them is right.
 
-    None where no entity is an answer, or none but the answer is left, unless it is to be predicted.
+    None when no entity is an answer, or when the answer is the only choice. Rows of a test set are always kept.
     """
     choices = list(dict.fromkeys(entities))
-    right = [location for location, entity in enumerate(choices, 1) if entity in gold]
+    right = [number for number, entity in enumerate(choices, 1) if entity in gold]
     if split == "train":
-        choices = [entity for location, entity in enumerate(choices, 1) if location not in right[1:]]
+        choices = [entity for number, entity in enumerate(choices, 1) if number not in right[1:]]
         right = right[:1]
     if (not right or len(choices) < 2) and (gold or "test" not in split):
         return None
@@ -99,7 +105,7 @@ def record_row(
 
 
 def flat_multirc_row(number: int, values: Any) -> Row:
-    """As ``multirc_rows``, from the hub's row per answer."""
+    """As ``multirc_rows``; the hub has one row for each answer."""
     paragraph, question, answer = (values["idx"][name] for name in ("paragraph", "question", "answer"))
     return {
         "uid": f"{paragraph}-{question}-{answer}",
@@ -111,12 +117,12 @@ def flat_multirc_row(number: int, values: Any) -> Row:
 
 
 def flat_record_row(number: int, values: Any, split: str) -> Row | None:
-    """As ``record_rows``, from the hub's row per query."""
+    """As ``record_rows``; the hub has one row for each query."""
     return record_row(
         values["idx"]["query"], values["passage"], values["query"], values["entities"], values["answers"], split
     )
 
 
 def flat_wsc_row(number: int, values: Any) -> Row:
-    """As ``wsc_row``, from the hub's row."""
+    """As ``wsc_row``; the hub lays the fields out flat."""
     return wsc_row(number, {**values, "target": values})

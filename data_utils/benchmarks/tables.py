@@ -1,4 +1,4 @@
-"""Reading other people's tables: TSV with and without a header, and JSONL; columns are known by name."""
+"""Reading other people's tables: TSV with and without a header, and JSONL. Columns have names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ ANNOTATORS = ("label1", "label2", "label3", "label4", "label5")
 
 @dataclass
 class Table:
-    """The rows of one file as dictionaries of text.
+    """The rows of one file, as dictionaries of text.
 
-    `skip_broken` counts rows with too few or too many fields in `broken`; without it the first is an error.
+    With `skip_broken`, rows with too few or too many fields are skipped and counted in `broken`. Without it, the first
+    such row is an error.
     """
 
     path: Path
@@ -38,12 +39,12 @@ class Table:
                 self.broken += 1
             else:
                 raise UserError(
-                    f"{self.path}:{number}: {len(fields)} columns where {len(self.columns)} are due "
+                    f"{self.path}:{number}: {len(fields)} columns, expected {len(self.columns)} "
                     f"({', '.join(self.columns)}); is the file cut off?"
                 )
 
     def need(self, *columns: str) -> None:
-        """Raises UserError for the first of `columns` that the file does not have."""
+        """Raises UserError when the file does not have one of `columns`."""
         self.required = columns
         for column in columns:
             if column not in self.columns:
@@ -51,7 +52,7 @@ class Table:
 
 
 class JsonTable(Table):
-    """One JSON object per line; a list of annotators' labels becomes the columns label1 to label5."""
+    """One JSON object per line. A list of annotators' labels becomes the columns label1 to label5."""
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         for number, line in read_lines(self.path):
@@ -63,7 +64,7 @@ class JsonTable(Table):
 
 
 def read_voted(line: str, location: str) -> dict[str, str]:
-    """One line of JSONL as text by column; the votes of SNLI's annotators become the columns label1 to label5."""
+    """Reads a line of JSONL as text by column. The votes of SNLI's annotators become the columns label1 to label5."""
     values = read_json(line, location)
     if isinstance(values.get("annotator_labels", ""), list | None):
         votes = [*(values["annotator_labels"] or ()), *[""] * len(ANNOTATORS)]
@@ -72,9 +73,9 @@ def read_voted(line: str, location: str) -> dict[str, str]:
 
 
 def open_table(path: Path, *, marker: str, bare: Sequence[str] = (), skip_broken: bool = False) -> Table:
-    """The table at `path`: JSONL by its name or its first byte, else TSV, whose first line is the header.
+    """Opens the table at `path`: JSONL if it begins with `{`, else TSV whose first line is the header.
 
-    A file whose first line lacks the column `marker` has no header when `bare` names its columns.
+    `bare` names the columns of files without a header. With it, a first line without the column `marker` is a row.
     Raises UserError for an empty file.
     """
     _, first = next(read_lines(path), (0, ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from data_utils.benchmarks.convert import main
-from data_utils.benchmarks.sources import SquadSource
+from data_utils.benchmarks.squad import SquadSource
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
 TASKS = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from data_utils.benchmarks.convert import main
-from data_utils.benchmarks.sources import AnySource, RowSource, Source, each
+from data_utils.benchmarks.sources import RowSource, Source, each
 from data_utils.benchmarks.superglue import copa_row, multirc_rows, record_rows, wic_row, wsc_row
+from data_utils.benchmarks.written import AnySource
 
 
 def three_splits(folder: str) -> dict[str, list[str]]:

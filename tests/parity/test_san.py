@@ -117,6 +117,7 @@ def test_a_tokenizer_that_cannot_tell_is_refused(tmp_path: Path) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(tokenizer, name)
 
+    slow: Any = Slow()
     options: dict[str, Any] = {"data_dir": tmp_path / "data", "cache_dir": tmp_path / "cache", "max_length": 60}
     with pytest.raises(UserError, match="enable_san: Slow cannot say which text a token is of"):
-        prepare(task, "dev", tokenizer=Slow(), **options)
+        prepare(task, "dev", tokenizer=slow, **options)

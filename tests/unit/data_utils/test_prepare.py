@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer
-from data_utils.prepare import prepare, prepare_all
+from data_utils.prepare import encode_rows, prepare, prepare_all
 from data_utils.prepared import Prepared
-from data_utils.task_def import TaskDef
+from data_utils.rows import read_rows
+from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.task_types import DEFAULTS
 from tests import ROOT
 from tests.tiny import tiny_tokenizer
+from tests.workspace import MORE_TASKS, TASK_DEFS, make_workspace
 
 TASK = TaskDef(
     name="nli", task_type="classification", data_format="pair", labels=("no", "yes"), **DEFAULTS["classification"]
@@ -54,6 +57,32 @@ def test_rows_are_what_the_tokenizer_gives(options: dict[str, Any]) -> None:
     manifest = split.manifest
     assert (manifest["rows"], manifest["tokens"], manifest["truncated"]) == (2, 17, 0)
     assert manifest["length"] == {"min": 8, "mean": 8.5, "max": 9}
+
+
+@pytest.fixture(scope="module")
+def every_type(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("every_type")
+    make_workspace(folder, train_rows=12, more=list(MORE_TASKS), soft=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name in {**TASK_DEFS, **MORE_TASKS} if name != "same_hard"])
+def test_rows_in_memory_are_the_rows_of_a_file(every_type: Path, name: str) -> None:
+    """Of every task type, labelled and with soft labels, the arrays in memory are those that are kept in files."""
+    task = load_task_defs(every_type / "tasks.yml")[name]
+    tokenizer = load_tokenizer(str(every_type / "encoder"))
+    lengths = {"max_length": 14, "stride": 3}
+    folders: dict[str, Any] = {"data_dir": every_type / "data", "cache_dir": every_type / "cache"}
+    kept = prepare(task, "train", tokenizer=tokenizer, **folders, **lengths)
+    files = sorted(every_type.rglob("*"))
+    fresh = encode_rows(read_rows(every_type / "data" / f"{name}_train.tsv", task), task, tokenizer, **lengths)
+    assert sorted(every_type.rglob("*")) == files
+    assert fresh.batch.equals(kept.batch) and fresh.manifest.items() <= kept.manifest.items()
+    for field in fields(Prepared):
+        left, right = getattr(fresh, field.name), getattr(kept, field.name)
+        if isinstance(right, np.ndarray):
+            assert left.dtype == right.dtype and np.array_equal(left, right), field.name
+        assert (left is None) == (right is None), field.name
 
 
 def test_overlong_rows_are_truncated_and_counted(options: dict[str, Any]) -> None:

@@ -147,7 +147,7 @@ def test_an_unknown_task(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"index\tsentence1\tsentence2\tlabel\n0\tA\tB\n", ":2: 3 columns where 4 are due"),
+        (b"index\tsentence1\tsentence2\tlabel\n0\tA\tB\n", ":2: 3 columns, expected 4"),
         (b"index\tsentence1\tpremise2\tlabel\n0\tA\tB\tentailment\n", ": no column 'sentence2'"),
         (b"index\tsentence1\tsentence2\n0\tA\tB\n", ": no column 'label'"),
         (b"index\tsentence1\tsentence2\tlabel\n0\tA\tB\xe9\tentailment\n", ":2: not UTF-8"),

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from data_utils.benchmarks.convert import convert
-from data_utils.benchmarks.sources import iob2, nearest
+from data_utils.benchmarks.sources import iob2
+from data_utils.benchmarks.squad import nearest
 from data_utils.rows import read_rows
 from data_utils.task_def import load_task_defs
 from experiments.chunking.convert import TASKS as CHUNKING
@@ -46,14 +47,14 @@ def test_chunks_and_parts_of_speech_from_one_file(tmp_path):
 def test_a_word_without_a_label_is_one_line(tmp_path):
     lay_out(tmp_path, {"WNUT17/dev.conll": "a\tO\nb\n"})
     report = convert(NER, tmp_path, tmp_path / "out", ["wnut17"])
-    assert "dev.conll:2: 1 columns where 2 are due" in report.failed[0]
+    assert "dev.conll:2: 1 columns, expected 2" in report.failed[0]
     assert not (tmp_path / "out" / "wnut17_dev.tsv").exists()
 
 
 def test_a_line_that_is_cut_off_is_one_line(tmp_path):
     lay_out(tmp_path, {"CoNLL2003/train.txt": "U.N. NNP I-NP I-ORG  \nofficial NN I-NP O\n\nEU NNP"})
     report = convert(NER, tmp_path, tmp_path / "out", ["conll2003"])
-    assert "train.txt:4: 2 columns where 4 are due" in report.failed[0]
+    assert "train.txt:4: 2 columns, expected 4" in report.failed[0]
     assert not (tmp_path / "out" / "conll2003_train.tsv").exists()
 
 

@@ -147,7 +147,7 @@ def test_answers_lie_over_the_tokens_of_each_window(tmp_path: Path) -> None:
     assert batch.soft is not None and batch.labels is not None and len(split) > 2
     expected = torch.zeros_like(batch.soft)
     for window, (start, stop) in enumerate(pairwise(split.offsets)):
-        tokens = tokenizer.convert_ids_to_tokens(split.tokens[start:stop])
+        tokens = tokenizer.convert_ids_to_tokens(split.tokens[start:stop].tolist())
         for text, p in answers:
             held = bool(text) and text[0] in tokens[3:] and text[-1] in tokens[3:]
             for row_number, letter in enumerate((text[:1], text[-1:])):

@@ -79,7 +79,12 @@ WRONG_ROWS = [
     ("wic", "WiC", {**WIC, "sentence2": None}, "TypeError: None where a text is due"),
     ("wic", "WiC", {**WIC, "label": 2}, "KeyError: 2"),
     ("wsc", "WSC", {"text": None, "target": SPAN, "idx": 0, "label": True}, "AttributeError"),
-    ("wsc", "WSC", {"text": "Ann sleeps.", "target": SPAN, "idx": 0, "label": True}, "ValueError: 'he' does not stand"),
+    (
+        "wsc",
+        "WSC",
+        {"text": "Ann sleeps.", "target": SPAN, "idx": 0, "label": True},
+        "ValueError: 'he' is not in the text",
+    ),
     ("record", "ReCoRD", {"idx": 3, "passage": {"text": None, "entities": [{"start": 0, "end": 1}]}}, "TypeError"),
     *(("multirc", "MultiRC", multirc([{**ANSWER, "label": label}]), f"KeyError: {label}") for label in (2, -1)),
     ("copa", "COPA", {**COPA, "premise": None}, "TypeError"),

@@ -1,0 +1,63 @@
+"""Questions on contexts in the layout of SQuAD → canonical rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_utils.benchmarks.written import FOUND, LAYOUT_ERRORS, Row, Written, by_answer, write_split
+from data_utils.errors import UserError
+from data_utils.files import read_json, read_lines
+from data_utils.rows import SPACES, TEXTS
+
+
+@dataclass(frozen=True)
+class SquadSource:
+    """Questions on contexts: JSON in the layout of SQuAD 1.1 and 2.0.
+
+    An answer whose text is not at the character that the file says is taken from the nearest place in the context and
+    counted as moved. A question none of whose answers is in the context is left out and counted as broken.
+    """
+
+    files: Mapping[str, Sequence[str]]
+
+    def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
+        """Converts one file. Raises UserError when it is not in that layout."""
+        document = read_json("\n".join(line for _, line in read_lines(path)), str(path))
+        try:
+            rows = [
+                squad_row(question, paragraph["context"])
+                for article in document["data"]
+                for paragraph in article["paragraphs"]
+                for question in paragraph["qas"]
+            ]
+        except LAYOUT_ERRORS as error:
+            raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
+        columns = TEXTS["question_context"]
+        return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_answer)
+
+
+def squad_row(question: Mapping[str, Any], context: str) -> Row | None:
+    """The canonical row of a question in SQuAD's layout; None if the context holds none of its answers."""
+    context = context.translate(SPACES)
+    answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
+    found = [(location, text) for start, text in answers if text and (location := nearest(text, context, start)) >= 0]
+    if answers and not found:
+        return None
+    moved = any(answer not in answers for answer in found)
+    what = ("answered, moved" if moved else "answered") if answers else "no answer"
+    label = json.dumps([list(answer) for answer in found], ensure_ascii=False)
+    texts = {"question": question["question"].strip(), "context": context}
+    return {"uid": str(question["id"]), "label": label, **texts, FOUND: what}
+
+
+def nearest(text: str, context: str, start: int) -> int:
+    """The first character of the text in the context, nearest to ``start``; −1 if the context does not hold it."""
+    if context.startswith(text, start):
+        return start
+    locations = [match.start() for match in re.finditer(re.escape(text), context)]
+    return min(locations, key=lambda location: abs(location - start), default=-1)
