@@ -39,7 +39,7 @@ class UpdatePart:
         view: what the adversary sees of the network and the batch.
         weight: of these losses in the loss of the update.
         precision: that of forward passes, a key of ``AUTOCAST_TYPES``.
-        measures_dropout_floor: whether the adversary measures it in this update.
+        measures_dropout_floor: whether this update measures what dropout alone makes of a regulariser.
     """
 
     adversary: Adversary[Any]
@@ -121,14 +121,16 @@ class Stepper:
             Loss, gradient norm and telemetry. They are tensors, so that nothing waits for the device. The loss is
             this rank's part of it times the number of ranks, because DistributedDataParallel averages gradients.
         """
+        # How much each task counts, by its examples on all ranks.
         examples = sum(batch.global_size for batch in update)
         shares = sum_by_task(
             (batch.task, self.tasks[batch.task].loss_weight * batch.global_size / examples) for batch in update
         )
         lr_scale = sum(self.tasks[batch.task].lr_scale * batch.global_size for batch in update) / examples
+
+        # Forward and backward passes. Their gradients are applied after each round, or once at the end by surgery.
         parts = self._parts(update, examples, step)
         scale = self.scaler.get_scale()
-
         loss = torch.zeros((), device=update[0].input_ids.device)
         loss += self.balance.penalty(shares)
         for turns in rounds_of(parts, by_task=self.surgery is not None):
@@ -145,12 +147,14 @@ class Stepper:
             self.surgery.give(update[0].share.seed)
             grad_norm = self._apply_gradients(lr_scale)
 
+        # Figures for the log.
         telemetry = Telemetry()
         for part in parts:
             part.finish()
             telemetry.add(part.view.telemetry)
 
-        if self.scaler.get_scale() >= scale:  # in fp16 it falls when a gradient overflows: then no weight has changed
+        # In fp16 the scale falls when a gradient overflows. No optimizer step is made then, so the schedule waits too.
+        if self.scaler.get_scale() >= scale:
             self.schedule.step()
             self.balance.update(sum_by_task((part.task, part.loss) for part in parts), shares)
         if self.average is not None:
@@ -158,7 +162,7 @@ class Stepper:
         return loss, grad_norm, telemetry
 
     def _parts(self, update: Sequence[Batch], examples: int, step: int) -> list[UpdatePart]:
-        """The batches of an update with their adversaries and weights; ``examples``: of all batches on all ranks."""
+        """One part for each batch of an update; ``examples`` are those of all its batches on all ranks."""
         adversaries = {batch.task: self._adversary(batch.task, step) for batch in update}
         every = self.dropout_floor_every_steps
         parts = []
