@@ -20,15 +20,14 @@ GROUP_NUMBERS = ("lr", "step")  # the numbers of a group that change in a run; L
 def optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
     """The state under the names ``<parameter>::exp_avg``, ``lookahead::<parameter>``, ``group::0::lr`` and so on.
 
-    They are the optimizer's tensors, not copies.
+    They are the optimizer's tensors, not copies, except for scalars.
 
     Args:
         names: the name of each parameter.
     """
+    # Scalars are cloned: they may share memory, which safetensors refuses.
     state = {
-        f"{names[parameter]}::{kind}": value.clone()
-        if value.ndim == 0
-        else value  # scalars may share memory, which safetensors refuses
+        f"{names[parameter]}::{kind}": value.clone() if value.ndim == 0 else value
         for parameter, values in optimizer.state.items()
         for kind, value in values.items()
     }

@@ -21,8 +21,8 @@ from mt_dnn.tasks.model import Model
 def distribute(model: Model, device: torch.device, strategy: str = "ddp") -> Model:
     """The model on this rank's device. With ``ddp`` a rank holds every weight, with ``fsdp`` a part of every weight.
 
-    FSDP2 gathers the weights of a block when it runs, likewise the word embeddings and all the rest. Make copies of
-    the model before this call and optimizers after it. A single process holds every weight with either strategy.
+    FSDP2 gathers the weights of a block when the block runs; likewise the word embeddings, and the rest together. Make
+    copies of the model before this call and optimizers after it. A single process holds every weight either way.
     """
     if strategy == "ddp" or world_size() == 1:
         return model.to(device)

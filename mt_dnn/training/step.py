@@ -153,7 +153,7 @@ class Stepper:
             part.finish()
             telemetry.add(part.view.telemetry)
 
-        # In fp16 the scale falls when a gradient overflows, and the optimizer step is left out: schedule and balance wait.
+        # In fp16 the scale falls when a gradient overflows. No optimizer step is made then, so the schedule waits too.
         if self.scaler.get_scale() >= scale:
             self.schedule.step()
             self.balance.update(sum_by_task((part.task, part.loss) for part in parts), shares)

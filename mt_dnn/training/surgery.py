@@ -72,7 +72,7 @@ class PCGrad:
 
 
 def inner_products(gradients: Sequence[dict[nn.Parameter, Tensor]], shared: Sequence[nn.Parameter]) -> Tensor:
-    """g_i·g_j of all pairs of tasks, (tasks, tasks), over the parameters ``shared``, in double precision.
+    """g_i·g_j of all pairs of tasks, (tasks, tasks), over the parameters ``shared``, added up in double precision.
 
     Where ranks hold parts of the weights, the sum is over all ranks.
     """
