@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from data_utils.errors import UserError
 from mt_dnn.encoders import attention as packed_attention
+from mt_dnn.encoders.dropout import replace_dropouts
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES, PackedEncoder
 from mt_dnn.encoders.padded import PaddedEncoder
@@ -92,6 +93,7 @@ def load_encoder(
         model, missing, ignored = load_weights(name, settings, **chosen)
     if blocks is not None:
         keep_blocks(model, blocks)
+    replace_dropouts(model)
     reusable = name is not None and getattr(model, "pooler", None) is not None and not missing
     encoder = (PackedEncoder if packs else PaddedEncoder)(
         model,

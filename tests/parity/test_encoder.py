@@ -184,9 +184,9 @@ def test_the_accelerator_path_gives_the_same(monkeypatch: pytest.MonkeyPatch) ->
     from mt_dnn.encoders import attention
 
     encoder, batch = fresh("bert"), make_batch()
-    one_by_one = encoder(batch)
-    monkeypatch.setattr(attention, "_one_by_one", attention._padded)
-    torch.testing.assert_close(encoder(batch), one_by_one, atol=1e-5, rtol=0)
+    sequence_by_sequence = encoder(batch)
+    monkeypatch.setattr(attention, "_sequence_by_sequence", attention._padded)
+    torch.testing.assert_close(encoder(batch), sequence_by_sequence, atol=1e-5, rtol=0)
 
 
 def test_forced_padding_gives_the_same() -> None:
