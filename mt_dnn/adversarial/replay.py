@@ -11,7 +11,7 @@ from mt_dnn.encoders.dropout import KeptMasks
 
 
 class Replay:
-    """A context manager for the passes of one batch: all of them have the dropout masks of the first (FreeLB, 3.3).
+    """A context manager for passes of one batch, which all have the masks of the first (Zhu et al. 2020, section 3.3).
 
     Each time it is entered, it sets the random generators back to where they were when it was created, so the pass
     draws the same numbers again. A pass that does less than the first shares its masks as far as it goes.
