@@ -5,6 +5,7 @@ A packed batch is (1, T, H): all tokens of all sequences, one sequence after the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,9 @@ def _sequence_by_sequence(
     lengths = batch.lengths.tolist()
     sequences = zip(*(part.split(lengths, dim=2) for part in parts), strict=True)
     # With dropout, torch has no fused attention for a CPU and is slower than the plain formula.
-    attention = F.scaled_dot_product_attention if dropout is None else partial(_with_dropout, dropout)
+    attention: Callable[..., Tensor] = F.scaled_dot_product_attention
+    if dropout is not None:
+        attention = partial(_with_dropout, dropout)
     return torch.cat([attention(*sequence, scale=scale).transpose(1, 2) for sequence in sequences], dim=1)
 
 

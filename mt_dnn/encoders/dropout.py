@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout``, but within ``KeptMasks`` its masks come from there.
+    """``nn.Dropout``, which takes its masks from ``masks`` while a ``KeptMasks`` is open.
 
-    It has no weights and no buffers, so it leaves saved encoders as they are.
+    It has no weights and no buffers, so saved encoders do not show it.
     """
 
     masks: KeptMasks | None = None
@@ -30,8 +30,10 @@ class KeptMasks:
     It is a context manager, entered once per pass. The n-th call of a ``Dropout`` in a pass gets the n-th mask, so a
     later pass has to make the same calls as the first; it may stop early.
 
-    After a kept mask the generator stands where drawing the mask would have left it. So other random numbers of a later
-    pass, such as those of attention with dropout inside torch's fused kernel, are the same as without kept masks.
+    Not all dropout is a ``Dropout``. In most families that run padded, torch's ``scaled_dot_product_attention`` drops
+    attention weights itself; some call ``F.dropout``; heads are no part of the encoder. These draw their masks in each
+    pass. They get the same masks if the caller sets the random generator back before each pass: after a kept mask, the
+    generator stands where drawing that mask would have left it.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -15,9 +15,10 @@ from data_utils.errors import UserError
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import load_encoder
+from mt_dnn.encoders.packed import PACKED_FAMILIES
 from tests.tiny import FAMILIES, SHAPE
 
-PACKED = ("bert", "roberta", "xlm-roberta", "electra")
+PACKED = PACKED_FAMILIES
 PADDED = ("deberta-v2", "mpnet", "modernbert", "distilbert")
 RAGGED, EVEN, SINGLE = (7, 3, 12, 5), (6, 6, 6), (4,)
 OWN = {family: {"pad_token_id": 1} for family in ("roberta", "xlm-roberta", "mpnet")}

@@ -271,6 +271,16 @@ def test_kept_masks_are_those_that_the_generator_would_give_again(family: str, t
     assert found[0][0].equal(found[1][0]) and same(found[0][1], found[1][1]) and found[0][2].equal(found[1][2])
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_masks_are_drawn_again_where_they_would_take_the_memory_that_recomputation_saves(
+    recomputed: bool, folder: Path
+) -> None:
+    view = spy_on(build(folder, f"train.activation_checkpointing={str(recomputed).lower()}"))
+    assert (Replay(view).masks is None) == recomputed
+    losses_of(view, "freelb", radius=0)
+    assert len(view.logits) == 3 and all(logits.equal(view.logits[0]) for logits in view.logits)
+
+
 def test_a_replay_sets_back_the_generator_of_an_accelerator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device, states = torch.device("cuda", 1), {torch.device("cuda", 1): "before"}
     monkeypatch.setattr(torch.cuda, "get_rng_state", states.__getitem__)

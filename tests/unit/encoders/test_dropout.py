@@ -21,12 +21,12 @@ EVERY_FAMILY = [(family, "auto") for family in PACKED + PADDED] + [(family, "pad
 
 
 def test_masks_are_kept_through_other_draws_and_shorter_passes() -> None:
-    pair, ones = nn.ModuleList([Dropout(0.5), Dropout(0.5)]), torch.ones(4, 50)
-    masks = KeptMasks(pair)
+    first, second, inplace = Dropout(0.5), Dropout(0.5), Dropout(0.5, inplace=True)
+    masks, ones = KeptMasks(nn.ModuleList([first, second, inplace])), torch.ones(4, 50)
 
     def drawn() -> Tensor:
         torch.manual_seed(1)
-        return torch.cat([pair[0](ones).flatten(), torch.rand(3), pair[1](ones).flatten()])
+        return torch.cat([first(ones).flatten(), torch.rand(3), second(ones).flatten()])
 
     torch.manual_seed(1)
     expected = torch.cat([F.dropout(ones, 0.5).flatten(), torch.rand(3), nn.Dropout(0.5)(ones).flatten()])
@@ -34,14 +34,13 @@ def test_masks_are_kept_through_other_draws_and_shorter_passes() -> None:
     for _ in range(3):
         with masks:
             assert drawn().equal(expected)
-        with masks:  # the first half, by either of the two
-            assert pair[1](ones).flatten().equal(expected[:200])
+        with masks:  # a shorter pass, and any module gets the first mask
+            assert second(ones).flatten().equal(expected[:200])
     with masks:
-        changed, inplace = ones.clone(), pair.append(Dropout(0.5, inplace=True))[2]
-        inplace.masks = masks
+        changed = ones.clone()
         assert inplace(changed) is changed and changed.flatten().equal(expected[:200])
     with pytest.raises(AssertionError), masks:
-        pair[0](torch.ones(2))
+        first(torch.ones(2))
 
 
 def test_masks_are_used_in_training_and_inside_the_context_only() -> None:
@@ -100,6 +99,18 @@ def test_kept_masks_are_those_of_transformers_own_dropout(
     assert not expected[0].equal(plain.eval()(make_batch()))
 
 
+@pytest.mark.parametrize("family", ["bert", "modernbert", "distilbert"])
+def test_calls_of_functional_dropout_draw_the_same_masks_again(family: str) -> None:
+    """Attention written out in transformers drops its weights with ``F.dropout``."""
+    found = []
+    for kept in (True, False):
+        encoder = loaded(family, "padded")
+        encoder.model.set_attn_implementation("eager")
+        found += passes(encoder, kept=kept)
+    for later in found[1:]:
+        assert all(one.equal(other) for one, other in zip(later, found[0], strict=True))
+
+
 @pytest.mark.parametrize(("family", "attention"), EVERY_FAMILY)
 def test_an_encoder_holds_no_other_dropout(family: str, attention: str) -> None:
     encoder = loaded(family, attention)
@@ -110,7 +121,12 @@ def test_an_encoder_holds_no_other_dropout(family: str, attention: str) -> None:
 def test_a_later_pass_of_a_packed_encoder_draws_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, batch, draws = loaded("bert", "auto"), make_batch(), []
     draw = Tensor.bernoulli_
-    monkeypatch.setattr(Tensor, "bernoulli_", lambda mask, p: (draws.append(p), draw(mask, p))[1])
+
+    def counted(mask: Tensor, p: float) -> Tensor:
+        draws.append(p)
+        return draw(mask, p)
+
+    monkeypatch.setattr(Tensor, "bernoulli_", counted)
     masks, counts = KeptMasks(encoder), []
     for _ in range(2):
         with masks:
@@ -143,7 +159,8 @@ def test_a_copy_of_an_encoder_draws_masks_of_its_own() -> None:
 
 
 def test_dropouts_of_other_kinds_stay() -> None:
-    module = nn.Sequential(nn.Dropout(0.2, inplace=True), nn.AlphaDropout(0.2), nn.Sequential(nn.Dropout(0.4)))
+    inner = nn.Sequential(nn.Dropout(0.4))
+    module = nn.Sequential(nn.Dropout(0.2, inplace=True), nn.AlphaDropout(0.2), inner)
     replace_dropouts(module)
-    assert [type(part) for part in module] == [Dropout, nn.AlphaDropout, nn.Sequential]
-    assert (module[0].p, module[0].inplace, module[2][0].p) == (0.2, True, 0.4)
+    assert [type(part) for part in (*module, *inner)] == [Dropout, nn.AlphaDropout, nn.Sequential, Dropout]
+    assert [(part.p, part.inplace) for part in (module[0], inner[0])] == [(0.2, True), (0.4, False)]
