@@ -14,7 +14,6 @@ from mt_dnn.adversarial.view import View
 from mt_dnn.section import Section
 from mt_dnn.tasks.model import Model
 
-
 DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
 
 
