@@ -1,1 +1,1 @@
-"""Adversarial modes: one short file each, one entry each in modes.py."""
+"""Adversarial modes: each is one file here and one entry in modes.py."""

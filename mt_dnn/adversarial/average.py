@@ -1,4 +1,4 @@
-"""Averaged weights: the slow model of SMART's Bregman proximal point."""
+"""Averaged weights, which SMART's Bregman proximal point needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from mt_dnn.tasks.model import Model
 
 
 class WeightAverage:
-    """θ̄ ← β θ̄ + (1 − β) θ after each optimizer step, from θ̄ = θ at the start (Jiang et al. 2020, eq. 5)."""
+    """A second model with the moving average θ̄ of the trained weights θ.
+
+    θ̄ = θ at the start; after each optimizer step θ̄ ← β θ̄ + (1 − β) θ (Jiang et al. 2020, eq. 5).
+    """
 
     def __init__(self, model: Model, options: BregmanOptions, warmup_steps: int) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -25,26 +28,28 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
-        """Follows the weights after an update; ``step`` counts updates from 0."""
+        """Moves the average towards the weights of ``model``. Called after each update; ``step`` counts them from 0."""
         beta = self.options.beta if step < self.warmup_steps else self.options.beta_after_warmup
-        for slow, weight in zip(self.model.parameters(), model.parameters(), strict=True):
-            slow.lerp_(weight, 1 - beta)
-        for kept, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            kept.copy_(buffer)
+        for average, weight in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(weight, 1 - beta)
+        for copied, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            copied.copy_(buffer)
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights by name."""
         return {name: value.contiguous() for name, value in self.model.state_dict().items()}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
-        own = self.model.state_dict()
-        self.model.load_state_dict({name: as_split(value, own[name]) for name, value in tensors.items()})
+        """Restores averaged weights; full tensors are split over ranks as the model's are."""
+        current = self.model.state_dict()
+        self.model.load_state_dict({name: as_split(value, current[name]) for name, value in tensors.items()})
 
 
 def build_average(model: Model, adversaries: Iterable[Adversary[Any]], warmup_steps: int) -> WeightAverage | None:
-    """The average that the adversaries ask for, if any.
+    """The average that the option ``bregman`` of an adversary asks for; None if no adversary has it.
 
     Raises:
-        UserError: they ask for different ones.
+        UserError: tasks ask for averages with different decays.
     """
     wanted = [adversary.options.bregman for adversary in adversaries if getattr(adversary.options, "bregman", None)]
     if not wanted:

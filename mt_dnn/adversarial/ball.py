@@ -1,4 +1,4 @@
-"""Perturbations in a Frobenius ball per sentence: what FreeLB, PGD, FreeAT and YOPO share."""
+"""Perturbations whose Frobenius norm per sentence is bounded: what FreeLB, PGD, FreeAT and YOPO share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from mt_dnn.adversarial.view import View
 
 
 class BallOptions(Options):
-    """What the methods with a Frobenius ball per sentence share."""
+    """Settings of FreeLB, PGD, FreeAT and YOPO."""
 
-    passes: PositiveInt = Field(3, description="K, as the mode counts it")
+    passes: PositiveInt = Field(
+        3, description="K, number of passes (pgd: of ascent steps; yopo: of passes through all blocks)"
+    )
     step_size: NonNegativeFloat = Field(0.1, description="α, length of a step along the normalised gradient")
     radius: NonNegativeFloat = Field(0.3, description="ε, largest Frobenius norm of a sentence's perturbation")
     init_magnitude: NonNegativeFloat = Field(
@@ -26,14 +28,20 @@ class BallOptions(Options):
 
 
 def first_delta(state: Tensor, network: View, options: BallOptions) -> Tensor:
-    """δ_0 = U(−1, 1) · init_magnitude / √(n_i · H), n_i tokens in example i, in the ball; (T, H) (FreeLB, box 1)."""
+    """δ_0 = Π_{‖δ‖_F ≤ ε}(U(−1, 1) · init_magnitude / √(n_i · H)), (T, H) (Zhu et al. 2020, box 1).
+
+    n_i is the number of tokens in example i.
+    """
     tokens = network.batch.example_lengths[network.batch.example_ids][:, None]
     noise = uniform(network, state, options.init_magnitude) / (tokens * state.shape[1]).sqrt()
     return into_ball(noise, network.batch, options.radius)
 
 
 def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, options: BallOptions) -> Tensor:
-    """Π_{‖δ‖_F ≤ ε}(δ + α g/‖g‖_F), (T, H), detached; norms per sentence (Zhu et al. 2020, box 1)."""
+    """One ascent step: Π_{‖δ‖_F ≤ ε}(δ + α g/‖g‖_F), (T, H), detached (Zhu et al. 2020, box 1).
+
+    Norms are per sentence. An example whose gradient is not finite goes back to ``start``.
+    """
     step = options.step_size * unit(gradient.float(), network.batch, scope="sentence")
     return guarded(into_ball(delta.detach() + step, network.batch, options.radius), start, gradient, network)
 
@@ -41,10 +49,14 @@ def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, option
 def free_passes(
     network: View, options: BallOptions, *, share: float = 1.0, include_clean: bool = False
 ) -> Iterator[Tensor]:
-    """Losses l(f(x + δ_t), y) · share; ∇_δ comes from the backward pass that the caller makes on each.
+    """Yields the losses l(f(x + δ_t), y) · share for t = 0 … K−1, with ``include_clean`` first l(f(x), y) · share.
 
-    Word embeddings are looked up once and get the gradients of all passes with the last one's, unless an optimizer step
-    follows each pass: the gradient of a look-up is as large as the table.
+    The caller runs ``backward()`` on each loss before it asks for the next. This also gives ∇_δ, from which δ_{t+1}
+    follows.
+
+    The gradient of a look-up in the word table is as large as the table. So the words are looked up once: the passes
+    before the last add up their gradients in ``gathering``, and a hook adds the sum to the gradient of the last pass.
+    If an optimizer step follows each pass, each pass looks the words up in the changed table.
     """
     words = network.upto(0)
     delta = start = first_delta(words, network, options)
@@ -54,14 +66,14 @@ def free_passes(
         with replay:
             loss = network.loss(network.resume(words if network.steps_each_pass else gathering, 0))
         yield loss * share
-    for number in range(options.passes):
-        if number > 0:
+    for t in range(options.passes):
+        if t > 0:
             assert delta.grad is not None  # the caller has run backward
             delta = ascend(delta, delta.grad, start, network, options)
         if network.steps_each_pass:
             words = network.upto(0)
         delta = delta.requires_grad_()
-        last = number + 1 == options.passes
+        last = t + 1 == options.passes
         if last and gathering.grad is not None and words.requires_grad:
             words.register_hook(lambda gradient: gradient + gathering.grad)
         state = words if last or network.steps_each_pass else gathering
@@ -72,6 +84,6 @@ def free_passes(
 
 
 def report_path(network: View, delta: Tensor, start: Tensor, state: Tensor, options: BallOptions, steps: int) -> None:
-    """Telemetry of a perturbation that went so many steps of one length."""
+    """Reports the size of a perturbation after so many steps of length ``step_size``, and the gradient's share."""
     report_size(network, delta, state)
     report_gradient_share(network, start, start.new_full((network.batch.size,), steps * options.step_size))

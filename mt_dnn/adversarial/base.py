@@ -1,4 +1,4 @@
-"""The interface between an adversary and the rest: it sees a view of the network and yields losses, nothing else."""
+"""What every adversarial mode has: settings, and a generator of losses that sees the network through a ``View``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from mt_dnn.adversarial.view import View
 from mt_dnn.section import Section
 from mt_dnn.tasks.model import Model
 
+DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
+
 
 class Options(Section):
-    """What every mode can be told."""
+    """Settings that every mode has."""
 
     mode: str
     warm_start_steps: NonNegativeInt = Field(0, description="updates of plain training before the mode sets in")
@@ -32,10 +34,13 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 class Adversary(ABC, Generic[OptionsT]):
-    """One mode on one task: a generator of losses, and what it remembers between batches.
+    """One mode on one task. Called with a view of a batch, it yields the losses of that batch.
 
-    The caller runs ``backward()`` on each of the ``passes`` losses before it asks for the next; ``steps_each_pass``:
-    it makes an optimizer step after each of them, not one after all. ``changes_head``: the task's head is another one.
+    The caller runs ``backward()`` on each loss before it asks for the next.
+
+    ``options_type``: the class of the mode's settings.
+    ``steps_each_pass``: an optimizer step follows each loss, not only the last one.
+    ``changes_head``: the mode needs a head of its kind, so tasks that share a head all have it or none has.
     """
 
     options_type: ClassVar[type[Options]]
@@ -47,59 +52,65 @@ class Adversary(ABC, Generic[OptionsT]):
 
     @property
     def passes(self) -> int:
-        """How many losses there are for a batch."""
+        """The number of losses that a batch has."""
         return 1
 
     def cost_floor(self, blocks: int) -> float:
-        """Multiple of a plain step that arithmetic asks for, in an encoder of so many blocks.
+        """The least cost of a step, as a multiple of a plain step, in an encoder with so many blocks.
 
-        A backward pass counts as two forward passes, a gradient to the perturbation alone as one.
+        Only arithmetic counts: a backward pass is two forward passes, a gradient of the perturbation alone is one.
         """
         return float(self.passes)
 
     @abstractmethod
     def __call__(self, network: View) -> Iterator[Tensor]:
-        """The losses of a batch."""
+        """Yields the losses of a batch, each a scalar."""
 
     def measure_dropout_floor(self, network: View) -> None:
         """Reports ``dropout_floor``, where the mode has reported a regulariser for this batch; changes nothing else."""
 
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:
-        """Checks a new model, or changes the task's head, before weights are loaded or trained.
+        """Checks a new model or changes its head for the task, before weights are loaded or trained.
 
         Raises:
-            UserError: the mode cannot be had with this model.
+            UserError: the mode does not work with this model.
         """
 
     def end_epoch(self) -> None:
-        """An epoch has ended; on every rank."""
+        """Called on every rank at the end of an epoch."""
 
     def collect(self) -> None:
-        """Brings what the ranks have gathered to the main one; on every rank, before a checkpoint."""
+        """Adds up on the main rank what the ranks have counted. Called on every rank before a checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold, as JSON can; on the main rank."""
+        """What the mode has to find again after a restart, as JSON values. Called on the main rank."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores it."""
+        """Restores what ``state_dict`` returned."""
 
     def record(self) -> dict[str, Any] | None:
-        """What stands in the run folder after each epoch, if anything."""
+        """What the run folder holds for each epoch, as JSON values; None for nothing."""
         return None
 
 
 class Regularized(Adversary[OptionsT]):
-    """A mode with a weighted divergence between two outputs; options ``divergence`` and ``stop_gradient``."""
+    """A mode whose loss has a regulariser: a divergence between the outputs of two passes.
+
+    Its settings have the keys ``divergence`` and ``stop_gradient``.
+    """
 
     def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:
-        """l_s(f(x), f(x + δ)), both logits (N, C); a scalar."""
+        """l_s(f(x), f(x + δ)), a scalar, from two logits (N, C)."""
         options: Any = self.options
         return network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
 
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
-        """Logits (N, C) of the two passes that the regulariser compares, both at δ = 0: only masks may differ."""
+        """Logits (N, C) of the two passes that the regulariser compares, both at δ = 0.
+
+        They have the same or different dropout masks, as the passes of the mode have in training.
+        """
         return network.resume(network.upto(0), 0), network.resume(network.upto(0), 0)
 
     @torch.no_grad()
@@ -115,9 +126,3 @@ class Regularized(Adversary[OptionsT]):
         network.report("dropout_floor", floor)
         for buffer, before in buffers:
             buffer.copy_(before)
-
-
-DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
-
-
-Scope = Literal["token", "sentence"]

@@ -1,4 +1,4 @@
-"""freeat: free adversarial training, an optimizer step after each ascent step."""
+"""freeat: free adversarial training. Like FreeLB, but with an optimizer step after each pass."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from mt_dnn.adversarial.view import View
 
 
 class FreeATOptions(BallOptions):
-    """Free adversarial training; ``passes`` is how often a batch is replayed, each time with an optimizer step."""
+    """Settings of freeat; ``passes`` is the number of optimizer steps for each batch."""
 
     mode: Literal["freeat"] = "freeat"
 
 
 class FreeAT(Adversary[FreeATOptions]):
-    """K losses l(f(x + δ_t), y), an optimizer step after each; δ carries over (Shafahi et al. 2019, box 1)."""
+    """K losses l(f(x + δ_t), y) with an optimizer step after each (Shafahi et al. 2019, box 1).
+
+    δ_{t+1} comes from δ_t by an ascent step, as in FreeLB.
+    """
 
     options_type = FreeATOptions
     steps_each_pass = True

@@ -1,4 +1,4 @@
-"""freelb: several ascent steps whose backward passes also train the weights."""
+"""freelb: free large-batch adversarial training. Each pass of the ascent also gives gradients to the weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mt_dnn.adversarial.view import View
 
 
 class FreeLBOptions(BallOptions):
-    """Free large-batch adversarial training; ``passes`` counts pairs of a forward and a backward pass."""
+    """Settings of freelb; ``passes`` is the number of forward and backward passes."""
 
     mode: Literal["freelb"] = "freelb"
     include_clean: bool = Field(False, description="one pass more, at δ = 0")
 
 
 class FreeLB(Adversary[FreeLBOptions]):
-    """K losses l(f(x + δ_t), y)/K; ∇_δ comes from the backward pass that the caller makes anyway.
+    """K losses l(f(x + δ_t), y)/K; δ_{t+1} = Π_{‖δ‖_F ≤ ε}(δ_t + α g/‖g‖_F) (Zhu et al. 2020, box 1).
 
-    δ_{t+1} = Π_{‖δ‖_F ≤ ε}(δ_t + α g/‖g‖_F), norms per sentence (Zhu et al. 2020, box 1).
+    Norms are per sentence. g = ∇_δ comes from the backward pass that also gives the gradients of the weights.
     """
 
     options_type = FreeLBOptions

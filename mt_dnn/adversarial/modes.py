@@ -1,4 +1,4 @@
-"""Adversarial modes: one short file each, one entry each."""
+"""The adversarial modes by name, and the adversary of each task. A new mode is one file and one entry here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ADVERSARIES: Mapping[str, type[Adversary[Any]]] = {
 
 if TYPE_CHECKING:
     AnyOptions = Options
-else:  # the settings of the mode that stands under the key mode
+else:  # pydantic takes the settings class of the mode that the key ``mode`` names; type checkers read no such union
     AnyOptions = Annotated[
         Union[tuple(adversary.options_type for adversary in ADVERSARIES.values())],  # noqa: UP007
         Field(discriminator="mode"),
@@ -49,30 +49,31 @@ else:  # the settings of the mode that stands under the key mode
 
 
 def options_of(options: Options, task: str) -> Options:
-    """The settings of one task: those of the run and what ``tasks`` says of it; another mode starts from its defaults.
+    """The settings of one task: those of the run, changed by ``options.tasks[task]``.
 
-    A key inside a group, such as ``bregman.mu``, leaves the others of the group as they are.
+    A task with another mode starts from the default settings of that mode. In a group of settings such as ``bregman``
+    the task changes the keys that it names, and the others stay.
 
     Raises:
-        ValueError: an unknown mode, or settings that its mode does not take.
+        ValueError: the mode is unknown, or it does not have one of the settings.
     """
-    own = options.tasks.get(task, {})
-    if not isinstance(own, Mapping):
+    task_options = options.tasks.get(task, {})
+    if not isinstance(task_options, Mapping):
         raise ValueError(f"tasks.{task}: write a mapping of keys to values")
-    if "tasks" in own:
-        raise ValueError(f"tasks.{task}.tasks: settings of a task have no tasks of their own")
-    mode = own.get("mode", options.mode)
+    if "tasks" in task_options:
+        raise ValueError(f"tasks.{task}.tasks: the settings of a task cannot hold tasks; remove the key")
+    mode = task_options.get("mode", options.mode)
     if mode not in ADVERSARIES:
         raise ValueError(f"tasks.{task}.mode: no mode '{mode}'{did_you_mean(str(mode), ADVERSARIES)}")
     shared = options.model_dump(exclude={"tasks"}) if mode == options.mode else {}
     groups = {
         key: {**shared[key], **value}
-        for key, value in own.items()
+        for key, value in task_options.items()
         if isinstance(value, Mapping) and isinstance(shared.get(key), Mapping)
     }
     settings = ADVERSARIES[mode].options_type
     try:
-        return settings.model_validate({**shared, **own, **groups, "mode": mode})
+        return settings.model_validate({**shared, **task_options, **groups, "mode": mode})
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in ("tasks", task, *problem["loc"]))
@@ -83,10 +84,10 @@ def options_of(options: Options, task: str) -> Options:
 
 
 def build_adversaries(options: Options, tasks: Mapping[str, TaskDef]) -> dict[str, Adversary[Any]]:
-    """One adversary per training task.
+    """One adversary per training task, by the task's name.
 
     Raises:
-        UserError: settings for a task that is not trained, that do not fit the task, or not the others of its head.
+        UserError: settings name a task that is not trained, or do not fit the task or one with the same head.
     """
     for name in options.tasks:
         if name not in tasks:
@@ -96,17 +97,18 @@ def build_adversaries(options: Options, tasks: Mapping[str, TaskDef]) -> dict[st
         modes = {chosen[name].mode, chosen[head_owner(task)].mode}
         if len({ADVERSARIES[mode].changes_head for mode in modes}) > 1:
             raise UserError(
-                f"adversary.tasks: {name} and {task.head} share a head: {' and '.join(sorted(modes))} cannot"
+                f"adversary.tasks: {name} and {task.head} share a head, which the modes {' and '.join(sorted(modes))} "
+                "cannot do; give both tasks the same mode"
             )
-    return {name: ADVERSARIES[own.mode](own, tasks[name]) for name, own in chosen.items()}
+    return {name: ADVERSARIES[settings.mode](settings, tasks[name]) for name, settings in chosen.items()}
 
 
 def prepare_model(options: Options, model: Model, tasks: Iterable[str]) -> None:
-    """What the modes need of a new model.
+    """Lets the mode of each task check a new model or change the task's head.
 
     Raises:
-        UserError: a mode cannot be had with this model.
+        UserError: a mode does not work with this model.
     """
     for name in tasks:
-        own = options_of(options, name)
-        ADVERSARIES[own.mode].prepare(own, model, name)
+        settings = options_of(options, name)
+        ADVERSARIES[settings.mode].prepare(settings, model, name)

@@ -12,7 +12,7 @@ from mt_dnn.adversarial.view import View
 
 
 class NoneOptions(Options):
-    """Plain training."""
+    """Settings of plain training."""
 
     mode: Literal["none"] = "none"
 

@@ -1,8 +1,8 @@
-"""Perturbations: noise, norms, projections and the guard. A perturbation is a float32 tensor (T, H).
+"""Noise, norms and projections of perturbations, and the guard against gradients that are not finite.
 
-Norms are those of one token, over H, or of one sentence, over all tokens and H of an example, never of the batch: the
-sequences of several choices are perturbed as one (Zhu et al. 2020, appendix A.1).
-They come as (T, 1), one value per token, so that they divide a perturbation as they are.
+A perturbation is a float32 tensor (T, H). A norm is taken over one token (H entries) or over one sentence: all tokens
+of an example, and all of its sequences where it has several choices (Zhu et al. 2020, appendix A.1). It is never taken
+over the batch.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Scope
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch
 
-TINY = 1e-12  # below any norm that matters: keeps 0/0 at 0
-GUARD = 1e-6  # of `normalize`, as in the released MT-DNN code
+TINY = 1e-12  # smallest divisor: below any norm that matters, and 0/TINY is 0
+NORMALIZE_EPS = 1e-6  # added to the divisor by `projection: normalize`, as in the released MT-DNN code
 
 Order = Literal["2", "inf"]
+Scope = Literal["token", "sentence"]
 
 
 def gaussian(network: View, state: Tensor, std: float = 1.0) -> Tensor:
@@ -33,7 +33,7 @@ def uniform(network: View, state: Tensor, bound: float = 1.0) -> Tensor:
 
 
 def per_sentence(values: Tensor, batch: Batch, order: Order = "2") -> Tensor:
-    """Norm of each example, (T, H) → (B,)."""
+    """The norm of each example, (T, H) → (B,)."""
     values = values.detach().float()
     if order == "inf":
         largest = values.abs().amax(1)
@@ -42,7 +42,7 @@ def per_sentence(values: Tensor, batch: Batch, order: Order = "2") -> Tensor:
 
 
 def norms(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> Tensor:
-    """Norm of each token, or of its sentence, (T, H) → (T, 1)."""
+    """For each token its norm, or that of its sentence: (T, H) → (T, 1), which divides a perturbation as it is."""
     if scope == "sentence":
         return per_sentence(values, batch, order)[batch.example_ids][:, None]
     values = values.detach().float()
@@ -50,35 +50,38 @@ def norms(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> 
 
 
 def unit(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> Tensor:
-    """Scaled to norm 1; zeros stay zeros."""
+    """The values scaled to norm 1, (T, H); zeros stay zeros."""
     return values / norms(values, batch, scope=scope, order=order).clamp_min(TINY)
 
 
 def into_ball(delta: Tensor, batch: Batch, radius: float) -> Tensor:
-    """Scaled down to ‖δ‖_F ≤ radius where it is longer, per sentence (FreeLB, line 12)."""
+    """δ scaled down to ‖δ‖_F = radius in the sentences where it is longer, (T, H) (Zhu et al. 2020, box 1, line 12)."""
     return delta * (radius / norms(delta, batch, scope="sentence").clamp_min(TINY)).clamp_max(1.0)
 
 
 def finite(gradient: Tensor, batch: Batch) -> Tensor:
-    """True for the examples whose gradient has no infinity and no NaN, (B,)."""
+    """True for each example whose gradient has neither an infinity nor a NaN, (B,)."""
     bad = (~gradient.isfinite()).any(1).to(torch.int32)
     return bad.new_zeros(batch.size).index_add(0, batch.example_ids, bad) == 0
 
 
 def guarded(delta: Tensor, start: Tensor, gradient: Tensor, network: View) -> Tensor:
-    """δ, but where the gradient is not finite the example keeps the δ it started with; such cases are counted."""
+    """δ, (T, H); an example whose gradient is not finite goes back to ``start`` and is counted in the log."""
     good = finite(gradient, network.batch)
     network.count("nonfinite", (~good).sum())
     return torch.where(good[network.batch.example_ids][:, None], delta, start.detach())
 
 
 def report_size(network: View, delta: Tensor, state: Tensor) -> None:
-    """‖δ‖/‖state‖, norms per sentence."""
+    """Reports ‖δ‖/‖state‖ of each sentence."""
     batch = network.batch
     network.report("delta_ratio", per_sentence(delta, batch) / per_sentence(state, batch).clamp_min(TINY))
 
 
 def report_gradient_share(network: View, start: Tensor, steps: Tensor) -> None:
-    """How much of δ the gradient made: ‖steps‖ / (‖δ_0‖ + ‖steps‖), before projections; steps are summed norms (B,)."""
+    """Reports how much of δ the gradient made, before projections: s / (‖δ_0‖ + s).
+
+    ``start`` is δ_0; ``steps`` are the s, for each example the sum of the norms of its steps, (B,).
+    """
     noise = per_sentence(start, network.batch)
     network.report("gradient_share", steps / (noise + steps).clamp_min(TINY))

@@ -1,4 +1,4 @@
-"""pgd: projected gradient descent, the steps of FreeLB without its free weight gradients."""
+"""pgd: projected gradient descent. The ascent steps of FreeLB, but only the last perturbation trains the weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from mt_dnn.adversarial.view import View
 
 
 class PGDOptions(BallOptions):
-    """Projected gradient descent; ``passes`` counts steps, the weights' own pass comes after them."""
+    """Settings of pgd; ``passes`` is the number of ascent steps. One more pass trains the weights."""
 
     mode: Literal["pgd"] = "pgd"
 
 
 class PGD(Adversary[PGDOptions]):
-    """l(f(x + δ_K), y), δ by K steps as FreeLB's, with gradients to δ only (Madry et al. 2018)."""
+    """l(f(x + δ_K), y), where δ_K comes from K ascent steps as FreeLB's (Madry et al. 2018).
+
+    The steps compute gradients of δ only.
+    """
 
     options_type = PGDOptions
 

@@ -1,4 +1,4 @@
-"""Named settings of adversaries, as ``adversary: preset:tat/paper``: YAML files in the folder presets."""
+"""Presets: named settings of adversaries, for ``adversary: preset:tat/paper``. Each is a file in the folder presets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FOLDER = Path(__file__).parent / "presets"
 
 
 def preset_names() -> list[str]:
-    """All presets, such as ``freelb/roberta_large/rte``."""
+    """The names of all presets, sorted, such as ``freelb/roberta_large/rte``."""
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yml"))
 
 
 def read_preset(name: str, location: str) -> dict[str, Any]:
-    """The settings of a preset by name.
+    """The settings of a preset.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: no preset has this name, or its file is not YAML; the message starts with ``location``.
     """
     known = preset_names()
     if name not in known:
@@ -37,24 +37,25 @@ def read_preset(name: str, location: str) -> dict[str, Any]:
 
 
 def names_preset(section: Any) -> bool:
-    """Whether these settings start from a preset."""
+    """Whether an adversary section is or starts from a preset."""
     if isinstance(section, str):
         return section.startswith(PREFIX)
     return isinstance(section, Mapping) and "preset" in section
 
 
 def expanded(section: Any, location: str) -> Any:
-    """An adversary section with presets replaced by what they say.
+    """An adversary section after presets are replaced by their settings.
 
-    ``preset:name`` stands for the whole section; in a mapping, ``preset: name`` comes first and other keys change it.
-    Settings under ``tasks`` may do the same.
+    The section is ``preset:<name>``, or a mapping whose key ``preset`` gives the name and whose other keys change the
+    preset's settings. The settings of each task under ``tasks`` may be either.
     """
     if isinstance(section, str) and names_preset(section):
         return read_preset(section.removeprefix(PREFIX), location)
     if not isinstance(section, Mapping):
         return section
-    own = {str(key): value for key, value in section.items()}
-    preset = own.pop("preset", None)
-    if isinstance(own.get("tasks"), Mapping):
-        own["tasks"] = {name: expanded(value, f"{location}.tasks.{name}") for name, value in own["tasks"].items()}
-    return own if preset is None else {**read_preset(str(preset), location), **own}
+    settings = {str(key): value for key, value in section.items()}
+    preset = settings.pop("preset", None)
+    tasks = settings.get("tasks")
+    if isinstance(tasks, Mapping):
+        settings["tasks"] = {name: expanded(value, f"{location}.tasks.{name}") for name, value in tasks.items()}
+    return settings if preset is None else {**read_preset(str(preset), location), **settings}

@@ -1,4 +1,4 @@
-"""r3f: consistency under random noise on the embeddings."""
+"""r3f: robust representations through regularized fine-tuning. The output should not change under random noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mt_dnn.tasks.losses import StopGradient
 
 
 class R3FOptions(Options):
-    """Robust representations through regularized fine-tuning."""
+    """Settings of r3f."""
 
     mode: Literal["r3f"] = "r3f"
     noise: Literal["uniform", "normal"] = Field("uniform", description="U(−ε, ε) or N(0, ε²)")
@@ -27,7 +27,10 @@ class R3FOptions(Options):
 
 
 class R3F(Regularized[R3FOptions]):
-    """l(f(x), y) + λ · KL_S(f(x + z), f(x)); regression has no such term (Aghajanyan et al. 2021, section 3)."""
+    """l(f(x), y) + λ · KL_S(f(x + z), f(x)) with noise z (Aghajanyan et al. 2021, section 3).
+
+    KL_S is the symmetric KL divergence. A regression task has no regulariser.
+    """
 
     options_type = R3FOptions
 

@@ -1,4 +1,4 @@
-"""r4f: R3F with a task head whose largest singular value is 1."""
+"""r4f: R3F with a head whose largest singular value is 1."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mt_dnn.tasks.model import Model
 
 
 class R4FOptions(R3FOptions):
-    """Robust representations through regularized and reparameterized fine-tuning."""
+    """Settings of r4f: robust representations through regularized and reparameterized fine-tuning."""
 
     mode: Literal["r4f"] = "r4f"  # type: ignore[assignment]
 
 
 class R4F(R3F):
-    """R3F, and every linear layer of the head divided by its largest singular value (Aghajanyan et al. 2021, eq. 5).
+    """R3F; each linear layer of the head is divided by its largest singular value (Aghajanyan et al. 2021, eq. 5).
 
-    The singular value comes from power iteration, one round in each forward pass (Miyato et al. 2018).
+    Power iteration estimates the singular value, one round in each forward pass in training (Miyato et al. 2018).
     """
 
     options_type = R4FOptions
@@ -29,7 +29,7 @@ class R4F(R3F):
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:
         if task not in model.heads:
-            return  # it shares the head of a task that is prepared itself
+            return  # the task shares the head of another, which is prepared as that one's
         for layer in list(model.heads[task].modules()):
             if isinstance(layer, nn.Linear):
                 spectral_norm(layer)

@@ -1,4 +1,4 @@
-"""rapt: random perturbations of a hidden layer, no gradient steps."""
+"""rapt: multi-layer random perturbation training. The output should not change under noise on a hidden layer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
 from data_utils.errors import UserError
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized, Scope
-from mt_dnn.adversarial.perturbation import gaussian, report_size, unit
+from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
+from mt_dnn.adversarial.perturbation import Scope, gaussian, report_size, unit
 from mt_dnn.adversarial.view import View
 from mt_dnn.tasks.losses import StopGradient
 from mt_dnn.tasks.model import Model
 
 
 class RAPTOptions(Options):
-    """Multi-layer random perturbation training."""
+    """Settings of rapt."""
 
     mode: Literal["rapt"] = "rapt"
     max_layer: NonNegativeInt = Field(3, description="a block of 1 to max_layer is drawn per batch; 0: word embeddings")
@@ -35,13 +35,13 @@ class RAPTOptions(Options):
 class RAPT(Regularized[RAPTOptions]):
     """l(f(x), y) + α · l_s(f_r(h_r), f_r(h_r + δ)), r ~ U{1..max_layer}, δ = η n/‖n‖∞, n ~ N(0, I).
 
-    Pereira, Taya and Kobayashi 2021, box 1 and eq. 2.
+    h_r is the output of block r, f_r the rest of the network (Pereira, Taya and Kobayashi 2021, box 1 and eq. 2).
     """
 
     options_type = RAPTOptions
 
     def cost_floor(self, blocks: int) -> float:
-        level = (self.options.max_layer + 1) / 2 if self.options.max_layer else 0.0  # in the mean
+        level = (self.options.max_layer + 1) / 2 if self.options.max_layer else 0.0  # the mean of r
         return 2 - level / blocks if self.options.share_prefix else 2.0
 
     def __call__(self, network: View) -> Iterator[Tensor]:
@@ -66,8 +66,8 @@ class RAPT(Regularized[RAPTOptions]):
             return super().clean_passes(network)
         level = self.level(network)
         state = network.upto(level)
-        one, other = network.resume(torch.cat([state, state]), level).chunk(2)
-        return one, other
+        first, second = network.resume(torch.cat([state, state]), level).chunk(2)
+        return first, second
 
     @classmethod
     def prepare(cls, options: RAPTOptions, model: Model, task: str) -> None:
@@ -77,15 +77,15 @@ class RAPT(Regularized[RAPTOptions]):
             )
         if options.max_layer > 0 and model.encoder.mix is not None:
             raise UserError(
-                "encoder.scalar_mix: rapt goes on from a block without the states below it; "
-                "set it to false, or adversary.max_layer=0"
+                "encoder.scalar_mix: the mix reads the states of all blocks, but rapt perturbs one of them and runs "
+                "only the blocks above it; set encoder.scalar_mix=false or adversary.max_layer=0"
             )
 
     def level(self, network: View) -> int:
-        """r, the first number that a batch draws."""
+        """r: the first random number that is drawn for a batch, or 0 for the word embeddings."""
         return network.draws.integer(1, self.options.max_layer) if self.options.max_layer else 0
 
     def perturbation(self, state: Tensor, network: View) -> Tensor:
-        """δ, (T, H). The variance of the noise cancels."""
+        """δ, (T, H). It does not depend on the variance of the noise, which cancels."""
         noise = gaussian(network, state)
         return self.options.magnitude * unit(noise, network.batch, scope=self.options.norm, order="inf")

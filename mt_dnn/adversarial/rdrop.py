@@ -1,4 +1,4 @@
-"""rdrop: consistency of two passes that differ in their dropout masks."""
+"""rdrop: regularized dropout. Two passes with different dropout masks should give the same output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mt_dnn.tasks.losses import StopGradient
 
 
 class RDropOptions(Options):
-    """Regularized dropout."""
+    """Settings of rdrop."""
 
     mode: Literal["rdrop"] = "rdrop"
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
@@ -24,7 +24,10 @@ class RDropOptions(Options):
 
 
 class RDrop(Regularized[RDropOptions]):
-    """½(l₁ + l₂) + α · ½(d(z₁, z₂) + d(z₂, z₁)), d = KL; mse for regression (Liang et al. 2021, eq. 4)."""
+    """½(l(z₁, y) + l(z₂, y)) + α · ½(d(z₁, z₂) + d(z₂, z₁)) with two outputs z of one input (Liang et al. 2021, eq. 4).
+
+    d is the KL divergence; in a regression task it is the squared error.
+    """
 
     options_type = RDropOptions
 
@@ -34,11 +37,12 @@ class RDrop(Regularized[RDropOptions]):
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         state = network.upto(0)
-        one, other = network.resume(torch.cat([state, state]), 0).chunk(2)
-        regularizer = self.regularizer(network, one, other)
+        first, second = network.resume(torch.cat([state, state]), 0).chunk(2)
+        regularizer = self.regularizer(network, first, second)
         network.report("regularizer", regularizer)
-        yield 0.5 * (network.loss(one) + network.loss(other)) + options.weight * regularizer
+        yield 0.5 * (network.loss(first) + network.loss(second)) + options.weight * regularizer
 
     def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:
-        both = super().regularizer(network, clean, perturbed), super().regularizer(network, perturbed, clean)
-        return 0.5 * (both[0] + both[1])
+        """½(d(z₁, z₂) + d(z₂, z₁)), a scalar, from two logits (N, C)."""
+        forth, back = super().regularizer(network, clean, perturbed), super().regularizer(network, perturbed, clean)
+        return 0.5 * (forth + back)

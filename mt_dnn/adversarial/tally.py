@@ -1,4 +1,4 @@
-"""The tally of TAT: which wrong answer a model gives how often, and targets drawn from it."""
+"""The tally of TAT: how often the model gives each wrong answer, and wrong targets drawn from it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from data_utils.task_def import TaskDef
 from mt_dnn.distributed.ranks import all_reduce_sum, is_main
 from mt_dnn.tasks.losses import MISSING
 
-BINS = 10  # of a regression task's value range (Pereira et al. 2021, section 2)
-SMOOTHING = 1.0
+BINS = 10  # into which the value range of a regression task is cut (Pereira et al. 2021, section 2)
+SMOOTHING = 1.0  # added to each count
 
 
 class Tally:
-    """e(y, c) over C classes, or over ten equal bins of a value range: uniform at first, updated once per epoch.
+    """The probabilities e(y, c) of the wrong targets c of gold y, over C classes or over ten bins of a value range.
 
-    e(y, c) = (n(y, c) + 1) / Σ_{c' ≠ y} (n(y, c') + 1), where n counts the clean pass's predictions of an epoch.
+    e(y, c) = (n(y, c) + 1) / Σ_{c' ≠ y} (n(y, c') + 1), where n(y, c) counts how often the clean passes of the last
+    epoch predicted c for y. In the first epoch n is ``counts``, (C, C); by default 0, so that e is uniform.
 
     Raises:
-        UserError: a regression task without a value range.
+        UserError: a regression task has no value range.
     """
 
     def __init__(self, task: TaskDef, counts: Sequence[Sequence[float]] | None = None) -> None:
@@ -41,12 +42,16 @@ class Tally:
 
     @property
     def probabilities(self) -> Tensor:
-        """e, (C, C) in float64; rows sum to 1, the diagonal is 0."""
+        """e, (C, C) in float64; rows are gold and sum to 1, the diagonal is 0."""
         smoothed = (self.last + SMOOTHING).fill_diagonal_(0.0)
         return smoothed / smoothed.sum(1, keepdim=True)
 
     def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, logits: Tensor) -> Tensor:
-        """Wrong targets (N,), from numbers in [0, 1), (N,): classes; or values, uniform inside a wrong bin."""
+        """Wrong targets for the labels, (N,): classes, or values inside a wrong bin.
+
+        ``chances`` and ``inside`` are random numbers from [0, 1), (N,): they choose the class or bin, and the value
+        inside the bin. ``logits`` are not used here.
+        """
         gold = self._bins(labels)
         cumulative = self.probabilities.cumsum(1).to(labels.device)[gold]
         scaled = chances.double()[:, None] * cumulative[:, -1:]
@@ -57,9 +62,9 @@ class Tally:
         return low + (chosen + inside) * (high - low) / BINS
 
     def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None:
-        """Adds the predictions of a batch: logits (N, C) or, of a regression task, values (N, 1).
+        """Adds the predictions of a batch: logits (N, C), or values (N, 1) in a regression task.
 
-        ``soft`` adds probabilities; a value has none, so values always count as their bin.
+        ``soft`` adds the probabilities of all classes. A value has no probabilities; it always counts for its bin.
         """
         self.current = self.current.to(labels.device)
         gold = self._bins(labels)
@@ -72,27 +77,32 @@ class Tally:
         self.current.index_add_(0, gold, predicted.double())
 
     def end_epoch(self) -> None:
-        """The epoch's counts, summed over all ranks, make the new e. An epoch without counts leaves it as it is."""
+        """Makes the counts of the epoch, summed over all ranks, the new n. After an epoch without counts n stays."""
         counts = all_reduce_sum(self.current.cpu())
         if counts.sum() > 0:
             self.last = counts
         self.current = torch.zeros_like(self.last)
 
     def collect(self) -> None:
-        """From here on the main rank holds what all have counted in this epoch."""
+        """Moves what all ranks have counted in this epoch to the main rank."""
         counts = all_reduce_sum(self.current.cpu())
         self.current = counts if is_main() else torch.zeros_like(counts)
 
     def state_dict(self) -> dict[str, Any]:
+        """The counts of the last epoch and of the current one, as JSON values."""
         return {"last": self.last.tolist(), "current": self.current.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what ``state_dict`` returned."""
         self.last = torch.tensor(state["last"], dtype=torch.float64)
         current = torch.tensor(state["current"], dtype=torch.float64)
-        self.current = current if is_main() else torch.zeros_like(current)  # the main rank holds it for all
+        self.current = current if is_main() else torch.zeros_like(current)  # see collect
 
     def record(self) -> dict[str, Any]:
-        """What a reader, and the option ``oracle``, can use: counts of the last full epoch, rows are gold."""
+        """The counts and probabilities of the last full epoch with their labels; rows are gold.
+
+        The option ``oracle`` reads a file with this content.
+        """
         return {
             "task": self.task.name,
             "labels": _names(self.task),
@@ -101,7 +111,7 @@ class Tally:
         }
 
     def _bins(self, values: Tensor) -> Tensor:
-        """Class, or bin of a value clamped into the range, (B,)."""
+        """The class, or the bin of a value, (N,). Values outside of the range count for its first or last bin."""
         if self.task.value_range is None:
             return values
         low, high = self.task.value_range
@@ -109,10 +119,14 @@ class Tally:
 
 
 class Choices:
-    """Targets among the wrong options of a decision, each equally likely, whose logits are not MISSING."""
+    """Wrong targets of task types without a tally: each wrong option has the same probability."""
 
     def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, logits: Tensor) -> Tensor:
-        """Wrong options (N,), from numbers in [0, 1), (N,), and logits (N, C); the first option where there is none."""
+        """Wrong options, (N,), chosen by ``chances``, random numbers from [0, 1), (N,).
+
+        An option whose logit in ``logits`` (N, C) is MISSING does not exist. A decision without a wrong option gets
+        option 0. ``inside`` is not used here.
+        """
         wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
         count = wrong.sum(1)
         chosen = torch.minimum((chances * count).long(), count - 1)
@@ -134,7 +148,7 @@ class Choices:
 
 
 def _names(task: TaskDef) -> list[str]:
-    """Labels, or the bounds of the bins."""
+    """The labels of the task, or the bounds of its bins."""
     if task.value_range is None:
         return list(task.labels)
     low, high = task.value_range
@@ -143,10 +157,10 @@ def _names(task: TaskDef) -> list[str]:
 
 
 def read_counts(path: Path, task: TaskDef) -> list[list[float]]:
-    """Counts from a tally file of a run folder, or any JSON file with the same ``labels`` and ``counts``.
+    """Counts from the file of a tally in a run folder, or from another JSON file with ``labels`` and ``counts``.
 
     Raises:
-        UserError: not such a file, or of other labels.
+        UserError: the file cannot be read, has other content, or belongs to other labels.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -159,5 +173,5 @@ def read_counts(path: Path, task: TaskDef) -> list[list[float]]:
     if labels != names or [len(row) for row in counts] != [len(names)] * len(names):
         raise UserError(f"{path}: adversary.oracle: its labels are not those of {task.name}: {', '.join(names)}")
     if any(not 0 <= n < float("inf") for row in counts for n in row):
-        raise UserError(f"{path}: adversary.oracle: counts are numbers from 0 on")
+        raise UserError(f"{path}: adversary.oracle: counts have to be numbers from 0 on")
     return counts

@@ -1,4 +1,8 @@
-"""tat: targeted adversarial training."""
+"""tat: targeted adversarial training.
+
+TAT is VAT (vat.py) with another objective. In VAT, δ goes away from the clean output, in any direction. In TAT, δ goes
+towards a wrong answer that the model tends to give. This file draws the wrong answers; tally.py counts the errors.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,13 @@ from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch
 from mt_dnn.tasks.losses import MISSING
 
-# A place in a list or in a text is no class whose errors could be counted, and yes or no leave no choice of an error.
+# Task types without a tally of errors. The options of multiple choice and cloze, the positions of a span and the tokens
+# behind masks are no classes whose errors could be counted. A yes-or-no decision (multi-label) has one wrong answer.
 UNTALLIED = ("multiple_choice", "cloze", "span", "multi_label", "masked_lm")
 
 
 class TATOptions(VirtualOptions):
-    """Targeted adversarial training."""
+    """Settings of tat."""
 
     mode: Literal["tat"] = "tat"
     tally: Literal["hard", "soft", "fixed"] = Field(
@@ -34,26 +39,24 @@ class TATOptions(VirtualOptions):
 
 
 class TAT(Virtual[TATOptions]):
-    """VAT but for two lines: a wrong y_t is sampled, and δ descends l(f(x + δ), y_t) (Pereira et al. 2021, box 1).
+    """δ descends l(f(x + δ), y_t), where y_t is a wrong target (Pereira et al. 2021, box 1).
 
-    y_t comes from C \\ {y} in proportion to the tally e(y, ·) of the model's own errors in the last epoch.
+    y_t is drawn from C \\ {y} with the probabilities e(y, ·): how often the model took each wrong class for y in the
+    last epoch. Task types without a tally draw every wrong answer with the same probability.
     """
 
     options_type = TATOptions
 
     def __init__(self, options: TATOptions, task: TaskDef) -> None:
         super().__init__(options, task)
-        if task.task_type in UNTALLIED:
-            if options.oracle is not None:
-                kind = task.task_type.replace("_", "-")
-                raise UserError(f"adversary: tat: {task.name}: oracle: {kind} tasks have no tally; leave it out")
-            self.tally: Tally | Choices = Choices()
-        else:
-            counts = None if options.oracle is None else read_counts(options.oracle, task)
-            self.tally = Tally(task, counts)
+        self.tally = _build_tally(options, task)
         self.reuses_clean_pass = options.reuse_clean_pass
 
     def objective(self, network: View, clean: Tensor) -> Objective:
+        """−l(f(x + δ), y_t) of each example, with a target y_t drawn for each decision.
+
+        Also counts the predictions of the clean pass, for the probabilities of the next epoch.
+        """
         if self.options.tally != "fixed" and network.batch.counted:
             self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
         chances, inside = network.draws.chances(), network.draws.chances()
@@ -76,8 +79,22 @@ class TAT(Virtual[TATOptions]):
         return self.tally.record()
 
 
+def _build_tally(options: TATOptions, task: TaskDef) -> Tally | Choices:
+    """Where the wrong targets of a task come from.
+
+    Raises:
+        UserError: the option ``oracle`` does not fit the task, or a regression task has no value range.
+    """
+    if task.task_type not in UNTALLIED:
+        return Tally(task, None if options.oracle is None else read_counts(options.oracle, task))
+    if options.oracle is not None:
+        kind = task.task_type.replace("_", "-")
+        raise UserError(f"adversary: tat: {task.name}: oracle: {kind} tasks have no tally; leave it out")
+    return Choices()
+
+
 def _allowed(logits: Tensor, batch: Batch) -> Tensor:
-    """The same logits (N, C), but MISSING where a start or an end would lie outside of the context."""
+    """The logits (N, C), with MISSING where the answer of a span task would start or end outside of the context."""
     if batch.answerable is None:
         return logits
     return logits.masked_fill(~batch.pad(batch.answerable).repeat_interleave(2, 0), MISSING)

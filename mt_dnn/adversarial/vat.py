@@ -1,4 +1,4 @@
-"""vat: virtual adversarial training, also known as SMART's smoothness term."""
+"""vat: virtual adversarial training, SMART's smoothness term; and the class that vat and tat share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
 from mt_dnn.adversarial.perturbation import (
-    GUARD,
+    NORMALIZE_EPS,
     gaussian,
     guarded,
     norms,
@@ -27,7 +27,10 @@ from mt_dnn.tasks.losses import StopGradient
 
 
 class BregmanOptions(Section):
-    """SMART's Bregman proximal point: μ · l_s(f_θ(x), f_θ̄(x)), θ̄ ← β θ̄ + (1 − β) θ after each optimizer step."""
+    """SMART's Bregman proximal point, a further term of the loss: μ · l_s(f_θ̄(x), f_θ(x)).
+
+    θ̄ are averaged weights: θ̄ ← β θ̄ + (1 − β) θ after each optimizer step.
+    """
 
     mu: NonNegativeFloat = Field(1.0, description="weight of the term")
     beta: float = Field(0.99, ge=0, le=1, description="decay of the averaged weights during warm-up")
@@ -35,7 +38,7 @@ class BregmanOptions(Section):
 
 
 class VirtualOptions(Options):
-    """What VAT and TAT share."""
+    """Settings of vat and tat."""
 
     steps: PositiveInt = Field(1, description="K, gradient steps to the perturbation")
     noise_std: NonNegativeFloat = Field(1e-5, description="σ of the first perturbation, N(0, σ²)")
@@ -45,7 +48,7 @@ class VirtualOptions(Options):
         "clip", description="clip: entries into [−ε, ε]; normalize: ε·δ/(‖δ‖∞ + 1e-6) per token"
     )
     normalize_gradient: Literal["none", "token", "sentence"] = Field(
-        "none", description="divide the gradient by its norm, and of what"
+        "none", description="divide the gradient by the norm of each token or sentence"
     )
     gradient_norm: Literal["2", "inf"] = Field("inf", description="norm of normalize_gradient")
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
@@ -63,20 +66,23 @@ class VirtualOptions(Options):
 
 
 class VATOptions(VirtualOptions):
-    """Virtual adversarial training."""
+    """Settings of vat."""
 
     mode: Literal["vat"] = "vat"
     bregman: BregmanOptions | None = Field(None, description="SMART's second half; default: off")
 
 
-Objective = Callable[[Tensor], Tensor]  # logits (B, C) → value of each example (B,)
+Objective = Callable[[Tensor], Tensor]  # logits (N, C) → value of each example (B,)
 OptionsT = TypeVar("OptionsT", bound=VirtualOptions)
 
 
 class Virtual(Regularized[OptionsT]):
-    """l(f(x), y) + α · l_s(f(x), f(x + δ)), where δ ascends an objective: what VAT and TAT share.
+    """l(f(x), y) + α · l_s(f(x), f(x + δ)), where δ comes from K gradient steps that ascend an objective.
 
-    The gradient is that of each example's own objective, whatever the batch size, as the papers' boxes read.
+    VAT and TAT differ in the objective. As in the papers' boxes, a step uses the gradient of each example's objective,
+    which does not depend on the batch size.
+
+    ``reuses_clean_pass``: the first step uses the gradient of the clean pass at δ = 0, not that of a pass at the noise.
     """
 
     reuses_clean_pass = False
@@ -88,7 +94,7 @@ class Virtual(Regularized[OptionsT]):
         options = self.options
         state = network.upto(0)
         if self.reuses_clean_pass and not state.requires_grad:
-            state.requires_grad_()  # frozen embeddings
+            state.requires_grad_()  # embeddings are frozen, but the first step differentiates by them
         replay = Replay(network, enabled=options.reuse_dropout_mask)
         with replay:
             clean = network.resume(state, 0)
@@ -102,38 +108,39 @@ class Virtual(Regularized[OptionsT]):
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
         replay = Replay(network, enabled=self.options.reuse_dropout_mask)
         with replay:
-            one = network.resume(network.upto(0), 0)
+            first = network.resume(network.upto(0), 0)
         with replay:
-            return one, network.resume(network.upto(0), 0)
+            second = network.resume(network.upto(0), 0)
+        return first, second
 
     def perturbation(self, network: View, state: Tensor, clean: Tensor, replay: Replay) -> Tensor:
         """δ after K steps, (T, H), detached."""
         fixed = state.detach()
         delta = start = gaussian(network, fixed, self.options.noise_std)
         objective = self.objective(network, clean.detach())
-        taken = start.new_zeros(network.batch.size)
-        for number in range(self.options.steps):
-            if number == 0 and self.reuses_clean_pass:
+        step_norms = start.new_zeros(network.batch.size)
+        for k in range(self.options.steps):
+            if k == 0 and self.reuses_clean_pass:
                 gradient = network.gradient(objective(clean).mean(), state, keep_graph=True)
             else:
                 delta = delta.detach().requires_grad_()
                 with replay:
                     value = objective(network.resume(fixed + delta, 0)).mean()
                 gradient = network.gradient(value, delta)
-            gradient = gradient * network.batch.size  # a sum would overflow sooner than the loss in fp16
+            gradient = gradient * network.batch.size  # from the mean to each example; a sum may overflow in fp16
             step = self.options.step_size * self._normalized(gradient, network)
-            taken += per_sentence(step, network.batch).nan_to_num(0.0, 0.0)
+            step_norms += per_sentence(step, network.batch).nan_to_num(0.0, 0.0)
             delta = guarded(self._projected(delta.detach() + step, network), start, gradient, network)
         report_size(network, delta, fixed)
-        report_gradient_share(network, start, taken)
+        report_gradient_share(network, start, step_norms)
         return delta
 
     @abstractmethod
     def objective(self, network: View, clean: Tensor) -> Objective:
-        """What δ ascends; ``clean`` are detached logits (B, C)."""
+        """The function that δ ascends, from logits to one value per example; ``clean`` are detached logits (N, C)."""
 
     def further_term(self, network: View, clean: Tensor) -> Tensor | float:
-        """A further term of the loss."""
+        """A term that the mode adds to the loss, a scalar."""
         return 0.0
 
     def _normalized(self, gradient: Tensor, network: View) -> Tensor:
@@ -144,19 +151,20 @@ class Virtual(Regularized[OptionsT]):
         radius = self.options.radius
         if self.options.projection == "clip":
             return delta.clamp(-radius, radius)
-        return radius * delta / (norms(delta, network.batch, scope="token", order="inf") + GUARD)
+        return radius * delta / (norms(delta, network.batch, scope="token", order="inf") + NORMALIZE_EPS)
 
 
 class VAT(Virtual[VATOptions]):
-    """δ ascends l_s(sg(f(x)), f(x + δ)) (Jiang et al. 2020, eq. 2; Pereira et al. 2021, eq. 1)."""
+    """δ ascends l_s(sg(f(x)), f(x + δ)), sg: no gradient (Jiang et al. 2020, eq. 2; Pereira et al. 2021, eq. 1)."""
 
     options_type = VATOptions
 
     def objective(self, network: View, clean: Tensor) -> Objective:
-        name = self.options.divergence  # its whole gradient: stop_gradient is about what trains the weights
+        name = self.options.divergence  # the option stop_gradient is for the weights; δ follows the full gradient
         return lambda logits: network.divergence(clean, logits, name=name, stop_gradient="none", reduction="none")
 
     def further_term(self, network: View, clean: Tensor) -> Tensor | float:
+        """SMART's second half, μ · l_s(f_θ̄(x), f_θ(x)), if the option ``bregman`` is set."""
         bregman = self.options.bregman
         if bregman is None:
             return 0.0

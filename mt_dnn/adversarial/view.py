@@ -1,4 +1,4 @@
-"""What an adversary sees of the network."""
+"""What an adversary sees of the network and of a batch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from mt_dnn.telemetry import Telemetry
 
 @dataclass(frozen=True)
 class View:
-    """The network on one batch of B examples, T tokens, N decisions with C options each; mostly N is B.
+    """The network on one batch: B examples, T tokens, N decisions with C options each.
 
-    ``average`` is the network of averaged weights, where a mode asks for one. ``scale`` multiplies an inner loss
-    before it is differentiated (fp16), and divides the gradient. ``parallel`` stands in for ``model.resume`` where
-    several ranks train together. ``steps_each_pass``: the weights may change from one loss to the next.
-    ``distillation`` says how soft labels count, where the batch has them.
+    In most task types an example is one decision, so N is B.
+
+    ``average``: the model with averaged weights, if a mode asks for one.
+    ``scale``: ``gradient`` multiplies a loss by it and divides the gradient by it, so that fp16 does not underflow.
+    ``parallel``: used instead of ``model.resume`` if several ranks train together.
+    ``steps_each_pass``: an optimizer step follows each loss, so the weights change from one loss to the next.
+    ``distillation``: how much soft labels count in the loss, if the batch has them.
     """
 
     model: Model
@@ -39,24 +42,30 @@ class View:
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     def upto(self, level: int, words: Tensor | None = None) -> Tensor:
-        """State at a level, (T, H): 0 = word embeddings, r = output of block r; ``words`` replace the table's."""
+        """The state at a level, (T, H): 0 is word embeddings, r the output of block r.
+
+        It is computed from ``words`` (T, H); by default the word embeddings of the batch.
+        """
         return self.model.upto(level, self.batch, words)
 
     def resume(self, state: Tensor, level: int) -> Tensor:
-        """Logits (N, C) from the state (T, H) at a level; n copies of the state end to end give n copies of logits."""
+        """Logits (N, C) from the state (T, H) at a level.
+
+        Several states of the batch may be concatenated, (n·T, H). Then the logits are (n·N, C) in the same order.
+        """
         copies = len(state) // len(self.batch.input_ids)
         return (self.parallel or self.model.resume)(state, level, self.batch.repeated(copies))
 
     def averaged_logits(self) -> Tensor:
-        """Logits (N, C) of the averaged weights, without dropout and without a graph."""
+        """Logits (N, C) of the model with averaged weights, without dropout and without gradients."""
         assert self.average is not None
         with torch.no_grad():
             return self.average(self.batch)
 
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
-        """The task's loss for its own labels, hard and soft, or for others (N,).
+        """The task's loss for ``labels`` (N,); by default the labels of the batch, soft labels included.
 
-        The mean over decisions; ``none``: per example, (B,).
+        ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
         value = LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
         weight, temperature = self.distillation.weight, self.distillation.temperature
@@ -68,12 +77,12 @@ class View:
 
     @cached_property
     def draws(self) -> Draws:
-        """The random numbers of this batch."""
+        """The random numbers of the batch."""
         return Draws(self.batch)
 
     @property
     def labels(self) -> Tensor:
-        """(N,)"""
+        """The labels of the batch, (N,)."""
         assert self.batch.labels is not None  # a training batch
         return self.batch.labels
 
@@ -86,26 +95,31 @@ class View:
         stop_gradient: StopGradient = "target",
         reduction: Reduction = "mean",
     ) -> Tensor:
-        """``name`` between two logits (N, C); by default, and for regression always, the task's own ``adv_loss``.
+        """The divergence ``name`` between two logits (N, C).
 
-        The mean over decisions; ``none``: per example, (B,).
+        By default it is the task's ``adv_loss``; in a regression task it always is.
+        ``reduction``: ``mean`` gives the mean over decisions, ``none`` the value of each example, (B,).
         """
-        own = name is None or self.task.task_type == "regression"
-        function = DIVERGENCES[self.task.adv_loss if own else name]  # type: ignore[index]
+        if name is None or self.task.task_type == "regression":
+            name = self.task.adv_loss
+        function = DIVERGENCES[name]
         value = function(clean, perturbed, stop_gradient=stop_gradient, reduction=reduction)
         return value if reduction == "mean" else self.batch.example_means(value)
 
     def gradient(self, loss: Tensor, of: Tensor, *, keep_graph: bool = False) -> Tensor:
-        """∂loss/∂of in float32 and nothing else: no gradient of any weight is computed."""
+        """∂loss/∂of in float32, in the shape of ``of``. No gradient of a weight is computed.
+
+        ``keep_graph``: a later backward pass goes through the same graph.
+        """
         with torch.autocast(of.device.type, enabled=False):
             (gradient,) = torch.autograd.grad(loss * self.scale, of, retain_graph=keep_graph)
         return gradient.float() / self.scale
 
     def report(self, name: str, value: Tensor) -> None:
-        """A figure of this batch for the log: a mean over its decisions, or one figure per example, (B,)."""
+        """Adds a figure of this batch to the log: a mean over its decisions, or one value per example, (B,)."""
         weight = self.batch.counted if value.dim() else self.batch.weight
         self.telemetry.mean(name, value.detach().float().mean(), weight)
 
     def count(self, name: str, value: Tensor) -> None:
-        """A number of cases for the log."""
+        """Adds a number of cases to the log."""
         self.telemetry.count(name, value if self.batch.counted else value * 0)

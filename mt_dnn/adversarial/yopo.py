@@ -1,4 +1,4 @@
-"""yopo: you only propagate once, further steps of δ through the first block alone."""
+"""yopo: you only propagate once. Like FreeLB, with more ascent steps that run through the first block only."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from mt_dnn.tasks.model import Model
 
 
 class YOPOOptions(BallOptions):
-    """YOPO-m-n: ``passes`` is m, full passes; ``inner_steps`` is n, steps of δ after each of them but the last."""
+    """Settings of yopo. In YOPO-m-n, ``passes`` is m and ``inner_steps`` is n.
+
+    m passes go through all blocks; between two of them are n ascent steps.
+    """
 
     mode: Literal["yopo"] = "yopo"
     inner_steps: PositiveInt = Field(2, description="n, steps of δ for one gradient at the first block")
 
 
 class YOPO(Adversary[YOPOOptions]):
-    """m losses l(f(x + δ), y)/m; between two of them n steps along ∇_δ⟨p, h_1(x + δ)⟩, p = ∂l/∂h_1 held constant.
+    """m losses l(f(x + δ), y)/m; between two of them n ascent steps along ∇_δ⟨p, h_1(x + δ)⟩.
 
-    h_1 is the output of the first block (Zhang et al. 2019, box 1). The first of the n steps is along the gradient
-    that the full pass has given already: there ⟨p, h_1⟩ has the same one.
+    h_1 is the output of the first block. p = ∂l/∂h_1 comes from the last full pass and stays constant in the n steps
+    (Zhang et al. 2019, box 1). The first of the n steps needs no pass: at this δ the full pass has already given the
+    gradient of ⟨p, h_1⟩.
     """
 
     options_type = YOPOOptions
@@ -44,7 +48,8 @@ class YOPO(Adversary[YOPOOptions]):
     def prepare(cls, options: YOPOOptions, model: Model, task: str) -> None:
         if model.encoder.mix is not None:
             raise UserError(
-                "encoder.scalar_mix: yopo goes on from the first block without the state below it; set it to false"
+                "encoder.scalar_mix: the mix reads the word embeddings too, but yopo runs on from the first block "
+                "without them; set encoder.scalar_mix=false"
             )
 
     def __call__(self, network: View) -> Iterator[Tensor]:
@@ -52,8 +57,8 @@ class YOPO(Adversary[YOPOOptions]):
         words = network.upto(0)
         delta = start = first_delta(words, network, options)
         replay = Replay(network, enabled=options.reuse_dropout_mask)
-        for number in range(options.passes):
-            if number > 0:
+        for t in range(options.passes):
+            if t > 0:
                 words = network.upto(0)
             delta = delta.requires_grad_()
             with replay:
@@ -61,9 +66,9 @@ class YOPO(Adversary[YOPOOptions]):
                 first_block.retain_grad()
                 loss = network.loss(network.resume(first_block, 1))
             yield loss / options.passes
-            if number + 1 < options.passes:
+            if t + 1 < options.passes:
                 assert delta.grad is not None and first_block.grad is not None  # the caller has run backward
-                p = first_block.grad.float() / network.scale  # of a loss that the caller has scaled
+                p = first_block.grad.float() / network.scale  # the caller has multiplied the loss by the scale
                 delta = self._inner_steps(network, words.detach(), delta, start, p, replay)
         steps = (options.passes - 1) * options.inner_steps
         report_path(network, delta, start, words, options, steps=steps)
@@ -71,6 +76,7 @@ class YOPO(Adversary[YOPOOptions]):
     def _inner_steps(
         self, network: View, words: Tensor, delta: Tensor, start: Tensor, p: Tensor, replay: Replay
     ) -> Tensor:
+        """δ after n ascent steps, (T, H), detached."""
         assert delta.grad is not None
         delta = ascend(delta, delta.grad, start, network, self.options)
         for _ in range(self.options.inner_steps - 1):

@@ -15,14 +15,14 @@ from torch import distributed
 from data_utils.errors import RankError, UserError
 from mt_dnn.distributed.ranks import barrier, rank, world_size
 
-COMMUNICATION = ("gloo", "Gloo", "NCCL", "nccl", "imed out", "onnection", "peer")  # in messages of lost ranks
+COMMUNICATION = ("gloo", "Gloo", "NCCL", "nccl", "imed out", "onnection", "peer")  # parts of messages about lost ranks
 
 
 @contextmanager
 def process_group(*, timeout_s: float) -> Iterator[None]:
-    """The group of all ranks, when a launcher such as torchrun has started several.
+    """Connects the ranks as long as the context is open. Does nothing if there is only one process.
 
-    Tensors on a CPU travel through gloo, tensors on GPUs through nccl.
+    A launcher such as torchrun has started the processes. Tensors on a CPU are sent with gloo, those on GPUs with NCCL.
 
     Raises:
         UserError: there are GPUs, but this torch has no NCCL.
@@ -36,22 +36,27 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
     distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
     try:
         yield
-        barrier()  # no rank takes the store away from one that still needs it
+        barrier()  # rank 0 serves the store that the others use, so it may not end before them
     finally:
-        gc.collect()  # what holds on to the group goes first
+        gc.collect()  # objects that refer to the group must be gone before it is
         distributed.destroy_process_group()
 
 
 def leave(code: int) -> None:
-    """Ends one of several processes at once: threads of gloo have been seen to abort the interpreter's way out."""
+    """Exits this worker without Python's normal shutdown.
+
+    During that shutdown, gloo's background threads can crash the process (seen with torch 2.13).
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 @contextmanager
-def explained(place: Callable[[], str]) -> Iterator[None]:
-    """What goes wrong in one of several processes, in one line that names the rank and, by ``place``, the update.
+def explained(progress: Callable[[], str]) -> Iterator[None]:
+    """Turns errors of a lack of memory and of lost ranks into one line that says what to do.
+
+    The line names this rank and what ``progress`` returns, such as ``after update 7``.
 
     Raises:
         RankError: no memory is left, or another rank has died or does not answer.
@@ -59,7 +64,7 @@ def explained(place: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text, who = " ".join(str(error).split()), f"rank {rank()}: {place()}"
+        text, who = " ".join(str(error).split()), f"rank {rank()}: {progress()}"
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
             remedy = "lower train.batch_size (train.accumulate makes up for it) or data.max_length"
             raise RankError(f"{who}: out of memory; {remedy}") from None
@@ -70,15 +75,16 @@ def explained(place: Callable[[], str]) -> Iterator[None]:
 
 
 def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> int:
-    """Runs ``mt-dnn`` with these arguments in several processes on this machine; returns the exit code.
+    """Runs ``mt-dnn`` with these arguments in several processes on this machine, and returns the exit code.
 
-    It is what ``torchrun --standalone`` does; a worker that dies is started again ``restarts`` times, with all others.
+    It does the same as ``torchrun --standalone``. If a worker dies, all workers are started again, at most ``restarts``
+    times.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # One store for all attempts would still hold the addresses of dead workers.
+    # Each attempt needs a new store: an old one still holds the addresses of dead workers.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     config = LaunchConfig(
         min_nodes=1,
@@ -95,7 +101,7 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> in
         elastic_launch(config, sys.executable)("-m", "mt_dnn.cli", *arguments)
     except ChildFailedError as error:
         codes = {failure.exitcode for failure in error.failures.values()}
-        return 2 if 2 in codes else 1  # the others were told to stop
+        return 2 if 2 in codes else 1  # 2 is a user's error; workers that were told to stop have other codes
     except SignalException:
-        return 0  # the workers have saved; the same command continues
+        return 0  # the workers have saved; the same command goes on from there
     return 0

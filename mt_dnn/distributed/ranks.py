@@ -1,4 +1,4 @@
-"""Several processes, one experiment: rank and size, what ranks tell each other, and how to launch them."""
+"""Ranks: which of several processes this one is, and the values that they exchange."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This process, from 0; known from the launcher's environment before there is a group."""
+    """The number of this process, from 0. The launcher sets it, so it is known before the processes are connected."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -31,10 +31,10 @@ def is_main() -> bool:
 
 
 def local_device(name: str) -> str:
-    """The device of this rank: with several processes on one machine each takes a GPU of its own.
+    """The device of this rank: each of several processes on one machine takes another GPU.
 
     Raises:
-        UserError: there are fewer GPUs, or ``name`` is a single one that all processes would take.
+        UserError: there are fewer GPUs than processes, or ``name`` is one GPU for several processes.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name in ("auto", "cuda") and world_size() > 1 and torch.cuda.is_available():
@@ -42,28 +42,28 @@ def local_device(name: str) -> str:
             raise UserError(f"rank {rank()}: asks for GPU {local}, this machine has {torch.cuda.device_count()}")
         return f"cuda:{local}"
     if name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-        raise UserError(f"device: {name} is one GPU for several processes; device=cuda gives each of them its own")
+        raise UserError(f"device: {name} is one GPU for several processes; device=cuda gives each process another GPU")
     return name
 
 
 def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
-    """The sum over all ranks, in place; on all of them the values have to be on the same kind of device."""
+    """The sum over all ranks, in place. The values have to be on the same kind of device on all ranks."""
     if world_size() > 1:
         distributed.all_reduce(values)
     return values
 
 
-def max_over_ranks(flag: int) -> int:
-    """The largest value of all ranks, so that all agree."""
+def max_over_ranks(value: int) -> int:
+    """The largest value over all ranks; every rank gets it."""
     if world_size() == 1:
-        return flag
-    flags = torch.tensor(flag)
-    distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
-    return int(flags)
+        return value
+    largest = torch.tensor(value)
+    distributed.all_reduce(largest, op=distributed.ReduceOp.MAX)
+    return int(largest)
 
 
 def all_gather(value: T) -> list[T]:
-    """Every rank's value, in the order of ranks, on all ranks."""
+    """The values of all ranks, in the order of ranks; every rank gets them."""
     if world_size() == 1:
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -72,22 +72,24 @@ def all_gather(value: T) -> list[T]:
 
 
 def say(text: str) -> None:
-    """Tells the user, once, without tearing a progress bar."""
+    """Prints a line from the main process only, above the progress bar."""
     if is_main():
         tqdm.write(text)
 
 
 def barrier() -> None:
-    """Waits for all ranks."""
+    """Waits until all ranks have come here."""
     if world_size() > 1:
         distributed.barrier()
 
 
 def main_first(work: Callable[[], T]) -> T:
-    """What ``work`` returns; the main rank does it before the others, so that files are made once.
+    """Calls ``work`` on the main rank, then on the others, and returns its result on each.
+
+    So the main rank alone writes files, and the others find them.
 
     Raises:
-        UserError: it raised one on the main rank; then all ranks raise it.
+        UserError: ``work`` raised it on the main rank; then all ranks raise it.
     """
     problem: list[str | None] = [None]
     result: T | None = None

@@ -1,4 +1,4 @@
-"""Tensors that are split over ranks (FSDP): as a whole, and in files that any number of ranks can read."""
+"""Tensors that are split over ranks (FSDP): gathering and splitting them, and files that any number of ranks reads."""
 
 from __future__ import annotations
 
@@ -17,40 +17,45 @@ from mt_dnn.distributed.ranks import is_main
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether its weights are split over ranks."""
+    """Whether the weights of the module are split over ranks."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 def full_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors as a whole; split ones are gathered, on all ranks, one after the other, for the main rank's CPU.
+    """The same tensors by name; those that are split over ranks are gathered to the CPU of the main rank.
 
-    On the other ranks the split ones are missing.
+    All ranks have to call this. On the other ranks the result lacks the tensors that are split.
     """
-    all_gather = {}
+    gathered = {}
     for name, value in tensors.items():
         if isinstance(value, DTensor):
-            everything = value.full_tensor()
+            full = value.full_tensor()
             if is_main():
-                all_gather[name] = everything.cpu()
+                gathered[name] = full.cpu()
         else:
-            all_gather[name] = value
-    return all_gather
+            gathered[name] = value
+    return gathered
 
 
 def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """This rank's parts of tensors, the live ones; tensors that are not split stay what they are."""
+    """This rank's parts of tensors that are split; other tensors as they are. A part shares memory with its tensor."""
     return [value.to_local() if isinstance(value, DTensor) else value for value in tensors]
 
 
 def as_split(value: Tensor, like: Tensor) -> Tensor:
-    """This rank's part of a whole tensor, split as another one is; nothing is sent."""
+    """The tensor ``value``, of which every rank has all entries, split over ranks as ``like`` is. Nothing is sent.
+
+    It stays as it is if it is split already, or if ``like`` is not split or has another shape.
+    """
     if not isinstance(like, DTensor) or isinstance(value, DTensor) or value.shape != like.shape:
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Each rank writes its parts as safetensors, on all ranks; the folder has to be on a disk that all of them see.
+    """Writes tensors to safetensors files in a folder; each rank writes its parts.
+
+    All ranks have to call this, with a folder on a disk that all of them see.
 
     Raises:
         OSError: a rank could not write.
@@ -63,10 +68,10 @@ def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_sharded(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What ``save_sharded`` wrote, on all ranks; each reads its parts.
+    """The tensors that ``save_sharded`` wrote, by name; each rank reads its parts. All ranks have to call this.
 
-    ``like`` maps the beginning of a name, up to ``::``, or a whole name to a tensor split in the same way: a
-    parameter's optimizer state is split as the parameter is.
+    ``like`` says how to split them: it maps a name, or the part of a name before ``::``, to a tensor that is split in
+    the same way. An optimizer's state, named ``<parameter>::<key>``, is split as the parameter is.
     """
     reader = HuggingFaceStorageReader(str(folder))
     tensors = {}
@@ -75,6 +80,6 @@ def load_sharded(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         empty = torch.empty(found.size, dtype=found.properties.dtype)
         tensors[name] = as_split(empty, like.get(name, like.get(name.partition("::")[0], empty)))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is what is meant
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # right where one process reads
         checkpoint.load(tensors, storage_reader=reader)
     return tensors

@@ -1,1 +1,1 @@
-"""From token ids to hidden states."""
+"""The shared encoder: from token ids to hidden states."""

@@ -1,4 +1,7 @@
-"""Packed attention: transformers' blocks run on (1, T, H); padding exists, if at all, only in here."""
+"""Attention for packed batches, registered with transformers under the name ``packed``.
+
+A packed batch is (1, T, H): all tokens of all sequences, one sequence after the other.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from mt_dnn.batches.batch import Batch
 NAME = "packed"
 
 
-@torch.compiler.disable  # its sizes are those of the examples, which differ from batch to batch
+@torch.compiler.disable  # the lengths of the sequences differ from batch to batch, and each would be compiled
 def attend(
     module: nn.Module,
     query: Tensor,
@@ -31,43 +34,51 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of each token to the tokens of its own example.
+    """Attention of each token to the tokens of its own sequence.
 
-    query, key, value: (1, heads, T, d); returns (1, T, heads, d), as transformers expects. Without ``packed``
-    it is transformers' own attention, so that the model still works by itself.
+    query, key, value: (1, heads, T, d). Returns the output, (1, T, heads, d), and None for the attention weights.
+    transformers calls this function from ``module``, whose ``dropout`` is the dropout of attention weights. If
+    ``packed`` is missing, the batch is padded, as when the model is used without this project; then the function is
+    transformers' ``sdpa``.
     """
     if packed is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    run = _one_by_one if query.device.type == "cpu" else _padded
-    return run((query, key, value), packed, dropout_p=dropout, scale=scaling), None
+    layer = module.dropout if dropout else None
+    assert layer is None or isinstance(layer, nn.Dropout)
+    attention = _sequence_by_sequence if query.device.type == "cpu" else _padded
+    return attention((query, key, value), packed, layer, scaling), None
 
 
-def _one_by_one(parts: tuple[Tensor, ...], batch: Batch, *, dropout_p: float, scale: float | None) -> Tensor:
-    """Example after example: on a CPU calls are cheap and work grows with the square of the length."""
+def _sequence_by_sequence(
+    parts: tuple[Tensor, ...], batch: Batch, dropout: nn.Dropout | None, scale: float | None
+) -> Tensor:
+    """One call per sequence. On a CPU a call costs little, and the work grows with the square of the length."""
     lengths = batch.lengths.tolist()
-    examples = zip(*(part.split(lengths, dim=2) for part in parts), strict=True)
-    # Torch has no fused attention with dropout for a CPU, and is slower than the plain formula there.
-    attention: Callable[..., Tensor] = partial(_written_out, dropout_p) if dropout_p else F.scaled_dot_product_attention
-    return torch.cat([attention(*example, scale=scale).transpose(1, 2) for example in examples], dim=1)
+    sequences = zip(*(part.split(lengths, dim=2) for part in parts), strict=True)
+    # With dropout, torch has no fused attention for a CPU and is slower than the plain formula.
+    attention: Callable[..., Tensor] = F.scaled_dot_product_attention
+    if dropout is not None:
+        attention = partial(_with_dropout, dropout)
+    return torch.cat([attention(*sequence, scale=scale).transpose(1, 2) for sequence in sequences], dim=1)
 
 
-def _written_out(dropout: float, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None) -> Tensor:
+def _with_dropout(dropout: nn.Dropout, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None) -> Tensor:
+    """dropout(softmax(query keyᵀ · scale)) value, with the default scale 1/√d."""
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     weights = ((query * scale) @ key.transpose(2, 3)).softmax(dim=3, dtype=torch.float32).to(value.dtype)
-    return F.dropout(weights, dropout) @ value
+    return dropout(weights) @ value
 
 
-def _padded(parts: tuple[Tensor, ...], batch: Batch, **options: Any) -> Tensor:
-    """All examples in one call, padded to the longest: on an accelerator calls are dear."""
+def _padded(parts: tuple[Tensor, ...], batch: Batch, dropout: nn.Dropout | None, scale: float | None) -> Tensor:
+    """One call for all sequences, padded to the longest. On an accelerator each call costs much."""
     query, key, value = (batch.pad(part[0].transpose(0, 1)).transpose(1, 2) for part in parts)  # (B, heads, L, d)
     mask = None if batch.is_even else batch.mask
-    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **options)
+    p = 0.0 if dropout is None else dropout.p
+    output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p, scale=scale)
     return batch.unpad(output.transpose(1, 2))[None]
 
 
 AttentionInterface.register(NAME, attend)
-
-
 AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,16 +1,14 @@
-"""The shared encoder: a transformers model behind two verbs, ``upto(level)`` and ``resume(state, level)``.
+"""The shared encoder: a transformers model with two methods, ``upto(level)`` and ``resume(state, level)``.
 
-Level 0 is the output of the word-embedding table, before positions, segments and LayerNorm; level r is the
-output of block r, counted from 1. States are packed, (T, H): no padding token exists outside this file and
-attention.py.
+Level 0 is the output of the word-embedding table, before positions, segments and LayerNorm. Level r is the output of
+block r; blocks are counted from 1. States are packed, (T, H): T is the number of tokens of all sequences of the batch,
+without padding. Only padded.py and attention.py know padding tokens.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 
 from data_utils.errors import UserError
 from mt_dnn.batches.batch import Batch
-from mt_dnn.encoders.memory import recomputed
+from mt_dnn.encoders.block_states import input_states
 from mt_dnn.encoders.pooling import POOLINGS, ScalarMix, attended, first_tokens, initialised
 from mt_dnn.encoders.pretrained import find_blocks, quiet
 
@@ -27,16 +25,18 @@ ABOVE_BLOCKS = ("pooler.", "mix.", "model.pooler.", "model.final_norm.")
 
 
 class Encoder(nn.Module, ABC):
-    """What all encoders share.
+    """A transformers model that runs on batches of packed tokens.
 
-    ``attention``: packed or padded. ``pooler_source``: what a pooled vector is, as ``encoder.pooler`` names it.
-    ``mix``: of the states of all levels, if final states are that. ``ignored_weights``: names in the checkpoint that
-    this model has no place for, such as a language-modelling head's. ``runs_as_written``: neither compiled nor
-    recomputed.
+    ``attention``: ``packed`` or ``padded``, how the model runs.
+    ``pooler_source``: how ``pool`` makes the vector of a sequence, one of the values of the setting ``encoder.pooler``.
+    ``mix``: the scalar mix of the states of all levels; None if the final state is that of the last block.
+    ``ignored_weights``: names of weights in the checkpoint that the model does not use, such as those of a
+    language-modelling head.
+    ``keeps_dropout_masks``: whether passes that share dropout masks keep them in memory or draw them again.
     """
 
     attention: str
-    runs_as_written = True
+    keeps_dropout_masks = True
 
     def __init__(
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]
@@ -53,7 +53,7 @@ class Encoder(nn.Module, ABC):
         self.mix = ScalarMix(self.num_layers + 1) if scalar_mix else None
         dense = pooler in ("pretrained", "fresh")
         if not dense:
-            model.pooler = None  # the family's own would never be trained
+            model.pooler = None  # this pooler of the family would never be trained
         if pooler == "attention":
             self.pooler = initialised(nn.Linear(self.hidden_size, 1, bias=False), self.initializer_range)
         elif dense and getattr(model, "pooler", None) is None:
@@ -64,14 +64,14 @@ class Encoder(nn.Module, ABC):
 
     @property
     def blocks(self) -> nn.ModuleList:
-        """The transformer blocks; registered once, inside ``model``."""
+        """The transformer blocks of the model."""
         blocks = self.get_submodule(self.blocks_name)
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
     @property
     def max_positions(self) -> int | None:
-        """Longest sequence; None where positions are only relative."""
+        """The longest sequence that the model takes, in tokens; None where it knows relative positions only."""
         config = self.model.config
         if getattr(config, "position_biased_input", True) is False:
             return None
@@ -79,50 +79,53 @@ class Encoder(nn.Module, ABC):
 
     @property
     def position_offset(self) -> int:
-        """RoBERTa-like families count positions from padding_idx + 1."""
+        """The position id of the first token: padding_idx + 1 in families like RoBERTa, 0 in the others."""
         table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         padding = getattr(table, "padding_idx", None)
         return 0 if padding is None else padding + 1
 
     @property
     def pooler_dense(self) -> nn.Linear:
-        """The linear layer of BERT's pooler, the model's own where the family has one."""
+        """The linear layer of a pooler like BERT's: the model's if the family has one, otherwise the encoder's."""
         return self.model.pooler.dense if self.pooler is None else self.pooler
 
     def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
-        """State at a level, (T, H), from the word embeddings of the batch or from others (T, H).
+        """The state at a level, (T, H), computed from ``words`` (T, H); by default the word embeddings of the batch.
 
         Raises:
             UserError: the encoder has fewer blocks.
         """
-        self._check(level)
+        self._check_level(level)
         if words is None:
             words = self.model.get_input_embeddings()(batch.input_ids)
         return words if level == 0 else self._run_upto(words, level, batch)
 
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
-        """Final hidden states (T, H) from the state at a level; with a mix, that of all levels from the first block's.
+        """The final hidden states (T, H), computed from the state (T, H) at a level.
+
+        With a scalar mix they are the mix of what goes into each block and of the output of the last one.
 
         Raises:
-            UserError: the encoder has fewer blocks, or a mix needs the levels below.
+            UserError: the encoder has fewer blocks, or it has a scalar mix and ``level`` is above 0.
         """
-        self._check(level)
+        self._check_level(level)
         if self.mix is None:
             return self._run_from(state, level, batch)
         if level > 0:
             raise UserError(f"level {level}: encoder.scalar_mix reads the states below it too; set it to false")
-        with self._entering() as states:
+        with input_states(self.blocks) as states:
             final = self._run_from(state, level, batch)
-        return self.mix([*(self._packed(entered, batch) for entered in states), final])
+        return self.mix([*(self._packed(state, batch) for state in states), final])
 
     def forward(self, batch: Batch) -> Tensor:
-        """Final hidden states, (T, H)."""
+        """The final hidden states of a batch, (T, H)."""
         return self.resume(self.upto(0, batch), 0, batch)
 
     def pool(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(T, H) → (S, H): first token → linear → tanh, as BERT's pooler; or what ``pooler_source`` says.
+        """One vector for each of S sequences: (T, H) → (S, H), as ``pooler_source`` says.
 
-        Attention is softmax(w·h) over the tokens of a sequence, w a learned query.
+        ``pretrained`` and ``fresh`` are BERT's pooler: tanh(W h + b) of the first token. ``cls``, ``mean`` and ``max``
+        have no weights. ``attention`` is Σ_t softmax_t(w·h_t) h_t over the tokens of a sequence, w a learned query.
         """
         if self.pooler_source in POOLINGS:
             return POOLINGS[self.pooler_source](hidden, batch)
@@ -131,23 +134,10 @@ class Encoder(nn.Module, ABC):
             return attended(batch.pad(self.pooler(hidden))[..., 0], batch.pad(hidden), batch.mask[:, 0, 0])
         return torch.tanh(self.pooler_dense(first_tokens(hidden, batch)))
 
-    def compile_blocks(self) -> None:
-        """From here on ``torch.compile`` makes one kernel of several operations; attention stays as it is."""
-        self.runs_as_written = False
-        torch._functorch.config.donated_buffer = False  # adversaries go backward twice through one graph
-        for block in self.blocks:
-            block.forward = torch.compile(block.forward, dynamic=True)
-
-    def recompute_activations(self) -> None:
-        """From here on a block keeps what enters it for the backward pass, and runs again in that pass."""
-        self.runs_as_written = False
-        for block in self.blocks:
-            block.forward = recomputed(block.forward)  # hooks stay outside
-
     def depth_of(self, name: str) -> int:
-        """Depth of a parameter of this module: 0 embeddings, r block r, ``num_layers`` + 1 everything above.
+        """The depth of the parameter ``name``: 0 for embeddings, r for block r, ``num_layers`` + 1 for what is above.
 
-        What feeds all blocks, such as relative positions, counts as embeddings.
+        Parameters that all blocks read, such as those of relative positions, have depth 0.
         """
         block = re.match(rf"{re.escape(self.blocks_name)}\.(\d+)\.", name)
         if block:
@@ -155,64 +145,31 @@ class Encoder(nn.Module, ABC):
         return self.num_layers + 1 if name.startswith(ABOVE_BLOCKS) else 0
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
-        """Writes the model with these weights in Hugging Face format; ``AutoModel.from_pretrained`` reads it."""
+        """Writes the model in Hugging Face format, for ``AutoModel.from_pretrained``.
+
+        ``weights`` maps names to tensors; by default they are those of the model.
+        """
         with quiet():
             self.model.save_pretrained(folder, state_dict=weights)
 
-    def _check(self, level: int) -> None:
+    def _check_level(self, level: int) -> None:
         if not 0 <= level <= self.num_layers:
             raise UserError(f"level {level}: an encoder of {self.num_layers} blocks has levels 0-{self.num_layers}")
 
-    @contextmanager
-    def _entering(self) -> Iterator[list[Tensor]]:
-        """Within it, what enters each block is added to the list, as it enters."""
-        states: list[Tensor] = []
-
-        def keep(state: Tensor) -> Tensor:
-            states.append(state)
-            return state
-
-        hooks = [
-            block.register_forward_pre_hook(lambda _, args, kwargs: with_state(args, kwargs, keep), with_kwargs=True)
-            for block in self.blocks
-        ]
-        try:
-            yield states
-        finally:
-            for hook in hooks:
-                hook.remove()
-
     @abstractmethod
     def _packed(self, state: Tensor, batch: Batch) -> Tensor:
-        """What enters a block, as (T, H)."""
+        """The state that goes into a block, in the model's layout, as (T, H)."""
 
     @abstractmethod
     def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
-        """State at a level above 0, (T, H), from word embeddings (T, H)."""
+        """The state at a level above 0, (T, H), computed from word embeddings (T, H)."""
 
     @abstractmethod
     def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
-        """Final hidden states, (T, H)."""
+        """The final hidden states (T, H), computed from the state (T, H) at a level."""
 
 
 def token_types(config: Any, batch: Batch) -> Tensor:
-    """Token types (T,), all zero where the encoder knows a single one."""
+    """The token types of the batch, (T,); all zero if the model has fewer than two types."""
     known = getattr(config, "type_vocab_size", 0)
     return batch.token_type_ids if known > 1 else torch.zeros_like(batch.token_type_ids)
-
-
-def first(output: Any) -> Tensor:
-    """A block's hidden state, whether it gives it alone or in a tuple."""
-    return output[0] if isinstance(output, tuple) else output
-
-
-def with_first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A block's output with its hidden state changed."""
-    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
-
-
-def with_state(args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Tensor], Tensor]) -> Any:
-    """A block's arguments with its hidden state changed; it is the first, by position or by name."""
-    if args:
-        return (change(args[0]), *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}

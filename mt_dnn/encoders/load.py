@@ -1,4 +1,4 @@
-"""From a name or a configuration to an encoder."""
+"""Loading an encoder by its name, or creating one from a configuration."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from data_utils.errors import UserError
 from mt_dnn.encoders import attention as packed_attention
+from mt_dnn.encoders.dropout import replace_dropouts
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES, PackedEncoder
 from mt_dnn.encoders.padded import PaddedEncoder
@@ -26,7 +27,7 @@ from mt_dnn.section import Section
 
 
 class EncoderConfig(Section):
-    """The shared encoder."""
+    """Settings of the shared encoder."""
 
     name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
     config: dict[str, Any] | None = Field(None, description="fresh encoder from this transformers configuration")
@@ -65,17 +66,22 @@ def load_encoder(
     attention_dropout: float | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Encoder:
-    """A pretrained encoder by ``name`` (hub, folder, ``package:…``), or these of its blocks; or a fresh one from
-    ``config``.
+    """The pretrained encoder ``name``, or an encoder with random weights from the mapping ``config``.
+
+    ``name`` is a hub name, a folder or ``package:<package>/<folder>``. ``EncoderConfig`` describes the other settings.
+    Every ``nn.Dropout`` of the model becomes a ``Dropout``, whose masks several passes can share.
 
     Raises:
-        UserError: it does not exist, is damaged or lacks weights, or its family cannot do what is asked.
+        UserError: the encoder does not exist, is damaged or lacks weights, or its family does not support a setting.
     """
     settings = read_config(name) if name is not None else make_config(config or {})
     set_dropout(settings, dropout, DROPOUT_NAMES, "encoder.dropout")
     set_dropout(settings, attention_dropout, ATTENTION_DROPOUT_NAMES, "encoder.attention_dropout")
     if name is None and blocks is not None:
-        raise UserError("encoder.blocks: a fresh encoder has as many as its num_hidden_layers; leave it out")
+        raise UserError(
+            "encoder.blocks: a fresh encoder has no pretrained blocks to keep; leave it out and set "
+            "encoder.config.num_hidden_layers"
+        )
     packs = settings.model_type in PACKED_FAMILIES and not getattr(settings, "is_decoder", False)
     if attention == "packed" and not packs:
         known = ", ".join(PACKED_FAMILIES)
@@ -92,6 +98,7 @@ def load_encoder(
         model, missing, ignored = load_weights(name, settings, **chosen)
     if blocks is not None:
         keep_blocks(model, blocks)
+    replace_dropouts(model)
     reusable = name is not None and getattr(model, "pooler", None) is not None and not missing
     encoder = (PackedEncoder if packs else PaddedEncoder)(
         model,

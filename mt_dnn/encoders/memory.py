@@ -1,39 +1,54 @@
-"""Changes to an encoder that save memory or time and leave its results alone."""
+"""Changes to a loaded encoder that save memory or time. Its results stay the same up to rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from data_utils.errors import UserError
 from mt_dnn.apex import apex_class
+from mt_dnn.encoders.encoder import Encoder
 
 
 def fuse_layer_norms(module: nn.Module) -> None:
-    """Replaces every LayerNorm inside the module by apex's, with the same weights under the same names.
+    """Replaces every LayerNorm inside the module by apex's FusedLayerNorm. Weights and their names stay.
 
     Raises:
-        UserError: apex is not there, or was built without CUDA extensions.
+        UserError: apex is not installed, or was built without its CUDA extensions.
     """
     key, instead = "train.apex_layer_norm", "train.apex_layer_norm=false"
     fused_type = apex_class("normalization", "FusedLayerNorm", key, instead)
-    for owner in list(module.modules()):
-        for name, child in owner.named_children():
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
             if type(child) is nn.LayerNorm:
                 try:
                     fused = fused_type(child.normalized_shape, eps=child.eps)
                 except (ImportError, RuntimeError) as error:
                     raise UserError(f"{key}: {error}; {instead} does the same without it") from None
                 fused.load_state_dict(child.state_dict())
-                setattr(owner, name, fused)
+                setattr(parent, name, fused)
 
 
-def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function under activation checkpointing; dropout masks repeat."""
+def compile_blocks(encoder: Encoder) -> None:
+    """Compiles the blocks of the encoder with ``torch.compile``; attention is left out (see attention.py)."""
+    encoder.keeps_dropout_masks = False  # compiled code draws its masks itself
+    torch._functorch.config.donated_buffer = False  # adversaries go backward twice through one graph
+    for block in encoder.blocks:
+        block.forward = torch.compile(block.forward, dynamic=True)
 
+
+def recompute_activations(encoder: Encoder) -> None:
+    """Makes each block keep only its input for the backward pass, and run a second time there with the same masks."""
+    encoder.keeps_dropout_masks = False  # they would take the memory that is saved here
+    for block in encoder.blocks:
+        block.forward = _checkpointed(block.forward)  # forward hooks of the block run once
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 

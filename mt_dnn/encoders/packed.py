@@ -1,17 +1,23 @@
-"""Encoders that run on packed tokens."""
+"""Encoders that run on packed tokens: the sequences of a batch one after the other, without padding."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
-from mt_dnn.encoders.encoder import Encoder, first, token_types
+from mt_dnn.encoders.block_states import output_state
+from mt_dnn.encoders.encoder import Encoder, token_types
 
+# Families whose blocks call the attention function that their configuration names, as BERT's do, and whose attention
+# modules hold their dropout as ``dropout``. All other families run padded.
 PACKED_FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
 
 
 class PackedEncoder(Encoder):
-    """BERT, RoBERTa, XLM-R and ELECTRA: their own embeddings and blocks, run on (1, T, H)."""
+    """Runs the embeddings and blocks of a transformers model on all tokens of a batch as one sequence, (1, T, H).
+
+    Attention (attention.py) keeps the sequences of the batch apart.
+    """
 
     attention = "packed"
 
@@ -25,7 +31,10 @@ class PackedEncoder(Encoder):
         return self._run(state, level, self.num_layers, batch)
 
     def _run(self, state: Tensor, start: int, stop: int, batch: Batch) -> Tensor:
-        """Blocks ``start`` + 1 to ``stop``; from level 0 the rest of the embedding module comes first."""
+        """The state at level ``stop`` from that at level ``start``, both (T, H).
+
+        From level 0 the state first goes through the rest of the embeddings: positions, token types, LayerNorm.
+        """
         state = state[None]
         if start == 0:
             state = self.model.embeddings(
@@ -36,5 +45,5 @@ class PackedEncoder(Encoder):
             if hasattr(self.model, "embeddings_project"):  # ELECTRA with small embeddings
                 state = self.model.embeddings_project(state)
         for block in self.blocks[start:stop]:
-            state = first(block(state, None, packed=batch))
+            state = output_state(block(state, None, packed=batch))
         return state[0]

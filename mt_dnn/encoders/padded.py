@@ -1,4 +1,4 @@
-"""Encoders that run on padded batches."""
+"""Encoders that run on padded batches, (B, L, H): every family that packed.py does not list."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
-from mt_dnn.encoders.encoder import Encoder, token_types, with_first, with_state
+from mt_dnn.encoders.block_states import with_input_state, with_output_state
+from mt_dnn.encoders.encoder import Encoder, token_types
 
 
 class PaddedEncoder(Encoder):
-    """Any other AutoModel, padded inside this class only.
+    """Runs any transformers encoder on padded batches; states are packed, (T, H), outside of this class.
 
-    The state at level r is what enters block r + 1: some families do more between two blocks than pass the
-    output on. ``upto`` runs the whole model, and so does ``resume`` from above level 0: below, the blocks run
-    on the words, and what they give is dropped in favour of the state.
+    The state at level r is what goes into block r + 1. It may differ from the output of block r, because some families
+    compute more between two blocks. ``upto`` runs the whole model and keeps the state at the level. ``resume`` from a
+    level above 0 also runs the whole model, and replaces the state at the level by the given one.
     """
 
     attention = "padded"
@@ -52,12 +53,12 @@ class PaddedEncoder(Encoder):
 
     @contextmanager
     def _at(self, level: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Within it, the padded state at this level, (B, L, H), is what ``change`` makes of it."""
+        """Applies ``change`` to the padded state at this level, (B, L, H), as long as the context is open."""
         if level == self.num_layers:
-            hook = self.blocks[-1].register_forward_hook(lambda _, __, output: with_first(output, change))
+            hook = self.blocks[-1].register_forward_hook(lambda _, __, output: with_output_state(output, change))
         else:
             hook = self.blocks[level].register_forward_pre_hook(
-                lambda _, args, kwargs: with_state(args, kwargs, change), with_kwargs=True
+                lambda _, args, kwargs: with_input_state(args, kwargs, change), with_kwargs=True
             )
         try:
             yield

@@ -1,4 +1,4 @@
-"""From the states of a sequence's tokens to one vector, and from the states of all levels to one."""
+"""Pooling, from the states of a sequence's tokens to one vector; and the scalar mix of the states of all levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mt_dnn.batches.batch import Batch
 
 
 def initialised(linear: nn.Linear, std: float) -> nn.Linear:
-    """The same layer with weights from N(0, std²) and, if it has one, zero bias."""
+    """The same layer after its weights are drawn from N(0, std²) and its bias, if it has one, is set to 0."""
     nn.init.normal_(linear.weight, std=std)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -19,33 +19,36 @@ def initialised(linear: nn.Linear, std: float) -> nn.Linear:
 
 
 def first_tokens(hidden: Tensor, batch: Batch) -> Tensor:
-    """(T, H) → (S, H)."""
+    """The state of the first token of each of S sequences, (T, H) → (S, H)."""
     return hidden[batch.offsets[:-1]]
 
 
 def means(hidden: Tensor, batch: Batch) -> Tensor:
-    """Mean over the tokens of each sequence, (T, H) → (S, H)."""
+    """The mean over the tokens of each sequence, (T, H) → (S, H)."""
     sums = hidden.new_zeros(batch.sequences, hidden.shape[1]).index_add(0, batch.sequence_ids, hidden)
     return sums / batch.lengths[:, None]
 
 
 def maxima(hidden: Tensor, batch: Batch) -> Tensor:
-    """Largest entry of each dimension over the tokens of each sequence, (T, H) → (S, H)."""
-    there = batch.mask[:, 0, 0, :, None]
-    return batch.pad(hidden).masked_fill(~there, -torch.inf).amax(1)
+    """The largest entry of each dimension over the tokens of each sequence, (T, H) → (S, H)."""
+    is_token = batch.mask[:, 0, 0, :, None]
+    return batch.pad(hidden).masked_fill(~is_token, -torch.inf).amax(1)
 
 
 POOLINGS: Mapping[str, Callable[[Tensor, Batch], Tensor]] = {"cls": first_tokens, "mean": means, "max": maxima}
 
 
 def attended(scores: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
-    """Σ_j softmax(scores)_j states_j over the tokens that are True: (S, L), (S, L, H), (S, L) → (S, H)."""
+    """Σ_j softmax(scores)_j states_j over positions j where ``tokens`` is True: (S, L), (S, L, H), (S, L) → (S, H)."""
     weights = scores.float().masked_fill(~tokens, -torch.inf).softmax(1).to(states.dtype)
     return torch.einsum("sl,slh->sh", weights, states)
 
 
 class ScalarMix(nn.Module):
-    """γ Σ_j s_j h_j, s = softmax(w), over the states of all levels; at first their mean (Peters et al. 2018, eq. 1)."""
+    """γ Σ_j s_j h_j with s = softmax(w), over the states h_j of all levels (Peters et al. 2018, eq. 1).
+
+    γ and w are learned. At the start it is the mean of the states.
+    """
 
     def __init__(self, levels: int) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class ScalarMix(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))  # FSDP takes no scalars
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Each state and what comes out: (T, H)."""
+        """The mix of the states; they and the mix are (T, H)."""
         shares = (self.scale * self.weights.softmax(0)).unbind()
         mixed = torch.zeros_like(states[-1])
         for share, state in zip(shares, states, strict=True):

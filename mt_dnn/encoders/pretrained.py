@@ -1,4 +1,7 @@
-"""Transformers models from a name or a configuration, strictly: nothing missing, nothing remote executed."""
+"""Loading transformers models from a name or a configuration.
+
+A checkpoint that lacks weights is an error, and code from a model's repository is never run.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,8 @@ from transformers.utils import logging
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError, did_you_mean, unknown_key
 
+# What families call their dropouts in their configurations.
 DROPOUT_NAMES = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")
-
-
 ATTENTION_DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -27,7 +29,7 @@ def read_config(name: str) -> Any:
     """The transformers configuration of a hub name, a folder, or ``package:<package>/<folder>``.
 
     Raises:
-        UserError: it does not exist, or needs code of its own.
+        UserError: it does not exist, or works only with code from its repository.
     """
     try:
         return AutoConfig.from_pretrained(resolve_name(name), trust_remote_code=False)
@@ -38,10 +40,10 @@ def read_config(name: str) -> Any:
 
 
 def make_config(settings: Mapping[str, Any]) -> Any:
-    """The transformers configuration that a mapping with ``model_type`` describes.
+    """The transformers configuration of the family ``model_type`` with the other settings of the mapping.
 
     Raises:
-        UserError: no or an unknown model type, an unknown key, a value of the wrong kind.
+        UserError: ``model_type`` is missing or unknown, a key is misspelt, or a value is of the wrong kind.
     """
     options = dict(settings)
     family = options.pop("model_type", None)
@@ -57,31 +59,34 @@ def make_config(settings: Mapping[str, Any]) -> Any:
 
 
 def _check_spelling(options: Mapping[str, Any], known: set[str]) -> None:
-    """Some families read keys that their configuration does not list, so only a near miss is an error."""
+    """Refuses keys that are nearly a known key. Others may be right: some families read keys that they do not list."""
     for key in options:
         if key not in known and difflib.get_close_matches(key, known, n=1, cutoff=0.85):
             raise unknown_key("encoder.config", key, known)
 
 
 def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key: str) -> None:
-    """Sets a dropout under whichever of the names the family uses; None leaves the encoder's own.
+    """Sets a dropout in a configuration under those of ``names`` that the family uses. None changes nothing.
 
     Raises:
-        UserError: the family has no such dropout.
+        UserError: the family uses none of the names.
     """
+    if value is None:
+        return
     known = [name for name in names if hasattr(settings, name)]
-    if value is not None and not known:
+    if not known:
         raise UserError(f"{key}: a '{settings.model_type}' encoder has no such dropout; leave it out")
-    if value is not None:
-        for name in known:
-            setattr(settings, name, value)
+    for name in known:
+        setattr(settings, name, value)
 
 
 def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[str], list[str]]:
-    """The model in float32, the weights the checkpoint lacks (a pooler's at most) and those it has in excess.
+    """Loads a checkpoint in float32: the model, and names of weights that are missing and that are left over.
+
+    Only weights of a pooler may be missing.
 
     Raises:
-        UserError: no safetensors, a damaged file, weights that are missing or of another shape.
+        UserError: there is no safetensors file, it is damaged, or weights are missing or have another shape.
     """
     folder = Path(resolve_name(name))
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
@@ -108,7 +113,7 @@ def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[st
 
 
 def fresh_model(settings: Any, **options: Any) -> Any:
-    """A randomly initialised model.
+    """A model with random weights.
 
     Raises:
         UserError: the configuration contradicts itself.
@@ -120,10 +125,10 @@ def fresh_model(settings: Any, **options: Any) -> Any:
 
 
 def find_blocks(model: Any) -> str:
-    """Name of the list of transformer blocks inside the model.
+    """The name of the list of transformer blocks inside the model.
 
     Raises:
-        UserError: there is none, as in ALBERT, whose layers share one block.
+        UserError: there is no such list, as in ALBERT, whose layers share one block.
     """
     count = model.config.num_hidden_layers
     for name, module in model.named_modules():
@@ -134,10 +139,10 @@ def find_blocks(model: Any) -> str:
 
 
 def keep_blocks(model: Any, kept: Sequence[int]) -> None:
-    """Leaves the model these of its blocks, from 0, as DistilBERT starts from BERT (Sanh et al. 2019, section 3).
+    """Removes all blocks of the model but ``kept``, numbers from 0, as DistilBERT does (Sanh et al. 2019, section 3).
 
     Raises:
-        UserError: it has no such block, or blocks that cannot take each other's place.
+        UserError: the model has no block of this number, or its blocks differ.
     """
     name = find_blocks(model)
     blocks = model.get_submodule(name)
@@ -145,14 +150,14 @@ def keep_blocks(model: Any, kept: Sequence[int]) -> None:
         raise UserError(f"encoder.blocks: {max(kept)}, but the encoder has blocks 0 to {len(blocks) - 1}")
     if len({tuple(block.state_dict()) for block in blocks}) > 1:
         raise UserError(f"encoder.blocks: blocks of a '{model.config.model_type}' encoder differ; leave it out")
-    parent, _, own = name.rpartition(".")
-    setattr(model.get_submodule(parent), own, nn.ModuleList(blocks[number] for number in kept))
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.ModuleList(blocks[number] for number in kept))
     model.config.num_hidden_layers = len(kept)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar and no loading report from transformers: what matters is checked and said here."""
+    """Turns off transformers' progress bars and loading reports as long as the context is open."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -165,5 +170,6 @@ def quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """The first line of the message, or the name of the error if it has none."""
+    message = str(error).strip()
+    return message.splitlines()[0] if message else type(error).__name__

@@ -20,7 +20,7 @@ from mt_dnn.batches.plan import Plan
 from mt_dnn.distributed.ranks import say
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import EncoderConfig, load_encoder
-from mt_dnn.encoders.memory import fuse_layer_norms
+from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_activations
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from mt_dnn.runs.checkpoint import find_checkpoint, load_rest
 from mt_dnn.runs.config import RunConfig, TrainConfig
@@ -151,9 +151,9 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
     if options.apex_layer_norm:
         fuse_layer_norms(model.encoder)
     if options.compile:
-        model.encoder.compile_blocks()
+        compile_blocks(model.encoder)
     if options.activation_checkpointing:
-        model.encoder.recompute_activations()
+        recompute_activations(model.encoder)
     return model
 
 

@@ -175,7 +175,10 @@ def test_a_task_without_rows_is_named_and_left_out(folder: Path, tmp_path: Path,
         (["encoder.blocks=[1,0]"], "blocks: list each block that is kept once, from the lowest on"),
         (["encoder.blocks=[1,1]"], "blocks: list each block that is kept once, from the lowest on"),
         (["encoder.blocks=[]"], "encoder.blocks: Tuple should have at least 1 item"),
-        (["encoder.name=null", "encoder.blocks=[0]"], "encoder.blocks: a fresh encoder has as many as"),
+        (
+            ["encoder.name=null", "encoder.blocks=[0]"],
+            "encoder.blocks: a fresh encoder has no pretrained blocks to keep",
+        ),
     ],
 )
 def test_settings_without_effect_are_refused(

@@ -15,9 +15,10 @@ from data_utils.errors import UserError
 from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import load_encoder
+from mt_dnn.encoders.packed import PACKED_FAMILIES
 from tests.tiny import FAMILIES, SHAPE
 
-PACKED = ("bert", "roberta", "xlm-roberta", "electra")
+PACKED = PACKED_FAMILIES
 PADDED = ("deberta-v2", "mpnet", "modernbert", "distilbert")
 RAGGED, EVEN, SINGLE = (7, 3, 12, 5), (6, 6, 6), (4,)
 OWN = {family: {"pad_token_id": 1} for family in ("roberta", "xlm-roberta", "mpnet")}
@@ -185,9 +186,9 @@ def test_the_accelerator_path_gives_the_same(monkeypatch: pytest.MonkeyPatch) ->
     from mt_dnn.encoders import attention
 
     encoder, batch = fresh("bert"), make_batch()
-    one_by_one = encoder(batch)
-    monkeypatch.setattr(attention, "_one_by_one", attention._padded)
-    torch.testing.assert_close(encoder(batch), one_by_one, atol=1e-5, rtol=0)
+    sequence_by_sequence = encoder(batch)
+    monkeypatch.setattr(attention, "_sequence_by_sequence", attention._padded)
+    torch.testing.assert_close(encoder(batch), sequence_by_sequence, atol=1e-5, rtol=0)
 
 
 def test_forced_padding_gives_the_same() -> None:

@@ -19,7 +19,7 @@ from mt_dnn.adversarial.average import build_average
 from mt_dnn.adversarial.base import Adversary, Options
 from mt_dnn.adversarial.modes import ADVERSARIES, build_adversaries, options_of
 from mt_dnn.adversarial.perturbation import per_sentence
-from mt_dnn.adversarial.replay import KeptMasks, Replay
+from mt_dnn.adversarial.replay import Replay
 from mt_dnn.adversarial.vat import VAT
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Share
@@ -264,32 +264,21 @@ def test_kept_masks_are_those_that_the_generator_would_give_again(family: str, t
     encoder, found = tiny_encoder(tmp_path / family, family), []
     for keeps in (True, False):
         run = build(tmp_path, f"encoder.name={encoder}", "tasks=[linked]")
-        run.model.encoder.runs_as_written = keeps
+        run.model.encoder.keeps_dropout_masks = keeps
         losses = losses_of(spy_on(run, "linked"), "freelb", **BALL, include_clean=True)
         found.append((torch.stack(losses), gradients(run.model), torch.get_rng_state()))
     assert len(set(found[0][0].tolist())) == 5
     assert found[0][0].equal(found[1][0]) and same(found[0][1], found[1][1]) and found[0][2].equal(found[1][2])
 
 
-def test_masks_are_kept_through_other_draws_and_shorter_passes() -> None:
-    masks, ones = KeptMasks(), torch.ones(4, 50)
-
-    def drawn() -> Tensor:
-        torch.manual_seed(1)
-        return torch.cat([F.dropout(ones, 0.5).flatten(), torch.rand(3), torch.nn.Dropout(0.5)(ones).flatten()])
-
-    expected = drawn()
-    for _ in range(3):
-        with masks:
-            assert drawn().equal(expected) and len(masks.drawn) == 2
-        with masks:
-            assert F.dropout(ones, 0.5).flatten().equal(expected[:200])
-    with masks:
-        assert F.dropout(ones, 0.5, training=False).equal(ones) and F.dropout(ones, 0.0).equal(ones)
-        changed = ones.clone()
-        assert F.dropout(changed, 0.5, inplace=True) is changed and changed.flatten().equal(expected[:200])
-    with pytest.raises(AssertionError), masks:
-        F.dropout(torch.ones(2), 0.5)
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_masks_are_drawn_again_where_they_would_take_the_memory_that_recomputation_saves(
+    recomputed: bool, folder: Path
+) -> None:
+    view = spy_on(build(folder, f"train.activation_checkpointing={str(recomputed).lower()}"))
+    assert (Replay(view).masks is None) == recomputed
+    losses_of(view, "freelb", radius=0)
+    assert len(view.logits) == 3 and all(logits.equal(view.logits[0]) for logits in view.logits)
 
 
 def test_a_replay_sets_back_the_generator_of_an_accelerator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
