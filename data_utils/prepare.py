@@ -61,20 +61,20 @@ def prepare(
         "max_rows": max_rows,
         "format": FORMAT,
     }
-    if task.task_type == "masked_lm":
+    if task.type.answer == "tokens":
         settings["masking"] = _masking(tokenizer)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
         rows = read_rows(source, task, max_rows=max_rows)
-        if task.task_type == "cloze" and split == "train":
+        if task.type.answer == "choices" and split == "train":
             _check_single(rows)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         windowed = WINDOWED.get(task.data_format)
         encoded = (
             windowed(rows, tokenizer, max_length, stride)
             if windowed
-            else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.task_type == "masked_lm")
+            else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.type.answer == "tokens")
         )
         _write(folder, rows, task, {**named, **settings}, encoded)
     prepared = Prepared.open(folder)
@@ -126,7 +126,7 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
     uids = pa.array(rows.uid, pa.string())
     further = dict(encoded.columns)
-    if task.task_type == "multi_label":  # as many as classes, labelled or not
+    if task.type.answer == "class_set":  # as many as classes, labelled or not
         zeros = [[0] * task.n_class] * len(rows)
         further["label"] = ragged([np.asarray(own, np.int64) for own in rows.label or zeros], pa.int64())
     if rows.soft is not None and task.data_format not in WINDOWED:
@@ -139,7 +139,7 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
         bounds = sequence_offsets[groups]
         further["sequence_lengths"] = pa.LargeListArray.from_arrays(pa.array(groups), pa.array(encoded.lengths))
     offsets = pa.array(bounds, pa.int64())
-    if task.task_type == "cloze":
+    if task.type.answer == "choices":
         right = rows.label or [[]] * len(rows)
         further["candidates"] = pa.array(rows.choices, pa.list_(pa.string()))
         further["right"] = pa.array(right, pa.list_(pa.int64()))
@@ -147,7 +147,7 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
     if "question_id" in rows.extra and encoded.rows is None:
         further["question"] = pa.array(np.unique(rows.extra["question_id"], return_inverse=True)[1])
     if "label" not in further:
-        label_type = pa.float32() if task.task_type == "regression" else pa.int64()
+        label_type = pa.float32() if task.type.answer == "number" else pa.int64()
         further["label"] = pa.array(rows.label or [None] * len(rows), label_type)
     columns = {
         "uid": uids,
@@ -159,7 +159,7 @@ def _write(folder: Path, rows: Rows, task: TaskDef, manifest: dict[str, Any], en
     lengths = encoded.lengths
     counts = {
         "rows": len(rows),
-        "labelled": rows.label is not None or task.task_type == "masked_lm",
+        "labelled": rows.label is not None or task.type.answer == "tokens",
         "tokens": int(lengths.sum()),
         "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
         "truncated": encoded.truncated,

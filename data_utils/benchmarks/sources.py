@@ -14,7 +14,8 @@ from typing import Any
 from data_utils.benchmarks.tables import Table, open_table
 from data_utils.errors import UserError, os_errors
 from data_utils.files import read_json, read_lines
-from data_utils.rows import SPACES, TEXTS, write_rows
+from data_utils.rows import SPACES, write_rows
+from data_utils.task_types import DATA_FORMATS
 
 NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
 
@@ -131,7 +132,7 @@ class Source:
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
         rows, extra, table = self.read(path, split=split)
-        columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
+        columns = [*DATA_FORMATS["single" if self.hypothesis is None else "pair"], *extra]
         written = write_split(rows, columns, task=task, split=split, output=output, location=path)
         written.broken = table.broken
         return written
@@ -275,7 +276,7 @@ class ColumnSource:
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the line that is wrong."""
         rows = (self._row(number, sentence) for number, sentence in enumerate(self._sentences(path)))
-        columns = TEXTS["words"]
+        columns = DATA_FORMATS["words"]
         return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_word)
 
     def _row(self, number: int, sentence: Sequence[tuple[str, str]]) -> Row:
@@ -334,7 +335,7 @@ class SquadSource:
             ]
         except LAYOUT_ERRORS as error:
             raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
-        columns = TEXTS["question_context"]
+        columns = DATA_FORMATS["question_context"]
         return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_answer)
 
 

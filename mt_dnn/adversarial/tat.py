@@ -16,8 +16,9 @@ from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch
 from mt_dnn.tasks.losses import MISSING
 
-# A place in a list or in a text is no class whose errors could be counted, and yes or no leave no choice of an error.
-UNTALLIED = ("multiple_choice", "cloze", "span", "multi_label", "masked_lm")
+# The answers whose errors can be counted. The position of a choice or of a token in its text means something else in
+# each row, the tokens of a vocabulary are too many, and of a yes or no there is only one wrong answer.
+TALLIED = ("class", "word_classes", "number")
 
 
 class TATOptions(VirtualOptions):
@@ -43,7 +44,7 @@ class TAT(Virtual[TATOptions]):
 
     def __init__(self, options: TATOptions, task: TaskDef) -> None:
         super().__init__(options, task)
-        if task.task_type in UNTALLIED:
+        if task.type.answer not in TALLIED:
             if options.oracle is not None:
                 kind = task.task_type.replace("_", "-")
                 raise UserError(f"adversary: tat: {task.name}: oracle: {kind} tasks have no tally; leave it out")

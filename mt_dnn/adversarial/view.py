@@ -90,7 +90,7 @@ class View:
 
         The mean over decisions; ``none``: per example, (B,).
         """
-        own = name is None or self.task.task_type == "regression"
+        own = name is None or self.task.type.answer == "number"
         function = DIVERGENCES[self.task.adv_loss if own else name]  # type: ignore[index]
         value = function(clean, perturbed, stop_gradient=stop_gradient, reduction=reduction)
         return value if reduction == "mean" else self.batch.example_means(value)
