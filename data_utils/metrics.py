@@ -82,6 +82,7 @@ def f1_macro(answers: Answers) -> float:
 
 
 def f1_micro(answers: Answers) -> float:
+    """F1 from the hits and misses of all classes added up."""
     return _f1(answers, "micro")
 
 
@@ -187,7 +188,7 @@ def answer_f1(answers: Answers) -> float:
 
 
 def mae(answers: Answers) -> float:
-    """Mean distance between the predicted and the right class, in classes."""
+    """Mean absolute error: the distance between the predicted and the right class, in classes."""
     return float(np.abs(answers.predictions - answers.labels).mean())
 
 
@@ -197,7 +198,7 @@ def quadratic_kappa(answers: Answers) -> float:
 
     if _constant(answers):
         return 0.0
-    classes = range(answers.n_class)  # by themselves scikit-learn's are those it sees, without gaps between them
+    classes = range(answers.n_class)  # else scikit-learn takes the classes that occur, and closes the gaps
     return float(cohen_kappa_score(answers.labels, answers.predictions, labels=classes, weights="quadratic"))
 
 
@@ -239,9 +240,10 @@ def find_metric(name: str, location: str) -> Metric:
 
 
 def compute(names: Sequence[str], answers: Answers) -> dict[str, Score]:
-    """The metrics `names` of one split.
+    """The value of each metric in ``names`` on one split.
 
-    Raises UserError for no rows, for unequal lengths, and for values that are not finite.
+    Raises:
+        UserError: there are no rows, predictions and labels differ in shape, or predictions are not finite.
     """
     if answers.predictions.ndim > 2 or answers.predictions.shape != answers.labels.shape:
         raise UserError(f"metrics: predictions {answers.predictions.shape} and labels {answers.labels.shape} differ")

@@ -21,13 +21,13 @@ def check_metrics(task: TaskDef) -> None:
     fitting = TASK_TYPES[task.task_type].metrics
     for name in task.metrics:
         metric = find_metric(name, task.name)
-        where = f"{task.name}: metric '{name}'"
+        named = f"{task.name}: metric '{name}'"
         if name not in fitting:
-            raise UserError(f"{where} does not fit {_a(task.task_type)} task, use one of {', '.join(fitting)}")
+            raise UserError(f"{named} does not fit {_a(task.task_type)} task, use one of {', '.join(fitting)}")
         if metric.binary and task.n_class != 2:
-            raise UserError(f"{where} needs 2 classes, the task has {task.n_class}, try f1_macro")
+            raise UserError(f"{named} needs 2 classes, the task has {task.n_class}, try f1_macro")
         if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
-            raise UserError(f"{where} needs labels as O, B-PER, I-PER, not '{other[0]}'; try accuracy")
+            raise UserError(f"{named} needs labels as O, B-PER, I-PER, not '{other[0]}'; try accuracy")
 
 
 def _a(word: str) -> str:
@@ -38,7 +38,7 @@ NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
 
 
 class TaskDef(BaseModel):
-    """One task. ``task_defs/README.md`` explains every field."""
+    """What one task is. ``task_defs/README.md`` explains every field; ``TASK_TYPES`` says what fits its type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -63,7 +63,7 @@ class TaskDef(BaseModel):
 
     @property
     def type(self) -> TaskType:
-        """The entry of its task type."""
+        """The entry of the task type in ``TASK_TYPES``."""
         return TASK_TYPES[self.task_type]
 
     @property
@@ -77,7 +77,7 @@ class TaskDef(BaseModel):
 
     @property
     def dev_splits(self) -> tuple[str, ...]:
-        """Splits scored while training."""
+        """The splits that are scored while training."""
         return tuple(split for split in self.splits if "dev" in split or "validation" in split)
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ class TaskDef(BaseModel):
         for field in ("labels", "splits", "metrics"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
-                raise ValueError(f"{field}: something is listed twice: {', '.join(values)}")
+                raise ValueError(f"{field}: something is listed twice; keep it once: {', '.join(values)}")
         self._check_type()
         if self.enable_san and self.data_format != "pair":
             raise ValueError("enable_san: the SAN head reads pairs of sentences; set it to false")
@@ -110,21 +110,16 @@ class TaskDef(BaseModel):
             if getattr(self, field) and field not in kind.fields:
                 fitting = " or ".join(name for name, other in TASK_TYPES.items() if field in other.fields)
                 raise ValueError(f"{field}: only {_a(fitting)} task has it; leave it out")
-        for field, names in {
-            "loss": kind.losses,
-            "kd_loss": kind.divergences,
-            "adv_loss": kind.divergences,
-        }.items():
-            if getattr(self, field) not in names:
-                value, wanted = getattr(self, field), " or ".join(names)
-                raise ValueError(f"{field}: {value} does not fit {named} task, use {wanted}")
+        for field, names in (("loss", kind.losses), ("kd_loss", kind.divergences), ("adv_loss", kind.divergences)):
+            if (value := getattr(self, field)) not in names:
+                raise ValueError(f"{field}: {value} does not fit {named} task, use {' or '.join(names)}")
 
 
 def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
-    """Tasks of a file in its order.
+    """The tasks of a file by name, in its order.
 
     Raises:
-        UserError: not readable, or a problem in a task, as ``file: task: what is wrong, remedy``.
+        UserError: the file is not readable, or a task is wrong: ``file: task: what is wrong, remedy``.
     """
     path = Path(path)
     content = _read_yaml(path)
@@ -144,7 +139,7 @@ def dump_task_defs(defs: Mapping[str, TaskDef], path: Path) -> None:
 
 
 def task_def_schema() -> dict[str, Any]:
-    """JSON Schema of a task definition file, old spellings left out."""
+    """The JSON Schema of a task definition file, without the old MT-DNN's spellings."""
     task = TaskDef.model_json_schema()
     del task["properties"]["name"]
     task["properties"]["n_class"] = {"type": "integer", "minimum": 1, "description": "labels 0, 1, … up to n_class - 1"}
@@ -157,7 +152,7 @@ def task_def_schema() -> dict[str, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loading that refuses a key that stands twice, ``1`` and ``"1"`` being the same; ``<<`` merges as ever."""
+    """A safe loader that refuses a mapping with the same key twice; ``1`` and ``"1"`` are the same key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -215,7 +210,7 @@ def _task(location: str, name: str, values: Any) -> TaskDef:
 
 
 def _current(location: str, key: str, value: Any) -> Any:
-    """The value in today's spelling; YAML's traps in labels are caught."""
+    """The value of a key, old spellings translated; refuses labels that YAML does not read as text."""
     if key == "labels" and isinstance(value, list):
         return tuple(_label(location, key, label) for label in value)
     if key == "label_map" and isinstance(value, dict):
@@ -253,7 +248,7 @@ def _problem(error: ValidationError) -> str:
 
 
 def _check_head(location: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
-    """A task that reads a head: the head exists, is trained and fits, and its labels are all known or mapped."""
+    """Raises UserError if a task reads a head that does not exist, is not trained, or does not fit its labels."""
     if task.head is None:
         return
     owner = defs.get(task.head)

@@ -26,12 +26,12 @@ from mt_dnn.tasks.heads import HeadsConfig
 class Decoded:
     """The answers of a model to the N decisions of a split, in row order.
 
-    A row is one decision in most task types; in others it is one per word or per masked token.
+    In most task types a row is one decision; in some it is one for each word or masked token.
     ``predictions`` (N,): class indices, numbers of choices from 0, values, texts or token ids. Of class sets (N, C):
     1 for each class that is chosen, else 0.
     ``scores``: probabilities (N, C); values (N,); for masked tokens log p of the right token (N,); for spans, by how
     many logits no answer is likelier than the best text (N,).
-    ``details``: by row, what else the task type has to say (see its decoding).
+    ``details``: for each row, what else the decoding of the task type needs or writes.
     """
 
     predictions: np.ndarray
@@ -43,9 +43,9 @@ class Decoding(ABC):
     """Turns the logits of a task type into answers."""
 
     def condensed(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The part of a batch's logits (N, …) that ``__call__`` needs, one row per decision; by default all of them.
+        """What ``__call__`` needs of a batch's logits, one row per decision; by default all of them.
 
-        Evaluation collects it for a split.
+        Evaluation keeps it in memory for a whole split.
         """
         return logits
 
@@ -53,7 +53,8 @@ class Decoding(ABC):
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         """The answers to a split.
 
-        ``owner``: the task whose head gave the logits; it is ``task`` itself unless that names another ``head``.
+        ``owner``: the task to which the head belongs that gave the logits. It is ``task`` itself, or the task that is
+        named by the field ``head`` of ``task``.
         ``outputs``: the condensed logits of each row of the prepared split, (decisions, options). Where long texts are
         cut into windows, the rows of a prepared split are windows.
         """
@@ -101,13 +102,13 @@ def figures(values: np.ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class Kind:
-    """The head and the decoding of a task type.
+    """What mt_dnn needs to know of a task type.
 
     ``head(task, encoder, dropout, config)`` builds the head of a task.
-    ``options(task, split)``: between how many options a decision of the training split chooses, as a mean over its
-    rows; 1 where the answer is a number.
-    ``pretrained(name, settings, head)``: gives a new head the weights that the checkpoint ``name`` of an encoder with
-    these transformers settings holds for it, and returns False if it holds none. None: there are never any.
+    ``options(task, split)`` is the number of options between which a decision of a training split chooses, as a mean
+    over its rows. It is 1 where the answer is a number.
+    ``pretrained(name, settings, head)`` gives a new head its weights from the checkpoint ``name`` of an encoder, which
+    has these transformers settings. It returns False if the checkpoint has none. None: no checkpoint has any.
     """
 
     head: Callable[[TaskDef, Encoder, float, HeadsConfig], nn.Module]
