@@ -1,4 +1,4 @@
-"""The column ``label`` of canonical rows, read as each task type wants it."""
+"""The column ``label`` of canonical rows. How it is read depends on what the answers of the task type are."""
 
 from __future__ import annotations
 
@@ -13,66 +13,79 @@ LARGEST = 3.4028234e38  # scores are kept in single precision
 
 
 def read_labels(
-    locations: Sequence[str], labels: Sequence[str] | None, task: TaskDef, parts: Sequence[Any]
+    locations: Sequence[str], labels: Sequence[str] | None, task: TaskDef, subjects: Sequence[Any]
 ) -> list[Any] | None:
-    """What ``Rows.label`` holds; ``locations`` say where each row stands, ``parts`` are its choices, or its last text.
+    """The labels of all rows, as ``Rows.label`` holds them; None where no row has one.
 
-    A file is labelled as a whole or not at all: None. A masked language model reads no labels.
+    ``locations``: where in the file each row is. ``subjects``: what each label is about, the choices of the row if it
+    has some, else its last text. The labels of a task whose answers are tokens are not read.
 
     Raises:
-        UserError: a label or score that does not fit the task, with its place.
+        UserError: a label does not fit the task, or is missing while other rows have one; with its location.
     """
-    if task.task_type == "masked_lm" or labels is None or not any(labels):
+    read = READERS.get(task.type.answer)
+    if read is None or labels is None or not any(labels):
         return None
     if "" in labels:
         raise UserError(f"{locations[labels.index('')]}: no label, but other rows have one")
-    index = {label: number for number, label in enumerate(task.labels)}
-    read: dict[str, Callable[[str, str, Any], Any]] = {
-        "classification": lambda location, label, _: _class(location, label, index),
-        "regression": lambda location, label, _: _score(location, label, task),
-        "multiple_choice": _choice,
-        "cloze": lambda location, label, choices: [_choice(location, one, choices) for one in label.split(" ")],
-        "sequence_labelling": lambda location, label, words: _word_classes(location, label, words, index),
-        "ordinal": lambda location, label, _: _class(location, label, index),
-        "multi_label": lambda location, label, _: _classes(location, label, index),
-        "span": lambda location, label, context: _answers(location, label, context, task),
-    }
-    rows = zip(locations, labels, parts, strict=True)
-    return [read[task.task_type](location, label, part) for location, label, part in rows]
+    rows = zip(locations, labels, subjects, strict=True)
+    return [read(location, label, subject, task) for location, label, subject in rows]
 
 
-def _class(location: str, label: str, index: Mapping[str, int]) -> int:
-    if label not in index:
-        raise UserError(f"{location}: label '{label}' is not one of {', '.join(index)}{did_you_mean(label, index)}")
-    return index[label]
+def _class(location: str, label: str, subject: Any, task: TaskDef) -> int:
+    """The index of the class."""
+    if label not in task.labels:
+        hint = did_you_mean(label, task.labels)
+        raise UserError(f"{location}: label '{label}' is not one of {', '.join(task.labels)}{hint}")
+    return task.labels.index(label)
 
 
-def _classes(location: str, label: str, index: Mapping[str, int]) -> list[int]:
-    """1 for each class that is listed, else 0."""
+def _class_set(location: str, label: str, subject: Any, task: TaskDef) -> list[int]:
+    """For each class of the task 1 if it is listed, else 0."""
     try:
         names = json.loads(label)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError
     except (ValueError, RecursionError):
         raise UserError(f'{location}: label: write a list of labels as JSON, ["a", "b"]; [] is none of them') from None
-    chosen = {_class(location, name, index) for name in names}
-    return [int(number in chosen) for number in index.values()]
+    chosen = {_class(location, name, subject, task) for name in names}
+    return [int(number in chosen) for number in range(task.n_class)]
 
 
-def _choice(location: str, label: str, choices: Sequence[str]) -> int:
+def _word_classes(location: str, label: str, words: str, task: TaskDef) -> list[int]:
+    """The index of the class of each word."""
+    labels, count = label.split(" "), words.count(" ") + 1
+    if len(labels) != count:
+        raise UserError(f"{location}: {len(labels)} labels for {count} words")
+    return [_class(location, word_label, words, task) for word_label in labels]
+
+
+def _number(location: str, label: str, subject: Any, task: TaskDef) -> float:
+    try:
+        value = float(label)
+    except ValueError:
+        raise UserError(f"{location}: label '{label}' is not a number") from None
+    low, high = task.value_range or (-LARGEST, LARGEST)
+    if not low <= value <= high:  # nor does NaN fit
+        wanted = f"between {low:g} and {high:g}" if task.value_range else "finite"
+        raise UserError(f"{location}: label '{label}' must be {wanted}")
+    return value
+
+
+def _choice(location: str, label: str, choices: Sequence[str], task: TaskDef) -> int:
+    """The number of the right choice, from 0; the file counts from 1."""
     if label not in map(str, range(1, len(choices) + 1)):
         raise UserError(f"{location}: label '{label}' is not the number of a choice, 1 to {len(choices)}")
     return int(label) - 1
 
 
-def _word_classes(location: str, labels: str, words: str, index: Mapping[str, int]) -> list[int]:
-    own, count = labels.split(" "), words.count(" ") + 1
-    if len(own) != count:
-        raise UserError(f"{location}: {len(own)} labels for {count} words")
-    return [_class(location, label, index) for label in own]
+def _choices(location: str, label: str, choices: Sequence[str], task: TaskDef) -> list[int]:
+    """The numbers of all right choices, from 0; the file counts from 1."""
+    return [_choice(location, number, choices, task) for number in label.split(" ")]
 
 
-def _answers(location: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
+def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
+    """(first character in the context, text) of each right answer."""
     try:
         answers = [(start, text) for start, text in json.loads(label)]
         if not all(type(start) is int and isinstance(text, str) and text for start, text in answers):
@@ -90,13 +103,13 @@ def _answers(location: str, label: str, context: str, task: TaskDef) -> list[tup
     return answers
 
 
-def _score(location: str, text: str, task: TaskDef) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise UserError(f"{location}: label '{text}' is not a number") from None
-    low, high = task.value_range or (-LARGEST, LARGEST)
-    if not low <= value <= high:  # nor does NaN fit
-        wanted = f"between {low:g} and {high:g}" if task.value_range else "finite"
-        raise UserError(f"{location}: label '{text}' must be {wanted}")
-    return value
+# How the label of a row is read, by what its answer is: (location, label, subject, task) → what Rows.label holds.
+READERS: Mapping[str, Callable[[str, str, Any, TaskDef], Any]] = {
+    "class": _class,
+    "class_set": _class_set,
+    "word_classes": _word_classes,
+    "number": _number,
+    "choice": _choice,
+    "choices": _choices,
+    "spans": _spans,
+}

@@ -1,68 +1,36 @@
-"""Scores of predictions against labels: scikit-learn's, scipy's and seqeval's, defined also where theirs are not.
+"""METRICS: scores of predictions against labels. Which of them fit a task type is told by its entry in TASK_TYPES.
 
-All are fractions in [-1, 1], never percent, but those that are the better the lower; only the confusion matrix is a
-list of lists.
+They are those of scikit-learn, scipy and seqeval, with a defined value also where a library gives none. A score is a
+fraction in [-1, 1], never percent, unless lower is better; the confusion matrix is a list of lists of counts.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import string
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_utils.answer_texts import best_f1, is_right
+from data_utils.entities import entity_score
 from data_utils.errors import UserError, did_you_mean
 
 Score = float | list[list[int]]
 
 
-CLASSIFICATION = ("classification",)
-
-
-CHOICE = ("multiple_choice",)
-
-
-REGRESSION = ("regression",)
-
-
-WORDS = ("sequence_labelling",)
-
-
-SPAN = ("span",)
-
-
-SETS = ("multi_label",)
-
-
-CLOZE = ("cloze",)
-
-
-ORDINAL = ("ordinal",)
-
-
-TOKENS = ("masked_lm",)
-
-
-ENTITY = re.compile(r"O|[BIESLU]-.+")  # IOB1, IOB2, IOBES, BILOU
-
-
-IOBES = {"L-": "E-", "U-": "S-"}  # what seqeval calls the last and the only word of an entity in BILOU
-
-
 @dataclass(frozen=True)
 class Answers:
-    """One split of N decisions and C classes.
+    """The answers of a model to one split, beside the right ones: N decisions between C classes.
 
-    `predictions` and `labels` (N,): class indices, choices, real numbers, or a text beside a list of right ones; of
-    class sets (N, C), zeros and ones. `scores` (N, C): probabilities or logits. `names` of the classes, `bounds`
-    of sentences among the words, and `questions` (N,), equal for rows that belong to one question.
+    ``predictions`` and ``labels`` (N,): class indices, numbers of choices, or real numbers. Of class sets (N, C):
+    zeros and ones. Where answers are texts, a prediction is a text and a label the list of all right texts.
+    ``scores`` (N, C): probabilities or logits.
+    ``names``: the class names. ``bounds``: sentence i is the words ``bounds[i]:bounds[i+1]``. ``questions`` (N,): an
+    equal number for rows that belong to the same question.
     """
 
     predictions: NDArray[Any]
@@ -76,13 +44,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Metric:
-    """`binary`: for two classes only. `scalar`: a number, so that it can choose the best model.
+    """``function`` scores the answers of a split.
 
-    `entities`: for labels that mark entities, O, B-PER, I-PER. `lower_is_better`: it is not a fraction either.
+    ``binary``: it needs a task with two classes. ``scalar``: it is a single number, so it can choose the best model.
+    ``entities``: it needs labels that mark entities, such as O, B-PER, I-PER.
     """
 
     function: Callable[[Answers], Score]
-    task_types: tuple[str, ...] = CLASSIFICATION
     binary: bool = False
     scalar: bool = True
     entities: bool = False
@@ -114,6 +82,7 @@ def f1_macro(answers: Answers) -> float:
 
 
 def f1_micro(answers: Answers) -> float:
+    """F1 from the hits and misses of all classes added up."""
     return _f1(answers, "micro")
 
 
@@ -188,76 +157,38 @@ def confusion_matrix(answers: Answers) -> list[list[int]]:
 
 
 def entity_precision(answers: Answers) -> float:
+    """Share of the predicted entities that are right (entities.py)."""
     return _entities("precision_score", answers)
 
 
 def entity_recall(answers: Answers) -> float:
+    """Share of the labelled entities that are predicted (entities.py)."""
     return _entities("recall_score", answers)
 
 
 def entity_f1(answers: Answers) -> float:
-    """Micro-averaged over entities, of which type and all words must be right (conlleval).
-
-    Labels are in any of IOB1, IOB2, IOBES and BILOU.
-    """
+    """F1 of entity precision and entity recall. Labels are in any of IOB1, IOB2, IOBES and BILOU."""
     return _entities("f1_score", answers)
 
 
-def _entities(name: str, answers: Answers) -> float:
-    from seqeval import metrics
-
+def _entities(name: Literal["precision_score", "recall_score", "f1_score"], answers: Answers) -> float:
     assert answers.bounds is not None
-    names = [IOBES.get(name[:2], name[:2]) + name[2:] for name in answers.names]
-    labels, predictions = (
-        [[names[word] for word in sentence] for sentence in np.split(words, answers.bounds[1:-1])]
-        for words in (answers.labels, answers.predictions)
-    )
-    return float(getattr(metrics, name)(labels, predictions, zero_division=0))
+    return entity_score(name, answers.labels, answers.predictions, answers.names, answers.bounds)
 
 
 def exact_match(answers: Answers) -> float:
-    """Share of predicted texts that are one of the right ones after SQuAD's normalisation (Rajpurkar et al. 2016).
-
-    A right text of which nothing is left counts only where that is so of all, as no answer (evaluation 2.0; 1.1 keeps
-    each as it is).
-    """
+    """Share of predicted texts that are one of the right texts after normalisation (answer_texts.py)."""
     pairs = zip(answers.predictions, answers.labels, strict=True)
-    return float(np.mean([normalized(text) in _wanted(right) for text, right in pairs]))
+    return float(np.mean([is_right(text, right) for text, right in pairs]))
 
 
 def answer_f1(answers: Answers) -> float:
-    """Mean F1 of the words that the predicted text and the right one share, of several right ones the best.
-
-    Right texts as in ``exact_match``; no words are 1 where none are right (evaluation 2.0; 0 in 1.1).
-    """
+    """Mean over the predicted texts of the best F1 of words with a right text (answer_texts.py)."""
     return float(np.mean([best_f1(*pair) for pair in zip(answers.predictions, answers.labels, strict=True)]))
 
 
-def best_f1(text: str, right: Sequence[str]) -> float:
-    """F1 of the words that a text shares with the right text that it is nearest to."""
-    return max(_word_f1(normalized(text).split(), one.split()) for one in _wanted(right))
-
-
-def normalized(text: str) -> str:
-    """Lower case, without punctuation, articles and extra spaces (SQuAD's official evaluation)."""
-    bare = "".join(letter for letter in text.lower() if letter not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
-
-
-def _wanted(right: Sequence[str]) -> list[str]:
-    """The right texts, normalized, without those of which nothing is left; an empty one where that is so of all."""
-    return [bare for text in right if (bare := normalized(text))] or [""]
-
-
-def _word_f1(words: list[str], wanted: list[str]) -> float:
-    shared = sum((Counter(words) & Counter(wanted)).values())
-    if not words or not wanted:
-        return float(words == wanted)
-    return 2 * shared / (len(words) + len(wanted))
-
-
 def mae(answers: Answers) -> float:
-    """Mean distance between the predicted and the right class, in classes."""
+    """Mean absolute error: the distance between the predicted and the right class, in classes."""
     return float(np.abs(answers.predictions - answers.labels).mean())
 
 
@@ -267,7 +198,7 @@ def quadratic_kappa(answers: Answers) -> float:
 
     if _constant(answers):
         return 0.0
-    classes = range(answers.n_class)  # by themselves scikit-learn's are those it sees, without gaps between them
+    classes = range(answers.n_class)  # else scikit-learn takes the classes that occur, and closes the gaps
     return float(cohen_kappa_score(answers.labels, answers.predictions, labels=classes, weights="quadratic"))
 
 
@@ -278,25 +209,25 @@ def perplexity(answers: Answers) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(accuracy, CLASSIFICATION + CHOICE + WORDS + SETS + ORDINAL + TOKENS),
-    "quadratic_kappa": Metric(quadratic_kappa, ORDINAL),
-    "mae": Metric(mae, ORDINAL, lower_is_better=True),
-    "perplexity": Metric(perplexity, TOKENS, lower_is_better=True),
+    "accuracy": Metric(accuracy),
+    "quadratic_kappa": Metric(quadratic_kappa),
+    "mae": Metric(mae, lower_is_better=True),
+    "perplexity": Metric(perplexity, lower_is_better=True),
     "question_exact_match": Metric(question_exact_match),
     "f1": Metric(f1, binary=True),
-    "f1_macro": Metric(f1_macro, CLASSIFICATION + WORDS + SETS),
-    "f1_micro": Metric(f1_micro, CLASSIFICATION + WORDS + SETS),
+    "f1_macro": Metric(f1_macro),
+    "f1_micro": Metric(f1_micro),
     "mcc": Metric(mcc),
     "auc": Metric(auc, binary=True),
     "confusion_matrix": Metric(confusion_matrix, scalar=False),
-    "mrr": Metric(mrr, CHOICE),
-    "entity_f1": Metric(entity_f1, WORDS, entities=True),
-    "entity_precision": Metric(entity_precision, WORDS, entities=True),
-    "entity_recall": Metric(entity_recall, WORDS, entities=True),
-    "exact_match": Metric(exact_match, SPAN + CLOZE),
-    "answer_f1": Metric(answer_f1, SPAN + CLOZE),
-    "pearson": Metric(pearson, REGRESSION),
-    "spearman": Metric(spearman, REGRESSION + ORDINAL),
+    "mrr": Metric(mrr),
+    "entity_f1": Metric(entity_f1, entities=True),
+    "entity_precision": Metric(entity_precision, entities=True),
+    "entity_recall": Metric(entity_recall, entities=True),
+    "exact_match": Metric(exact_match),
+    "answer_f1": Metric(answer_f1),
+    "pearson": Metric(pearson),
+    "spearman": Metric(spearman),
 }
 
 
@@ -309,9 +240,10 @@ def find_metric(name: str, location: str) -> Metric:
 
 
 def compute(names: Sequence[str], answers: Answers) -> dict[str, Score]:
-    """The metrics `names` of one split.
+    """The value of each metric in ``names`` on one split.
 
-    Raises UserError for no rows, for unequal lengths, and for values that are not finite.
+    Raises:
+        UserError: there are no rows, predictions and labels differ in shape, or predictions are not finite.
     """
     if answers.predictions.ndim > 2 or answers.predictions.shape != answers.labels.shape:
         raise UserError(f"metrics: predictions {answers.predictions.shape} and labels {answers.labels.shape} differ")

@@ -1,4 +1,4 @@
-"""Task definitions and rows of the old MT-DNN, in today's terms."""
+"""The old MT-DNN's task definitions and rows, translated into those of this toolkit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from data_utils.entities import ENTITY
 from data_utils.errors import UserError
-from data_utils.metrics import ENTITY
 
-# Keys and values, misspellings included.
+# Old key → key of a TaskDef; old value → value, by key. Misspellings are the old toolkit's.
 OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
 OLD_IGNORED = ("encoder_type",)  # the run chooses the encoder
 OLD_VALUES: dict[str, dict[str, Any]] = {
@@ -66,11 +66,14 @@ OLD_VALUES: dict[str, dict[str, Any]] = {
     },
 }
 NO_NAMES = "in a file without a line of column names"
-MARKERS = ("X", "CLS", "SEP")  # labels of later tokens of a word and of special tokens, which have none here
+MARKERS = ("X", "CLS", "SEP")  # the old labels of special tokens and of all tokens of a word but the first
 
 
 def adapt(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Changes fields, by their present names, where one of the old ``values`` means more than another name."""
+    """Changes ``fields`` where an old value cannot be translated by its name alone.
+
+    ``fields``: keys and values already translated. ``values``: the definition as it is in the file.
+    """
     if values.get("task_type") == "SpanYN":
         fields.setdefault("no_answer", True)
     if values.get("task_type") == "Ranking":  # they named the labels of single choices
@@ -81,12 +84,15 @@ def adapt(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
         if fields.get("n_class") == len(labels):
             fields["n_class"] -= len(MARKERS)
     if names := _tuple(fields, "metrics"):
-        found = [own for name in names for own in _metrics(name, fields)]
+        found = [metric for name in names for metric in _metrics(name, fields)]
         fields["metrics"] = tuple(dict.fromkeys(found) if "metric_meta" in values else found)
 
 
 def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a metric is called now: F1 of other than two classes is their mean, and SeqEval needs entities."""
+    """Today's metrics for an old or a present name.
+
+    F1 is the macro mean where there are not two classes; SeqEval is accuracy where labels do not mark entities.
+    """
     labels = _tuple(fields, "labels")
     if name == "F1" and (len(labels) or fields.get("n_class", 2)) != 2:
         return ("f1_macro",)
@@ -96,22 +102,25 @@ def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _tuple(fields: Mapping[str, Any], key: str) -> tuple[Any, ...]:
-    """Empty where it is missing, or wrong, which others say."""
+    """The value of a key; empty where it is missing or no tuple, which the TaskDef then refuses."""
     return value if isinstance(value := fields.get(key), tuple) else ()
 
 
 def old_columns(expected: list[str], data_format: str, count: int) -> list[str]:
-    """The columns of a TSV that does not name them: those ``expected``, but choices have names and may be many."""
+    """The columns of a TSV without a header line that has ``count`` columns.
+
+    They are those ``expected`` of the data format, except for choices: there is a column more, and any number of them.
+    """
     if data_format != "choices":
         return expected
     return ["uid", "ruid", "label", "premise", *(f"choice{number}" for number in range(1, max(count - 3, 3)))]
 
 
 def old_row(location: str, row: dict[str, str], data_format: str) -> dict[str, str]:
-    """A row of such a TSV, its label as it is today, words too.
+    """A row of a TSV without a header line, with its label, and its words, written as this toolkit reads them.
 
     Raises:
-        UserError: not a number for each choice, or not lists of words and their labels.
+        UserError: the label is not a number for each choice, or words and labels are not lists.
     """
     if data_format == "choices" and row["label"]:
         return {**row, "label": _right_choice(location, row["label"], len(row) - 4)}
@@ -121,7 +130,7 @@ def old_row(location: str, row: dict[str, str], data_format: str) -> dict[str, s
 
 
 def _right_choice(location: str, label: str, count: int) -> str:
-    """The number of the choice whose own label is highest."""
+    """The number, from 1, of the choice with the highest number in the label."""
     try:
         values = [float(value) for value in label.split(",")]
     except ValueError:
@@ -135,10 +144,10 @@ def _right_choice(location: str, label: str, count: int) -> str:
 
 
 def _joined(location: str, text: str) -> str:
-    """The texts of a Python list with one space between two."""
+    """The texts of a Python list, joined with a space."""
     try:
         texts = ast.literal_eval(text)
-        if not isinstance(texts, list) or any(" " in one for one in texts):
+        if not isinstance(texts, list) or any(" " in word for word in texts):
             raise ValueError
         return " ".join(texts)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

@@ -73,7 +73,7 @@ def prepare(
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
         rows = read_rows(source, task, max_rows=max_rows)
-        if task.task_type == "cloze" and split == "train":
+        if task.type.answer == "choices" and split == "train":
             _check_single(rows)
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
@@ -98,7 +98,7 @@ def encode_rows(
     encoded = (
         windowed(rows, tokenizer, max_length, stride)
         if windowed
-        else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.task_type == "masked_lm")
+        else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.type.answer == "tokens")
     )
     lengths = encoded.lengths
     manifest = {
@@ -106,7 +106,7 @@ def encode_rows(
         "source": str(rows.path),
         **_masking(task, tokenizer),
         "rows": len(rows),
-        "labelled": rows.label is not None or task.task_type == "masked_lm",
+        "labelled": rows.label is not None or task.type.answer == "tokens",
         "tokens": int(lengths.sum()),
         "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
         "truncated": encoded.truncated,
@@ -152,7 +152,7 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _masking(task: TaskDef, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:
     """What ``Prepared.masked`` needs, as an entry of settings; no entry where the task masks no tokens."""
-    if task.task_type != "masked_lm":
+    if task.type.answer != "tokens":
         return {}
     if tokenizer.mask_token_id is None:
         raise UserError(f"masked_lm: {type(tokenizer).__name__} has no mask token; use an encoder trained with one")
@@ -171,7 +171,7 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
     uids = pa.array(rows.uid, pa.string())
     further = dict(encoded.columns)
-    if task.task_type == "multi_label":  # as many as classes, labelled or not
+    if task.type.answer == "class_set":  # as many as classes, labelled or not
         labels = rows.label or [[0] * task.n_class] * len(rows)
         further["label"] = ragged([np.asarray(classes, np.int64) for classes in labels], pa.int64())
     if rows.soft is not None and task.data_format not in WINDOWED:
@@ -183,7 +183,7 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
         groups = np.concatenate([[0], np.cumsum([len(choices) for choices in rows.choices])])
         bounds = sequence_offsets[groups]
         further["sequence_lengths"] = pa.LargeListArray.from_arrays(pa.array(groups), pa.array(encoded.lengths))
-    if task.task_type == "cloze":
+    if task.type.answer == "choices":
         right = rows.label or [[]] * len(rows)
         further["candidates"] = pa.array(rows.choices, pa.list_(pa.string()))
         further["right"] = pa.array(right, pa.list_(pa.int64()))
@@ -191,7 +191,7 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
     if "question_id" in rows.extra and encoded.rows is None:
         further["question"] = pa.array(np.unique(rows.extra["question_id"], return_inverse=True)[1])
     if "label" not in further:
-        label_type = pa.float32() if task.task_type == "regression" else pa.int64()
+        label_type = pa.float32() if task.type.answer == "number" else pa.int64()
         further["label"] = pa.array(rows.label or [None] * len(rows), label_type)
     offsets = pa.array(bounds, pa.int64())
     return {

@@ -1,9 +1,9 @@
 """Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
 
-Columns are ``uid``, ``label``, ``premise`` and, for pairs, ``hypothesis``, for multiple choice ``choice1``, ``choice2``
-and on, of which the last may be empty, and for cloze the ``query`` that they fill; ``words`` for sequence labelling;
-``question`` and ``context`` for spans; and ``soft_label``, what teachers think of a row. Others are kept as
-extra columns. A TSV without a header line is the old MT-DNN's (old_mtdnn.py). Quotes are data in TSV, never syntax.
+Every row has a ``uid`` and the columns of text of its data format (``DATA_FORMATS``), such as ``premise`` and
+``hypothesis``. Rows with choices may have more of them, ``choice3`` and on, and leave the last ones empty. The columns
+``label`` (labels.py) and ``soft_label`` (soft_labels.py) are read by task type. All other columns are kept as extra
+columns. A TSV without a header line is the old MT-DNN's (old_mtdnn.py). Quotes are data in TSV, never syntax.
 """
 
 from __future__ import annotations
@@ -25,17 +25,9 @@ from data_utils.labels import read_labels
 from data_utils.old_mtdnn import old_columns, old_row
 from data_utils.soft_labels import COLUMN, read_soft_labels
 from data_utils.task_def import TaskDef
+from data_utils.task_types import DATA_FORMATS
 
-TEXTS = {  # columns that a row needs
-    "single": ["premise"],
-    "pair": ["premise", "hypothesis"],
-    "choices": ["premise", "choice1", "choice2"],
-    "cloze": ["premise", "query", "choice1", "choice2"],
-    "words": ["words"],
-    "question_context": ["question", "context"],
-}
 CHOICE = re.compile(r"choice[1-9][0-9]*")
-WITH_CHOICES = ("choices", "cloze")
 PLACEHOLDER = "@placeholder"  # where the choices of a cloze stand in its query
 EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
 SPACES = str.maketrans("\t\r\n", "   ")
@@ -43,11 +35,13 @@ SPACES = str.maketrans("\t\r\n", "   ")
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one split; ``first`` and ``second`` are the first and the second text, whatever their columns.
+    """The rows of one split.
 
-    ``label`` holds classes, scores, right choices from 0, the classes of each word, 0 or 1 for each class, answers,
-    ``(first character in the context, text)``, or for cloze lists of right choices; None when it is unlabelled.
-    ``soft``: soft labels as in soft_labels.py, None when there are none. ``locations``: where in the file a row is.
+    ``first`` and ``second``: the first and the second text of each row, whatever their columns are called.
+    ``label``: None when the file is unlabelled. What it holds depends on what an answer is (labels.py): a class index,
+    a number, the number of the right choice from 0 or a list of such numbers, the class of each word, 0 or 1 for each
+    class, or a list of ``(first character in the context, text)``.
+    ``soft``: soft labels (soft_labels.py), None when there are none. ``locations``: where in the file each row is.
     """
 
     path: Path
@@ -81,13 +75,13 @@ def find_rows(folder: Path, task: str, split: str) -> Path:
 
 
 def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows:
-    """Reads and checks a file; ``max_rows`` keeps the first rows.
+    """Reads the rows of a file, at most ``max_rows``, and checks each against the task.
 
     Raises:
-        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label, score or soft label that
-            does not fit the task, with the line.
+        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or soft label that does
+            not fit the task; with the line.
     """
-    texts = TEXTS[task.data_format]
+    texts = DATA_FORMATS[task.data_format]
     locations: list[str] = []
     columns: dict[str, list[str]] = {}
     for location, record in islice(read_records(path, task), max_rows):
@@ -105,24 +99,24 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
     if not locations:
         raise UserError(f"{path}: the file is empty")
     options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
-    choices = _choices(locations, [columns[name] for name in options]) if task.data_format in WITH_CHOICES else None
+    choices = _choices(locations, [columns[name] for name in options]) if "choice1" in texts else None
     first, *second = (columns[name] for name in texts if name not in options)
     used = ("uid", "label", COLUMN, *texts, *(options if choices else ()))
-    if task.data_format == "words":
-        _check_words(locations, first)
-    if task.data_format == "cloze":
-        _check_queries(locations, second[0])
+    if "words" in texts:
+        _check_words(locations, columns["words"])
+    if "query" in texts:
+        _check_queries(locations, columns["query"])
     extra = {name: values for name, values in columns.items() if name not in used}
-    parts = choices or (second or [first])[0]
+    subjects = choices or (second or [first])[0]
     return Rows(
         path=path,
         uid=columns["uid"],
         first=first,
         second=second[0] if second else None,
-        label=read_labels(locations, columns.get("label"), task, parts),
+        label=read_labels(locations, columns.get("label"), task, subjects),
         extra=extra,
         choices=choices,
-        soft=read_soft_labels(locations, columns.get(COLUMN), task, parts),
+        soft=read_soft_labels(locations, columns.get(COLUMN), task, subjects),
         locations=locations,
     )
 
@@ -147,7 +141,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[
 
 
 def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, columns as they stand) for each row of a file in any of the formats.
+    """Yields (location, value of each column) for each row of a file in any of the formats; nothing is checked yet.
 
     Raises:
         UserError: the file cannot be read.
@@ -169,7 +163,7 @@ def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str
 
 
 def _tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
-    expected = ["uid", "label", *TEXTS[data_format]]
+    expected = ["uid", "label", *DATA_FORMATS[data_format]]
     header: list[str] = []
     named = False
     for number, line in read_lines(path):
@@ -186,10 +180,10 @@ def _tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    lines: list[str] = []
+    text_lines: list[str] = []
     for number, line in read_lines(path):
-        lines += [""] * (number - 1 - len(lines)) + [line]  # a blank line counts, and may stand inside quotes
-    reader = csv.DictReader(io.StringIO("\n".join(lines)), strict=True)
+        text_lines += [""] * (number - 1 - len(text_lines)) + [line]  # a blank line counts; it may be inside quotes
+    reader = csv.DictReader(io.StringIO("\n".join(text_lines)), strict=True)
     try:
         _need(path, reader.fieldnames or (), ())
         for row in reader:

@@ -1,12 +1,14 @@
-"""Soft labels: what teachers think of a row, as JSON in the column ``soft_label``; no tokenizer matters to them.
+"""Soft labels: the probabilities that teachers give to the answers of a row, as JSON in the column ``soft_label``.
 
-| task type | JSON |
+| answer | JSON |
 |---|---|
-| classification, ordinal, multi_label | the probability of each label, ``{"no": 0.2, "yes": 0.8}`` |
-| sequence_labelling | those of each word, ``{"O": [0.9, 0.1], "B-PER": [0.1, 0.9]}`` |
-| multiple_choice, cloze | the probability of each choice, ``[0.2, 0.8]`` |
-| regression | a value |
-| span | how likely answers are, ``[[first character, character after the last, probability], …]``; 0 and 0: no answer |
+| class, class_set | the probability of each label, ``{"no": 0.2, "yes": 0.8}`` |
+| word_classes | for each label its probability at each word, ``{"O": [0.9, 0.1], "B-PER": [0.1, 0.9]}`` |
+| choice, choices | the probability of each choice, ``[0.2, 0.8]`` |
+| number | the number |
+| spans | the probabilities of answers, ``[[first character, character after the last, probability], …]`` |
+
+Characters 0 and 0 mean no answer. Soft labels do not depend on a tokenizer. Tasks whose answers are tokens have none.
 """
 
 from __future__ import annotations
@@ -27,35 +29,37 @@ TOLERANCE = 1e-3  # of a sum that should be 1
 
 
 def read_soft_labels(
-    locations: Sequence[str], texts: Sequence[str] | None, task: TaskDef, parts: Sequence[Any]
+    locations: Sequence[str], texts: Sequence[str] | None, task: TaskDef, subjects: Sequence[Any]
 ) -> list[Any] | None:
-    """The soft label of each row: (decisions, options) float32, or, of a span task, its JSON; ``parts`` are each row's
-    choices, or its last text. All rows of a file have one, or none.
+    """The soft label of each row; None where no row has one.
+
+    ``locations`` and ``subjects``: as in ``labels.read_labels``. A soft label is an array (decisions, options) in
+    float32; where answers are spans, it is the list of its JSON.
 
     Raises:
-        UserError: one is missing or does not fit the task, with its place.
+        UserError: one does not fit the task, or is missing while other rows have one; with its location.
     """
     if texts is None or not any(texts):
         return None
-    if task.task_type not in FORMS:
+    if task.type.answer not in FORMS:
         raise UserError(f"{locations[0]}: {COLUMN}: a {task.task_type} task has none; leave the column out")
     if "" in texts:
         raise UserError(f"{locations[texts.index('')]}: no {COLUMN}, but other rows have one")
-    form, read = FORMS[task.task_type]
+    form, read = FORMS[task.type.answer]
     found = []
-    for location, text, part in zip(locations, texts, parts, strict=True):
+    for location, text, subject in zip(locations, texts, subjects, strict=True):
         try:
-            found.append(read(json.loads(text), task, part))
+            found.append(read(json.loads(text), task, subject))
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise UserError(f"{location}: {COLUMN}: write {form} as JSON (got {text[:60]!r})") from None
     return found
 
 
-def _classes(value: Any, task: TaskDef, text: str) -> np.ndarray:
+def _class(value: Any, task: TaskDef, text: str) -> np.ndarray:
     return _distributions(_by_label(value, task)[None])
 
 
-def _class_sets(value: Any, task: TaskDef, text: str) -> np.ndarray:
+def _class_set(value: Any, task: TaskDef, text: str) -> np.ndarray:
     yes = _by_label(value, task)
     return _distributions(np.stack([1 - yes, yes], axis=1))
 
@@ -68,27 +72,28 @@ def _choices(value: Any, task: TaskDef, choices: Sequence[str]) -> np.ndarray:
     return _distributions(_numbers([value], 1, len(choices)))
 
 
-def _value(value: Any, task: TaskDef, text: str) -> np.ndarray:
+def _number(value: Any, task: TaskDef, text: str) -> np.ndarray:
     return _numbers([[value]], 1, 1)
 
 
 def _spans(value: Any, task: TaskDef, context: str) -> list[tuple[int, int, float]]:
-    locations = [(start, end) for start, end, _ in value]
-    for start, end in locations:
+    spans = [(start, end) for start, end, _ in value]
+    for start, end in spans:
         if not (type(start) is type(end) is int and (0 <= start < end <= len(context) or start == end == 0)):
             raise ValueError
-    shares = _distributions(_numbers([[p for *_, p in value]], 1, len(locations)))
-    return [(*location, float(p)) for location, p in zip(locations, shares[0], strict=True)]
+    shares = _distributions(_numbers([[p for *_, p in value]], 1, len(spans)))
+    return [(*span, float(p)) for span, p in zip(spans, shares[0], strict=True)]
 
 
 def _by_label(value: Any, task: TaskDef, *shape: int) -> np.ndarray:
-    """What stands for each label, in the order of the classes, (C, …)."""
+    """The numbers given for each label, in the order of the task's labels, (C, …)."""
     if value.keys() != set(task.labels):
         raise ValueError
     return _numbers([value[label] for label in task.labels], task.n_class, *shape)
 
 
 def _numbers(value: Any, *shape: int) -> np.ndarray:
+    """The numbers in float32; raises ValueError unless they are finite and have this shape."""
     found = np.asarray(value)
     if found.shape != shape or found.dtype.kind not in "if":
         raise ValueError
@@ -98,24 +103,24 @@ def _numbers(value: Any, *shape: int) -> np.ndarray:
 
 
 def _distributions(found: np.ndarray) -> np.ndarray:
-    """Probabilities (decisions, options), of which each decision's add up to 1."""
+    """The same probabilities (decisions, options); raises ValueError unless those of each decision add up to 1."""
     totals = found.sum(axis=1, keepdims=True)
     if found.min() < 0 or np.abs(totals - 1).max() > TOLERANCE:
         raise ValueError
     return found / totals
 
 
-# By task type: what to write, and what reads it.
+# By what an answer is: the words of an error that says what to write, and the function that reads the parsed JSON,
+# (JSON, task, subject) → soft label. The function raises ValueError, TypeError or AttributeError if it does not fit.
 FORMS: Mapping[str, tuple[str, Callable[[Any, TaskDef, Any], Any]]] = {
-    "classification": ("the probability of each label, which add up to 1,", _classes),
-    "ordinal": ("the probability of each label, which add up to 1,", _classes),
-    "multi_label": ("the probability of each label", _class_sets),
-    "sequence_labelling": (
+    "class": ("the probability of each label, which add up to 1,", _class),
+    "class_set": ("the probability of each label", _class_set),
+    "word_classes": (
         "for each label its probabilities, one per word; those of a word add up to 1;",
         _word_classes,
     ),
-    "multiple_choice": ("the probability of each choice, which add up to 1,", _choices),
-    "cloze": ("the probability of each choice, which add up to 1,", _choices),
-    "regression": ("a number", _value),
-    "span": ("[[first character, character after the last, probability], …], which add up to 1,", _spans),
+    "choice": ("the probability of each choice, which add up to 1,", _choices),
+    "choices": ("the probability of each choice, which add up to 1,", _choices),
+    "number": ("a number", _number),
+    "spans": ("[[first character, character after the last, probability], …], which add up to 1,", _spans),
 }

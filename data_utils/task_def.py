@@ -1,4 +1,4 @@
-"""TaskDef: what a task is. The loader is strict, and reads task definition files of the old MT-DNN too."""
+"""TaskDef: what a task is. The loader refuses what it does not know; it also reads files of the old MT-DNN."""
 
 from __future__ import annotations
 
@@ -9,47 +9,42 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
+from data_utils.entities import ENTITY
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
-from data_utils.metrics import ENTITY, METRICS, find_metric
+from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
-from data_utils.task_types import (
-    DATA_FORMATS,
-    DEFAULTS,
-    DIVERGENCES,
-    FITTING_FORMATS,
-    FITTING_LOSSES,
-    LABELLED,
-    LOSSES,
-    TASK_TYPES,
-    WHY_NO_LABELS,
-)
+from data_utils.task_types import DATA_FORMATS, DIVERGENCES, LOSSES, TASK_TYPES, TaskType
 
 
 def check_metrics(task: TaskDef) -> None:
-    """Raises UserError for a metric that is unknown or does not fit the task's type or number of classes."""
+    """Raises UserError for a metric that is unknown or does not fit the task's type or its labels."""
+    fitting = TASK_TYPES[task.task_type].metrics
     for name in task.metrics:
         metric = find_metric(name, task.name)
-        if task.task_type not in metric.task_types:
-            fitting = ", ".join(other for other, entry in METRICS.items() if task.task_type in entry.task_types)
-            raise UserError(f"{task.name}: metric '{name}' does not fit a {task.task_type} task, use one of {fitting}")
+        named = f"{task.name}: metric '{name}'"
+        if name not in fitting:
+            raise UserError(f"{named} does not fit {_a(task.task_type)} task, use one of {', '.join(fitting)}")
         if metric.binary and task.n_class != 2:
-            raise UserError(f"{task.name}: metric '{name}' needs 2 classes, the task has {task.n_class}, try f1_macro")
+            raise UserError(f"{named} needs 2 classes, the task has {task.n_class}, try f1_macro")
         if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
-            wanted = "labels as O, B-PER, I-PER"
-            raise UserError(f"{task.name}: metric '{name}' needs {wanted}, not '{other[0]}'; try accuracy")
+            raise UserError(f"{named} needs labels as O, B-PER, I-PER, not '{other[0]}'; try accuracy")
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
 
 
 class TaskDef(BaseModel):
-    """One task. ``task_defs/README.md`` explains every field."""
+    """What one task is. ``task_defs/README.md`` explains every field; ``TASK_TYPES`` says what fits its type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=NAME)
-    task_type: Literal[TASK_TYPES]  # type: ignore[valid-type]
-    data_format: Literal[DATA_FORMATS]  # type: ignore[valid-type]
+    task_type: Literal[tuple(TASK_TYPES)]  # type: ignore[valid-type]
+    data_format: Literal[tuple(DATA_FORMATS)]  # type: ignore[valid-type]
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = Field(min_length=1)
     loss: Literal[LOSSES]  # type: ignore[valid-type]
@@ -67,6 +62,11 @@ class TaskDef(BaseModel):
     lr_scale: PositiveFloat = 1.0
 
     @property
+    def type(self) -> TaskType:
+        """The entry of the task type in ``TASK_TYPES``."""
+        return TASK_TYPES[self.task_type]
+
+    @property
     def n_class(self) -> int:
         """Number of classes; 1 where a task has none."""
         return len(self.labels) or 1
@@ -77,7 +77,7 @@ class TaskDef(BaseModel):
 
     @property
     def dev_splits(self) -> tuple[str, ...]:
-        """Splits scored while training."""
+        """The splits that are scored while training."""
         return tuple(split for split in self.splits if "dev" in split or "validation" in split)
 
     @model_validator(mode="after")
@@ -85,43 +85,41 @@ class TaskDef(BaseModel):
         for field in ("labels", "splits", "metrics"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
-                raise ValueError(f"{field}: something is listed twice: {', '.join(values)}")
-        if self.task_type not in LABELLED and (self.labels or self.label_map):
-            raise ValueError(f"labels: {WHY_NO_LABELS[self.task_type]}")
-        if self.task_type in LABELLED and len(self.labels) < 2:
-            raise ValueError(f"labels: a {self.task_type} task needs at least two")
-        if self.data_format not in (fitting := FITTING_FORMATS[self.task_type]):
-            raise ValueError(f"data_format: a {self.task_type} task takes {' or '.join(fitting)}")
-        if self.task_type != "regression" and self.value_range is not None:
-            raise ValueError("value_range: only a regression task has one")
-        if self.enable_san and (self.data_format != "pair" or self.task_type not in ("classification", "regression")):
-            raise ValueError("enable_san: the SAN head classifies or scores pairs of sentences; set it to false")
-        if self.crf and self.task_type != "sequence_labelling":
-            raise ValueError("crf: only a sequence_labelling task has it; set it to false")
-        if self.task_type != "span" and self.no_answer:
-            raise ValueError("no_answer: only a span task has it")
+                raise ValueError(f"{field}: something is listed twice; keep it once: {', '.join(values)}")
+        self._check_type()
+        if self.enable_san and self.data_format != "pair":
+            raise ValueError("enable_san: the SAN head reads pairs of sentences; set it to false")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise ValueError("value_range: give the lower number first")
-        if self.loss not in FITTING_LOSSES[self.task_type]:
-            raise ValueError(f"loss: {self.loss} does not fit a {self.task_type} task")
-        if self.task_type == "regression" and {self.adv_loss, self.kd_loss} != {"mse"}:
-            raise ValueError("adv_loss and kd_loss of a regression task are mse")
-        if self.task_type in ("multi_label", "ordinal") and self.label_map:
-            raise ValueError(f"label_map: not for a {self.task_type} task")
-        if self.task_type == "ordinal" and len(self.labels) < 3:
-            raise ValueError("labels: an ordinal task needs at least three; with two, use classification")
         if self.head is not None and self.dropout is not None:
             raise ValueError("dropout: belongs to the task whose head this one reads; leave it out")
         if self.label_map and self.head is None:
             raise ValueError("label_map: needs head, the task whose labels are mapped")
         return self
 
+    def _check_type(self) -> None:
+        """Raises ValueError for a field that does not fit the task type."""
+        named, kind = _a(self.task_type), self.type
+        if self.labels and not kind.least_labels:
+            raise ValueError(f"labels: {named} task has none; {kind.labels_hint}")
+        if len(self.labels) < kind.least_labels:
+            raise ValueError(f"labels: {named} task needs at least {kind.least_labels}; {kind.labels_hint}")
+        if self.data_format not in kind.formats:
+            raise ValueError(f"data_format: {named} task takes {' or '.join(kind.formats)}")
+        for field in dict.fromkeys(field for other in TASK_TYPES.values() for field in other.fields):
+            if getattr(self, field) and field not in kind.fields:
+                fitting = " or ".join(name for name, other in TASK_TYPES.items() if field in other.fields)
+                raise ValueError(f"{field}: only {_a(fitting)} task has it; leave it out")
+        for field, names in (("loss", kind.losses), ("kd_loss", kind.divergences), ("adv_loss", kind.divergences)):
+            if (value := getattr(self, field)) not in names:
+                raise ValueError(f"{field}: {value} does not fit {named} task, use {' or '.join(names)}")
+
 
 def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
-    """Tasks of a file in its order.
+    """The tasks of a file by name, in its order.
 
     Raises:
-        UserError: not readable, or a problem in a task, as ``file: task: what is wrong, remedy``.
+        UserError: the file is not readable, or a task is wrong: ``file: task: what is wrong, remedy``.
     """
     path = Path(path)
     content = _read_yaml(path)
@@ -141,7 +139,7 @@ def dump_task_defs(defs: Mapping[str, TaskDef], path: Path) -> None:
 
 
 def task_def_schema() -> dict[str, Any]:
-    """JSON Schema of a task definition file, old spellings left out."""
+    """The JSON Schema of a task definition file, without the old MT-DNN's spellings."""
     task = TaskDef.model_json_schema()
     del task["properties"]["name"]
     task["properties"]["n_class"] = {"type": "integer", "minimum": 1, "description": "labels 0, 1, … up to n_class - 1"}
@@ -154,7 +152,7 @@ def task_def_schema() -> dict[str, Any]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe loading that refuses a key that stands twice, ``1`` and ``"1"`` being the same; ``<<`` merges as ever."""
+    """A safe loader that refuses a mapping with the same key twice; ``1`` and ``"1"`` are the same key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
@@ -192,36 +190,37 @@ def _task(location: str, name: str, values: Any) -> TaskDef:
             raise UserError(f"{location}: {name_now}: given twice, once as '{key}'; keep one")
         fields[name_now] = _current(location, name_now, value)
     adapt(fields, values)
-    defaults = DEFAULTS.get(str(fields.get("task_type")), {})
+    kind = TASK_TYPES.get(str(fields.get("task_type")))
+    has_labels = kind is not None and kind.least_labels > 0
     n_class = fields.pop("n_class", None)
     if n_class is not None and (type(n_class) is not int or n_class < 1):
         raise UserError(f"{location}: n_class: write a whole number from 1 on (got {n_class!r})")
-    if fields.get("task_type") in LABELLED and "labels" not in fields:
+    if has_labels and "labels" not in fields:
         fields["labels"] = tuple(str(i) for i in range(n_class or 2))
     try:
-        task = TaskDef.model_validate({**defaults, **fields, "name": name})
+        task = TaskDef.model_validate({**(kind.defaults if kind else {}), **fields, "name": name})
         check_metrics(task)
     except ValidationError as error:
         raise UserError(f"{location}: {_problem(error)}") from None
     except UserError as error:
         raise UserError(f"{location.rpartition(': ')[0]}: {error}") from None
-    if task.task_type in LABELLED and n_class not in (None, task.n_class):
+    if has_labels and n_class not in (None, task.n_class):
         raise UserError(f"{location}: n_class: {n_class}, but there are {task.n_class} labels")
     return task
 
 
 def _current(location: str, key: str, value: Any) -> Any:
-    """The value in today's spelling; YAML's traps in labels are caught."""
+    """The value of a key, old spellings translated; refuses labels that YAML does not read as text."""
     if key == "labels" and isinstance(value, list):
         return tuple(_label(location, key, label) for label in value)
     if key == "label_map" and isinstance(value, dict):
-        return {_label(location, key, label): _label(location, key, own) for label, own in value.items()}
+        return {_label(location, key, theirs): _label(location, key, ours) for theirs, ours in value.items()}
     if key == "metrics":
         return tuple(value) if isinstance(value, list) else value
     old = OLD_VALUES.get("divergence" if key in ("kd_loss", "adv_loss") else key, {})
     value = old.get(value, value) if isinstance(value, str) else value
     if key in ("task_type", "data_format") and isinstance(value, str):
-        allowed = TASK_TYPES if key == "task_type" else DATA_FORMATS
+        allowed = [*(TASK_TYPES if key == "task_type" else DATA_FORMATS)]
         if value not in allowed:
             kind = key.replace("_", " ")
             hint = did_you_mean(value, [*old, *allowed])
@@ -249,7 +248,7 @@ def _problem(error: ValidationError) -> str:
 
 
 def _check_head(location: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
-    """A task that reads a head: the head exists, is trained and fits, and its labels are all known or mapped."""
+    """Raises UserError if a task reads a head that does not exist, is not trained, or does not fit its labels."""
     if task.head is None:
         return
     owner = defs.get(task.head)
@@ -270,9 +269,9 @@ def _check_head(location: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> No
         return
     if missing := [label for label in owner.labels if label not in task.label_map]:
         raise UserError(f"{location}: label_map: lacks {', '.join(missing)} of '{task.head}'")
-    for label, own in task.label_map.items():
-        if label not in owner.labels or own not in task.labels:
-            raise UserError(f"{location}: label_map: '{label}: {own}' maps from or to a label that does not exist")
+    for theirs, ours in task.label_map.items():
+        if theirs not in owner.labels or ours not in task.labels:
+            raise UserError(f"{location}: label_map: '{theirs}: {ours}' maps from or to a label that does not exist")
     if task.trainable and tuple(task.label_map[label] for label in owner.labels) != task.labels:
         raise UserError(
             f"{location}: label_map: a task with a train split gives each label of '{task.head}' one of its own; "

@@ -1,8 +1,24 @@
-"""What each task type takes: formats, labels, losses, metrics."""
+"""TASK_TYPES: one entry for each task type, which says all that data_utils needs to know of it.
+
+The other half of a task type, its head, is in the file of mt_dnn/tasks that the entry names.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# The columns of text that a row of each data format needs. Where there is choice1, a row may have more choices.
+DATA_FORMATS: Mapping[str, tuple[str, ...]] = {
+    "single": ("premise",),
+    "pair": ("premise", "hypothesis"),
+    "choices": ("premise", "choice1", "choice2"),
+    "words": ("words",),
+    "question_context": ("question", "context"),
+    "cloze": ("premise", "query", "choice1", "choice2"),
+}
+
 
 LOSSES = ("cross_entropy", "pairwise", "mse")
 
@@ -10,61 +26,146 @@ LOSSES = ("cross_entropy", "pairwise", "mse")
 DIVERGENCES = ("kl", "sym_kl", "js", "hellinger", "mse")
 
 
-_CLASSES = {"loss": "cross_entropy", "kd_loss": "kl", "adv_loss": "sym_kl"}
+Answer = Literal[
+    "class",  # one of the task's labels
+    "class_set",  # any number of the task's labels
+    "word_classes",  # one of the task's labels for each word
+    "number",
+    "choice",  # which choice of the row is right
+    "choices",  # the same, but several choices of a row may be right
+    "spans",  # where the answer stands in the context; the row names all right answers
+    "tokens",  # the tokens behind masks; they are drawn from the text, so the row has no label
+]
 
 
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "classification": {"metrics": ("accuracy",), **_CLASSES},
-    "regression": {"metrics": ("pearson", "spearman"), "loss": "mse", "kd_loss": "mse", "adv_loss": "mse"},
-    "multiple_choice": {"metrics": ("accuracy",), **_CLASSES},
-    "sequence_labelling": {"metrics": ("entity_f1", "accuracy"), **_CLASSES},
-    "span": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
-    "multi_label": {"metrics": ("f1_micro", "f1_macro"), **_CLASSES},
-    "cloze": {"metrics": ("exact_match", "answer_f1"), **_CLASSES},
-    "ordinal": {"metrics": ("quadratic_kappa", "mae"), **_CLASSES},
-    "masked_lm": {"metrics": ("accuracy", "perplexity"), **_CLASSES},
-}
+@dataclass(frozen=True, kw_only=True)
+class TaskType:
+    """One task type.
+
+    ``module``: the file of mt_dnn/tasks with its head. ``answer``: what the answer to a row is; labels.py and
+    soft_labels.py read the columns ``label`` and ``soft_label`` by it, and prepare.py stores labels by it.
+
+    What a task definition of this type may say: ``formats``, ``metrics``, ``losses`` (the first is the default),
+    ``divergences`` (for its kd_loss and adv_loss), and in ``fields`` those fields that only some types have.
+    ``least_labels``: how many labels it has at least, 0 where it has none. ``labels_hint``: what the error for a wrong
+    number of labels says next.
+    """
+
+    module: str
+    answer: Answer
+    formats: tuple[str, ...]
+    metrics: tuple[str, ...]
+    default_metrics: tuple[str, ...]
+    losses: tuple[str, ...] = ("cross_entropy",)
+    divergences: tuple[str, ...] = DIVERGENCES
+    kd_loss: str = "kl"
+    adv_loss: str = "sym_kl"
+    least_labels: int = 0
+    labels_hint: str = "list all of them"
+    fields: tuple[str, ...] = ()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The values of the fields that a task definition may leave out."""
+        return {
+            "metrics": self.default_metrics,
+            "loss": self.losses[0],
+            "kd_loss": self.kd_loss,
+            "adv_loss": self.adv_loss,
+        }
 
 
-FITTING_LOSSES = {
-    "classification": ("cross_entropy",),
-    "regression": ("mse",),
-    "multiple_choice": ("cross_entropy", "pairwise"),
-    "sequence_labelling": ("cross_entropy",),
-    "span": ("cross_entropy",),
-    "multi_label": ("cross_entropy",),
-    "cloze": ("cross_entropy", "pairwise"),
-    "ordinal": ("cross_entropy",),
-    "masked_lm": ("cross_entropy",),
-}
-
-
-FITTING_FORMATS = {
-    "classification": ("single", "pair"),
-    "regression": ("single", "pair"),
-    "multiple_choice": ("choices",),
-    "sequence_labelling": ("words",),
-    "span": ("question_context",),
-    "multi_label": ("single", "pair"),
-    "cloze": ("cloze",),
-    "ordinal": ("single", "pair"),
-    "masked_lm": ("single", "pair"),
-}
-
-
-TASK_TYPES = tuple(FITTING_FORMATS)
-
-
-DATA_FORMATS = tuple(dict.fromkeys(name for names in FITTING_FORMATS.values() for name in names))
-
-
-LABELLED = ("classification", "sequence_labelling", "multi_label", "ordinal")  # the types that have classes
-
-
-WHY_NO_LABELS = {
-    "regression": "a regression task has none; use value_range, or task_type: classification",
-    "multiple_choice": "a multiple-choice task has none; its label is the number of the right choice",
-    "span": "a span task has none; its labels are the answers of each row",
-    "cloze": "a cloze task has none; its labels are the numbers of the right choices",
-    "masked_lm": "a masked_lm task has none; it guesses tokens of the text",
+TASK_TYPES: Mapping[str, TaskType] = {
+    "classification": TaskType(
+        module="classification",
+        answer="class",
+        formats=("single", "pair"),
+        metrics=(
+            "accuracy",
+            "question_exact_match",
+            "f1",
+            "f1_macro",
+            "f1_micro",
+            "mcc",
+            "auc",
+            "confusion_matrix",
+        ),
+        default_metrics=("accuracy",),
+        least_labels=2,
+        fields=("enable_san", "label_map"),
+    ),
+    "regression": TaskType(
+        module="regression",
+        answer="number",
+        formats=("single", "pair"),
+        metrics=("pearson", "spearman"),
+        default_metrics=("pearson", "spearman"),
+        losses=("mse",),
+        divergences=("mse",),
+        kd_loss="mse",
+        adv_loss="mse",
+        labels_hint="use value_range, or task_type: classification",
+        fields=("value_range", "enable_san"),
+    ),
+    "multiple_choice": TaskType(
+        module="choices",
+        answer="choice",
+        formats=("choices",),
+        metrics=("accuracy", "mrr"),
+        default_metrics=("accuracy",),
+        losses=("cross_entropy", "pairwise"),
+        labels_hint="the label of a row is the number of the right choice",
+    ),
+    "sequence_labelling": TaskType(
+        module="words",
+        answer="word_classes",
+        formats=("words",),
+        metrics=("accuracy", "f1_macro", "f1_micro", "entity_f1", "entity_precision", "entity_recall"),
+        default_metrics=("entity_f1", "accuracy"),
+        least_labels=2,
+        fields=("crf", "label_map"),
+    ),
+    "span": TaskType(
+        module="spans",
+        answer="spans",
+        formats=("question_context",),
+        metrics=("exact_match", "answer_f1"),
+        default_metrics=("exact_match", "answer_f1"),
+        labels_hint="the label of a row lists its answers",
+        fields=("no_answer",),
+    ),
+    "multi_label": TaskType(
+        module="class_sets",
+        answer="class_set",
+        formats=("single", "pair"),
+        metrics=("accuracy", "f1_macro", "f1_micro"),
+        default_metrics=("f1_micro", "f1_macro"),
+        least_labels=2,
+    ),
+    "cloze": TaskType(
+        module="choices",
+        answer="choices",
+        formats=("cloze",),
+        metrics=("exact_match", "answer_f1"),
+        default_metrics=("exact_match", "answer_f1"),
+        losses=("cross_entropy", "pairwise"),
+        labels_hint="the label of a row lists the numbers of the right choices",
+    ),
+    "ordinal": TaskType(
+        module="ordinal",
+        answer="class",
+        formats=("single", "pair"),
+        metrics=("accuracy", "quadratic_kappa", "mae", "spearman"),
+        default_metrics=("quadratic_kappa", "mae"),
+        least_labels=3,
+        labels_hint="for two, use task_type: classification",
+    ),
+    "masked_lm": TaskType(
+        module="masked_lm",
+        answer="tokens",
+        formats=("single", "pair"),
+        metrics=("accuracy", "perplexity"),
+        default_metrics=("accuracy", "perplexity"),
+        labels_hint="it guesses tokens of the text",
+    ),
 }

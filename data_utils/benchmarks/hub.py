@@ -16,7 +16,7 @@ from data_utils.benchmarks.squad import squad_row
 from data_utils.benchmarks.superglue import copa_row, flat_multirc_row, flat_record_row, flat_wsc_row, wic_row
 from data_utils.benchmarks.written import NO_GOLD, Counted, Row, Written, by_answer, by_label, by_word, write_split
 from data_utils.errors import UserError, unknown_key
-from data_utils.rows import TEXTS
+from data_utils.task_types import DATA_FORMATS
 
 CONVERTED = "@refs/convert/parquet"  # the branch where the hub keeps what a loading script makes, as Parquet
 
@@ -237,7 +237,7 @@ def download_split(name: str, task: HubTask, split: str, output: Path, source: s
     if missing:
         raise UserError(f"{location}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
     rows = task.source.rows(as_text(dataset, task.source.label), task.source.extra)
-    columns = [*TEXTS["single" if task.source.hypothesis is None else "pair"], *task.source.extra]
+    columns = [*DATA_FORMATS["single" if task.source.hypothesis is None else "pair"], *task.source.extra]
     return write_split(rows, columns, task=name, split=split, output=output, location=location)
 
 

@@ -21,7 +21,7 @@ from data_utils.benchmarks.written import (
 )
 from data_utils.errors import UserError
 from data_utils.files import read_json, read_lines
-from data_utils.rows import TEXTS
+from data_utils.task_types import DATA_FORMATS
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Source:
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
         rows, extra, table = self.read(path, split=split)
-        columns = [*TEXTS["single" if self.hypothesis is None else "pair"], *extra]
+        columns = [*DATA_FORMATS["single" if self.hypothesis is None else "pair"], *extra]
         written = write_split(rows, columns, task=task, split=split, output=output, location=path)
         written.broken = table.broken
         return written
@@ -193,7 +193,7 @@ class ColumnSource:
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the line that is wrong."""
         rows = (self._row(number, sentence) for number, sentence in enumerate(self._sentences(path)))
-        columns = TEXTS["words"]
+        columns = DATA_FORMATS["words"]
         return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_word)
 
     def _row(self, number: int, sentence: Sequence[tuple[str, str]]) -> Row:

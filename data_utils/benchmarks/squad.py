@@ -12,7 +12,8 @@ from typing import Any
 from data_utils.benchmarks.written import FOUND, LAYOUT_ERRORS, Row, Written, by_answer, write_split
 from data_utils.errors import UserError
 from data_utils.files import read_json, read_lines
-from data_utils.rows import SPACES, TEXTS
+from data_utils.rows import SPACES
+from data_utils.task_types import DATA_FORMATS
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class SquadSource:
             ]
         except LAYOUT_ERRORS as error:
             raise UserError(f"{path}: not in SQuAD's layout ({type(error).__name__}: {error})") from None
-        columns = TEXTS["question_context"]
+        columns = DATA_FORMATS["question_context"]
         return write_split(rows, columns, task=task, split=split, output=output, location=path, counted=by_answer)
 
 

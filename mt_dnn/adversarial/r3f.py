@@ -35,12 +35,12 @@ class R3F(Regularized[R3FOptions]):
     options_type = R3FOptions
 
     def cost_floor(self, blocks: int) -> float:
-        return 1.0 if self.task.task_type == "regression" else 2.0
+        return 1.0 if self.task.type.answer == "number" else 2.0
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
         state = network.upto(0)
-        if self.task.task_type == "regression":
+        if self.task.type.answer == "number":
             yield network.loss(network.resume(state, 0))
             return
         noise = (uniform if options.noise == "uniform" else gaussian)(network, state, options.epsilon)

@@ -32,7 +32,7 @@ class Tally:
 
     def __init__(self, task: TaskDef, counts: Sequence[Sequence[float]] | None = None) -> None:
         self.task = task
-        if task.task_type == "regression" and task.value_range is None:
+        if task.type.answer == "number" and task.value_range is None:
             raise UserError(f"adversary: tat: {task.name}: its targets need a value_range in the task definition")
         size = len(_names(task))
         self.last = torch.zeros(size, size, dtype=torch.float64)

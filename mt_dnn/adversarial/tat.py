@@ -20,9 +20,9 @@ from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch
 from mt_dnn.tasks.losses import MISSING
 
-# Task types without a tally of errors. The options of multiple choice and cloze, the positions of a span and the tokens
-# behind masks are no classes whose errors could be counted. A yes-or-no decision (multi-label) has one wrong answer.
-UNTALLIED = ("multiple_choice", "cloze", "span", "multi_label", "masked_lm")
+# The answers whose errors can be counted. The position of a choice or of a token in its text means something else in
+# each row, the tokens of a vocabulary are too many, and of a yes or no there is only one wrong answer.
+TALLIED = ("class", "word_classes", "number")
 
 
 class TATOptions(VirtualOptions):
@@ -85,7 +85,7 @@ def _build_tally(options: TATOptions, task: TaskDef) -> Tally | Choices:
     Raises:
         UserError: the option ``oracle`` does not fit the task, or a regression task has no value range.
     """
-    if task.task_type not in UNTALLIED:
+    if task.type.answer in TALLIED:
         return Tally(task, None if options.oracle is None else read_counts(options.oracle, task))
     if options.oracle is not None:
         kind = task.task_type.replace("_", "-")

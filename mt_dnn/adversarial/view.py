@@ -100,7 +100,7 @@ class View:
         By default it is the task's ``adv_loss``; in a regression task it always is.
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the value of each example, (B,).
         """
-        if name is None or self.task.task_type == "regression":
+        if name is None or self.task.type.answer == "number":
             name = self.task.adv_loss
         function = DIVERGENCES[name]
         value = function(clean, perturbed, stop_gradient=stop_gradient, reduction=reduction)

@@ -23,7 +23,8 @@ def predict(
 ) -> None:
     """Predict on raw text."""
     from data_utils.prepare import prepare
-    from data_utils.rows import TEXTS, WITH_CHOICES, write_rows
+    from data_utils.rows import write_rows
+    from data_utils.task_types import DATA_FORMATS
     from mt_dnn.inference.predict import read_text
     from mt_dnn.inference.trained import known_task, load_trained, predict_rows
     from mt_dnn.runs.predictions import prediction_records
@@ -31,7 +32,8 @@ def predict(
     loaded = load_trained(run)
     config, tasks, tokenizer, _ = loaded
     definition = known_task(task, tasks, run)
-    rows = list(read_text(input, TEXTS[definition.data_format], more=definition.data_format in WITH_CHOICES))
+    columns = DATA_FORMATS[definition.data_format]
+    rows = list(read_text(input, columns, more="choice1" in columns))
     with TemporaryDirectory() as folder:
         name = f"{task}_test"
         write_rows(Path(folder) / f"{name}.tsv", rows, list(rows[0]))

@@ -48,7 +48,7 @@ def distill_command(
     if output.resolve() == data.resolve():
         raise UserError(f"--output {output}: is the folder of --data; choose another")
     defs = definitions(runs, tasks)
-    trained = {name: task for name, task in defs.items() if task.trainable and task.task_type in FORMS}
+    trained = {name: task for name, task in defs.items() if task.trainable and task.type.answer in FORMS}
     for name in tasks or ():
         if name not in trained:
             hint = did_you_mean(name, trained) or f" (known: {', '.join(trained)})"
@@ -95,7 +95,7 @@ def ask(
     config, known, tokenizer, _ = loaded
     there = config.data.model_copy(update={"dir": data, "cache": None, "max_rows": max_rows})
     config = config.model_copy(update={"data": there, "tasks": tasks})
-    teachable = {name: task for name, task in known.trained.items() if task.task_type in FORMS}
+    teachable = {name: task for name, task in known.trained.items() if task.type.answer in FORMS}
     wanted = [(task, "train") for name, task in teachable.items() if tasks is None or name in tasks]
     splits, problems = build_splits(config, wanted, tokenizer)
     for (name, _), split in splits.items():

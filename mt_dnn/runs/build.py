@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
@@ -24,7 +25,7 @@ from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_a
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from mt_dnn.runs.checkpoint import find_checkpoint, load_rest
 from mt_dnn.runs.config import RunConfig, TrainConfig
-from mt_dnn.tasks.masked_lm import MaskedLMHead, load_lm_head
+from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
 
@@ -86,13 +87,13 @@ def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: 
 def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_splits: Mapping[str, Prepared]) -> None:
     """Raises UserError where soft labels are to be trained on and there are none, or none with a temperature."""
     options = config.distillation
-    kinds = {tasks[name].task_type for name, split in train_splits.items() if split.soft is not None}
+    kinds = {tasks[name].type.answer for name, split in train_splits.items() if split.soft is not None}
     if options.weight and not kinds:
         raise UserError(
             f"{config.data.dir}: distillation.weight is {options.weight:g}, but no training rows have a soft_label; "
             "write them with mt-dnn distill, or leave it out"
         )
-    if options.temperature != 1 and kinds == {"regression"}:
+    if options.temperature != 1 and kinds == {"number"}:
         raise UserError("distillation.temperature: only values have soft labels, which have none; leave it out")
 
 
@@ -124,12 +125,21 @@ def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Pat
     if checkpoint is not None:
         load_rest(model, checkpoint)
     for name, head in model.heads.items():
-        if isinstance(head, MaskedLMHead):
-            _prepare_lm_head(config, name, head, encoder, new=checkpoint is None)
+        load_head = KINDS[tasks.trained[name].task_type].pretrained
+        if load_head is not None:
+            _prepare_lm_head(config, name, load_head, head, encoder, new=checkpoint is None)
     return model
 
 
-def _prepare_lm_head(config: RunConfig, task: str, head: MaskedLMHead, encoder: Encoder, *, new: bool) -> None:
+def _prepare_lm_head(
+    config: RunConfig,
+    task: str,
+    load_head: Callable[[str, Any, nn.Module], bool],
+    head: nn.Module,
+    encoder: Encoder,
+    *,
+    new: bool,
+) -> None:
     """Weights of the pretrained language model's head, where there are some.
 
     Raises:
@@ -138,7 +148,7 @@ def _prepare_lm_head(config: RunConfig, task: str, head: MaskedLMHead, encoder: 
     if config.distributed.strategy == "fsdp":
         raise UserError(f"distributed.strategy: fsdp splits the word embeddings that {task} shares; use ddp")
     source = config.encoder.name if config.train.init_from is None else None
-    if new and (source is None or not load_lm_head(source, encoder.model.config, head)):
+    if new and (source is None or not load_head(source, encoder.model.config, head)):
         say(f"{task}: no pretrained head of a masked language model; a fresh one is trained")
 
 

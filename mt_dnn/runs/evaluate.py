@@ -18,7 +18,6 @@ from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import head_owner
-from mt_dnn.tasks.spans import SpanHead, Spans
 from mt_dnn.training.step import autocast
 
 Splits = Mapping[tuple[str, str], Prepared]
@@ -108,13 +107,8 @@ class Decoder:
 
 
 def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
-    """Sets the head's threshold of no answer to what is best on a dev split; True when it has changed."""
-    head = model.heads[head_owner(task)]
-    if not (task.no_answer and isinstance(head, SpanHead)):
-        return False
-    shift = Spans().threshold(split, decoded)
-    head.threshold += shift
-    return shift != 0
+    """Tunes what the task's head keeps beside its weights on a labelled dev split; True when it has changed."""
+    return KINDS[task.task_type].decoding.tune(model.heads[head_owner(task)], task, split, decoded)
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:

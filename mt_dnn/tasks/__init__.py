@@ -1,1 +1,1 @@
-"""Task types: one file each, one entry each in kinds.py."""
+"""Task types: the file of each, and what they share; kinds.py puts them together."""

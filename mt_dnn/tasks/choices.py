@@ -15,13 +15,13 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding, figures, mean_scores
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, figures, mean_scores, mean_size
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 from mt_dnn.tasks.losses import MISSING
 
 
 class Choices(Decoding):
-    """Softmax over the choices of a row; they are numbered from 1 in lines."""
+    """Softmax over the choices of a row. Predictions files number the choices from 1."""
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         logits = np.full((len(outputs), max(output.shape[1] for output in outputs)), MISSING, np.float32)
@@ -31,13 +31,16 @@ class Choices(Decoding):
         return Decoded(probabilities.argmax(axis=1), probabilities)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The number that is right most often."""
         assert split.labels is not None and split.groups is not None
         predictions = np.full(len(split), np.bincount(split.labels).argmax())
         return Decoded(predictions, np.eye(int(np.diff(split.groups).max()))[predictions])
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
-            named = {str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0}  # 0: not there
+            named = {
+                str(number): round(float(p), 6) for number, p in enumerate(scores, 1) if p > 0
+            }  # 0: no such choice
             yield {"prediction": str(int(prediction) + 1), "scores": named}
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
@@ -47,10 +50,10 @@ class Choices(Decoding):
 
 
 class Cloze(Choices):
-    """The choice that fills the gap; scored by its text, as the same answer may have several names."""
+    """The choice that fills the gap. Predictions are texts, because several choices may name the right answer."""
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The number that is right most often, or the last choice where there are fewer."""
+        """The number that is right most often; the last choice in rows that have fewer choices."""
         assert split.groups is not None
         constant = super().constant(task, split)
         return replace(constant, predictions=np.minimum(constant.predictions, np.diff(split.groups) - 1))
@@ -59,21 +62,22 @@ class Cloze(Choices):
         assert split.candidates is not None
         candidates, right = split.candidates.texts.to_pylist(), split.candidates.right.to_pylist()
         gold = np.empty(len(right), object)
-        gold[:] = [[texts[number] for number in own] for texts, own in zip(candidates, right, strict=True)]
+        gold[:] = [[texts[number] for number in numbers] for texts, numbers in zip(candidates, right, strict=True)]
         return Answers(self._texts(split, decoded), gold, decoded.scores, n_class=1)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        for text, line in zip(self._texts(split, decoded), super().records(task, split, decoded), strict=True):
-            yield {**line, "prediction": text}
+        for text, record in zip(self._texts(split, decoded), super().records(task, split, decoded), strict=True):
+            yield {**record, "prediction": text}
 
     def _texts(self, split: Prepared, decoded: Decoded) -> np.ndarray:
+        """The text of the predicted choice of each row."""
         assert split.candidates is not None
         pairs = zip(split.candidates.texts.to_pylist(), decoded.predictions, strict=True)
         return np.array([texts[prediction] for texts, prediction in pairs], object)
 
 
 class ChoiceHead(PooledHead):
-    """One score for each choice of an example."""
+    """One score for each choice of an example: each choice is a sequence of its own."""
 
     def __init__(self, hidden: int, dropout: float, std: float) -> None:
         super().__init__(hidden, 1, dropout, std)
@@ -83,5 +87,15 @@ class ChoiceHead(PooledHead):
         return batch.by_example(super().forward(hidden, batch, pool)[:, 0], MISSING)
 
 
-def choice_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+def choice_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
     return ChoiceHead(encoder.hidden_size, dropout, encoder.initializer_range)
+
+
+def _choices_each(task: TaskDef, split: Prepared) -> float:
+    return mean_size(split.groups)
+
+
+KINDS = {
+    "multiple_choice": Kind(choice_head, Choices(), _choices_each),
+    "cloze": Kind(choice_head, Cloze(), _choices_each),
+}

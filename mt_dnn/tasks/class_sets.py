@@ -15,12 +15,15 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding
+from mt_dnn.tasks.base import Decoded, Decoding, Kind
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 
 
 class ClassSets(Decoding):
-    """The classes whose probability is above one half, of each row: predictions and scores are (N, C)."""
+    """The classes of a row whose probability is above one half. Predictions and scores are (N, C), N rows.
+
+    The logits of a row are (C, 2): each class is a decision between no and yes.
+    """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         probabilities = softmax(np.stack(outputs).astype(np.float64), axis=2)[:, :, 1]
@@ -42,24 +45,26 @@ class ClassSets(Decoding):
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for chosen, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
-            yield {
-                "prediction": [label for label, own in zip(task.labels, chosen, strict=True) if own],
-                "scores": named,
-            }
+            labels = [label for label, is_chosen in zip(task.labels, chosen, strict=True) if is_chosen]
+            yield {"prediction": labels, "scores": named}
 
     def _gold(self, task: TaskDef, split: Prepared) -> np.ndarray:
+        """1 for each right class of each row, else 0, (N, C)."""
         assert split.labels is not None
         return split.labels.reshape(-1, task.n_class)
 
 
 class MultiLabelHead(PooledHead):
-    """A yes or no for each class."""
+    """A decision between no and yes for each class."""
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (S·C, 2), the logit of no being 0: cross-entropy is then binary cross-entropy."""
+        """(T, H) → (S·C, 2). The logit of no is 0, so that cross-entropy is binary cross-entropy."""
         yes = super().forward(hidden, batch, pool).flatten()
         return torch.stack([torch.zeros_like(yes), yes], dim=1)
 
 
-def multi_label_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+def multi_label_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
     return MultiLabelHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+
+
+KINDS = {"multi_label": Kind(multi_label_head, ClassSets(), lambda task, split: 2.0)}

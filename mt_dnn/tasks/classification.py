@@ -10,11 +10,15 @@ from scipy.special import softmax
 
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
-from mt_dnn.tasks.base import Decoded, Decoding
+from mt_dnn.tasks.base import Decoded, Decoding, Kind
+from mt_dnn.tasks.heads import pooled_head
 
 
 class Classes(Decoding):
-    """Softmax over the owner's classes; where the task maps labels, their probabilities are summed."""
+    """Softmax over the classes of the head's owner.
+
+    If the task has a label map, the probabilities of all owner's labels that it maps to one label are added up.
+    """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         probabilities = softmax(np.concatenate(outputs).astype(np.float64), axis=1)
@@ -26,6 +30,7 @@ class Classes(Decoding):
         return Decoded(probabilities.argmax(axis=1), probabilities)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The most frequent class."""
         assert split.labels is not None
         predictions = np.full(len(split.labels), np.bincount(split.labels).argmax())
         return Decoded(predictions, np.eye(task.n_class)[predictions])
@@ -34,3 +39,6 @@ class Classes(Decoding):
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
             yield {"prediction": task.labels[int(prediction)], "scores": named}
+
+
+KINDS = {"classification": Kind(pooled_head, Classes())}

@@ -1,4 +1,8 @@
-"""Task heads. A head reads the final hidden states (T, H) and gives logits."""
+"""The head that several task types share, and the settings of all heads.
+
+A head turns the final hidden states of a batch (T, H) into logits, one row per decision. Its third argument pools the
+hidden states of each sequence into one, (T, H) → (S, H).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from mt_dnn.tasks.san import SANHead
 
 
 class HeadsConfig(Section):
-    """What the task heads share."""
+    """The section ``heads`` of a run file."""
 
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout before a head, unless its task sets its own")
     san_steps: PositiveInt = Field(5, description="K, reasoning steps of the SAN head")
@@ -26,7 +30,7 @@ class HeadsConfig(Section):
 
 
 class PooledHead(nn.Module):
-    """Dropout and one linear layer over the pooled example, initialised as transformers' classifiers are."""
+    """Dropout and one linear layer over the pooled sequence, initialised as transformers' classifiers are."""
 
     def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
         super().__init__()
@@ -38,7 +42,8 @@ class PooledHead(nn.Module):
         return self.linear(self.dropout(pool(hidden, batch)))
 
 
-def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
+    """The stochastic answer network where the task asks for it, else a PooledHead."""
     if not task.enable_san:
         return PooledHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
     return SANHead(
@@ -46,6 +51,6 @@ def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsC
         task.n_class,
         dropout,
         encoder.initializer_range,
-        steps=options.san_steps,
-        prediction_dropout=options.san_prediction_dropout,
+        steps=config.san_steps,
+        prediction_dropout=config.san_prediction_dropout,
     )

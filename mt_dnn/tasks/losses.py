@@ -1,6 +1,6 @@
-"""Task losses and divergences as pure functions. Computed in float32 whatever the precision of the logits.
+"""Task losses and divergences as pure functions. They are computed in float32 whatever the precision of the logits.
 
-``reduction="none"`` gives one value per example, (B,), for sums that weigh examples; ``"mean"`` their mean.
+``reduction="none"`` gives one value per example, (B,); ``"mean"`` gives the mean of these values.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MISSING = -1e4  # the logit of a choice that is not there: probability 0 and finite, in half precision too
+MISSING = -1e4  # the logit of an option that an example does not have: probability 0, and finite in float16
 
 
 Reduction = Literal["mean", "none"]

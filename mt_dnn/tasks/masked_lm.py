@@ -21,13 +21,15 @@ from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import initialised
 from mt_dnn.encoders.pretrained import quiet
-from mt_dnn.tasks.base import Decoded, Decoding
+from mt_dnn.tasks.base import Decoded, Decoding, Kind
 from mt_dnn.tasks.heads import HeadsConfig
 
 
 class MaskedTokens(Decoding):
-    """The likeliest token behind each mask. Of the logits (N, V) only (N, 3) is kept: log p of the right token, the
-    likeliest token, the right one. ``details`` are the right tokens, by row.
+    """The likeliest token behind each mask. ``details``: the right tokens of each row.
+
+    The logits of a split, (N, V) for a vocabulary of V tokens, would fill the memory. Only three numbers of each
+    decision are kept: log p of the right token, the likeliest token, the right token.
     """
 
     def condensed(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -37,10 +39,14 @@ class MaskedTokens(Decoding):
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         found = np.concatenate(outputs)
-        return Decoded(found[:, 1].astype(np.int64), found[:, 0], [own[:, 2].astype(np.int64) for own in outputs])
+        right = [output[:, 2].astype(np.int64) for output in outputs]
+        return Decoded(found[:, 1].astype(np.int64), found[:, 0], right)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The frequencies of the tokens that are guessed: no distribution that is the same everywhere does better."""
+        """The most frequent right token, and as scores how often each right token occurs among all.
+
+        No distribution that is the same for all decisions has a lower perplexity.
+        """
         gold = [self._gold(split, row) for row in range(len(split))]
         tokens, numbers, counts = np.unique(np.concatenate(gold), return_inverse=True, return_counts=True)
         frequent = np.full(len(numbers), tokens[counts.argmax()])
@@ -50,21 +56,23 @@ class MaskedTokens(Decoding):
         return Answers(decoded.predictions, np.concatenate(decoded.details), decoded.scores, n_class=1)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        """Token ids, and log p of the right ones."""
+        """Predicted and right token ids, and log p of the right ones."""
         bounds = np.cumsum([0, *map(len, decoded.details)])
         for right, (start, stop) in zip(decoded.details, pairwise(bounds), strict=True):
             scores = [round(float(score), 6) for score in decoded.scores[start:stop]]
             yield {"prediction": decoded.predictions[start:stop].tolist(), "right": right.tolist(), "scores": scores}
 
     def _gold(self, split: Prepared, row: int) -> np.ndarray:
+        """The tokens behind the masks of a row; outside of training the masks are always the same."""
         positions = split.masked(row, seed=0, position=row)[0]
         return split.tokens[split.offsets[row] :][positions]
 
 
 class MaskedLMHead(nn.Module):
-    """The tokens behind masks: dense, activation, LayerNorm, and the word embeddings as the output layer.
+    """The head of BERT's and RoBERTa's pre-training: dense layer, activation, LayerNorm, and a logit for each token.
 
-    As BERT's and RoBERTa's (Devlin et al. 2019). The embeddings stay the encoder's, so they are saved once.
+    The output layer's weight is the table of word embeddings (Devlin et al. 2019), which belongs to the encoder: it is
+    saved, and updated, once.
     """
 
     def __init__(self, words: nn.Embedding, hidden: int, activation: str, eps: float, std: float) -> None:
@@ -74,23 +82,24 @@ class MaskedLMHead(nn.Module):
         self.activation = ACT2FN[activation]
         self.norm = nn.LayerNorm(size, eps=eps)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
-        self._words = (words,)  # in a tuple it is no part of this module
+        self._words = (words,)  # the tuple hides it from torch, which would save it with this module as well
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (N, V)."""
+        """(T, H) → (N, V): the logits of the N masked tokens."""
         states = self.norm(self.activation(self.dense(hidden[batch.marked])))
         return F.linear(states, self._words[0].weight, self.bias)
 
 
-LM_HEADS = {  # where families keep the dense layer and the LayerNorm of their language model's head
+LM_HEADS = {  # model type → names of the dense layer and the LayerNorm in transformers' masked language model
     "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
     "roberta": ("lm_head.dense", "lm_head.layer_norm"),
     "xlm-roberta": ("lm_head.dense", "lm_head.layer_norm"),
 }
 
 
-def load_lm_head(name: str, settings: Any, head: MaskedLMHead) -> bool:
-    """Gives the head of a masked language model the weights of a checkpoint; False where it has none that fit."""
+def load_lm_head(name: str, settings: Any, head: nn.Module) -> bool:
+    """Gives a MaskedLMHead the weights of a checkpoint; False if it holds none, or none of a known model type."""
+    assert isinstance(head, MaskedLMHead)
     family = settings.model_type
     if family not in LM_HEADS:
         return False
@@ -111,7 +120,14 @@ def load_lm_head(name: str, settings: Any, head: MaskedLMHead) -> bool:
     return True
 
 
-def masked_lm_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
-    config, words = encoder.model.config, encoder.model.get_input_embeddings()
-    activation, eps = getattr(config, "hidden_act", "gelu"), getattr(config, "layer_norm_eps", 1e-12)
+def masked_lm_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
+    settings, words = encoder.model.config, encoder.model.get_input_embeddings()
+    activation, eps = getattr(settings, "hidden_act", "gelu"), getattr(settings, "layer_norm_eps", 1e-12)
     return MaskedLMHead(words, encoder.hidden_size, activation, eps, encoder.initializer_range)
+
+
+def _vocabulary(task: TaskDef, split: Prepared) -> float:
+    return split.manifest["masking"]["vocabulary"]
+
+
+KINDS = {"masked_lm": Kind(masked_lm_head, MaskedTokens(), _vocabulary, load_lm_head)}

@@ -1,4 +1,4 @@
-"""One shared encoder, a head per training task or for several of them."""
+"""The model: one encoder that all tasks share, and a head for each task or for several tasks together."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from mt_dnn.tasks.run_tasks import head_owner
 
 
 class Model(nn.Module):
-    """Encoder and heads behind ``upto`` and ``resume``, the two verbs an adversary needs.
+    """Encoder and heads. An adversary needs only ``upto`` and ``resume``, the two halves of the forward pass.
 
-    ``tasks`` are the training tasks, some of which may share a head; ``defs`` may hold further tasks that read it.
+    ``tasks``: the training tasks. Each gets a head, unless it names the ``head`` of another. ``defs``: the training
+    tasks and all others that read one of their heads.
     """
 
     def __init__(
-        self, encoder: Encoder, tasks: Mapping[str, TaskDef], defs: Mapping[str, TaskDef], options: HeadsConfig
+        self, encoder: Encoder, tasks: Mapping[str, TaskDef], defs: Mapping[str, TaskDef], config: HeadsConfig
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict(
             {
                 name: KINDS[task.task_type].head(
-                    task, encoder, options.dropout if task.dropout is None else task.dropout, options
+                    task, encoder, config.dropout if task.dropout is None else task.dropout, config
                 )
                 for name, task in tasks.items()
                 if task.head is None
@@ -37,14 +38,17 @@ class Model(nn.Module):
         self._owner = {name: head_owner(task) for name, task in defs.items()}
 
     def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
-        """State at a level, (T, H): 0 = word embeddings, r = output of block r; ``words`` replace the table's."""
+        """The hidden states at a level, (T, H): 0 is the word embeddings, r the output of block r.
+
+        ``words`` (T, H) replace the embeddings that the table has for the batch's tokens.
+        """
         return self.encoder.upto(level, batch, words)
 
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
-        """Logits (N, C) from the state at a level."""
+        """The logits (N, C) from the hidden states at a level."""
         hidden = self.encoder.resume(state, level, batch)
         return self.heads[self._owner[batch.task]](hidden, batch, self.encoder.pool)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits (N, C)."""
+        """The logits (N, C) of the batch's N decisions."""
         return self.resume(self.upto(0, batch), 0, batch)

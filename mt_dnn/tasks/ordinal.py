@@ -13,13 +13,16 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded
+from mt_dnn.tasks.base import Decoded, Kind
 from mt_dnn.tasks.classification import Classes
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 
 
 class OrderedClasses(Classes):
-    """The median: the class at which half of the probability is reached, nearest to the others on average."""
+    """The median class: the first at which the summed probability reaches one half.
+
+    Its expected distance to the right class is the smallest.
+    """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         scores = super().__call__(task, owner, split, outputs).scores
@@ -35,19 +38,20 @@ class OrderedClasses(Classes):
 class OrdinalHead(PooledHead):
     """Ordered classes: one score s and thresholds θ_1 < … < θ_{C−1}, P(y ≤ k) = σ(θ_k − s) (McCullagh 1980, section 2).
 
-    They start where a score of 0 makes all classes equally likely.
+    ``lowest`` is θ_1; the softplus of ``gaps`` are the distances between neighbouring thresholds. At the start a score
+    of 0 makes all classes equally likely.
     """
 
     def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
         super().__init__(hidden, 1, dropout, std)
         thresholds = torch.logit(torch.arange(1, outputs) / outputs)
         self.lowest = nn.Parameter(thresholds[:1].clone())
-        self.gaps = nn.Parameter(thresholds.diff().expm1().log())  # of which softplus is the distance
+        self.gaps = nn.Parameter(thresholds.diff().expm1().log())
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
         """(T, H) → (S, C): logarithms of the probabilities.
 
-        σ(a) − σ(b) = σ(a) σ(−b) (1 − e^(b − a)), of which no factor loses digits.
+        P(y = k) = σ(a) − σ(b) is computed as σ(a) σ(−b) (1 − e^(b − a)): a difference would lose digits.
         """
         gaps = F.softplus(self.gaps.float())
         thresholds = torch.cat([self.lowest.float(), self.lowest.float() + gaps.cumsum(0)])
@@ -58,5 +62,8 @@ class OrdinalHead(PooledHead):
         return upper + lower + F.pad(between, (1, 1))
 
 
-def ordinal_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+def ordinal_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
     return OrdinalHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+
+
+KINDS = {"ordinal": Kind(ordinal_head, OrderedClasses())}

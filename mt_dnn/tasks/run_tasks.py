@@ -13,13 +13,14 @@ from data_utils.task_def import TaskDef
 
 @dataclass(frozen=True)
 class Tasks:
-    """The tasks of a run: those it trains, and those it evaluates (the trained ones and readers of their heads)."""
+    """The tasks of a run. ``evaluated``: the trained tasks, and all other tasks that read the head of one of them."""
 
     trained: dict[str, TaskDef]
     evaluated: dict[str, TaskDef]
 
     @property
     def splits(self) -> list[tuple[TaskDef, str]]:
+        """(task, split name) of all splits that the run reads: train splits only of tasks that it trains."""
         tasks = self.evaluated.values()
         return [
             (task, split) for task in tasks for split in task.splits if split != "train" or task.name in self.trained
@@ -27,12 +28,12 @@ class Tasks:
 
 
 def head_owner(task: TaskDef) -> str:
-    """Name of the task whose head this task reads."""
+    """The name of the task whose head this task uses, often the task itself."""
     return task.head or task.name
 
 
 def check_heads(trained: Mapping[str, TaskDef], location: str) -> None:
-    """Raises UserError unless the heads of all training tasks belong to one of them."""
+    """Raises UserError for a training task whose head belongs to a task that is not trained."""
     for name, task in trained.items():
         if head_owner(task) not in trained:
             raise UserError(
@@ -41,10 +42,11 @@ def check_heads(trained: Mapping[str, TaskDef], location: str) -> None:
 
 
 def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, location: str) -> dict[str, TaskDef]:
-    """The tasks of a run in the order asked for; default: every task of the file with a train split.
+    """The tasks that a run trains: the ``wanted`` ones in this order, by default all that have a train split.
 
     Raises:
-        UserError: a task that does not exist, is named twice, has no train split, or trains the head of none of them.
+        UserError: a task does not exist, is named twice, has no train split, has a name that torch needs, or uses the
+            head of a task that is not trained.
     """
     names = wanted or tuple(name for name, task in defs.items() if task.trainable)
     for name in names:
@@ -63,5 +65,5 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
 
 
 def evaluated_tasks(defs: Mapping[str, TaskDef], trained: Mapping[str, TaskDef]) -> dict[str, TaskDef]:
-    """The trained tasks and every task of the file that reads one of their heads."""
+    """The trained tasks, and all other tasks that read the head of one of them."""
     return {name: task for name, task in defs.items() if name in trained or task.head in trained}

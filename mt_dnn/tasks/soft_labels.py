@@ -1,4 +1,4 @@
-"""Training on soft labels: what teachers think of an example, beside its own label (MT-DNN-KD; Liu et al. 2019b)."""
+"""Training on soft labels, the probabilities that teachers give to the answers (MT-DNN-KD; Liu et al. 2019b)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from mt_dnn.section import Section
 from mt_dnn.tasks.losses import MISSING, Reduction, mse
 
-LEAST = 1e-8  # a teacher's probability, where a divergence looks at its logarithm
+LEAST = 1e-8  # a teacher's probability is taken to be at least this, so that its logarithm is finite
 
 
 class DistillationConfig(Section):
-    """Training on the column ``soft_label``, where a task's rows have one."""
+    """The section ``distillation`` of a run file: training on the column ``soft_label`` of rows that have one."""
 
     weight: float = Field(
         0.0, ge=0, le=1, description="share of the task's kd_loss, on soft labels, in its loss; 0: they are not read"

@@ -13,27 +13,30 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from data_utils.metrics import Answers, best_f1
+from data_utils.answer_texts import best_f1
+from data_utils.metrics import Answers
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding, figures
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, figures, mean_size
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 from mt_dnn.tasks.losses import MISSING
 
 LONGEST_ANSWER = 30  # tokens
 
 
-N_BEST = 20
+N_BEST = 20  # candidates for an answer, of each window and of each row
 
 
 class Spans(Decoding):
-    """The text between the likeliest start and end in any window of a context.
+    """The text between the likeliest start and end in any window of a context (Devlin et al. 2019, released code).
 
-    A span lies in the context, starts before it ends, has at most 30 tokens, and starts at a token in the window that
-    is the token's own. No answer is the first token as start and end; its score is the lowest of all windows. It is
-    the prediction where ``no_answer`` is set and its score is higher (Devlin et al. 2019, released code).
+    The score of a span is the logit of its start plus the logit of its end. A span lies in the context, ends at or
+    after its start, and has at most 30 tokens. Windows overlap; a span counts only in the window to which its first
+    token belongs (data_utils/windows.py). The score of no answer is the sum of both logits at the first token of a
+    window, the lowest of all windows. If ``no_answer`` is set and that score is the highest, the prediction is empty.
+    ``details``: the best texts of each row, (text, first character in the context, probability).
     """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
@@ -41,14 +44,14 @@ class Spans(Decoding):
         for start, stop in pairwise([*split.firsts, len(split)]):
             windows = range(start, stop)
             best = sorted((span for window in windows for span in _spans(split, window, outputs[window])), reverse=True)
-            null = min(float(outputs[window][:, 0].sum()) for window in windows)
+            nothing = min(float(outputs[window][:, 0].sum()) for window in windows)
             chosen = _distinct(_text(split, start), best)
             if task.no_answer:
-                chosen = sorted([*chosen, (null, "", 0)], key=lambda span: -span[0])
+                chosen = sorted([*chosen, (nothing, "", 0)], key=lambda span: -span[0])
             scores = softmax([score for score, _, _ in chosen])
-            details.append([(answer, place, float(p)) for (_, answer, place), p in zip(chosen, scores, strict=True)])
+            details.append([(text, first, float(p)) for (_, text, first), p in zip(chosen, scores, strict=True)])
             predictions.append(chosen[0][1])
-            margins.append(null - best[0][0])
+            margins.append(nothing - best[0][0])
         return Decoded(np.array(predictions, object), np.array(margins), details)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
@@ -67,31 +70,40 @@ class Spans(Decoding):
             yield {"prediction": prediction, "n_best": named}
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
-        for n_bests in zip(*(one.details for one in teachers), strict=True):
-            mass: dict[tuple[int, int], float] = defaultdict(float)
+        for n_bests in zip(*(teacher.details for teacher in teachers), strict=True):
+            probability: dict[tuple[int, int], float] = defaultdict(float)  # by first character and the one after
             for text, start, p in chain(*n_bests):
-                mass[start, start + len(text)] += p / len(teachers)
-            shares = figures(np.array([*mass.values()]))
-            yield [[*place, p] for place, p in zip(mass, shares, strict=True)]
+                probability[start, start + len(text)] += p / len(teachers)
+            shares = figures(np.array([*probability.values()]))
+            yield [[*span, p] for span, p in zip(probability, shares, strict=True)]
+
+    def tune(self, head: nn.Module, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
+        """Moves the head's threshold of no answer to the best one for the split."""
+        if not task.no_answer:
+            return False
+        assert isinstance(head, SpanHead)
+        shift = self.threshold(split, decoded)
+        head.threshold += shift
+        return shift != 0
 
     def threshold(self, split: Prepared, decoded: Decoded) -> float:
-        """The threshold on the score of no answer at which the mean F1 on a labelled split is highest.
+        """The threshold on the scores of ``decoded`` at which the mean F1 on a labelled split is highest.
 
-        Every row is answered whose score is not above it (Rajpurkar et al. 2018, official evaluation). 0 where that is
-        best already.
+        A row gets an answer unless its score, that of no answer, is above the threshold (Rajpurkar et al. 2018,
+        official evaluation). If several thresholds are best and 0 is one of them, 0.
         """
         gold = self._gold(split)
         texts = [next((text for text, _, _ in n_best if text), "") for n_best in decoded.details]
         gains = np.array([best_f1(text, right) - best_f1("", right) for text, right in zip(texts, gold, strict=True)])
         order = np.argsort(decoded.scores, kind="stable")
-        totals = np.concatenate([[0], np.cumsum(gains[order])])  # of answering the first k rows
+        gained = np.concatenate([[0], np.cumsum(gains[order])])  # by answering the k rows with the lowest scores
         scores = decoded.scores[order]
         middles = scores[:-1] / 2 + scores[1:] / 2
-        middles = np.where(middles < scores[1:], middles, scores[:-1])  # two neighbours have nothing between them
+        middles = np.where(middles < scores[1:], middles, scores[:-1])  # no float lies between, it was rounded up
         bounds = np.concatenate([[scores[0] - 1], middles, [scores[-1] + 1]])
-        totals[1:-1][scores[:-1] == scores[1:]] = -np.inf  # no threshold comes between equal scores
+        gained[1:-1][scores[:-1] == scores[1:]] = -np.inf  # no threshold lies between equal scores
         now = np.searchsorted(scores, 0.0, side="right")
-        return 0.0 if totals[now] >= totals.max() else float(bounds[totals.argmax()])
+        return 0.0 if gained[now] >= gained.max() else float(bounds[gained.argmax()])
 
     def _gold(self, split: Prepared) -> np.ndarray:
         """The texts of the right answers of each row; an empty text where there is none."""
@@ -103,28 +115,29 @@ class Spans(Decoding):
 
 
 def _text(split: Prepared, window: int) -> str:
+    """The context that a window is cut from."""
     assert split.contexts is not None
     return split.contexts.texts[window].as_py()
 
 
 def _spans(split: Prepared, window: int, output: np.ndarray) -> list[tuple[float, int, int]]:
-    """(score, first character, character after the last) of the best spans in a window."""
+    """(score, first character, character after the last) of the best spans in a window, in no order."""
     assert split.contexts is not None
-    here = slice(int(split.offsets[window]), int(split.offsets[window + 1]))
-    starts, ends = split.contexts.starts[here], split.contexts.ends[here]
+    tokens = slice(int(split.offsets[window]), int(split.offsets[window + 1]))
+    starts, ends = split.contexts.starts[tokens], split.contexts.ends[tokens]
     length = len(starts)
     scores = output[0, :length, None] + output[1, None, :length]
-    place = np.arange(length)
-    reach = place[None] - place[:, None]
-    allowed = (starts >= 0)[:, None] & (ends > 0)[None] & (reach >= 0) & (reach < LONGEST_ANSWER)
+    position = np.arange(length)
+    distance = position[None] - position[:, None]  # from start to end, (L, L)
+    allowed = (starts >= 0)[:, None] & (ends > 0)[None] & (distance >= 0) & (distance < LONGEST_ANSWER)
     scores = np.where(allowed, scores, -np.inf).ravel()
     count = min(N_BEST, int(allowed.sum()))
     best = np.argpartition(-scores, count - 1)[:count] if count else ()
-    return [(float(scores[one]), int(starts[one // length]), int(ends[one % length])) for one in best]
+    return [(float(scores[cell]), int(starts[cell // length]), int(ends[cell % length])) for cell in best]
 
 
 def _distinct(text: str, spans: Sequence[tuple[float, int, int]]) -> list[tuple[float, str, int]]:
-    """(score, text, first character) of the best spans, each text once."""
+    """(score, text, first character) of the best spans; of spans with the same text, the first."""
     found: dict[str, tuple[float, str, int]] = {}
     for score, start, end in spans:
         found.setdefault(text[start:end], (score, text[start:end], start))
@@ -132,9 +145,10 @@ def _distinct(text: str, spans: Sequence[tuple[float, int, int]]) -> list[tuple[
 
 
 class SpanHead(PooledHead):
-    """Where a span starts and where it ends: two distributions over the tokens of each sequence.
+    """Two distributions over the tokens of each sequence: where the span starts, and where it ends.
 
-    Both at the first token say that there is none; outside of training ``threshold`` is taken off the sum of the two.
+    Both at the first token mean that there is no answer. ``threshold`` is subtracted from the score of no answer, the
+    sum of the two logits, except in training.
     """
 
     threshold: Tensor
@@ -144,13 +158,16 @@ class SpanHead(PooledHead):
         self.register_buffer("threshold", torch.zeros(()))
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (2·S, L), a start and an end for each sequence; MISSING where a sequence is shorter."""
+        """(T, H) → (2·S, L): for each sequence its start logits, then its end logits, MISSING after the last token."""
         scores = batch.pad(self.linear(self.dropout(hidden)))
         if not self.training:
             scores[:, 0] -= self.threshold / 2
-        there = batch.mask[:, 0, 0, :, None]
-        return scores.masked_fill(~there, MISSING).transpose(1, 2).flatten(0, 1)
+        is_token = batch.mask[:, 0, 0, :, None]
+        return scores.masked_fill(~is_token, MISSING).transpose(1, 2).flatten(0, 1)
 
 
-def span_head(task: TaskDef, encoder: Encoder, dropout: float, options: HeadsConfig) -> nn.Module:
+def span_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
     return SpanHead(encoder.hidden_size, dropout, encoder.initializer_range)
+
+
+KINDS = {"span": Kind(span_head, Spans(), lambda task, split: mean_size(split.sequence_offsets))}

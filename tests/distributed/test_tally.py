@@ -11,13 +11,13 @@ import torch
 from torch import distributed, multiprocessing
 
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.tally import Tally
 
 RANKS = 2
 TASK = TaskDef.model_validate(
     {
-        **DEFAULTS["classification"],
+        **TASK_TYPES["classification"].defaults,
         "name": "nli",
         "task_type": "classification",
         "data_format": "pair",

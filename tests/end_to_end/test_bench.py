@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.cli.main import main
 from tests.workspace import make_workspace
@@ -73,7 +73,7 @@ def test_an_unknown_mode_is_one_line(workspace: Path, capsys: pytest.CaptureFixt
 )
 def test_floors_with_twelve_blocks(mode: str, options: dict[str, Any], floor: float) -> None:
     task = TaskDef.model_validate(
-        {**DEFAULTS["classification"], "name": "t", "task_type": "classification", "data_format": "single"}
+        {**TASK_TYPES["classification"].defaults, "name": "t", "task_type": "classification", "data_format": "single"}
         | {"labels": ["a", "b"]}
     )
     adversary = ADVERSARIES[mode](ADVERSARIES[mode].options_type.model_validate({"mode": mode, **options}), task)

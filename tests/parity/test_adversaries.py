@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModel
 
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.tally import Choices, Tally
 from mt_dnn.adversarial.view import View
@@ -38,13 +38,17 @@ TASKS = {
         task_type="classification",
         data_format="pair",
         labels=("a", "b", "c"),
-        **DEFAULTS["classification"],
+        **TASK_TYPES["classification"].defaults,
     ),
     "scores": TaskDef(
-        name="scores", task_type="regression", data_format="pair", value_range=(0.0, 2.0), **DEFAULTS["regression"]
+        name="scores",
+        task_type="regression",
+        data_format="pair",
+        value_range=(0.0, 2.0),
+        **TASK_TYPES["regression"].defaults,
     ),
     "choices": TaskDef(
-        name="choices", task_type="multiple_choice", data_format="choices", **DEFAULTS["multiple_choice"]
+        name="choices", task_type="multiple_choice", data_format="choices", **TASK_TYPES["multiple_choice"].defaults
     ),
 }
 TASKS |= {
@@ -53,17 +57,25 @@ TASKS |= {
         task_type="sequence_labelling",
         data_format="words",
         labels=("O", "B-X", "I-X"),
-        **DEFAULTS["sequence_labelling"],
+        **TASK_TYPES["sequence_labelling"].defaults,
     ),
     "sets": TaskDef(
-        name="sets", task_type="multi_label", data_format="pair", labels=("a", "b"), **DEFAULTS["multi_label"]
+        name="sets",
+        task_type="multi_label",
+        data_format="pair",
+        labels=("a", "b"),
+        **TASK_TYPES["multi_label"].defaults,
     ),
     "grades": TaskDef(
-        name="grades", task_type="ordinal", data_format="pair", labels=("a", "b", "c", "d"), **DEFAULTS["ordinal"]
+        name="grades",
+        task_type="ordinal",
+        data_format="pair",
+        labels=("a", "b", "c", "d"),
+        **TASK_TYPES["ordinal"].defaults,
     ),
-    "blanks": TaskDef(name="blanks", task_type="masked_lm", data_format="single", **DEFAULTS["masked_lm"]),
-    "gaps": TaskDef(name="gaps", task_type="cloze", data_format="cloze", **DEFAULTS["cloze"]),
-    "spans": TaskDef(name="spans", task_type="span", data_format="question_context", **DEFAULTS["span"]),
+    "blanks": TaskDef(name="blanks", task_type="masked_lm", data_format="single", **TASK_TYPES["masked_lm"].defaults),
+    "gaps": TaskDef(name="gaps", task_type="cloze", data_format="cloze", **TASK_TYPES["cloze"].defaults),
+    "spans": TaskDef(name="spans", task_type="span", data_format="question_context", **TASK_TYPES["span"].defaults),
 }
 SENTENCES = {name: [[5], [11], [7]] for name in TASKS}
 SENTENCES |= {"choices": [[2, 3], [4, 2, 5], [3, 4]], "gaps": [[4, 1, 3], [2, 6], [5, 2]]}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.tally import Tally, read_counts
 
 LABELS = ("no", "maybe", "yes")
@@ -26,7 +26,7 @@ def task_of(name: str = "nli", *, value_range: tuple[float, float] | None = None
     kind = "classification" if value_range is None else "regression"
     labels = LABELS if value_range is None else ()
     own = {"name": name, "task_type": kind, "data_format": "pair", "labels": labels, "value_range": value_range}
-    return TaskDef.model_validate({**DEFAULTS[kind], **own, **fields})
+    return TaskDef.model_validate({**TASK_TYPES[kind].defaults, **own, **fields})
 
 
 NLI, STSB, UNIT = task_of(), task_of("stsb", value_range=(0, 5)), task_of("shifted", value_range=(-1.0, 1.0))

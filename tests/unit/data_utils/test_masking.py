@@ -14,7 +14,7 @@ from data_utils.masking import masked, numbered
 from data_utils.prepare import prepare
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches import collate as collating
 from mt_dnn.batches.collate import collate, local_batch, share_of_rank
 from mt_dnn.batches.plan import MicroBatch
@@ -22,7 +22,7 @@ from mt_dnn.tasks.masked_lm import MaskedTokens
 from tests.answers import computed
 from tests.tiny import tiny_encoder
 
-TASK = TaskDef(name="m", task_type="masked_lm", data_format="pair", **DEFAULTS["masked_lm"])
+TASK = TaskDef(name="m", task_type="masked_lm", data_format="pair", **TASK_TYPES["masked_lm"].defaults)
 OPTIONS: dict[str, Any] = {"mask_id": 4, "vocabulary": 1000}
 
 

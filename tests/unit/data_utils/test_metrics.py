@@ -18,10 +18,11 @@ from sklearn import metrics as sk
 from data_utils.errors import UserError
 from data_utils.metrics import METRICS
 from data_utils.task_def import check_metrics
+from data_utils.task_types import TASK_TYPES
 from tests.answers import computed
 
-CLASSIFICATION = [name for name, metric in METRICS.items() if "classification" in metric.task_types]
-REGRESSION = [name for name, metric in METRICS.items() if "regression" in metric.task_types]
+CLASSIFICATION = TASK_TYPES["classification"].metrics
+REGRESSION = TASK_TYPES["regression"].metrics
 
 
 def one(name, predictions, labels, scores=None, n_class=2) -> Any:

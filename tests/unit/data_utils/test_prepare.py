@@ -18,13 +18,17 @@ from data_utils.prepare import encode_rows, prepare, prepare_all
 from data_utils.prepared import Prepared
 from data_utils.rows import read_rows
 from data_utils.task_def import TaskDef, load_task_defs
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from tests import ROOT
 from tests.tiny import tiny_tokenizer
 from tests.workspace import MORE_TASKS, TASK_DEFS, make_workspace
 
 TASK = TaskDef(
-    name="nli", task_type="classification", data_format="pair", labels=("no", "yes"), **DEFAULTS["classification"]
+    name="nli",
+    task_type="classification",
+    data_format="pair",
+    labels=("no", "yes"),
+    **TASK_TYPES["classification"].defaults,
 )
 TEXT = "1\tyes\tthe cat\ta dog sees\n2\tno\tthe small red bird\ta man\n"
 
@@ -101,7 +105,7 @@ def test_truncated_counts_rows_that_lose_text(options: dict[str, Any], tmp_path:
         ("span", "question_context", (), f"question\tcontext\n1\tcat\t{long}\n2\t{long}\tcat\n", 1),
     ):
         (tmp_path / "data" / f"{kind}_test.tsv").write_text(f"uid\t{lines}")
-        task = TaskDef(name=kind, task_type=kind, data_format=form, labels=labels, **DEFAULTS[kind])
+        task = TaskDef(name=kind, task_type=kind, data_format=form, labels=labels, **TASK_TYPES[kind].defaults)
         assert prepare(task, "test", **{**options, "max_length": 120, "stride": 4}).manifest["truncated"] == 0
         assert prepare(task, "test", **{**options, "max_length": 20, "stride": 4}).manifest["truncated"] == expected
 
@@ -122,7 +126,7 @@ def test_cache_is_by_content(options: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_regression_and_unlabelled(options: dict[str, Any], tmp_path: Path) -> None:
-    score = TaskDef(name="sts", task_type="regression", data_format="pair", **DEFAULTS["regression"])
+    score = TaskDef(name="sts", task_type="regression", data_format="pair", **TASK_TYPES["regression"].defaults)
     (tmp_path / "data" / "sts_train.tsv").write_text("1\t2.5\tthe cat\ta dog\n")
     (tmp_path / "data" / "sts_test.tsv").write_text("1\t\tthe cat\ta dog\n")
     labels = prepare(score, "train", **options).labels

@@ -13,17 +13,29 @@ import pytest
 from data_utils.errors import MissingRows, UserError
 from data_utils.rows import Rows, find_rows, read_rows, write_rows
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 
 PAIR = TaskDef(
-    name="nli", task_type="classification", data_format="pair", labels=("no", "yes"), **DEFAULTS["classification"]
+    name="nli",
+    task_type="classification",
+    data_format="pair",
+    labels=("no", "yes"),
+    **TASK_TYPES["classification"].defaults,
 )
 SINGLE = PAIR.model_copy(update={"data_format": "single"})
-SCORE = TaskDef(name="sts", task_type="regression", data_format="pair", value_range=(0, 5), **DEFAULTS["regression"])
+SCORE = TaskDef(
+    name="sts", task_type="regression", data_format="pair", value_range=(0, 5), **TASK_TYPES["regression"].defaults
+)
 FREE = SCORE.model_copy(update={"value_range": None})
-CHOICES = TaskDef(name="q", task_type="multiple_choice", data_format="choices", **DEFAULTS["multiple_choice"])
+CHOICES = TaskDef(
+    name="q", task_type="multiple_choice", data_format="choices", **TASK_TYPES["multiple_choice"].defaults
+)
 TAGS = TaskDef(
-    name="t", task_type="sequence_labelling", data_format="words", labels=("O", "B-X"), **DEFAULTS["sequence_labelling"]
+    name="t",
+    task_type="sequence_labelling",
+    data_format="words",
+    labels=("O", "B-X"),
+    **TASK_TYPES["sequence_labelling"].defaults,
 )
 RECORDS = [
     {"uid": "a", "label": "yes", "premise": 'he said "x', "hypothesis": "it's, so", "genre": "news"},

@@ -18,7 +18,7 @@ from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from data_utils.windows import first_tokens, home_windows
 from mt_dnn.batches.collate import collate, share_of_rank
 from mt_dnn.tasks.base import Decoded
@@ -32,9 +32,9 @@ TAGS = TaskDef(
     task_type="sequence_labelling",
     data_format="words",
     labels=("O", "B-X", "I-X"),
-    **DEFAULTS["sequence_labelling"],
+    **TASK_TYPES["sequence_labelling"].defaults,
 )
-SPAN = TaskDef(name="s", task_type="span", data_format="question_context", **DEFAULTS["span"])
+SPAN = TaskDef(name="s", task_type="span", data_format="question_context", **TASK_TYPES["span"].defaults)
 MAYBE = SPAN.model_copy(update={"no_answer": True})
 
 

@@ -12,7 +12,7 @@ import torch
 
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches.collate import collate
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import baseline, check_selection, predict_split, selection_score
@@ -32,7 +32,7 @@ def task(name: str = "mine", **fields: Any) -> TaskDef:
     kind = fields.setdefault("task_type", "classification")
     if kind == "classification":
         fields.setdefault("labels", ("a", "b"))
-    return TaskDef(name=name, data_format="single", **{**DEFAULTS[kind], **fields})
+    return TaskDef(name=name, data_format="single", **{**TASK_TYPES[kind].defaults, **fields})
 
 
 def test_predictions_come_in_row_order_with_dropout_off(workspace: Path) -> None:
@@ -69,7 +69,7 @@ def test_real_values_are_kept() -> None:
 
 
 def test_every_task_type_has_a_kind() -> None:
-    assert set(KINDS) == set(DEFAULTS)
+    assert set(KINDS) == set(TASK_TYPES)
 
 
 SCORES: dict[str, Any] = {

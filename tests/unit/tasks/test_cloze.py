@@ -17,13 +17,13 @@ from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches.collate import collate
 from mt_dnn.tasks.choices import Cloze
 from tests.answers import computed
 from tests.tiny import tiny_encoder
 
-TASK = TaskDef(name="c", task_type="cloze", data_format="cloze", **DEFAULTS["cloze"])
+TASK = TaskDef(name="c", task_type="cloze", data_format="cloze", **TASK_TYPES["cloze"].defaults)
 HEADER = "uid\tlabel\tpremise\tquery\tchoice1\tchoice2\tchoice3\n"
 ROWS = "a\t2\tthe cat sees\tnot @placeholder\tdog\tcat\t\nb\t1 3\tthe dog\t@placeholder sees\tcat\tbird\ta cat\n"
 
@@ -123,7 +123,7 @@ def test_questions_are_right_when_all_their_rows_are(tokenizer: Any, tmp_path: P
         task_type="classification",
         data_format="pair",
         labels=("false", "true"),
-        **{**DEFAULTS["classification"], "metrics": ("question_exact_match",)},
+        **{**TASK_TYPES["classification"].defaults, "metrics": ("question_exact_match",)},
     )
     options: dict[str, Any] = {"data_dir": tmp_path, "cache_dir": tmp_path / "cache", "tokenizer": tokenizer}
     (tmp_path / "m_dev.tsv").write_text("uid\tlabel\tpremise\thypothesis\na\ttrue\tcat\tdog\n")

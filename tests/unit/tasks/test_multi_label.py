@@ -16,14 +16,18 @@ from data_utils.metrics import compute
 from data_utils.prepare import prepare
 from data_utils.rows import read_rows
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches.collate import collate
 from mt_dnn.tasks.class_sets import ClassSets, MultiLabelHead
 from mt_dnn.tasks.losses import cross_entropy, sym_kl
 from tests.tiny import tiny_encoder
 
 TASK = TaskDef(
-    name="m", task_type="multi_label", data_format="single", labels=("a", "b", "c"), **DEFAULTS["multi_label"]
+    name="m",
+    task_type="multi_label",
+    data_format="single",
+    labels=("a", "b", "c"),
+    **TASK_TYPES["multi_label"].defaults,
 )
 
 

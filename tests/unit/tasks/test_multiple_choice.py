@@ -14,14 +14,14 @@ from data_utils.benchmarks.sources import RowSource, each, question_row
 from data_utils.errors import UserError
 from data_utils.rows import read_rows
 from data_utils.task_def import TaskDef, load_task_defs
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.tally import Choices
 from mt_dnn.batches.collate import collate
 from mt_dnn.tasks.losses import DIVERGENCES, MISSING, pairwise
 from tests.answers import computed
 from tests.unit.batches.test_batch import split_of
 
-TASK = TaskDef(name="q", task_type="multiple_choice", data_format="choices", **DEFAULTS["multiple_choice"])
+TASK = TaskDef(name="q", task_type="multiple_choice", data_format="choices", **TASK_TYPES["multiple_choice"].defaults)
 HEADER = "uid\tlabel\tpremise\tchoice1\tchoice2\tchoice3\n"
 
 
@@ -59,7 +59,7 @@ def test_wrong_rows_are_one_line(row: str, message: str, tmp_path: Path) -> None
             "{task_type: classification, data_format: choices, labels: [a, b]}",
             "takes single or pair",
         ),
-        ("{task_type: multiple_choice, data_format: choices, labels: [a, b]}", "a multiple-choice task has none"),
+        ("{task_type: multiple_choice, data_format: choices, labels: [a, b]}", "a multiple_choice task has none"),
         ("{task_type: multiple_choice, data_format: choices, loss: mse}", "mse does not fit a multiple_choice task"),
         ("{task_type: multiple_choice, data_format: choices, metrics: [f1]}", "'f1' does not fit .* accuracy, mrr"),
     ],

@@ -12,11 +12,13 @@ from scipy.special import expit
 from torch import Tensor
 
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.tasks.ordinal import OrderedClasses, OrdinalHead
 from tests.answers import computed
 
-TASK = TaskDef(name="o", task_type="ordinal", data_format="single", labels=("a", "b", "c", "d"), **DEFAULTS["ordinal"])
+TASK = TaskDef(
+    name="o", task_type="ordinal", data_format="single", labels=("a", "b", "c", "d"), **TASK_TYPES["ordinal"].defaults
+)
 
 
 def logits_of(head: OrdinalHead, scores: Tensor) -> Tensor:

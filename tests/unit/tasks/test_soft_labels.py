@@ -20,7 +20,7 @@ from data_utils.prepare import prepare
 from data_utils.rows import read_rows
 from data_utils.soft_labels import FORMS, read_soft_labels
 from data_utils.task_def import TaskDef, load_task_defs
-from data_utils.task_types import DEFAULTS
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.collate import collate
 from mt_dnn.runs.build import build_splits, build_tasks, build_tokenizer
@@ -45,13 +45,18 @@ FORMATS = {
 }
 
 
+def test_only_masked_language_models_have_no_soft_labels() -> None:
+    assert {name for name, entry in TASK_TYPES.items() if entry.answer not in FORMS} == {"masked_lm"}
+    assert set(FORMATS) == set(TASK_TYPES) - {"masked_lm"}
+
+
 def task_of(kind: str, **changes: Any) -> TaskDef:
     labels: dict[str, Any] = (
         {} if kind in ("regression", "multiple_choice", "cloze", "span") else {"labels": ("no", "yes")}
     )
     labels = {"labels": ("no", "some", "yes")} if kind == "ordinal" else labels
     return TaskDef.model_validate(
-        {"name": "t", "task_type": kind, "data_format": FORMATS[kind], **labels, **DEFAULTS[kind], **changes}
+        {"name": "t", "task_type": kind, "data_format": FORMATS[kind], **labels, **TASK_TYPES[kind].defaults, **changes}
     )
 
 
@@ -78,7 +83,7 @@ def read(kind: str, text: str) -> Any:
     return None if found is None else found[0]
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_every_task_type_has_its_form(kind: str) -> None:
     text, expected = GOOD[kind]
     found = read(kind, text)
@@ -90,7 +95,7 @@ def test_every_task_type_has_its_form(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        *[(kind, text) for kind in FORMS for text in ("x", "[" * 100_000, "null", '"0.5"', "{}", "[[0.5], 1]", "[]")],
+        *[(kind, text) for kind in FORMATS for text in ("x", "[" * 100_000, "null", '"0.5"', "{}", "[[0.5], 1]", "[]")],
         ("classification", '{"no": 0.5, "yes": 0.4}'),
         ("classification", '{"no": 1.5, "yes": -0.5}'),
         ("classification", '{"no": NaN, "yes": 1}'),
@@ -118,7 +123,9 @@ def test_every_task_type_has_its_form(kind: str) -> None:
 def test_refusals_are_one_line_with_the_form(kind: str, text: str) -> None:
     with pytest.raises(UserError) as error:
         read(kind, text)
-    assert str(error.value).startswith(f"f.tsv:7: soft_label: write {FORMS[kind][0]} as JSON (got ")
+    assert str(error.value).startswith(
+        f"f.tsv:7: soft_label: write {FORMS[task_of(kind).type.answer][0]} as JSON (got "
+    )
     assert "\n" not in str(error.value) and len(str(error.value)) < 240
 
 

@@ -1,0 +1,36 @@
+"""Entities: runs of words that belong together and have a type, marked by the labels of the words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENTITY = re.compile(r"O|[BIESLU]-.+")  # a label in IOB1, IOB2, IOBES or BILOU, such as B-PER
+
+
+IOBES = {"L-": "E-", "U-": "S-"}  # BILOU's letters for the last and for the only word of an entity, and IOBES's
+
+
+def entity_score(
+    name: Literal["precision_score", "recall_score", "f1_score"],
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    class_names: Sequence[str],
+    bounds: NDArray[np.integer],
+) -> float:
+    """A score of seqeval: micro-averaged over entities, of which type and all words must be right (conlleval).
+
+    ``labels`` and ``predictions`` (N,): the class of each word. Sentence i is the words ``bounds[i]:bounds[i+1]``.
+    """
+    from seqeval import metrics
+
+    names = [IOBES.get(name[:2], name[:2]) + name[2:] for name in class_names]
+    gold, predicted = (
+        [[names[word] for word in sentence] for sentence in np.split(words, bounds[1:-1])]
+        for words in (labels, predictions)
+    )
+    return float(getattr(metrics, name)(gold, predicted, zero_division=0))
