@@ -1,11 +1,13 @@
-"""Reading lines and JSON objects from files."""
+"""Reading lines and JSON objects from files, and writing files that are complete or absent."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,33 @@ def as_text(values: dict[str, Any]) -> dict[str, str]:
     """The values of a JSON object as text; null is empty, and a nested value is no column."""
     flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
     return {name: "" if value is None else str(value) for name, value in flat.items()}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the path of a temporary file beside ``path``. At the end of the block this file takes the name ``path``.
+
+    The block writes the temporary file, as text or bytes. The file is flushed to disk before it is renamed, so a reader
+    finds either the old file or the complete new one, also after a power failure. When the block fails, the temporary
+    file is removed and the old file stays:
+
+        with replacing(folder / "summary.json") as temporary:
+            temporary.write_text("{}", encoding="utf-8")
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        flush(temporary)
+        temporary.replace(path)
+        flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Waits until the content of a file, or the list of names in a folder, is on disk (fsync)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,14 +1,15 @@
-"""Foreign tables: damage that a reader meets in one line."""
+"""Foreign tables: damage that a reader meets in one line. Files that are complete or absent."""
 
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 
 from data_utils.errors import UserError
-from data_utils.files import read_json, read_lines, read_object
+from data_utils.files import read_json, read_lines, read_object, replacing
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage"])
@@ -33,3 +34,34 @@ def test_half_a_character_is_refused() -> None:
     with pytest.raises(UserError, match=r"f.jsonl:3: half of a character"):
         read_json(r'{"a": [{"b": "\uD800"}]}', "f.jsonl:3")
     assert read_object(r'{"premise": "\ud83d\ude00"}', "f.jsonl:3") == {"premise": "\N{GRINNING FACE}"}
+
+
+def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "summary.json"
+    steps: list[str] = []
+    flush, rename = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append("flush"), flush(handle)))
+    monkeypatch.setattr(Path, "replace", lambda old, new: (steps.append("rename"), rename(old, new)))
+    for content in (b"old", b"new"):
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+            assert temporary.parent == tmp_path and temporary.name.startswith(".")
+            assert content == b"old" or path.read_bytes() == b"old"
+        assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
+    assert steps == ["flush", "rename", "flush"] * 2
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass  # nothing was written
+    assert path.read_text() == "old"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError), replacing(tmp_path / "folder") as temporary:
+        temporary.write_text("text")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"folder", "summary.json"}
