@@ -107,6 +107,22 @@ class Decoder:
             yield name, split_name, self.known[name, split_name]
 
 
+def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
+    """Scores of the labelled dev splits with the model's present weights, by task and split.
+
+    A head that can say "no answer" has its threshold set to the best one for its dev split before it is scored.
+    """
+    scores: Scores = {}
+    decoder.forget()
+    for name, split_name, decoded in decoder(splits):
+        task, split = decoder.defs[name], splits[name, split_name]
+        if name in decoder.model.heads and tune_threshold(decoder.model, task, split, decoded):
+            decoder.forget(name)
+            ((_, _, decoded),) = decoder({(name, split_name): split})
+        scores.setdefault(name, {})[split_name] = score(task, split, decoded)
+    return scores
+
+
 def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
     """Sets the head's threshold of no answer to what is best on a dev split; True when it has changed."""
     head = model.heads[head_owner(task)]
