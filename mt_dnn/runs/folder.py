@@ -50,10 +50,12 @@ def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
 
 def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
     """Writes what the run was made from, ``config.yml`` and ``task_defs.yml``, where they are not there yet."""
-    for name, dump, content in (("config.yml", dump_config, config), ("task_defs.yml", dump_task_defs, tasks)):
-        if not (folder / name).exists():
-            with replacing(folder / name) as temporary:
-                dump(content, temporary)
+    if not (folder / "config.yml").exists():
+        with replacing(folder / "config.yml") as temporary:
+            dump_config(config, temporary)
+    if not (folder / "task_defs.yml").exists():
+        with replacing(folder / "task_defs.yml") as temporary:
+            dump_task_defs(tasks, temporary)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, get_linear_schedule
 
 from mt_dnn.runs.build import build_model, build_plan, build_splits, build_tasks, build_tokenizer
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.run import Run
+from mt_dnn.runs.start import start
 from mt_dnn.training.loop import Position, train
 
 OPTIONS = [
@@ -27,7 +27,7 @@ OPTIONS = [
 @pytest.mark.parametrize("task", ["same", "overlap"])
 def test_losses_and_weights_follow_plain_transformers(workspace: Path, task: str) -> None:
     config = load_config(workspace / "run.yml", [*OPTIONS, f"tasks=[{task}]"])
-    run = Run(config)
+    run = start(config)
     plain: Any = AutoModelForSequenceClassification.from_pretrained(
         workspace / "encoder",
         num_labels=run.tasks.trained[task].n_class,
@@ -45,7 +45,7 @@ def test_losses_and_weights_follow_plain_transformers(workspace: Path, task: str
         {"params": [p for p in plain.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * run.steps), run.steps)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * run.plan.total_steps), run.plan.total_steps)
     plan = [part for epoch in range(2) for (part,) in build_plan(config, {task: len(split)}).epoch(epoch)]
     steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
     for part, step in zip(plan, steps, strict=True):
@@ -75,7 +75,7 @@ def test_packed_and_padded_runs_agree(workspace: Path) -> None:
     losses = []
     for attention in ("packed", "padded"):
         config = load_config(workspace / "run.yml", [*OPTIONS, f"encoder.attention={attention}"])
-        run = Run(config)
+        run = start(config)
         steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
         losses.append([step.loss.item() for _, step in zip(range(8), steps, strict=False)])
     np.testing.assert_allclose(losses[0], losses[1], atol=2e-5)
