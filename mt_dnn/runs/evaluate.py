@@ -49,7 +49,7 @@ def predict_split(
     rounds = -(-len(batches) // world_size())
     with torch.no_grad():
         for number in range(rounds):
-            # With fsdp, every forward pass needs all ranks, so a rank without a batch runs one row and drops the output.
+            # With fsdp a forward pass needs all ranks: one that has no batch left runs one row and drops the output.
             rows = local_batches[number] if number < len(local_batches) else order[:1]
             batch = collate(split, rows, task=task.name).to(device)
             with autocast(precision, device):
@@ -180,7 +180,7 @@ def selection_score(metric: str, scores: Scores) -> float:
 
 
 def check_selection(metric: str, defs: Mapping[str, TaskDef]) -> None:
-    """Raises UserError unless ``evaluation.metric`` is a number that the run computes; ``defs`` are the tasks it scores."""
+    """Raises UserError unless ``evaluation.metric`` is a number that a run computes which scores the tasks ``defs``."""
     if metric == "mean":
         return
     name, _, measure = metric.partition(".")

@@ -66,9 +66,8 @@ class Run:
         parts, progress = self.parts, self.parts.progress
         first, steps = progress.position, parts.plan.total_steps
         speed = Speed()
-        with tqdm(
-            total=steps, initial=first.step, desc="train", unit="update", smoothing=0.1, disable=not is_main()
-        ) as bar:
+        hidden = not is_main()
+        with tqdm(None, "train", steps, initial=first.step, unit="update", smoothing=0.1, disable=hidden) as bar:
             for event in train(parts.stepper, parts.train_splits, parts.plan, device=parts.device, start=first):
                 progress.count(event)
                 speed.count(event)
