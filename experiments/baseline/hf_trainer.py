@@ -1,4 +1,4 @@
-"""Plain Hugging Face Trainer on one task: what this toolkit is compared with, sharing no code with it.
+"""Plain Hugging Face Trainer on one task. This toolkit is compared with it; the two share no code.
 
     python experiments/baseline/hf_trainer.py --data data/glue --encoder FOLDER --task sst2 \
         --rows 6400 --epochs 1 --seed 1 --output baseline.jsonl
@@ -39,7 +39,9 @@ def read(file: Path, labels: list[str] | None, limit: int | None) -> list[dict[s
     return rows
 
 
-def tokenize(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+def tokenize(
+    rows: list[dict[str, Any]], tokenizer: transformers.PreTrainedTokenizerBase, max_length: int
+) -> list[dict[str, Any]]:
     pairs = [row["hypothesis"] for row in rows] if "hypothesis" in rows[0] else None
     encoded = tokenizer([row["premise"] for row in rows], pairs, truncation=True, max_length=max_length)
     return [{**{key: encoded[key][i] for key in encoded}, "labels": row["label"]} for i, row in enumerate(rows)]

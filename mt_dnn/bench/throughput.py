@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import transformers
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
@@ -80,7 +81,7 @@ def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
 class HFTrainer:
     """Plain Trainer on AutoModelForSequenceClassification with dynamic padding."""
 
-    def __init__(self, config: RunConfig, n_class: int, split: Prepared, tokenizer: Any) -> None:
+    def __init__(self, config: RunConfig, n_class: int, split: Prepared, tokenizer: PreTrainedTokenizerBase) -> None:
         name = resolve_name(config.encoder.name or "")
         self.config, self.tokenizer = config, tokenizer
         self.rows: Any = []

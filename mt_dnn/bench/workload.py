@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
 from data_utils.prepared import Prepared
@@ -41,7 +42,7 @@ class Workload:
     """
 
     config: RunConfig
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     model: Any
     task: TaskDef
     split: Prepared

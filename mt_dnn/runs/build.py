@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
@@ -40,7 +40,7 @@ def build_tasks(config: RunConfig) -> Tasks:
     return Tasks(trained, evaluated_tasks(defs, trained))
 
 
-def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> Any:
+def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint, or, without one, the tokenizer that the configuration names."""
     if checkpoint is not None:
         return load_tokenizer(str(checkpoint / "encoder"))
@@ -50,7 +50,7 @@ def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> Any:
 
 
 def build_splits(
-    config: RunConfig, wanted: Iterable[tuple[TaskDef, str]], tokenizer: Any
+    config: RunConfig, wanted: Iterable[tuple[TaskDef, str]], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
     """Rows as token ids, by task and split, and one line for each file of rows that does not exist.
 
@@ -116,7 +116,9 @@ def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
     )
 
 
-def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Path | None = None) -> Model:
+def build_model(
+    config: RunConfig, tasks: Tasks, tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None = None
+) -> Model:
     """A new model as configured, or the one saved in a checkpoint.
 
     Raises:
@@ -212,7 +214,7 @@ def check_sha256(name: str, expected: str) -> None:
         raise UserError(f"{file}: SHA-256 is {digest}, encoder.sha256 expects {expected}")
 
 
-def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: Any) -> None:
+def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens."""
     if len(tokenizer) > encoder.vocab_size:
         raise UserError(

@@ -22,6 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
 from data_utils.files import flush
@@ -43,7 +44,7 @@ def save_checkpoint(
     step: int,
     *,
     model: Model,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     trainer_tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     files: Iterable[Path],

@@ -179,9 +179,9 @@ def selection_score(metric: str, scores: Scores) -> float:
     return float(np.mean([selection_score(task, scores) for task in scores]))
 
 
-def check_selection(metric: str, defs: Mapping[str, TaskDef]) -> None:
+def check_selection(metric: str | None, defs: Mapping[str, TaskDef]) -> None:
     """Raises UserError unless ``evaluation.metric`` is a number that a run computes which scores the tasks ``defs``."""
-    if metric == "mean":
+    if metric in (None, "mean"):
         return
     name, _, measure = metric.partition(".")
     if name not in defs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
 from mt_dnn.adversarial.base import Adversary
@@ -61,7 +62,7 @@ def parts_with_state(stepper: Stepper, progress: Progress) -> dict[str, Stateful
     return parts
 
 
-def save(folder: Path, tokenizer: Any, stepper: Stepper, progress: Progress) -> None:
+def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, progress: Progress) -> None:
     """Writes a checkpoint, lets ``best`` point at the best one, and removes all others; on every rank.
 
     Raises:

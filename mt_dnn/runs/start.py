@@ -1,12 +1,12 @@
-"""From a configuration to everything a run needs, checked and ready for the first update. Nothing is written."""
+"""From a configuration to everything that a run needs, checked and ready for the next update."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
@@ -64,7 +64,7 @@ class Parts:
 
     device: torch.device
     tasks: Tasks
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     splits: Splits
     train_splits: dict[str, Prepared]
     dev_splits: Splits
@@ -77,10 +77,9 @@ class Parts:
 
 
 def start(config: RunConfig) -> Parts:
-    """Builds the parts of a run, new or as its last checkpoint holds them. The output folder need not exist.
+    """Builds the parts of a run, new or as the last checkpoint in its output folder holds them; on all ranks.
 
-    All processes of a run call it together. It reads data, encoder and run folder, and fills the cache of prepared
-    rows; it writes nothing else.
+    The output folder need not exist. Only the cache of prepared rows is written.
 
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit.
@@ -105,22 +104,15 @@ def start(config: RunConfig) -> Parts:
 
     # Splits that are scored while the run trains, and the metric that chooses the best model.
     scored = dev_splits(tasks.evaluated, splits)
-    if config.evaluation.metric is not None:
-        with_scores = {name for name, _ in scored}
-        check_selection(
-            config.evaluation.metric, {name: task for name, task in tasks.trained.items() if name in with_scores}
-        )
+    scored_tasks = {name: tasks.trained[name] for name, _ in scored if name in tasks.trained}
+    check_selection(config.evaluation.metric, scored_tasks)
 
     # Which rows each update reads, the model, and what updates it.
     plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
     model = build_model(config, tasks, tokenizer, checkpoint)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
     decoder = Decoder(
-        model,
-        {**tasks.evaluated, **tasks.trained},
-        batch_size=config.evaluation.batch_size,
-        precision=config.train.precision,
-        device=device,
+        model, tasks.evaluated, batch_size=config.evaluation.batch_size, precision=config.train.precision, device=device
     )
 
     # Where the run stands: at its beginning, or where its last checkpoint was saved.
