@@ -2,8 +2,8 @@
 
 python experiments/adversarial/effect.py --glue data/glue --nli data/nli
 
-Runs that are done are skipped, one that was cut off resumes, and one that another process is at is left to it: start
-the command once per core. Seeds are the outer loop, so that any finished part is a table of all modes.
+Start the command once per core. It skips runs that are finished or that another process is training, and resumes a
+run that was cut off. All modes of the first seed come first, so that they make a table early.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def common(name: str, mode: str, seed: int, output: Path) -> list[str]:
 
 
 def write_samples(glue: Path, nli: Path, output: Path) -> None:
-    """MNLI's training rows as they are; random rows of the sets that are only evaluated, the same for all runs."""
+    """Writes the rows of the MNLI runs: all training rows, and random rows of the other sets, the same for all runs."""
     output.mkdir(parents=True, exist_ok=True)
     for folder, split in ((glue, "mnli_dev_matched"), (nli, "snli_test"), (nli, "scitail_test"), (nli, "hans_test")):
         header, *rows = (folder / f"{split}.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -69,7 +69,7 @@ def write_samples(glue: Path, nli: Path, output: Path) -> None:
 
 
 def train(config: RunConfig) -> None:
-    """One run; its processor time, summed over resumptions, goes into cpu_seconds.json."""
+    """Trains a run and adds the processor time it took to ``cpu_seconds.json`` in its folder."""
     if (config.output / "summary.json").exists():
         return
     started = time.process_time()
@@ -96,8 +96,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.nli is not None and not (options.output / "nli_samples").exists():
         write_samples(options.glue, options.nli, options.output / "nli_samples")
-    lines = options.done.read_text(encoding="utf-8").splitlines() if options.done else []
-    done = {(record["name"], record["seed"]) for record in map(json.loads, lines)}
+    records = options.done.read_text(encoding="utf-8").splitlines() if options.done else []
+    done = {(record["name"], record["seed"]) for record in map(json.loads, records)}
     for config in configurations(options.seeds, options.glue, options.nli, options.output):
         if (config.name, config.seed) not in done:
             train(config)

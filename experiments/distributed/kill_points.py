@@ -3,9 +3,9 @@
 python experiments/distributed/kill_points.py --kills 200 --seed 1
 
 Runs of one process, of two (DDP) and of two with split weights (FSDP) take turns. Half of the kills come at any time
-from the start to the last prediction, half while a checkpoint is being written. After each kill everything in the run
-folder has to be whole, the same command has to go on, and what it ends with has to be what an undisturbed run ends
-with, bit for bit. The first failure ends it with exit code 1; the folder is left for inspection.
+from the start to the last prediction, half while a checkpoint is being written. After each kill every file in the run
+folder has to be complete, and the same command has to continue the run. The finished run has to equal an undisturbed
+one bit for bit. The first failure ends the command with exit code 1 and leaves the folder for inspection.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Attempt:
             os._exit(code)
 
     def alive(self) -> bool:
-        """Whether all processes are at work; those that have ended are taken note of."""
+        """Whether no process has ended; notes the exit codes of those that have."""
         for pid in list(self.pids):
             found, status = os.waitpid(pid, os.WNOHANG)
             if found:
@@ -89,13 +89,13 @@ class Attempt:
         return not self.codes
 
     def saving(self) -> bool:
-        """Whether a checkpoint is being written; what an earlier kill has left there does not count."""
+        """Whether this attempt is writing a checkpoint. What an earlier kill has left there does not count."""
         with contextlib.suppress(OSError):  # it may be renamed meanwhile
             return any(path.stat().st_mtime > self.started for path in self.folder.glob("checkpoints/.step-*.tmp"))
         return False
 
     def kill(self, number: int) -> None:
-        """SIGKILL for one of the processes; the others have to notice."""
+        """Sends SIGKILL to one of the processes, and waits until the others have noticed and ended."""
         os.kill(self.pids[number % len(self.pids)], signal.SIGKILL)
         self.end()
 
@@ -115,8 +115,8 @@ class Failure(Exception):
     """A kill did harm."""
 
 
-def check_whole(folder: Path) -> str:
-    """How far the run had come; raises Failure when something in its folder is damaged."""
+def check_complete(folder: Path) -> str:
+    """Returns how far the run had come. Raises Failure when a file in its folder is damaged."""
     checkpoints = sorted((folder / "checkpoints").glob("step-*")) if folder.exists() else []
     try:
         for checkpoint in checkpoints:
@@ -136,8 +136,8 @@ def check_whole(folder: Path) -> str:
             if (folder / name).exists() and not isinstance(yaml.safe_load((folder / name).read_text()), dict):
                 raise Failure(f"{folder}/{name}: cut off")
         if (folder / "metrics.jsonl").exists():
-            whole_lines = (folder / "metrics.jsonl").read_text().split("\n")[:-1]  # the last may be cut off
-            _ = [json.loads(line) for line in whole_lines]
+            *complete, _ = (folder / "metrics.jsonl").read_text().split("\n")  # the last line may be cut off
+            _ = [json.loads(line) for line in complete]
         for file in [*folder.glob("summary.json"), *folder.glob("adversary/*.json")]:
             json.loads(file.read_text())
         for file in folder.glob("predictions/*.jsonl"):
@@ -154,8 +154,8 @@ def check_whole(folder: Path) -> str:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a finished run leaves behind, without what depends on the clock."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    """Everything that a finished run leaves behind, without the figures that depend on the clock."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = max((folder / "checkpoints").glob("step-*"))
     tensors = {}
     for file in sorted(last.rglob("*.safetensors")):
@@ -163,7 +163,7 @@ def outcome(folder: Path) -> dict[str, Any]:
             for name in opened.keys():  # noqa: SIM118, no mapping
                 tensors[f"{file.relative_to(last)}:{name}"] = opened.get_tensor(name)
     return {
-        "metrics": [{key: value for key, value in line.items() if key not in TIMINGS} for line in lines],
+        "metrics": [{key: value for key, value in record.items() if key not in TIMINGS} for record in records],
         "summary": json.loads((folder / "summary.json").read_text()),
         "predictions": {path.name: path.read_text() for path in (folder / "predictions").iterdir()},
         "tallies": {path.name: path.read_text() for path in (folder / "adversary").iterdir()},
@@ -183,7 +183,7 @@ def check_same(folder: Path, undisturbed: dict[str, Any]) -> None:
 
 
 def wait_for_the_moment(attempt: Attempt, rng: random.Random, longest: float) -> bool:
-    """Waits for a random point; whether the run was still going on then."""
+    """Waits for a random moment. Returns whether the run was still going on then."""
     aim_at_save, start, delay = rng.random() < 0.5, time.monotonic(), rng.uniform(0, longest)
     while time.monotonic() - start < delay and attempt.alive():
         time.sleep(0.002)
@@ -208,25 +208,25 @@ def main() -> int:
     run_file, log = folder / "run.yml", folder / "log.txt"
     undisturbed, seconds = {}, {}
     for number, (name, (world_size, strategy)) in enumerate(SETTINGS.items()):
-        whole, started = Attempt(folder / f"whole{number}", world_size, strategy), time.monotonic()
-        whole.start(run_file, log)
-        whole.end()
-        if any(whole.codes):
+        attempt, started = Attempt(folder / f"undisturbed{number}", world_size, strategy), time.monotonic()
+        attempt.start(run_file, log)
+        attempt.end()
+        if any(attempt.codes):
             raise SystemExit(f"{log}: the undisturbed run failed")
-        seconds[name], undisturbed[name] = time.monotonic() - started, outcome(whole.folder)
+        seconds[name], undisturbed[name] = time.monotonic() - started, outcome(attempt.folder)
     points: Counter[str] = Counter()
     finished = dict.fromkeys(SETTINGS, 0)
     try:
-        with tqdm(total=options.kills, desc="kills", unit="kill") as bar:
+        with tqdm(None, "kills", options.kills, unit="kill") as bar:
             for name in itertools.cycle(SETTINGS):
-                if points.total() == options.kills:
+                if sum(points.values()) == options.kills:
                     break
                 label = f"{list(SETTINGS).index(name)}-{finished[name]:03d}"
                 attempt = Attempt(folder / f"killed{label}", *SETTINGS[name])
                 attempt.start(run_file, log)
                 if wait_for_the_moment(attempt, rng, seconds[name]):
                     attempt.kill(rng.randrange(2))
-                    saving, reached = attempt.saving(), check_whole(attempt.folder)
+                    saving, reached = attempt.saving(), check_complete(attempt.folder)
                     points[f"{name}: {'while a checkpoint was written' if saving else reached}"] += 1
                     bar.update()
                     continue
@@ -236,12 +236,12 @@ def main() -> int:
                 check_same(attempt.folder, undisturbed[name])
                 finished[name] += 1
     except Failure as failure:
-        print(f"after {points.total()} kills: {failure}", file=sys.stderr)
+        print(f"after {sum(points.values())} kills: {failure}", file=sys.stderr)
         return 1
     for point, count in sorted(points.items()):
         print(f"{count:4d}  {point}")
     runs = ", ".join(f"{count} of {name}" for name, count in finished.items())
-    print(f"{points.total()} kills survived; runs that finished as if nothing had happened: {runs}")
+    print(f"{sum(points.values())} kills survived; runs that finished as if nothing had happened: {runs}")
     return 0
 
 

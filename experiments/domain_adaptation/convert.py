@@ -12,40 +12,43 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_utils.errors import UserError, os_errors, unknown_key
-from data_utils.files import read_lines
+from data_utils.files import read_lines, replacing
 from data_utils.rows import find_rows
 
 TASKS = ("snli", "scitail")
 SHARES = {"0.1": 1000, "1": 100, "10": 10, "100": 1}  # Liu et al. 2019, section 4.5: percentage, one row of how many
 
 
-def subsets(lines: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Lines of each size in their order, by percentage; at least one. The paper rounds down."""
-    drawn = random.Random(seed).sample(range(len(lines)), len(lines))
-    counts = {percent: max(1, len(lines) // share) for percent, share in SHARES.items()}
-    return {percent: [lines[location] for location in sorted(drawn[:count])] for percent, count in counts.items()}
+def subsets(rows: Sequence[str], seed: int) -> dict[str, list[str]]:
+    """Random rows in their old order, by percentage: as many as the paper has, which rounds down, but at least one."""
+    drawn = random.Random(seed).sample(range(len(rows)), len(rows))
+    counts = {percent: max(1, len(rows) // share) for percent, share in SHARES.items()}
+    return {percent: [rows[number] for number in sorted(drawn[:count])] for percent, count in counts.items()}
 
 
 def read(source: Path, task: str) -> tuple[list[str], dict[str, bytes]]:
-    """The lines of the training file, and the other files as they are, by name. Raises UserError if one is missing."""
+    """Header and rows of the training file, and the content of the dev and test files by name.
+
+    Raises:
+        UserError: a file is missing, or the training file is not a TSV file with a header.
+    """
     train, *others = (find_rows(source, task, split) for split in ("train", "dev", "test"))
-    lines = [line for _, line in read_lines(train)] if train.suffix == ".tsv" else []
-    if len(lines) < 2 or not lines[0].startswith("uid\t"):
+    header_and_rows = [line for _, line in read_lines(train)] if train.suffix == ".tsv" else []
+    if len(header_and_rows) < 2 or not header_and_rows[0].startswith("uid\t"):
         remedy = "give a plain .tsv with a header line and rows, as experiments/nli/convert.py writes it"
         raise UserError(f"{train}: {remedy}")
     with os_errors(source, "cannot be read"):
-        return lines, {path.name: path.read_bytes() for path in others}
+        return header_and_rows, {path.name: path.read_bytes() for path in others}
 
 
 def write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def convert(tasks: Sequence[str], source: Path, output: Path, seed: int) -> None:
-    """Writes `<output>/<percent>/<task>_train.tsv` with dev and test whole beside it, once all files could be read."""
+    """Writes ``<output>/<percent>/<task>_train.tsv`` with all dev and test rows beside it. Reads all files first."""
     found = {task: read(source, task) for task in tasks}
     for task, ((header, *rows), others) in found.items():
         for percent, kept in subsets(rows, seed).items():

@@ -11,8 +11,8 @@ from data_utils.rows import write_rows
 
 
 def write_tsv(path: Path, rows: Sequence[Prediction]) -> None:
-    lines = ({"index": str(index), "prediction": prediction} for (index,), prediction in rows)
-    write_rows(path, lines, ["index", "prediction"])
+    records = ({"index": str(index), "prediction": prediction} for (index,), prediction in rows)
+    write_rows(path, records, ["index", "prediction"])
 
 
 BINARY = ("0", "1")

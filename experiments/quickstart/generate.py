@@ -29,8 +29,8 @@ Row = dict[str, str]
 
 
 class Noun(NamedTuple):
-    one: str
-    many: str
+    singular: str
+    plural: str
 
 
 class Verb(NamedTuple):

@@ -11,26 +11,26 @@ from data_utils.benchmarks.submission import Part, Prediction, main
 
 
 def jsonl(spelled: Callable[[str], object]) -> Callable[[Path, Sequence[Prediction]], object]:
-    """Writes one object a line, answers as the leaderboard spells them."""
+    """Makes a function that writes JSON lines; ``spelled`` gives an answer as the leaderboard spells it."""
 
     def write(path: Path, rows: Sequence[Prediction]) -> None:
-        lines = [json.dumps({"idx": index, "label": spelled(prediction)}) for (index,), prediction in rows]
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        records = [json.dumps({"idx": index, "label": spelled(prediction)}) for (index,), prediction in rows]
+        path.write_text("".join(f"{record}\n" for record in records), encoding="utf-8")
 
     return write
 
 
 def write_multirc(path: Path, rows: Sequence[Prediction]) -> None:
-    """One object per passage: its questions, their answers, 1 for those that are right."""
+    """Writes one object per passage: its questions with their answers, 1 for an answer that is right, else 0."""
     passages: dict[int, dict[int, list[dict[str, int]]]] = {}
     for (passage, question, answer), prediction in rows:
         answers = passages.setdefault(passage, {}).setdefault(question, [])
         answers.append({"idx": answer, "label": TRUTH.index(prediction)})
-    lines = [
+    records = [
         json.dumps({"idx": passage, "passage": {"questions": [{"idx": q, "answers": a} for q, a in questions.items()]}})
         for passage, questions in passages.items()
     ]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path.write_text("".join(f"{record}\n" for record in records), encoding="utf-8")
 
 
 ENTAILMENT = ("not_entailment", "entailment")

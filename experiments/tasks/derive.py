@@ -38,34 +38,36 @@ def kinds(task: TaskDef) -> Callable[[Rows], Iterator[Row]]:
     def made(rows: Rows) -> Iterator[Row]:
         assert rows.label is not None
         for uid, label, sentence in zip(rows.uid, rows.label, rows.first, strict=True):
-            there = {task.labels[one].rpartition("-")[2] for one in label}
+            there = {task.labels[number].rpartition("-")[2] for number in label}
             yield {"uid": uid, "label": json.dumps([kind for kind in KINDS if kind in there]), "premise": sentence}
 
     return made
 
 
 def clozes(rows: Rows) -> Iterator[Row]:
-    """A sentence without the answer it holds, its neighbours, and answers of its paragraph's questions to choose from.
+    """Cloze rows from rows of SQuAD: a sentence whose answer is replaced, and answers to choose from.
 
-    Of a sentence and answer the first question's; none where the paragraph has fewer than two other answers.
+    The premise is the sentences before and after it. The other choices are answers of other questions to the same
+    paragraph. A question whose paragraph has fewer than two of them gives no row. Of several questions with the same
+    sentence and answer only the first one gives a row.
     """
     assert rows.label is not None and rows.second is not None
-    answers: dict[str, dict[str, str]] = defaultdict(dict)  # of each paragraph, by their small letters
+    answers: dict[str, dict[str, str]] = defaultdict(dict)  # of each paragraph: answers by their lower case
     for ((_, text), *_), context in zip(rows.label, rows.second, strict=True):
         answers[context].setdefault(text.lower(), text)
     seen = set()
     for uid, ((start, text), *_), context in zip(rows.uid, rows.label, rows.second, strict=True):
         sentences = list(SENTENCE.finditer(context))
-        location = max(number for number, sentence in enumerate(sentences) if sentence.start() <= start)
-        first, last = sentences[location].span()
+        holder = max(number for number, sentence in enumerate(sentences) if sentence.start() <= start)
+        first, last = sentences[holder].span()
         query = context[first:start] + PLACEHOLDER + context[start + len(text) : last]
         low, rest = text.lower(), query.lower()
-        others = [own for key, own in answers[context].items() if not (key in low or low in key or key in rest)]
+        others = [other for key, other in answers[context].items() if not (key in low or low in key or key in rest)]
         if start + len(text) > last or low in rest or len(others) < 2 or query in seen:
             continue
         seen.add(query)
         choices = sorted([text, *others[: CHOICES - 1]])
-        around = [sentences[one].group() for one in (location - 1, location + 1) if 0 <= one < len(sentences)]
+        around = [sentences[number].group() for number in (holder - 1, holder + 1) if 0 <= number < len(sentences)]
         yield {
             "uid": uid,
             "label": str(choices.index(text) + 1),

@@ -26,12 +26,12 @@ def main(folder: Path) -> None:
                 constant[key] = result["baseline"][metric]
     print("| run | task | split | rows | metric | score | constant prediction |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for line, own in scores.items():
-        factor = 1 if METRICS[line[-1]].lower_is_better else 100
-        values = [factor * value for value in own.values()]
+    for row, by_seed in scores.items():
+        factor = 1 if METRICS[row[-1]].lower_is_better else 100
+        values = [factor * value for value in by_seed.values()]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         cell = f"{statistics.mean(values):.2f}{spread} ({len(values)})"
-        print(f"| {' | '.join(line)} | {cell} | {factor * constant[line]:.2f} |")
+        print(f"| {' | '.join(row)} | {cell} | {factor * constant[row]:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What a training step costs."""
+"""Measurements of speed: what a training step costs."""

@@ -1,4 +1,7 @@
-"""Cost of the adversarial modes: seconds of a training step as multiples of the plain one, rounds interleaved."""
+"""Cost of the adversarial modes: the seconds of a training step as a multiple of those of a plain step.
+
+All modes take turns in every round, so that a machine that gets slower for a while does so for all of them.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,27 @@ from mt_dnn.bench.workload import build_workload, machine
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 
-VARIANTS: dict[str, dict[str, Any]] = {  # what else is worth measuring, beside every mode with its default settings
+VARIANTS: dict[str, dict[str, Any]] = {  # measured beside every mode with its default settings
     "tat_reuse": {"mode": "tat", "reuse_clean_pass": True},
     "rapt_no_share": {"mode": "rapt", "share_prefix": False},
 }
-
-
-UNMEASURED = ("r4f",)  # needs a head of its own; costs what r3f does
+UNMEASURED = ("r4f",)  # it changes the head, which all modes share here; it costs as much as r3f
 
 
 def cases(layers: int) -> dict[str, dict[str, Any]]:
-    """What is measured, by name; RAPT perturbs no block that the encoder lacks."""
+    """The settings of everything that is measured, by name; ``layers`` is the encoder's number of blocks."""
     modes: dict[str, dict[str, Any]] = {mode: {"mode": mode} for mode in ADVERSARIES if mode not in UNMEASURED}
-    found = {**modes, **VARIANTS}
-    return {name: {**own, "max_layer": min(3, layers)} if own["mode"] == "rapt" else own for name, own in found.items()}
+    max_layer = {"max_layer": min(3, layers)}  # the default of RAPT, in an encoder that may have fewer blocks
+    return {
+        name: {**settings, **max_layer} if settings["mode"] == "rapt" else settings
+        for name, settings in {**modes, **VARIANTS}.items()
+    }
 
 
 def adversary_command(
     path: Path, overrides: Sequence[str], *, modes: Sequence[str] | None, updates: int, rounds: int, as_json: bool
 ) -> None:
-    """Prints multiples of the plain step, medians over the rounds."""
+    """Prints the cost of each mode as a table or as JSON."""
     result = measure_adversaries(load_config(path, overrides), modes=modes, updates=updates, rounds=rounds)
     if as_json:
         flat = {name: figures["multiple"] for name, figures in result["modes"].items()}
@@ -51,20 +55,34 @@ def adversary_command(
 
 
 def measure_adversaries(config: RunConfig, *, modes: Sequence[str] | None, updates: int, rounds: int) -> dict[str, Any]:
-    """Median, lowest and highest multiple of each mode over the rounds, beside its floor."""
+    """Measures the cost of each mode as a multiple of the plain step.
+
+    Args:
+        modes: names among ``cases``; None means all. The plain step is always measured.
+        updates: updates of each mode in a round.
+        rounds: rounds that count; one more warms up.
+
+    Returns:
+        ``modes``: by name, the median, lowest and highest multiple over the rounds, and the least multiple that
+        arithmetic allows (``floor``); ``machine``: what it was measured with.
+
+    Raises:
+        UserError: an unknown mode, or a configuration that does not choose one task.
+    """
     work = build_workload(config, "bench adversary")
     layers = work.model.encoder.num_layers
     known = cases(layers)
     for mode in modes or ():
         if mode not in known:
-            raise UserError(f"--modes {mode}: known: {', '.join(known)}{did_you_mean(mode, known)}")
+            hint = did_you_mean(mode, known) or f" (known: {', '.join(known)})"
+            raise UserError(f"--modes: no mode '{mode}'{hint}")
     chosen = [name for name in known if modes is None or name in modes or name == "none"]
     steppers = {
         name: work.stepper(ADVERSARIES[known[name]["mode"]].options_type.model_validate(known[name])) for name in chosen
     }
     ratios: dict[str, list[float]] = {name: [] for name in chosen}
     for number, chunk in enumerate(tqdm(work.chunks(updates, rounds), desc="rounds", unit="round")):
-        shift = number % len(chosen)  # no mode always runs first
+        shift = number % len(chosen)  # so that no mode is always the first of a round
         order = chosen[shift:] + chosen[:shift]
         seconds = {name: work.seconds(steppers[name], chunk) for name in order}
         if number > 0:  # the first round warms up

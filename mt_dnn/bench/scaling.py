@@ -1,4 +1,7 @@
-"""Throughput of several processes beside one: the same global batches, rounds interleaved in one job."""
+"""Throughput of several processes beside one process, on the same batches.
+
+One process alone, all processes together and all processes apart take turns in every round of one job.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,13 @@ from mt_dnn.runs.config_file import load_config
 def scaling_command(
     path: Path, overrides: Sequence[str], *, processes: int, updates: int, rounds: int, as_json: bool
 ) -> int:
-    """Starts the processes, or is one of them; the first prints. Returns the exit code."""
+    """Starts the processes; in each of them, measures, and in the first of them prints. Returns the exit code.
+
+    Raises:
+        UserError: fewer than two processes.
+    """
     if processes < 2:
-        raise UserError("--processes: give at least 2")
+        raise UserError(f"--processes {processes}: give at least 2")
     if world_size() == 1:
         options = ["--processes", processes, "--updates", updates, "--rounds", rounds, *(["--json"] if as_json else [])]
         return launch(processes, ["bench", "scaling", str(path), *overrides, *map(str, options)])
@@ -40,18 +47,20 @@ def scaling_command(
 
 
 def measure_scaling(work: Workload, *, updates: int, rounds: int) -> dict[str, Any]:
-    """Examples per second of one process, of all together, and of all apart, which is what the machine can give.
+    """Medians over the rounds of examples per second in three ways of training, and of speed-ups.
 
-    Apart, each process trains alone on whole batches; what they do at the same time counts together. The speed-up is
-    that of the processes together over one.
+    - ``one``: the first process trains, the others wait.
+    - ``together``: the processes share each batch. The speed-up is that of this way over ``one``.
+    - ``apart``: each process trains its own copy of the model on complete batches, at the same time; the examples of
+      all count. No way can be faster on this machine.
     """
-    alone, together = (work.stepper(work.config.adversary, alone=own) for own in (True, False))
+    alone, together = work.stepper(work.config.adversary, alone=True), work.stepper(work.config.adversary)
     ways: dict[str, Callable[[Sequence[Any]], float]] = {
         "one": lambda chunk: work.seconds(alone, chunk) if rank() == 0 else 0.0,
         "together": lambda chunk: work.seconds(together, chunk, shared=True),
         "apart": lambda chunk: work.seconds(alone, chunk),
     }
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
     for number, chunk in enumerate(tqdm(work.chunks(updates, rounds), desc="rounds", disable=not is_main())):
         order = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]
         for way in order:
@@ -59,14 +68,14 @@ def measure_scaling(work: Workload, *, updates: int, rounds: int) -> dict[str, A
             seconds = max(all_gather(ways[way](chunk)))
             examples = sum(map(len, chunk)) * (world_size() if way == "apart" else 1)
             if number > 0:  # the first round warms up
-                found[way].append(examples / seconds)
-    pairs = {way: [value / one for value, one in zip(found[way], found["one"], strict=True)] for way in found}
+                rates[way].append(examples / seconds)
+    speedups = {way: [rate / single for rate, single in zip(rates[way], rates["one"], strict=True)] for way in rates}
     return {
-        **{f"{way}_examples_per_s": round(statistics.median(values), 2) for way, values in found.items()},
-        "speedup": round(statistics.median(pairs["together"]), 3),
-        "speedup_min": round(min(pairs["together"]), 3),
-        "speedup_max": round(max(pairs["together"]), 3),
-        "speedup_apart": round(statistics.median(pairs["apart"]), 3),
+        **{f"{way}_examples_per_s": round(statistics.median(values), 2) for way, values in rates.items()},
+        "speedup": round(statistics.median(speedups["together"]), 3),
+        "speedup_min": round(min(speedups["together"]), 3),
+        "speedup_max": round(max(speedups["together"]), 3),
+        "speedup_apart": round(statistics.median(speedups["apart"]), 3),
         "processes": world_size(),
         "batch_size": work.config.train.batch_size,
         **machine(work.device),

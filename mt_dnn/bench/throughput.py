@@ -1,4 +1,7 @@
-"""Speed beside plain Hugging Face Trainer: the same rows in the same batches, rounds interleaved in one process."""
+"""Speed beside plain Hugging Face Trainer, on the same rows in the same batches.
+
+Both take turns in every round of one process.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 import torch
 import transformers
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
@@ -28,9 +32,13 @@ PEERS = ("hf-trainer",)
 def throughput_command(
     path: Path, overrides: Sequence[str], *, peer: str, updates: int, rounds: int, as_json: bool
 ) -> None:
-    """Prints examples per second of both and their ratio, each the median over the rounds."""
+    """Prints the examples per second of both and their ratio.
+
+    Raises:
+        UserError: an unknown peer.
+    """
     if peer not in PEERS:
-        raise UserError(f"--peer {peer}: known peers: {', '.join(PEERS)}")
+        raise UserError(f"--peer: no peer '{peer}' (known: {', '.join(PEERS)})")
     plain = ["optimizer.name=adamw", "optimizer.lookahead.enabled=false", "train.accumulate=1"]  # what Trainer does too
     result = measure(load_config(path, [*overrides, *plain]), updates=updates, rounds=rounds)
     if as_json:
@@ -40,10 +48,14 @@ def throughput_command(
 
 
 def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
-    """Examples per second of our step and of Trainer's, over the same batches of one task."""
+    """Examples per second of our step and of Trainer's over the same batches of one task, medians over the rounds.
+
+    Raises:
+        UserError: the configuration does not choose one classification or regression task.
+    """
     work = build_workload(config, "bench throughput")
     if work.split.groups is not None or work.split.decisions is not None:
-        raise UserError("bench throughput: the peer classifies; choose a classification or regression task")
+        raise UserError("bench throughput: Trainer only classifies; choose a classification or regression task")
     split, chunks = work.split, work.chunks(updates, rounds)
     ours, theirs = work.stepper(config.adversary), HFTrainer(config, work.task.n_class, split, work.tokenizer)
     pairs = []
@@ -69,7 +81,7 @@ def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
 class HFTrainer:
     """Plain Trainer on AutoModelForSequenceClassification with dynamic padding."""
 
-    def __init__(self, config: RunConfig, n_class: int, split: Prepared, tokenizer: Any) -> None:
+    def __init__(self, config: RunConfig, n_class: int, split: Prepared, tokenizer: PreTrainedTokenizerBase) -> None:
         name = resolve_name(config.encoder.name or "")
         self.config, self.tokenizer = config, tokenizer
         self.rows: Any = []
@@ -82,7 +94,7 @@ class HFTrainer:
             self.rows.append({**features, "token_type_ids": split.token_types[part].tolist()})
 
     def __call__(self, chunk: Sequence[Any]) -> float:
-        """Seconds between Trainer's first step and its end, so that its set-up is not counted."""
+        """Seconds from the beginning of Trainer's first step to its end. Its set-up is not counted."""
         clock = _Clock()
         batches: Any = torch.utils.data.DataLoader(
             self.rows,

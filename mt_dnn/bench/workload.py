@@ -1,4 +1,4 @@
-"""The same batches for everything that is timed."""
+"""A model and batches of one task, the same for everything that is timed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
 from data_utils.prepared import Prepared
@@ -36,10 +37,13 @@ from mt_dnn.training.step import Stepper
 
 @dataclass(frozen=True)
 class Workload:
-    """One task's model, rows and full batches on a device."""
+    """One task: its model on a device, its training rows, and batches of them.
+
+    ``batches`` are arrays of row numbers, as many as a batch may have unless the task has fewer rows.
+    """
 
     config: RunConfig
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     model: Any
     task: TaskDef
     split: Prepared
@@ -47,7 +51,7 @@ class Workload:
     device: torch.device
 
     def chunks(self, updates: int, rounds: int) -> list[list[Any]]:
-        """Rows of the batches of each round, and of one more to warm up."""
+        """The row numbers of ``updates`` batches for each round, and for one more round that warms up."""
         return [
             [self.batches[(r * updates + i) % len(self.batches)] for i in range(updates)] for r in range(rounds + 1)
         ]
@@ -67,7 +71,10 @@ class Workload:
         )
 
     def seconds(self, stepper: Stepper, chunk: Sequence[Any], *, shared: bool = False) -> float:
-        """Seconds for one update per batch of the chunk, collation included; ``shared``: all ranks share a batch."""
+        """Seconds that one update per batch of the chunk takes, with collation.
+
+        ``shared``: each rank takes its part of every batch, instead of the complete batch.
+        """
         start = time.perf_counter()
         for number, rows in enumerate(chunk):
             seed_step(0, number)
@@ -80,10 +87,14 @@ class Workload:
 
 
 def build_workload(config: RunConfig, command: str) -> Workload:
-    """Raises UserError when the configuration does not choose one task, or its rows are not there."""
+    """The task of a configuration, ready to be timed; ``command`` is what error messages begin with.
+
+    Raises:
+        UserError: the configuration does not choose exactly one task, or the task has no training rows.
+    """
     tasks = build_tasks(config)
     if len(tasks.trained) != 1:
-        raise UserError(f"{command}: choose one task, for example 'tasks=[rte]'")
+        raise UserError(f"{command}: choose one task, for example 'tasks=[{next(iter(tasks.trained))}]'")
     (name, task), device = next(iter(tasks.trained.items())), choose_device(config.device)
     tokenizer = build_tokenizer(config)
     splits, problems = build_splits(config, [(task, "train")], tokenizer)
@@ -97,7 +108,7 @@ def build_workload(config: RunConfig, command: str) -> Workload:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What a figure was measured with."""
+    """Device and versions, which a figure of speed depends on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {

@@ -1,4 +1,4 @@
-"""Arguments that several subcommands take, and how a subcommand ends."""
+"""Arguments that several subcommands take, and how a subcommand exits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-ConfigFile = Annotated[Path, typer.Argument(help="Run configuration (YAML).")]
+ConfigFile = Annotated[Path, typer.Argument(help="Run file (YAML).")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.lr=1e-4")]
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, or one of its checkpoints.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

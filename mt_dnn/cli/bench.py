@@ -1,4 +1,4 @@
-"""mt-dnn bench: speed on this machine."""
+"""mt-dnn bench: measures speed on this machine."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 
 from mt_dnn.cli.arguments import AsJson, ConfigFile, Overrides, end, separated
 
-bench_app = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
+bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
 
 
-@bench_app.command()
+@bench.command()
 def throughput(
     config: ConfigFile = Path("experiments/baseline/throughput.yml"),
     overrides: Overrides = None,
@@ -27,7 +27,7 @@ def throughput(
     throughput_command(config, overrides or [], peer=peer, updates=updates, rounds=rounds, as_json=as_json)
 
 
-@bench_app.command()
+@bench.command()
 def adversary(
     config: ConfigFile = Path("experiments/adversarial/cost.yml"),
     overrides: Overrides = None,
@@ -43,7 +43,7 @@ def adversary(
     adversary_command(config, overrides or [], modes=separated(modes), **options)
 
 
-@bench_app.command()
+@bench.command()
 def scaling(
     config: ConfigFile = Path("experiments/baseline/throughput.yml"),
     overrides: Overrides = None,

@@ -1,4 +1,4 @@
-"""mt-dnn config: a run file with all defaults, or the JSON Schema of run and task files."""
+"""mt-dnn config: prints a run file with all defaults, or the JSON Schema of run and task files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mt_dnn.cli.arguments import Overrides
 
 
 def config(
-    config: Annotated[Path | None, typer.Argument(help="Run configuration to print with every default.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="Run file to print with every default.")] = None,
     overrides: Overrides = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of run and task files.")] = False,
 ) -> None:
-    """Show a run configuration with all defaults, or the JSON Schema of run and task files for editors."""
+    """Print a run file with all defaults, or the JSON Schema of run and task files for editors."""
     import yaml
 
     from mt_dnn.runs.config_file import file_schema, load_config
@@ -25,6 +25,6 @@ def config(
     if schema:
         print(json.dumps(file_schema(), indent=1))
     elif config is None:
-        raise UserError("config: give a run configuration, or --schema")
+        raise UserError("config: give a run file, or --schema")
     else:
         print(yaml.safe_dump(load_config(config, overrides or []).model_dump(mode="json"), sort_keys=False), end="")

@@ -1,4 +1,4 @@
-"""mt-dnn data: benchmarks from the Hugging Face hub."""
+"""mt-dnn data: downloads a benchmark from the Hugging Face hub."""
 
 from __future__ import annotations
 

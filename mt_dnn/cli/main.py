@@ -1,22 +1,30 @@
-"""The ``mt-dnn`` command. Nothing heavy is imported before a subcommand needs it."""
+"""The ``mt-dnn`` command.
+
+``mt-dnn --help`` has to be fast, so the files of the subcommands import torch and transformers inside their functions.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import typer
 
 from data_utils.errors import RankError, UserError
-from mt_dnn.cli.bench import bench_app
-from mt_dnn.cli.config import config
-from mt_dnn.cli.data import data
-from mt_dnn.cli.distill import distill
-from mt_dnn.cli.evaluate import evaluate
-from mt_dnn.cli.predict import predict
-from mt_dnn.cli.prepare import prepare
-from mt_dnn.cli.train import train
+
+# Each name is a file of this folder and, in it, the function or the Typer group of that name. Help lists them in order.
+COMMANDS = (
+    "prepare",
+    "train",
+    "evaluate",
+    "predict",
+    "distill",
+    "config",
+    "data",
+    "bench",
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,13 +32,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-task fine-tuning of BERT and XLM-R encoders with adversarial training.",
 )
-for command in (prepare, train, evaluate, predict, distill, config, data):
-    app.command()(command)
-app.add_typer(bench_app, name="bench")
+for name in COMMANDS:
+    command = getattr(import_module(f"mt_dnn.cli.{name}"), name)
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name)
+    else:
+        app.command()(command)
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Runs a subcommand; bad input is one line on stderr and exit code 2."""
+    """Runs a subcommand. A UserError becomes one line on stderr and exit code 2."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         return app(arguments)

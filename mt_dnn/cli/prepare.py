@@ -1,4 +1,4 @@
-"""mt-dnn prepare: canonical rows to token ids."""
+"""mt-dnn prepare: turns canonical rows into token ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_utils.errors import UserError
 
 
 def prepare(
-    task_defs: Annotated[Path, typer.Argument(help="Task definition file (YAML).")],
+    task_defs: Annotated[Path, typer.Argument(help="Task file (YAML).")],
     data: Annotated[Path, typer.Option(help="Folder of canonical rows.")],
     encoder: Annotated[str, typer.Option(help="Encoder whose tokenizer is used: hub name, folder or package:…")],
     max_length: Annotated[int, typer.Option(help="Longest sequence in tokens.")] = 512,
@@ -39,4 +39,4 @@ def prepare(
     for problem in problems.values():
         print(f"mt-dnn: {problem}", file=sys.stderr)
     if not splits:
-        raise UserError(f"{data}: nothing to prepare for the tasks of {task_defs}")
+        raise UserError(f"{data}: no rows for any task of {task_defs}; give the folder of <task>_<split>.tsv files")

@@ -1,4 +1,4 @@
-"""mt-dnn train: trains a run, here or in several processes."""
+"""mt-dnn train: trains a run, in this process or in several."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def train(
     config: ConfigFile,
     overrides: Overrides = None,
     gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")] = 1,
-    restarts: Annotated[int, typer.Option(min=0, help="How often workers are started again after one has died.")] = 0,
+    restarts: Annotated[int, typer.Option(min=0, help="How often all are started again after one has died.")] = 0,
 ) -> None:
-    """Train a run; the same command resumes one that was cut off."""
+    """Train a run. The same command resumes a run that was cut off."""
     if gpus > 1 or restarts:
         raise typer.Exit(launch_here(config, overrides or [], processes=gpus, restarts=restarts))
     end(train_here(config, overrides or []))
@@ -54,9 +54,10 @@ def launch_here(path: Path, overrides: Sequence[str], *, processes: int, restart
     from mt_dnn.distributed.ranks import world_size
     from mt_dnn.runs.config_file import load_config
 
-    config = load_config(path, overrides)  # what is wrong with it is said once, before anything starts
+    config = load_config(path, overrides)  # so that an error in it is printed once, not by every process
     if world_size() > 1:
-        raise UserError("--gpus: torchrun has started this process already; leave --gpus out")
+        raise UserError("--gpus: torchrun has started several processes already; leave --gpus out")
     if config.device != "cpu" and torch.cuda.is_available() and processes > torch.cuda.device_count():
-        raise UserError(f"--gpus {processes}: this machine has {torch.cuda.device_count()}")
+        available = torch.cuda.device_count()
+        raise UserError(f"--gpus {processes}: this machine has {available}; give at most {available}")
     return launch(processes, ["train", str(path), *overrides], restarts=restarts)

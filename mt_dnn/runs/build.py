@@ -1,4 +1,4 @@
-"""From a RunConfig to its parts: task definitions, prepared splits, model, optimizer."""
+"""From a configuration to single parts of a run: tasks, tokenizer, prepared splits, plan, model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
@@ -31,13 +32,18 @@ from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training
 
 
 def build_tasks(config: RunConfig) -> Tasks:
+    """The tasks that a run trains and evaluates, as its task file defines them.
+
+    Raises:
+        UserError: the task file is wrong, or a training task is not in it.
+    """
     defs = load_task_defs(config.task_defs)
     trained = training_tasks(defs, config.tasks, str(config.task_defs))
     return Tasks(trained, evaluated_tasks(defs, trained))
 
 
-def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> Any:
-    """The tokenizer that stands in a checkpoint, else the one the configuration names."""
+def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, or, without one, the tokenizer that the configuration names."""
     if checkpoint is not None:
         return load_tokenizer(str(checkpoint / "encoder"))
     name = config.encoder.tokenizer or config.encoder.name
@@ -46,12 +52,13 @@ def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> Any:
 
 
 def build_splits(
-    config: RunConfig, wanted: Iterable[tuple[TaskDef, str]], tokenizer: Any
+    config: RunConfig, wanted: Iterable[tuple[TaskDef, str]], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
-    """Prepared splits by (task, split), and one line for each file that is not there.
+    """Rows as token ids, by task and split, and one line for each file of rows that does not exist.
 
     Raises:
-        UserError: a file is there but bad, a training file has no labels, or one that ``tasks`` asks for is missing.
+        UserError: a file has a wrong row, training rows have no labels, or the key ``tasks`` names a task without
+            training rows.
     """
     splits, problems = prepare_all(
         wanted,
@@ -67,15 +74,15 @@ def build_splits(
             raise problem
     for (_, split), prepared in splits.items():
         if split == "train" and prepared.labels is None:
-            raise UserError(f"{prepared.manifest['source']}: has no labels, so it cannot be trained on")
+            raise UserError(f"{prepared.manifest['source']}: has no labels, so no task can be trained on it")
     return splits, [str(problem) for problem in problems.values()]
 
 
 def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: RunConfig) -> Tasks:
-    """The tasks that can be trained on what is there, and those that read their heads.
+    """The training tasks that have training rows, and the evaluated tasks that read one of their heads.
 
     Raises:
-        UserError: none of them has training rows, or not the one whose head another trains.
+        UserError: no task has training rows, or a task trains the head of another one that has none.
     """
     trained = {name: task for name, task in tasks.trained.items() if (name, "train") in splits}
     if not trained:
@@ -85,20 +92,20 @@ def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: 
 
 
 def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_splits: Mapping[str, Prepared]) -> None:
-    """Raises UserError where soft labels are to be trained on and there are none, or none with a temperature."""
+    """Raises UserError when ``distillation`` asks for soft labels that the rows lack, or for a temperature in vain."""
     options = config.distillation
     kinds = {tasks[name].type.answer for name, split in train_splits.items() if split.soft is not None}
     if options.weight and not kinds:
         raise UserError(
             f"{config.data.dir}: distillation.weight is {options.weight:g}, but no training rows have a soft_label; "
-            "write them with mt-dnn distill, or leave it out"
+            "write them with mt-dnn distill, or leave distillation.weight out"
         )
     if options.temperature != 1 and kinds == {"number"}:
-        raise UserError("distillation.temperature: only values have soft labels, which have none; leave it out")
+        raise UserError("distillation.temperature: soft labels of regression tasks have no temperature; leave it out")
 
 
 def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
-    """The plan of a run whose training tasks have so many rows."""
+    """Which rows each update reads; ``sizes`` are the numbers of training rows by task."""
     return Plan(
         sizes=sizes,
         batch_sizes={name: config.train.batch_sizes.get(name, config.train.batch_size) for name in sizes},
@@ -111,13 +118,16 @@ def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
     )
 
 
-def build_model(config: RunConfig, tasks: Tasks, tokenizer: Any, checkpoint: Path | None = None) -> Model:
+def build_model(
+    config: RunConfig, tasks: Tasks, tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None = None
+) -> Model:
     """A new model as configured, or the one saved in a checkpoint.
 
     Raises:
-        UserError: encoder and tokenizer do not fit, rows may be longer than the encoder's positions, wrong checksum.
+        UserError: encoder and tokenizer do not belong together, ``data.max_length`` is more than the encoder's
+            positions, or the encoder's checksum is wrong.
     """
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed)  # new weights are drawn in the order of the lines below
     encoder = _load_encoder(config, checkpoint)
     _check_fit(config, encoder, tokenizer)
     model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
@@ -140,7 +150,7 @@ def _prepare_lm_head(
     *,
     new: bool,
 ) -> None:
-    """Weights of the pretrained language model's head, where there are some.
+    """Gives a new head the weights of the pretrained language model's head, if the encoder's folder has them.
 
     Raises:
         UserError: the word embeddings are split over ranks.
@@ -149,14 +159,14 @@ def _prepare_lm_head(
         raise UserError(f"distributed.strategy: fsdp splits the word embeddings that {task} shares; use ddp")
     source = config.encoder.name if config.train.init_from is None else None
     if new and (source is None or not load_head(source, encoder.model.config, head)):
-        say(f"{task}: no pretrained head of a masked language model; a fresh one is trained")
+        say(f"{task}: no pretrained head of a masked language model beside the encoder; a fresh one is trained")
 
 
 def with_memory_options(model: Model, options: TrainConfig) -> Model:
-    """The model with what ``train`` asks for to save memory or time; it computes the same.
+    """The same model, changed as ``train`` asks for in order to save memory or time. What it computes stays the same.
 
     Raises:
-        UserError: apex is asked for and cannot be had.
+        UserError: ``apex_layer_norm`` is set and apex is not installed.
     """
     if options.apex_layer_norm:
         fuse_layer_norms(model.encoder)
@@ -172,11 +182,11 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
     name, pooler = options.name, options.pooler
     if checkpoint is not None:
         name = str(checkpoint / "encoder")
-        pooler = "pretrained" if pooler == "fresh" else pooler  # it is in the checkpoint by now
+        pooler = "pretrained" if pooler == "fresh" else pooler  # the checkpoint holds the trained one
     elif config.train.init_from is not None:
         source = find_checkpoint(config.train.init_from)
         name = str(source / "encoder")
-        say(f"encoder from {source}; its heads are dropped, this run's heads start fresh")
+        say(f"encoder from {source}; its heads are dropped, and those of this run start fresh")
     elif options.sha256 is not None:
         check_sha256(options.name or "", options.sha256)
     encoder = load_encoder(
@@ -187,7 +197,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
         scalar_mix=options.scalar_mix,
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
-        blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds those that were kept
+        blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds only the blocks that were kept
     )
     if checkpoint is None:
         for notice in _notices(options, encoder):
@@ -196,7 +206,7 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
 
 
 def _notices(options: EncoderConfig, encoder: Encoder) -> Iterator[str]:
-    """What a user would not expect of this encoder."""
+    """Lines that tell a user what is unusual with this encoder."""
     family = encoder.model.config.model_type
     if options.attention == "auto" and encoder.attention == "padded":
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
@@ -215,10 +225,11 @@ def check_sha256(name: str, expected: str) -> None:
         raise UserError(f"{file}: SHA-256 is {digest}, encoder.sha256 expects {expected}")
 
 
-def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: Any) -> None:
+def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens."""
     if len(tokenizer) > encoder.vocab_size:
         raise UserError(
-            f"encoder.tokenizer: {len(tokenizer)} tokens but the encoder knows {encoder.vocab_size}; "
+            f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
             "tokenizer and encoder do not belong together"
         )
     pad = encoder.model.config.pad_token_id
@@ -229,15 +240,16 @@ def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: Any) -> None:
         )
     if encoder.max_positions is not None and config.data.max_length > encoder.max_positions:
         raise UserError(
-            f"data.max_length: {config.data.max_length} is more than the encoder's {encoder.max_positions} positions"
+            f"data.max_length: {config.data.max_length} is more than the encoder's {encoder.max_positions} positions; "
+            f"set it to {encoder.max_positions} or less"
         )
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one.
+    """The device of this name; ``auto`` means a GPU if there is one, else the CPU.
 
     Raises:
-        UserError: the device does not exist here.
+        UserError: this machine does not have the device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -245,5 +257,6 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device: '{name}' is not available here ({str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device: '{name}' is not available here ({reason}); device=auto takes what there is") from None
     return device

@@ -1,8 +1,13 @@
-"""Checkpoints: directories that are either whole or absent, and load without pickle.
+"""The files of a checkpoint: a folder that is complete or absent, and that loads without pickle.
 
-``<run>/checkpoints/step-00000120/`` holds ``encoder/`` (Hugging Face format with tokenizer), ``heads.safetensors``
-(every weight that is not the encoder's), ``config.yml``, ``task_defs.yml`` and ``trainer/`` (optimizer, Lookahead slow
-weights, adversaries, position). Random numbers are a function of (seed, step), so no generator state needs saving.
+``<run>/checkpoints/step-00000120/`` holds
+
+- ``encoder/``: encoder and tokenizer in Hugging Face format;
+- ``heads.safetensors``: every weight that is not the encoder's;
+- ``trainer/``: the state of everything else, which only training needs (see ``saving.py``);
+- ``config.yml`` and ``task_defs.yml``: copies of those of the run folder.
+
+Random numbers are a function of seed and update, so no state of a random generator is saved.
 """
 
 from __future__ import annotations
@@ -17,19 +22,20 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
+from data_utils.files import flush
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
 from mt_dnn.tasks.model import Model
 
-HF_PREFIX = "encoder.model."
-
-
+HF_PREFIX = "encoder.model."  # of the weights that Hugging Face's model holds, among those of a Model
 BEST = "best"
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
+    """The folder of the checkpoint that is saved after so many updates."""
     return run / "checkpoints" / f"step-{step:08d}"
 
 
@@ -38,15 +44,21 @@ def save_checkpoint(
     step: int,
     *,
     model: Model,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     trainer_tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, Any],
     files: Iterable[Path],
 ) -> Path:
-    """Writes a checkpoint under a temporary name, flushes it to disk and renames it; returns its path.
+    """Writes a checkpoint under a temporary name, flushes it to disk and renames it. Every rank has to call it.
 
-    The main rank writes, and where weights are split over ranks all of them do. ``files`` are copied into it as they
-    are. On failure the temporary folder is removed and nothing else is touched.
+    Args:
+        trainer_tensors: tensors for ``trainer/<name>``, by this name and by their own.
+        state: content of ``trainer/state.json``.
+        files: are copied into the checkpoint.
+
+    Returns:
+        The folder of the checkpoint. The main rank has written it; the other ranks wrote their parts of
+        ``trainer_tensors`` when weights are split over ranks.
 
     Raises:
         UserError: the disk is full or not writable.
@@ -83,21 +95,22 @@ def save_checkpoint(
 
 
 def rest_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every weight of a model that ``encoder/`` does not hold: heads, and a pooler of our own."""
+    """Every weight of a model that ``encoder/`` does not hold: the heads', and a pooler's that was made fresh."""
     return {name: value.contiguous() for name, value in weights.items() if not name.startswith(HF_PREFIX)}
 
 
 def prune(run: Path, keep: Iterable[int]) -> None:
-    """Removes every checkpoint but those of the steps to keep, and leftovers of saves that were cut off."""
+    """Removes all checkpoints but those of the steps to keep, and what is left of saves that were cut off."""
     kept = {checkpoint_path(run, step) for step in keep}
     for path in list((run / "checkpoints").iterdir()):
         if path not in kept:
+            # Renamed first, so that a checkpoint that is half removed does not look like a complete one.
             hidden = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}.old"))
-            shutil.rmtree(hidden)  # a checkpoint that is half removed must not look like one
+            shutil.rmtree(hidden)
 
 
 def mark_best(run: Path, step: int) -> None:
-    """Points ``<run>/best`` at the checkpoint of this step."""
+    """Lets the link ``<run>/best`` point at the checkpoint of this step."""
     temporary = run / f".{BEST}.tmp"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(checkpoint_path(run, step).relative_to(run), target_is_directory=True)
@@ -105,15 +118,15 @@ def mark_best(run: Path, step: int) -> None:
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """The newest whole checkpoint of a run, or None."""
+    """The newest checkpoint of a run, or None."""
     return max((run / "checkpoints").glob("step-*"), default=None)
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a user means by a run folder (its best, else its last) or by a checkpoint folder.
+    """The checkpoint that a user means: the folder itself, or the best one of a run folder, or else its last one.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder neither is nor has a checkpoint.
     """
     if (path / "heads.safetensors").exists():
         return path
@@ -124,7 +137,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The trainer's position and counters."""
+    """The content of ``trainer/state.json``."""
     file = checkpoint / "trainer" / "state.json"
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -133,7 +146,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """A safetensors file as a dictionary on the CPU."""
+    """The tensors of a safetensors file, on the CPU."""
     try:
         return load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
@@ -141,7 +154,11 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def read_trainer_tensors(checkpoint: Path, name: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What only training needs; of tensors split over ranks as those in ``like`` each rank gets its part."""
+    """The tensors of ``trainer/<name>``.
+
+    When they were saved in parts, each rank gets its part of them. ``like`` says how they are split now: see
+    ``load_sharded``.
+    """
     folder = checkpoint / "trainer" / name
     if not folder.is_dir():
         return read_tensors(folder.with_suffix(".safetensors"))
@@ -152,33 +169,36 @@ def read_trainer_tensors(checkpoint: Path, name: str, like: Mapping[str, Tensor]
 
 
 def load_rest(model: Model, checkpoint: Path) -> None:
-    """Restores the weights written by ``rest_of``.
+    """Restores the weights that ``rest_of`` gave.
 
     Raises:
         UserError: the file is damaged or belongs to other heads.
     """
     file = checkpoint / "heads.safetensors"
-    tensors, own = read_tensors(file), rest_of(model.state_dict())
-    shapes = {name: tuple(value.shape) for name, value in tensors.items()}
-    wanted = {name: tuple(value.shape) for name, value in own.items()}
-    if shapes != wanted:
-        wrong = sorted({name for name in {*shapes, *wanted} if shapes.get(name) != wanted.get(name)})
+    saved, present = read_tensors(file), rest_of(model.state_dict())
+    saved_shapes, shapes = ({name: tuple(v.shape) for name, v in tensors.items()} for tensors in (saved, present))
+    if saved_shapes != shapes:
+        wrong = sorted({name for name in {*saved_shapes, *shapes} if saved_shapes.get(name) != shapes.get(name)})
         raise UserError(f"{file}: holds other heads than this run's task definitions: {', '.join(wrong[:4])}")
-    model.load_state_dict({name: as_split(value, own[name]) for name, value in tensors.items()}, strict=False)
+    model.load_state_dict({name: as_split(value, present[name]) for name, value in saved.items()}, strict=False)
 
 
 def load_encoder_weights(model: Model, checkpoint: Path) -> None:
-    """Restores the weights of ``encoder/`` into the model's encoder, strictly."""
-    tensors = read_tensors(checkpoint / "encoder" / "model.safetensors")
-    own = model.encoder.model.state_dict()
-    fitting = {name: as_split(value, own.get(name, value)) for name, value in tensors.items()}
-    missing, unexpected = model.encoder.model.load_state_dict(fitting, strict=False)
-    tied = {name for name in missing if name in dict(model.encoder.model.named_buffers())}
-    if unexpected or set(missing) - tied:
+    """Restores the weights of ``encoder/`` into the model's encoder.
+
+    Raises:
+        UserError: the file is damaged, or its weights are not exactly those of the encoder. Buffers may be missing.
+    """
+    saved = read_tensors(checkpoint / "encoder" / "model.safetensors")
+    present = model.encoder.model.state_dict()
+    local = {name: as_split(value, present.get(name, value)) for name, value in saved.items()}
+    missing, unexpected = model.encoder.model.load_state_dict(local, strict=False)
+    if unexpected or set(missing) - {name for name, _ in model.encoder.model.named_buffers()}:
         raise UserError(f"{checkpoint}/encoder: weights do not fit: {', '.join([*missing, *unexpected][:4])}")
 
 
 def damaged(file: Path, error: Exception) -> UserError:
+    """The error for a file of a checkpoint that cannot be read."""
     reason = str(error).split("\n")[0]
     return UserError(
         f"{file}: damaged or missing ({reason}); delete this checkpoint folder to resume from an earlier one"
@@ -186,16 +206,8 @@ def damaged(file: Path, error: Exception) -> UserError:
 
 
 def flush_tree(folder: Path) -> None:
-    """fsync of every file and folder below, so that a rename never outruns the data."""
+    """Flushes every file and folder below to disk, so that a rename is never on disk before the data."""
     for directory, _, files in os.walk(folder):
         for name in files:
             flush(Path(directory) / name)
         flush(Path(directory))
-
-
-def flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

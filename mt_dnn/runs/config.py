@@ -1,4 +1,4 @@
-"""RunConfig: how a number is made."""
+"""RunConfig: all that a run file may say. Other packages define the sections that set their own parts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class DataConfig(Section):
     dir: Path = Field(description="folder of canonical rows, <task>_<split>.tsv and the like")
     cache: Path | None = Field(None, description="folder of prepared Arrow files; default: <dir>/prepared")
     max_length: PositiveInt = Field(
-        512, description="longest sequence in tokens; longer rows are truncated and counted"
+        512, description="longest sequence in tokens; longer rows are truncated, and `prepare` counts them"
     )
     stride: NonNegativeInt = Field(
-        128, description="tokens that two windows of a long text share, where texts are cut into windows"
+        128, description="tokens that two neighbouring windows share, for tasks whose long texts are cut into windows"
     )
     max_rows: PositiveInt | None = Field(None, description="use only the first rows of each training split")
 
@@ -47,23 +47,27 @@ class TrainConfig(Section):
     mix_tasks: bool = Field(False, description="with accumulate > 1: one update takes batches from several tasks")
     clip_norm: float | None = Field(1.0, gt=0, description="global gradient norm; null: no clipping")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="of forward passes; weights stay in fp32, and fp16 scales the loss"
+        "fp32", description="number type of forward passes; weights stay in fp32, and with fp16 the loss is scaled"
     )
     activation_checkpointing: bool = Field(
-        False, description="keep only what enters a block and run it again in the backward pass: less memory, more time"
+        False,
+        description="keep only the input of each block, and run it again in the backward pass: less memory, more time",
     )
     compile: bool = Field(False, description="torch.compile of the encoder's blocks; the first updates take longer")
     loss_balance: Literal["none", "log_classes", "uncertainty"] = Field(
         "none",
-        description="log_classes: losses are divided by the log of the number of classes; uncertainty: by 2σ², or σ² "
-        "of classes, that are learned per task",
+        description="log_classes: divide each loss by the log of the task's number of classes; uncertainty: learn σ of "
+        "each task and divide its loss by σ², or by 2σ² for mse",
     )
-    balance_lr: float = Field(0.01, gt=0, description="of uncertainty: learning rate of log σ², without schedule")
+    balance_lr: float = Field(
+        0.01, gt=0, description="with uncertainty: the learning rate of log σ², which has no schedule"
+    )
     gradient_surgery: Literal["none", "pcgrad"] = Field(
         "none",
-        description="pcgrad: tasks of one update lose what points against others in their gradients; extra pcgrad",
+        description="pcgrad: remove from each task's gradient what points against that of another task of the same "
+        "update; needs the extra pcgrad",
     )
-    apex_layer_norm: bool = Field(False, description="LayerNorm of NVIDIA's apex, which has to be installed")
+    apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
 
     @model_validator(mode="after")
@@ -80,11 +84,12 @@ class TrainConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """When dev sets are scored and what makes a model the best."""
+    """When dev splits are scored, and how the best model is chosen."""
 
     every_steps: PositiveInt | None = Field(None, description="updates between evaluations; default: each epoch")
     metric: str | None = Field(
-        "mean", description="mean, <task> (mean of its metrics), <task>.<metric>; null: the last"
+        "mean",
+        description="chooses the best model: mean, <task> (mean of its metrics) or <task>.<metric>; null: the last one",
     )
     patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
     batch_size: PositiveInt = Field(64, description="examples in one forward pass")
@@ -98,37 +103,41 @@ class EvaluationConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """Exact resume: last and best are kept."""
+    """When checkpoints are saved; the last one and the best one are kept."""
 
-    every_steps: PositiveInt | None = Field(None, description="updates between saves; always at each evaluation too")
+    every_steps: PositiveInt | None = Field(
+        None, description="updates between checkpoints; each evaluation saves one too"
+    )
 
 
 class DistributedConfig(Section):
-    """Several processes, one experiment."""
+    """How several processes train one model."""
 
     strategy: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="ddp: every process holds all weights; fsdp: its part of each, for encoders that do not fit"
+        "ddp",
+        description="ddp: every process holds all weights; fsdp: each holds a part of every weight, for large encoders",
     )
-    timeout_s: PositiveInt = Field(1800, description="seconds that a rank waits for the others before it gives up")
+    timeout_s: PositiveInt = Field(1800, description="seconds that a process waits for the others before it gives up")
 
 
 class LogConfig(Section):
-    """What is written while training."""
+    """What is logged while a run trains."""
 
-    every_steps: PositiveInt = Field(20, description="updates between two lines of metrics.jsonl")
+    every_steps: PositiveInt = Field(20, description="updates between two records of metrics.jsonl")
     dropout_floor_every_steps: PositiveInt | None = Field(
-        100, description="updates between two measurements of what dropout alone makes of a regulariser; null: never"
+        100,
+        description="updates between two measurements of the regulariser with dropout alone; null: never",
     )
     tensorboard: bool = Field(False, description="write TensorBoard files too; needs the extra tensorboard")
 
 
 class RunConfig(Section):
-    """Everything that makes a number; ``mt-dnn config --schema`` prints it for editors."""
+    """Everything that a run file may say. ``mt-dnn config --schema`` prints it as a JSON Schema."""
 
     name: str = Field("run", pattern=r"^[\w.-]+$", description="name of the run; default: the name of its file")
-    task_defs: Path = Field(description="task definition file")
+    task_defs: Path = Field(description="task file: what the tasks are")
     tasks: tuple[str, ...] | None = Field(
-        None, description="training tasks; default: all of the file with a train split"
+        None, description="training tasks; default: every task of the file that has a train split"
     )
     seed: int = Field(1, ge=0, description="of new weights, data order and dropout")
     output: Path = Field(Path("runs/run-seed1"), description="run folder; default: runs/<name>-seed<seed>")
@@ -146,7 +155,7 @@ class RunConfig(Section):
     distributed: DistributedConfig = DistributedConfig()
     log: LogConfig = LogConfig()
     adversary: AnyOptions = Field(
-        NoneOptions(), description="adversarial mode, preset:<name>, or settings: mt_dnn/adversarial/README.md"
+        NoneOptions(), description="a mode and its settings, or preset:<name>; see mt_dnn/adversarial/README.md"
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Run files: YAML plus ``key=value`` overrides, merged by OmegaConf, validated by pydantic, errors on one line."""
+"""Reading and writing run files: YAML and ``key=value`` overrides, merged by OmegaConf and checked by pydantic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mt_dnn.runs.config import RunConfig
 
 
 def file_schema() -> dict[str, Any]:
-    """JSON Schema that fits run configurations and task definition files."""
+    """A JSON Schema for editors, which fits run files and task files."""
     run = RunConfig.model_json_schema()
     parts = run.pop("$defs")
     choices = [{"$ref": "#/$defs/run"}, {"$ref": "#/$defs/tasks"}]
@@ -28,17 +28,18 @@ def file_schema() -> dict[str, Any]:
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """Run YAML with dotted overrides such as ``optimizer.lr=1e-4``.
+    """Reads a run file and lays overrides such as ``optimizer.lr=1e-4`` over it.
 
     Raises:
-        UserError: unreadable file, unknown key, or a value of the wrong kind, naming file (or override) and key.
+        UserError: the file cannot be read, a key is unknown, or a value has the wrong type. The message names the file
+            or the override, and the key.
     """
     path = Path(path)
     defaults = {
         "name": path.stem,
         "seed": RunConfig.model_fields["seed"].default,
         "output": "runs/${name}-seed${seed}",
-    }  # so that ${name} and ${seed} resolve
+    }  # given here already, so that the values of a run file may contain ${name} and ${seed}
     layers = [(str(path), _read_yaml(path)), *((f"override '{text}'", _override(text)) for text in overrides)]
     try:
         merged = OmegaConf.create(defaults)
@@ -54,12 +55,12 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def dump_config(config: RunConfig, path: Path) -> None:
-    """Writes the whole configuration, defaults included, as YAML that ``load_config`` reads back."""
+    """Writes a configuration with all its defaults as YAML, which ``load_config`` reads back."""
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys whose values differ, as ``key: old there, new here``."""
+    """One text per key whose values differ: ``<key>: <old> there, <new> here``. Nested keys are joined with dots."""
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -72,11 +73,11 @@ def _read_yaml(path: Path) -> Any:
     try:
         content = OmegaConf.load(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such run configuration") from None
+        raise UserError(f"{path}: no such run file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise not_yaml(path, error) from None
     if not OmegaConf.is_dict(content):
-        raise UserError(f"{path}: a run configuration is a mapping of keys to values")
+        raise UserError(f"{path}: a run file is a mapping of keys to values, such as 'task_defs: task_defs/glue.yml'")
     return content
 
 
@@ -91,7 +92,10 @@ def _override(text: str) -> Any:
 
 
 def _merged(below: Any, layer: Any, location: str) -> Any:
-    """A layer laid over those below it; a preset replaces the adversary, or a task's, instead of mixing with it."""
+    """A layer laid over those below it.
+
+    A preset replaces the adversary's settings, or those of one task, completely: it is not mixed with lower layers.
+    """
     if "adversary" not in layer:
         return OmegaConf.merge(below, layer)
     layer = OmegaConf.to_container(layer)
@@ -101,7 +105,7 @@ def _merged(below: Any, layer: Any, location: str) -> Any:
     if names_preset(section):
         below.pop("adversary", None)
     elif isinstance(section, dict) and isinstance(section.get("tasks"), dict):
-        replaced = [task for task, own in section["tasks"].items() if names_preset(own)]
+        replaced = [task for task, options in section["tasks"].items() if names_preset(options)]
         for task in replaced:
             below.get("adversary", {}).get("tasks", {}).pop(task, None)
     return OmegaConf.merge(below, layer)
@@ -112,7 +116,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserError:
-    """One line for the first problem: place, key, remedy."""
+    """The first problem that pydantic found, as one line: file or override, key, and what to do."""
     problem = error.errors()[0]
     keys = [str(key) for key in problem["loc"]]
     if not keys:  # a check across sections; its message names the key
@@ -138,6 +142,7 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
 
 
 def _fields(keys: Sequence[str], mode: str | None) -> Sequence[str]:
+    """The keys that the section under these keys may have; ``mode`` is the adversary's, if the file says one."""
     model: Any = RunConfig
     for key in keys:
         annotation: Any = model.model_fields[key].annotation

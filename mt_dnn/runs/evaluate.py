@@ -1,4 +1,4 @@
-"""Scores of a model on prepared splits."""
+"""Predictions and scores of a model on prepared splits, and the number that chooses the best model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import head_owner
 from mt_dnn.training.step import autocast
 
-Splits = Mapping[tuple[str, str], Prepared]
-
-
-Scores = dict[str, dict[str, dict[str, Any]]]
+Splits = Mapping[tuple[str, str], Prepared]  # by task and name of the split
+Scores = dict[str, dict[str, dict[str, Any]]]  # by task, split and metric
 
 
 def predict_split(
@@ -36,33 +34,34 @@ def predict_split(
     precision: str,
     device: torch.device,
 ) -> Decoded:
-    """Predictions for every row of a split, in row order, on all ranks, which share the work.
+    """Predictions for every row of a split, in row order. All ranks share the work, and each returns all predictions.
 
-    Rows of like length share a batch; dropout is off.
+    ``owner`` is the task whose head is read. Rows of similar length share a batch, and dropout is off.
     """
     decoding = KINDS[task.task_type].decoding
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    parts: list[tuple[np.ndarray, list[np.ndarray]]] = []
+    outputs_here: list[tuple[np.ndarray, list[np.ndarray]]] = []  # of this rank: rows, and the output of each
     was_training = model.training
     model.eval()
-    own = batches[rank() :: world_size()]
+    local_batches = batches[rank() :: world_size()]
     rounds = -(-len(batches) // world_size())
     with torch.no_grad():
         for number in range(rounds):
-            rows = own[number] if number < len(own) else order[:1]  # all ranks take part in gathering split weights
+            # With fsdp a forward pass needs all ranks: one that has no batch left runs one row and drops the output.
+            rows = local_batches[number] if number < len(local_batches) else order[:1]
             batch = collate(split, rows, task=task.name).to(device)
             with autocast(precision, device):
                 logits = decoding.condensed(model(batch), batch).float().cpu().numpy()
-            if number < len(own):
+            if number < len(local_batches):
                 bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
-                parts.append((rows, np.split(logits, bounds[1:])))
+                outputs_here.append((rows, np.split(logits, bounds[1:])))
     model.train(was_training)
-    everything = [part for own in all_gather(parts) for part in own]
     outputs = [np.empty(0)] * len(order)
-    for rows, found in everything:
-        for row, output in zip(rows, found, strict=True):
-            outputs[row] = output
+    for outputs_of_rank in all_gather(outputs_here):
+        for rows, found in outputs_of_rank:
+            for row, output in zip(rows, found, strict=True):
+                outputs[row] = output
     return decoding(task, owner, split, outputs)
 
 
@@ -72,18 +71,26 @@ def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
 
 
 def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
-    """What the best constant prediction scores."""
+    """The metrics of the best prediction that is the same for all rows."""
     return score(task, split, KINDS[task.task_type].decoding.constant(task, split))
 
 
 def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
-    """A line of the score table: the scores on a labelled split beside those of a constant prediction."""
-    place = {"task": task.name, "split": split_name, "rows": len(split.firsts)}
-    return {**place, "scores": score(task, split, decoded), "baseline": baseline(task, split)}
+    """An entry of the score table: the scores on a labelled split beside those of a constant prediction."""
+    return {
+        "task": task.name,
+        "split": split_name,
+        "rows": len(split.firsts),
+        "scores": score(task, split, decoded),
+        "baseline": baseline(task, split),
+    }
 
 
 class Decoder:
-    """Predictions of a model on splits; each split is decoded once until ``forget`` says that the weights changed."""
+    """Predictions of a model on splits. A split is predicted once and kept until ``forget`` is called.
+
+    ``defs`` are all tasks that a split may be of, and those whose heads they read, by name.
+    """
 
     def __init__(
         self, model: Model, defs: Mapping[str, TaskDef], *, batch_size: int, precision: str, device: torch.device
@@ -93,7 +100,7 @@ class Decoder:
         self.known: dict[tuple[str, str], Decoded] = {}
 
     def forget(self, task: str | None = None) -> None:
-        """The weights have changed, or what a task's head does."""
+        """Drops the predictions of one task, or of all. Call it when the weights, or a threshold of a head, changed."""
         self.known = {key: decoded for key, decoded in self.known.items() if task is not None and key[0] != task}
 
     def __call__(self, splits: Splits) -> Iterator[tuple[str, str, Decoded]]:
@@ -106,15 +113,31 @@ class Decoder:
             yield name, split_name, self.known[name, split_name]
 
 
+def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
+    """Scores of the labelled dev splits with the model's present weights, by task and split.
+
+    A head that can say "no answer" has its threshold set to the best one for its dev split before it is scored.
+    """
+    scores: Scores = {}
+    decoder.forget()
+    for name, split_name, decoded in decoder(splits):
+        task, split = decoder.defs[name], splits[name, split_name]
+        if name in decoder.model.heads and tune_threshold(decoder.model, task, split, decoded):
+            decoder.forget(name)
+            ((_, _, decoded),) = decoder({(name, split_name): split})
+        scores.setdefault(name, {})[split_name] = score(task, split, decoded)
+    return scores
+
+
 def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
     """Tunes what the task's head keeps beside its weights on a labelled dev split; True when it has changed."""
     return KINDS[task.task_type].decoding.tune(model.heads[head_owner(task)], task, split, decoded)
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:
-    """The labelled dev splits: those that are scored while training.
+    """The labelled dev splits: those that are scored while a run trains.
 
-    Those of the tasks that own a head come first: they may tune its threshold, which the others then read.
+    Tasks with a head of their own come first. They may change its threshold, and then the other tasks read it.
     """
     ordered = sorted(splits.items(), key=lambda item: defs[item[0][0]].head is not None)
     return {
@@ -125,13 +148,20 @@ def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, s
 
 
 def scalar_mean(scores: Mapping[str, Any]) -> float:
-    """Mean of the metrics that are single numbers, the higher the better; where there are none, minus the others'."""
+    """One number for the scores of a split, the higher the better.
+
+    It is the mean of the metrics that are single numbers and the better the higher. A task that has none of these gets
+    minus the mean of its metrics that are the better the lower.
+    """
     values = [value for name, value in scores.items() if METRICS[name].scalar and not METRICS[name].lower_is_better]
     return float(np.mean(values or [-value for name, value in scores.items() if METRICS[name].scalar]))
 
 
 def selection_score(metric: str, scores: Scores) -> float:
-    """The number that picks the best model: ``mean``, ``<task>`` or ``<task>.<metric>``, averaged over splits."""
+    """The number that chooses the best model, averaged over splits, the higher the better.
+
+    ``<task>.<metric>`` is one metric of a task, ``<task>`` the mean of its metrics, ``mean`` the mean over all tasks.
+    """
     task, _, name = metric.partition(".")
     if metric != "mean":
         sign = -1 if name and METRICS[name].lower_is_better else 1
@@ -139,14 +169,14 @@ def selection_score(metric: str, scores: Scores) -> float:
     return float(np.mean([selection_score(task, scores) for task in scores]))
 
 
-def check_selection(metric: str, defs: Mapping[str, TaskDef]) -> None:
-    """Raises UserError unless the metric names something the run will compute; ``defs`` are the tasks it scores."""
-    if metric == "mean":
+def check_selection(metric: str | None, defs: Mapping[str, TaskDef]) -> None:
+    """Raises UserError unless ``evaluation.metric`` is a number that a run computes which scores the tasks ``defs``."""
+    if metric in (None, "mean"):
         return
     name, _, measure = metric.partition(".")
     if name not in defs:
         known = ", ".join(["mean", *defs])
-        raise UserError(f"evaluation.metric: no trained task '{name}' with a labelled dev split ({known})")
+        raise UserError(f"evaluation.metric: no trained task '{name}' with a labelled dev split (known: {known})")
     scalars = [known for known in defs[name].metrics if METRICS[known].scalar]
     if not scalars:
         raise UserError(f"evaluation.metric: task '{name}' has no metric that is a single number")

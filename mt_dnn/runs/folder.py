@@ -1,4 +1,4 @@
-"""The run folder: which run it holds, one process at a time, files that are whole or absent."""
+"""The run folder: which run it holds, and that only one process at a time trains into it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import IO, Any
 import yaml
 
 from data_utils.errors import UserError, os_errors
-from data_utils.task_def import TaskDef, load_task_defs
+from data_utils.files import replacing
+from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import differences
+from mt_dnn.runs.config_file import differences, dump_config
 
-FREE_KEYS = ("device", "distributed", "log", "output")  # these may change between a run and its resumption
-
-
+# Keys that may change between a run and its resumption, because they change no result.
+FREE_KEYS = ("device", "distributed", "log", "output")
 FREE_TRAIN_KEYS = ("activation_checkpointing", "apex_layer_norm", "compile")
 
 
@@ -40,7 +40,7 @@ def same_config(config: RunConfig) -> None:
 
 
 def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
-    """Raises UserError when the folder holds a run of tasks that were defined otherwise."""
+    """Raises UserError when the folder holds a run of other tasks, or of tasks that were defined differently."""
     file = folder / "task_defs.yml"
     old = load_task_defs(file) if file.exists() else tasks
     changed = [name for name in {**old, **tasks} if old.get(name) != tasks.get(name)]
@@ -48,16 +48,26 @@ def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
         raise UserError(f"{folder}: holds a run with another definition of {changed[0]}; choose another output=")
 
 
+def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
+    """Writes what the run was made from, ``config.yml`` and ``task_defs.yml``, where they are not there yet."""
+    if not (folder / "config.yml").exists():
+        with replacing(folder / "config.yml") as temporary:
+            dump_config(config, temporary)
+    if not (folder / "task_defs.yml").exists():
+        with replacing(folder / "task_defs.yml") as temporary:
+            dump_task_defs(tasks, temporary)
+
+
 def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file that is complete or absent, and the folder it is in."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes the run folder and keeps other processes out of it.
+    """Makes the run folder, and keeps other processes from training into it during the block.
 
     Raises:
         UserError: the folder cannot be made, or another process trains into it.
@@ -71,7 +81,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_unlocked(folder: Path) -> None:
-    """Raises UserError when another process trains into the folder: what is in there may change any moment."""
+    """Raises UserError when another process trains into the folder, because its files may change any moment."""
     if (folder / ".lock").exists():
         with (folder / ".lock").open() as stream:
             _lock(stream, folder)
@@ -81,4 +91,6 @@ def _lock(stream: IO[str], folder: Path) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(f"{folder}: another process is training into this folder") from None
+        raise UserError(
+            f"{folder}: another process is training into this folder; wait for it, or choose another output="
+        ) from None

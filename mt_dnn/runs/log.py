@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object per event, cut back to the checkpoint on resume; TensorBoard when asked."""
+"""The log of a run: metrics.jsonl, one JSON object a line, and TensorBoard files when they are asked for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.errors import UserError
+from data_utils.files import replacing
 from mt_dnn.distributed.ranks import is_main
 
 
 class MetricsLog:
-    """Appends records to ``<run>/metrics.jsonl``, on the main rank. Records carry ``event`` and ``step``."""
+    """Appends records to ``<run>/metrics.jsonl``; on ranks other than the main one it does nothing.
+
+    A run that resumes repeats the updates after its last checkpoint. So opening the log with ``resume_step`` removes
+    the records of later updates.
+    """
 
     def __init__(self, folder: Path, *, tensorboard: bool, resume_step: int) -> None:
         self._stream = self._board = None
@@ -23,6 +28,7 @@ class MetricsLog:
         self._board = _writer(folder, resume_step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
+        """Appends a record, which has to have the keys ``event`` and ``step``."""
         if self._stream is not None:
             self._stream.write(json.dumps(record) + "\n")
             self._stream.flush()
@@ -37,12 +43,11 @@ class MetricsLog:
             self._board.close()
 
     def _cut_back(self, step: int) -> None:
-        """Drops what was logged after the checkpoint, and a last line that was cut off."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        temporary = self.path.with_name(".metrics.jsonl.tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        """Removes the records of later updates, and a last record that was cut off when the run was killed."""
+        records = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [text for text in records if text.endswith("}") and json.loads(text)["step"] <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(f"{text}\n" for text in kept), encoding="utf-8")
 
 
 def _writer(folder: Path, resume_step: int) -> Any:
@@ -54,6 +59,7 @@ def _writer(folder: Path, resume_step: int) -> Any:
 
 
 def _flatten(record: Any, prefix: str = "") -> list[tuple[str, float]]:
+    """The numbers of a nested record with their names, ``scores/rte/dev/accuracy`` for example."""
     if isinstance(record, dict):
         return [pair for key, value in record.items() for pair in _flatten(value, f"{prefix}/{key}" if prefix else key)]
     return [(prefix, float(record))] if isinstance(record, int | float) and prefix not in ("step",) else []

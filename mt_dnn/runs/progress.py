@@ -1,7 +1,8 @@
-"""Progress of a run: what a checkpoint must know besides weights."""
+"""How far a run has come: what a checkpoint must know besides weights, and how fast the run is."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -12,7 +13,17 @@ from mt_dnn.training.loop import Position, Step
 
 @dataclass
 class Progress:
-    """Where a run stands; ``window`` is what was not logged yet."""
+    """Where a run stands.
+
+    Args:
+        position: the updates that were made.
+        best_step: the update after which the best model was evaluated; None before the first evaluation.
+        best_score: the score of that model.
+        stale: evaluations since then.
+        window: the figures since the last line of the log.
+        finished: whether no more updates will be made.
+        data: the hash of each prepared split, by ``<task>/<split>``.
+    """
 
     position: Position = field(default_factory=Position)
     best_step: int | None = None
@@ -22,36 +33,63 @@ class Progress:
     finished: bool = False
     data: dict[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def restore(cls, state: dict[str, Any]) -> Progress:
-        """From what ``state_dict`` gave; the main rank holds the window of all."""
-        window = Telemetry(state["window"] if is_main() else None)
-        return cls(**{**state, "position": Position(**state["position"]), "window": window})
-
     def state_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        own = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {**own, "position": asdict(self.position), "window": self.window.state_dict()}
+        """All fields as JSON can hold them."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**values, "position": asdict(self.position), "window": self.window.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what ``state_dict`` gave. Only the main rank takes the window: it holds the sums of all ranks."""
+        window = Telemetry(state["window"] if is_main() else None)
+        for name, value in {**state, "position": Position(**state["position"]), "window": window}.items():
+            setattr(self, name, value)
 
     def count(self, event: Step) -> None:
-        """An update was made; its figures stay on the device until they are logged."""
+        """Adds an update. Its figures stay on the device until ``collect`` reads them."""
         self.position = event.position
         self.window.mean("loss", event.loss)
         self.window.add(event.telemetry)
 
     def collect(self) -> dict[str, float]:
-        """The window's figures over all ranks, the same on all of them; from here on the main rank holds them."""
-        whole = Telemetry()
+        """Moves the window's sums of all ranks to the main rank; returns their means, the same on every rank."""
+        sums = Telemetry()
         for state in all_gather(self.window.state_dict()):
-            whole.add(Telemetry(state))
-        self.window = whole if is_main() else Telemetry()
-        return whole.values()
+            sums.add(Telemetry(state))
+        self.window = sums if is_main() else Telemetry()
+        return sums.values()
+
+    def new_window(self) -> None:
+        """Forgets the figures so far, because they are in the log."""
+        self.window = Telemetry()
 
     def better(self, value: float) -> bool:
-        """Notes the score of an evaluation; whether it is the best so far."""
+        """Notes the score of an evaluation; returns whether it is the best so far."""
         best = self.best_score is None or value > self.best_score
         if best:
             self.best_score, self.best_step, self.stale = value, self.position.step, 0
         else:
             self.stale += 1
         return best
+
+
+class Speed:
+    """Counts the examples and tokens of this rank since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.started, self.examples, self.tokens = time.perf_counter(), 0, 0
+
+    def count(self, event: Step) -> None:
+        """Adds an update."""
+        self.examples += event.examples
+        self.tokens += event.tokens
+
+    def per_second(self) -> dict[str, float]:
+        """``examples_per_s`` and ``tokens_per_s`` of all ranks together. Clock and counts start anew."""
+        now = time.perf_counter()
+        seconds, self.started = now - self.started, now
+        examples, tokens = zip(*all_gather((self.examples, self.tokens)), strict=True)
+        self.examples = self.tokens = 0
+        return {
+            "examples_per_s": round(sum(examples) / seconds, 2),
+            "tokens_per_s": round(sum(tokens) / seconds, 2),
+        }

@@ -1,4 +1,4 @@
-"""What a person reads: tables of scores."""
+"""Scores as a table for people."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from data_utils.text_table import table
 
 
 def score_table(results: Sequence[dict[str, Any]]) -> str:
-    """One line per task, split and metric: score beside the baseline of a constant prediction.
+    """A table of what ``result`` gave: one row per task, split and metric that is a single number.
 
-    Both times 100, but for metrics that are the better the lower.
+    The score stands beside the baseline, which is the score of a constant prediction. Both are multiplied by 100,
+    except for metrics that are the better the lower, which are not shares.
     """
     rows = [
         (

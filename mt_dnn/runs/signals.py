@@ -1,4 +1,4 @@
-"""Stopping on request: a signal asks, the training loop saves and leaves."""
+"""Stopping on request: a signal asks the training loop to save and leave."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mt_dnn.distributed.ranks import max_over_ranks
+
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # how schedulers ask; a run that they stop has not failed
 
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM, SIGUSR1 and SIGINT append to.
+    """Gives a list to which SIGTERM, SIGUSR1 and SIGINT append their numbers instead of ending the process.
 
-    A second signal does what it always did, as do all of them at the end.
+    Only the first signal of a kind is caught. The second one, and any signal after the block, acts as it did before.
     """
     received: list[int] = []
 
@@ -28,3 +30,8 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def first_signal(received: list[int]) -> int:
+    """The number of the first signal, or 0; the same on all ranks, even if only one of them has received a signal."""
+    return max_over_ranks(received[0] if received else 0)

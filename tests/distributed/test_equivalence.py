@@ -12,10 +12,9 @@ from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.batches.collate import share_of_rank
 from mt_dnn.distributed.ranks import is_main
 from mt_dnn.distributed.sharded import full_tensors, is_sharded
-from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.run import Run
 from mt_dnn.training.loop import Position, train
 from tests.distributed.workers import run_ranks
+from tests.parts import parts
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 
@@ -94,7 +93,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
         options = [f"{key}={value}" for key, value in chosen.items()]
         options = [option.replace("=XL", f"={folder / 'xl'}") for option in options]
         options = [option.replace("=MSE", f"={folder / 'mse.yml'}") for option in options]
-        run = Run(load_config(folder / "run.yml", [*options, f"distributed.strategy={strategy}"]))
+        run = parts(folder, *options, f"distributed.strategy={strategy}")
         assert is_sharded(run.model) == (strategy == "fsdp")
         events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
         assert sum(1 for _ in events) >= (10 if name in MODES else 5)

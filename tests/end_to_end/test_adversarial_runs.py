@@ -155,9 +155,9 @@ def test_a_run_cut_in_mid_epoch_is_continued_exactly(mode: str, folder: Path, mo
         with pytest.raises(CutError):
             run_of(folder, f"cut-{name}", mode, *options)()
     cut = run_of(folder, f"cut-{name}", mode, *options)
-    assert cut.progress.position.step == 8 and cut.progress.position.update == 2
+    assert cut.parts.progress.position.step == 8 and cut.parts.progress.position.update == 2
     if mode == "tat":
-        counted = [one.state_dict() for one in cut.stepper.adversaries.values()]
+        counted = [one.state_dict() for one in cut.parts.stepper.adversaries.values()]
         assert all(torch.tensor(state[key]).sum() > 0 for state in counted if state for key in ("last", "current"))
         assert any(counted)
     assert cut() == summary
@@ -178,9 +178,9 @@ def test_the_average_is_not_the_model(folder: Path) -> None:
     run = run_of(folder, "average", "vat", *STATEFUL["vat"], "train.epochs=1")
     run()
     found = last_checkpoint(run.folder)
-    assert found is not None and run.stepper.average is not None
+    assert found is not None and run.parts.stepper.average is not None
     saved = load_file(found / "trainer" / "average.safetensors")
-    slow, fast = run.stepper.average.model.state_dict(), run.model.state_dict()
+    slow, fast = run.parts.stepper.average.model.state_dict(), run.parts.model.state_dict()
     assert saved.keys() == slow.keys() == fast.keys()
     assert all(saved[name].equal(slow[name]) for name in saved)
     assert any(not slow[name].equal(fast[name]) for name in slow)
@@ -200,17 +200,17 @@ def test_losses_in_bfloat16_follow_those_in_float32(mode: str, folder: Path) -> 
 @pytest.mark.parametrize("mode", ADVERSARIES)
 def test_one_update_in_bfloat16(mode: str, folder: Path) -> None:
     run = run_of(folder, "bf16", mode, "train.precision=bf16", "schedule.warmup_fraction=0")
-    run.model.train()
-    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    run.parts.model.train()
+    before = {name: p.detach().clone() for name, p in run.parts.model.named_parameters()}
     for task in TASKS:
         seed_step(1, 0)
-        loss, norm, telemetry = run.stepper([collate(run.train_splits[task], list(range(8)), task=task)])
+        loss, norm, telemetry = run.parts.stepper([collate(run.parts.train_splits[task], list(range(8)), task=task)])
         figures = telemetry.values()
         assert loss.isfinite() and norm.isfinite() and figures.get("nonfinite", 0) == 0
         assert all(math.isfinite(value) for value in figures.values())
-    still = {name for name, p in run.model.named_parameters() if p.equal(before[name])}
+    still = {name for name, p in run.parts.model.named_parameters() if p.equal(before[name])}
     assert all(name.endswith(".bias") for name in still)  # their gradients may sum to zero
-    assert all(p.dtype == torch.float32 for p in run.model.parameters())
+    assert all(p.dtype == torch.float32 for p in run.parts.model.parameters())
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -218,15 +218,15 @@ def test_one_update_in_bfloat16(mode: str, folder: Path) -> None:
 def test_perturbations_do_not_overflow_where_weights_do_not(mode: str, task: str, folder: Path) -> None:
     """float16: once the scale is such that updates are made, gradients of perturbations are finite too."""
     run = run_of(folder, "fp16", mode, "train.precision=fp16", "schedule.name=constant", "optimizer.lr=1e-6")
-    run.model.train()
-    batch = collate(run.train_splits[task], list(range(8)), task=task)
+    run.parts.model.train()
+    batch = collate(run.parts.train_splits[task], list(range(8)), task=task)
     for step in range(8):
         seed_step(1, step)
-        done = run.stepper.schedule.last_epoch
-        loss, _, telemetry = run.stepper([batch], step)
-        if run.stepper.schedule.last_epoch > done:
+        done = run.parts.stepper.schedule.last_epoch
+        loss, _, telemetry = run.parts.stepper([batch], step)
+        if run.parts.stepper.schedule.last_epoch > done:
             assert loss.isfinite() and telemetry.values().get("nonfinite", 0) == 0
-    assert run.stepper.schedule.last_epoch >= 2
+    assert run.parts.stepper.schedule.last_epoch >= 2
 
 
 MIXED = ["adversary.tasks.negated={mode: tat, tally: soft}", "train.accumulate=2", "train.mix_tasks=true"]
@@ -252,6 +252,6 @@ def test_the_loss_of_a_mixed_update_is_that_of_its_examples(other: str, folder: 
     losses = []
     for options in (["none"], ["freeat", "adversary.radius=0", f"adversary.tasks.overlap.mode={other}", *own]):
         run = run_of(folder, "loss", *options, *still)
-        update = [collate(run.train_splits[task], [0, 1, 2], task=task) for task in ("same", "overlap")]
-        losses.append(run.stepper(update)[0].item())
+        update = [collate(run.parts.train_splits[task], [0, 1, 2], task=task) for task in ("same", "overlap")]
+        losses.append(run.parts.stepper(update)[0].item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -20,6 +20,7 @@ from mt_dnn.cli.main import main
 from mt_dnn.inference.trained import load_trained
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
+from tests.parts import parts
 from tests.workspace import TEACHABLE, make_workspace
 
 TASKS = ("negated", "overlap", *TEACHABLE)
@@ -61,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepared(folder: Path, data: str) -> Iterator[tuple[str, Prepared]]:
     options = [f"data.dir={folder / data}", f"output={folder / 'none'}", f"tasks=[{','.join(TASKS)}]"]
-    yield from Run(load_config(folder / "run.yml", options)).train_splits.items()
+    yield from parts(folder, *options).train_splits.items()
 
 
 def test_rows_stay_as_they_are_beside_their_soft_labels(folder: Path) -> None:

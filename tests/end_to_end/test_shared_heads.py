@@ -18,7 +18,9 @@ from mt_dnn.runs.checkpoint import last_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import dev_splits
 from mt_dnn.runs.run import Run
+from mt_dnn.runs.start import Parts
 from tests.end_to_end.test_adversarial_runs import CutError, cut_at
+from tests.parts import parts
 from tests.unit.training.test_step import OPTIONS
 from tests.workspace import make_workspace
 
@@ -35,13 +37,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def build(folder: Path, *options: str) -> Run:
+def build(folder: Path, *options: str) -> Parts:
+    return parts(folder, TASKS, *options)
+
+
+def run_of(folder: Path, *options: str) -> Run:
     return Run(load_config(folder / "run.yml", [TASKS, *options]))
 
 
-def after_update(folder: Path, *parts: tuple[str, list[int]]) -> dict[str, Tensor]:
+def after_update(folder: Path, *batches: tuple[str, list[int]]) -> dict[str, Tensor]:
     run = build(folder, *OPTIONS, "optimizer.lr=1")
-    run.stepper([collate(run.train_splits[task], rows, task=task) for task, rows in parts])
+    run.stepper([collate(run.train_splits[task], rows, task=task) for task, rows in batches])
     return {name: value.detach().clone() for name, value in run.model.named_parameters()}
 
 
@@ -59,14 +65,14 @@ def test_a_run_scores_both_and_is_continued_exactly(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["adversary.mode=tat", "checkpoint.every_steps=4", "evaluation.metric=null", "optimizer.lr=5e-3"]
-    whole = build(folder, f"output={folder / 'whole'}", *options)
+    whole = run_of(folder, f"output={folder / 'whole'}", *options)
     summary: Any = whole()
     with monkeypatch.context() as patch:
         cut_at(patch, 10)
         with pytest.raises(CutError):
-            build(folder, f"output={folder / 'cut'}", *options)()
-    cut = build(folder, f"output={folder / 'cut'}", *options)
-    assert cut.progress.position.step == 8 and cut() == summary
+            run_of(folder, f"output={folder / 'cut'}", *options)()
+    cut = run_of(folder, f"output={folder / 'cut'}", *options)
+    assert cut.parts.progress.position.step == 8 and cut() == summary
     one, other = (last_checkpoint(folder / name) for name in ("whole", "cut"))
     assert one is not None and other is not None
     for file in ("encoder/model.safetensors", "heads.safetensors", "trainer/optimizer.safetensors"):
@@ -85,8 +91,8 @@ def test_a_run_scores_both_and_is_continued_exactly(
 
 
 def test_the_other_task_is_only_scored_where_it_is_not_trained(folder: Path) -> None:
-    run = build(folder, "tasks=[same]", "train.max_steps=1", f"output={folder / 'one'}")
-    assert ("renamed", "dev") in run.splits and ("renamed", "train") not in run.splits
+    run = run_of(folder, "tasks=[same]", "train.max_steps=1", f"output={folder / 'one'}")
+    assert ("renamed", "dev") in run.parts.splits and ("renamed", "train") not in run.parts.splits
     summary: Any = run()
     assert "renamed" in {result["task"] for result in summary["results"]}
 
@@ -97,7 +103,7 @@ def test_the_head_has_to_be_trained_too(folder: Path, tmp_path: Path) -> None:
     (folder / "data" / "same_train.tsv").rename(tmp_path / "same_train.tsv")
     try:
         with pytest.raises(UserError, match=r"data: renamed: trains the head of 'same'"):
-            Run(load_config(folder / "run.yml"))
+            parts(folder)
     finally:
         (tmp_path / "same_train.tsv").rename(folder / "data" / "same_train.tsv")
 

@@ -20,6 +20,7 @@ from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import score
 from mt_dnn.runs.run import Run
 from mt_dnn.tasks.spans import SpanHead
+from tests.parts import parts
 from tests.workspace import MORE_TASKS, make_workspace
 
 TASKS = ("negated", "overlap", *MORE_TASKS)
@@ -42,7 +43,7 @@ def test_one_update_trains_the_encoder_and_the_right_head(
     options = [f"adversary.mode={mode}", *OWN.get(mode, []), f"encoder.attention={attention}"]
     options += [f"distillation.weight={weight}"]
     options += ["schedule.warmup_fraction=0", "optimizer.lookahead.enabled=false", f"tasks=[{','.join(TASKS)}]"]
-    run = Run(load_config(folder / "run.yml", options))
+    run = parts(folder, *options)
     run.model.train()
     for task in TASKS:
         before = {name: p.detach().clone() for name, p in run.model.named_parameters()}

@@ -11,9 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from mt_dnn.batches.collate import collate
 from mt_dnn.batches.draws import seed_step
-from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.run import Run
 from mt_dnn.training.loop import Position, train
+from tests.parts import parts
 from tests.workspace import make_workspace
 
 RAPT = ("adversary.mode=rapt", "adversary.max_layer=2")
@@ -29,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(folder: Path, *options: str) -> dict[str, Tensor]:
     """Weights after an epoch."""
-    run = Run(load_config(folder / "run.yml", ["train.epochs=1", "tasks=[same,overlap]", *options]))
+    run = parts(folder, "train.epochs=1", "tasks=[same,overlap]", *options)
     for _ in train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position()):
         pass
     return {name: value.detach() for name, value in run.model.state_dict().items()}
@@ -58,7 +57,7 @@ def test_recomputed_activations_are_not_kept(folder: Path) -> None:
     kept = {}
     for on in (False, True):
         options = [f"train.activation_checkpointing={on}".lower(), "tasks=[same]"]
-        run = Run(load_config(folder / "run.yml", options))
+        run = parts(folder, *options)
         storages: dict[int, int] = {}
 
         def count(value: Tensor, into: dict[int, int] = storages) -> Tensor:
@@ -90,7 +89,7 @@ def test_compiled_blocks_give_the_same_weights(folder: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_blocks_repeat_dropout_masks(folder: Path) -> None:
     """Equal generators give equal masks, which FreeLB's passes rely on."""
-    run = Run(load_config(folder / "run.yml", ["train.compile=true", "tasks=[same]"]))
+    run = parts(folder, "train.compile=true", "tasks=[same]")
     run.model.train()
     batch = collate(run.train_splits["same"], range(8), task="same")
     state = run.model.upto(0, batch).detach()

@@ -18,6 +18,7 @@ from data_utils.errors import UserError
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from mt_dnn.training.optimizers import OPTIMIZERS
+from tests.parts import parts
 from tests.tiny_model import optimizer_config, skip_unless_installed
 
 
@@ -65,7 +66,7 @@ def test_apex_parts_train_the_same_model(workspace: Path) -> None:
     plain = losses(workspace, "torch", "optimizer.name=adamw")
     fused = losses(workspace, "apex", "optimizer.name=apex_adamw", "train.apex_layer_norm=true")
     assert fused == pytest.approx(plain, abs=1e-4) and len(plain) > 2
-    run = Run(load_config(workspace / "run.yml", ["train.apex_layer_norm=true", f"output={workspace / 'again'}"]))
+    run = parts(workspace, "train.apex_layer_norm=true", f"output={workspace / 'again'}")
     kinds = [type(module) for module in run.model.encoder.modules()]
     assert FusedLayerNorm in kinds and nn.LayerNorm not in kinds
     # evaluation and resumption do without it
@@ -76,7 +77,7 @@ def test_apex_parts_train_the_same_model(workspace: Path) -> None:
 def test_without_apex_there_is_one_line(workspace: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apex", ModuleType("apex"))  # the project that has the name on PyPI
     with pytest.raises(UserError, match=r"NVIDIA's apex is not installed .* does the same without it") as found:
-        Run(load_config(workspace / "run.yml", [option]))
+        parts(workspace, option)
     assert str(found.value).startswith(option.split("=")[0])
     assert not (workspace / "run").exists()
 

@@ -28,9 +28,11 @@ from mt_dnn.encoders.load import load_encoder
 from mt_dnn.runs.config import HeadsConfig, RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
+from mt_dnn.runs.start import Parts, start
 from mt_dnn.tasks.model import Model
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.loop import Position, train
+from tests.parts import parts
 from tests.tiny import FAMILIES, tiny_encoder
 from tests.workspace import make_workspace
 
@@ -86,9 +88,9 @@ class Spy(View):
         return [state - words for state in self.entered]
 
 
-def build(folder: Path, *options: str) -> Run:
+def build(folder: Path, *options: str) -> Parts:
     """A run whose weights are large enough for perturbations to matter."""
-    run = Run(load_config(folder / "run.yml", options))
+    run = parts(folder, *options)
     torch.manual_seed(7)
     with torch.no_grad():
         for parameter in run.model.parameters():
@@ -98,7 +100,7 @@ def build(folder: Path, *options: str) -> Run:
 
 
 def spy_on(
-    run: Run, task: str = "same", *, seed: int = 5, positions: tuple[int, ...] = (0, 1, 2, 3, 4), **more: Any
+    run: Parts, task: str = "same", *, seed: int = 5, positions: tuple[int, ...] = (0, 1, 2, 3, 4), **more: Any
 ) -> Spy:
     """Of the first five rows, or of those at some places, as if other ranks had the rest."""
     share = Share(seed, positions, global_size=5)
@@ -130,7 +132,7 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], *, atol: floa
     torch.testing.assert_close(one, other, atol=atol, rtol=1e-4)
 
 
-def weights(run: Run) -> dict[str, Tensor]:
+def weights(run: Parts) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in run.model.named_parameters()}
 
 
@@ -148,7 +150,7 @@ def test_at_delta_zero_every_regularizer_is_exactly_zero(family: str, folder: Pa
     model = Model(load_encoder(name=str(tiny_encoder(tmp_path, family))), tasks, tasks, HeadsConfig(dropout=0.1)).eval()
     for parameter in model.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
-    split: Any = Run(load_config(folder / "run.yml")).train_splits["same"]
+    split: Any = parts(folder).train_splits["same"]
     batch = collate(split, [0, 1, 2, 3], task="same")
     for task in tasks.values():
         own = replace(batch, task=task.name)
@@ -575,21 +577,19 @@ def test_rapt_draws_every_level_from_1_to_max_layer(
 )
 def test_rapt_asks_for_no_more_blocks_than_there_are(options: list[str], folder: Path) -> None:
     with pytest.raises(UserError, match=r"adversary\S*max_layer: 3, but the encoder has 2 blocks") as caught:
-        Run(load_config(folder / "run.yml", options))
+        parts(folder, *options)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [["adversary.mode=rapt", "adversary.max_layer=1"], ["adversary.mode=yopo"]])
 def test_modes_that_go_on_from_a_block_refuse_a_scalar_mix(options: list[str], folder: Path) -> None:
     with pytest.raises(UserError, match=r"^encoder\.scalar_mix: .* set it to false"):
-        Run(load_config(folder / "run.yml", ["encoder.scalar_mix=true", *options]))
-    run = Run(
-        load_config(folder / "run.yml", ["encoder.scalar_mix=true", "adversary.mode=rapt", "adversary.max_layer=0"])
-    )
+        parts(folder, "encoder.scalar_mix=true", *options)
+    run = parts(folder, "encoder.scalar_mix=true", "adversary.mode=rapt", "adversary.max_layer=0")
     assert run.model.encoder.mix is not None
 
 
-def updates(run: Run, config: RunConfig, count: int) -> dict[str, Tensor]:
+def updates(run: Parts, config: RunConfig, count: int) -> dict[str, Tensor]:
     """Weights after so many updates of the run."""
     steps = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
     for _ in range(count):
@@ -599,7 +599,7 @@ def updates(run: Run, config: RunConfig, count: int) -> dict[str, Tensor]:
 
 def test_the_head_of_r4f_has_spectral_norm_one(folder: Path) -> None:
     config = load_config(folder / "run.yml", ["adversary.mode=r4f", "adversary.tasks.negated.mode=none"])
-    run = Run(config)
+    run = start(config)
     updates(run, config, 18)
     run.model.eval()
     heads: Any = run.model.heads
@@ -610,21 +610,21 @@ def test_the_head_of_r4f_has_spectral_norm_one(folder: Path) -> None:
 
 def test_every_linear_layer_of_an_r4f_head_is_normalised(tmp_path: Path) -> None:
     make_workspace(tmp_path, more=["linked"])
-    heads = Run(load_config(tmp_path / "run.yml", ["tasks=[linked]", "adversary.mode=r4f"])).model.heads
+    heads = parts(tmp_path, "tasks=[linked]", "adversary.mode=r4f").model.heads
     layers = [layer for layer in heads.modules() if isinstance(layer, nn.Linear)]
     assert len(layers) > 1 and all(is_parametrized(layer, "weight") for layer in layers)
 
 
 def test_the_head_of_r4f_survives_a_checkpoint(folder: Path, tmp_path: Path) -> None:
-    def predictions(run: Run) -> list[Tensor]:
+    def predictions(run: Parts) -> list[Tensor]:
         return [torch.from_numpy(decoded.scores) for _, _, decoded in run.decoder(run.dev_splits)]
 
     options = ["adversary.mode=r4f", "train.epochs=1", f"output={tmp_path / 'run'}"]
     run = Run(load_config(folder / "run.yml", options))
-    untrained, summary = predictions(run), run()
+    untrained, summary = predictions(run.parts), run()
     again = Run(load_config(folder / "run.yml", options))
-    assert "resuming" in again.notices[-1]
-    pairs = list(zip(predictions(run), predictions(again), untrained, strict=True))
+    assert "resuming" in again.parts.notices[-1]
+    pairs = list(zip(predictions(run.parts), predictions(again.parts), untrained, strict=True))
     assert all(torch.equal(one, other) and not torch.equal(one, start) for one, other, start in pairs)
     assert again() == summary
 
@@ -685,7 +685,7 @@ def test_the_average_follows_the_weights(folder: Path) -> None:
 def test_tasks_share_one_average(folder: Path) -> None:
     options = ["adversary.mode=vat", "adversary.bregman.beta=0.9", "adversary.tasks.same.bregman.beta=0.8"]
     with pytest.raises(UserError, match=r"adversary\.tasks: bregman\.beta"):
-        Run(load_config(folder / "run.yml", options))
+        parts(folder, *options)
     assert build(folder, "adversary.mode=vat").stepper.average is None
 
 
@@ -698,7 +698,7 @@ def test_a_warm_start_is_plain_training_and_then_ends(mode: str, folder: Path) -
     options += [f"adversary.{key}={value}" for key, value in MODES[mode].items()]
     adversarial = load_config(folder / "run.yml", options)
     plain = load_config(folder / "run.yml", ["schedule.name=constant"])
-    after = {count: [updates(Run(c), c, count) for c in (adversarial, plain)] for count in (2, 3)}
+    after = {count: [updates(start(c), c, count) for c in (adversarial, plain)] for count in (2, 3)}
     assert same(*after[2]) and not same(*after[3])
 
 
@@ -709,7 +709,7 @@ def options(mode: str, tasks: dict[str, Any] | None = None, **own: Any) -> Optio
 def test_tasks_have_settings_of_their_own(folder: Path) -> None:
     overrides = ["adversary.mode=freelb", "adversary.step_size=0.3", "adversary.tasks.same.radius=0.2"]
     overrides += ["adversary.tasks.negated.mode=none", "adversary.tasks.overlap={mode: rapt, max_layer: 1}"]
-    run = Run(load_config(folder / "run.yml", overrides))
+    run = parts(folder, *overrides)
     chosen = {name: one.options.model_dump() for name, one in run.stepper.adversaries.items()}
     assert {name: own["mode"] for name, own in chosen.items()} == {
         "same": "freelb",
@@ -779,7 +779,7 @@ def test_measuring_the_dropout_floor_changes_no_weight(mode: str, batches: int, 
             f"train.accumulate={batches}",
         ]
         config = load_config(folder / "run.yml", overrides)
-        after.append(updates(Run(config), config, 6))
+        after.append(updates(start(config), config, 6))
     assert same(*after)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 import typer.main
 
 from data_utils.benchmarks.hub import BENCHMARKS
-from mt_dnn.cli.main import app, main
+from mt_dnn.cli.main import COMMANDS, app, main
 from mt_dnn.runs.config import DataConfig
+from tests import ROOT
 from tests.layouts import lay_out
 from tests.tiny import tiny_tokenizer
 
@@ -41,3 +44,24 @@ def test_prepare_cuts_windows_with_the_stride_asked_for(tmp_path: Path) -> None:
     assert exit_.value.code == 0
     (manifest,) = (tmp_path / "prepared").glob("w_train-*/manifest.json")
     assert json.loads(manifest.read_text())["stride"] == 4
+
+
+def test_a_command_is_one_file_and_one_line_of_main() -> None:
+    commands: Any = typer.main.get_command(app)
+    assert tuple(commands.commands) == COMMANDS
+    helpers = {"__init__.py", "__main__.py", "main.py", "arguments.py"}
+    files = {path.name for path in (ROOT / "mt_dnn" / "cli").glob("*.py")} - helpers
+    assert files == {f"{name}.py" for name in COMMANDS}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["bench", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    heavy = {"torch", "transformers", "datasets", "pyarrow", "numpy"}
+    program = (
+        "import sys; from mt_dnn.cli.main import main\n"
+        f"try: main({arguments})\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        f"print(sorted({heavy} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "Usage" in done.stdout and done.stderr == "[]\n"

@@ -64,7 +64,7 @@ def test_refused_overrides(path: Path, override: str, words: str) -> None:
 
 
 def test_refused_files(tmp_path: Path) -> None:
-    assert "no such run configuration" in refused(tmp_path / "none.yml")
+    assert "no such run file" in refused(tmp_path / "none.yml")
     for name, text, words in (
         ("list.yml", "- a\n", "mapping"),
         ("broken.yml", "a: [1\n", "not readable as YAML"),

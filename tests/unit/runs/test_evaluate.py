@@ -14,16 +14,15 @@ from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches.collate import collate
-from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import baseline, check_selection, predict_split, selection_score
 from mt_dnn.runs.predictions import prediction_records
-from mt_dnn.runs.run import Run
 from mt_dnn.runs.score_table import score_table
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.classification import Classes
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.regression import Values
 from mt_dnn.tasks.run_tasks import training_tasks
+from tests.parts import parts
 
 SPLIT: Any = SimpleNamespace(uids=["u", "v"])  # of which decoding reads nothing else
 
@@ -36,7 +35,7 @@ def task(name: str = "mine", **fields: Any) -> TaskDef:
 
 
 def test_predictions_come_in_row_order_with_dropout_off(workspace: Path) -> None:
-    run = Run(load_config(workspace / "run.yml", ["encoder.dropout=0.5"]))
+    run = parts(workspace, "encoder.dropout=0.5")
     definition, split = run.tasks.trained["same"], run.splits["same", "dev"]
     options: dict[str, Any] = {"precision": "fp32", "device": run.device}
     decoded = predict_split(run.model, definition, definition, split, batch_size=5, **options)
@@ -104,7 +103,7 @@ def test_training_tasks_are_checked() -> None:
 
 
 def test_baseline_is_the_best_constant(workspace: Path) -> None:
-    run = Run(load_config(workspace / "run.yml"))
+    run = parts(workspace)
     split = run.splits["same", "dev"]
     assert split.labels is not None
     share = np.bincount(split.labels).max() / len(split)

@@ -123,7 +123,7 @@ def test_learned_factors_are_logged(folder: Path, tmp_path: Path) -> None:
     run()
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     logged = [line["loss_factors"] for line in lines if line["event"] == "train"]
-    assert len(logged) == 2 and logged[-1] == run.stepper.balance.figures() and logged[0] != logged[-1]
+    assert len(logged) == 2 and logged[-1] == run.parts.stepper.balance.figures() and logged[0] != logged[-1]
     assert logged[-1].keys() == {"same", "overlap"} and 0.4 < logged[-1]["overlap"] < 0.6
 
 

@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_remedy(workspace: Path) 
     config = load_config(workspace / "run.yml")
     run = Run(config)
     with torch.no_grad():
-        run.model.encoder.get_parameter("model.pooler.dense.weight").fill_(float("nan"))
+        run.parts.model.encoder.get_parameter("model.pooler.dense.weight").fill_(float("nan"))
     with pytest.raises(UserError, match=r"update 5: the loss is not finite; lower optimizer\.lr"):
         run()
     assert not (workspace / "run" / "checkpoints").exists()
@@ -85,7 +85,7 @@ def with_infinite_gradient(config: RunConfig, update: int) -> Run:
         done[0] += 1
         return gradient.index_fill(1, torch.tensor(0), math.inf) if done[0] == update else gradient
 
-    head: Any = run.model.heads["same"]
+    head: Any = run.parts.model.heads["same"]
     head.linear.weight.register_hook(spoilt)
     return run
 
@@ -111,7 +111,7 @@ def test_weights_that_are_not_finite_are_neither_scored_nor_saved(often: str, wo
 def test_an_update_that_the_gradient_scaler_leaves_out_stops_nothing(workspace: Path) -> None:
     options = ["tasks=[same]", "train.precision=fp16", "checkpoint.every_steps=1"]
     run = with_infinite_gradient(load_config(workspace / "run.yml", options), 3)
-    assert isinstance(run(), dict) and run.stepper.schedule.last_epoch < run.steps
+    assert isinstance(run(), dict) and run.parts.stepper.schedule.last_epoch < run.parts.plan.total_steps
     found = last_checkpoint(run.folder)
     assert found is not None
     assert_finite(found)

@@ -1,0 +1,134 @@
+"""What a checkpoint holds besides the model: one mapping of names to parts, which saving and resuming both read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from data_utils.errors import UserError
+from mt_dnn.adversarial.base import Adversary
+from mt_dnn.distributed.ranks import barrier, is_main
+from mt_dnn.runs.checkpoint import mark_best, prune, read_state, read_trainer_tensors, save_checkpoint
+from mt_dnn.runs.config_file import differences
+from mt_dnn.runs.progress import Progress
+from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from mt_dnn.training.step import Stepper
+
+
+class Stateful(Protocol):
+    """A part with a state that JSON can hold."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class TensorState:
+    """A part whose state is tensors.
+
+    Args:
+        state_dict: gives the tensors by name.
+        load_state_dict: restores them.
+        like: by name, the tensors that say how those of the state are split over ranks (see ``load_sharded``).
+    """
+
+    state_dict: Callable[[], dict[str, Tensor]]
+    load_state_dict: Callable[[dict[str, Tensor]], None]
+    like: Mapping[str, Tensor]
+
+
+def parts_with_state(stepper: Stepper, progress: Progress) -> dict[str, Stateful]:
+    """Every part whose state a checkpoint holds, by name, in the order in which they are restored.
+
+    The state of a ``TensorState`` is the file ``trainer/<name>.safetensors``, or the folder ``trainer/<name>`` when
+    ranks hold parts of it. The state of every other part is under its name in ``trainer/state.json``.
+    """
+    parts: dict[str, Stateful] = {
+        "progress": progress,
+        "optimizer": _optimizer_state(stepper),
+        "schedule": stepper.schedule,
+        "scaler": stepper.scaler,
+        "balance": stepper.balance,
+        "adversaries": AdversaryStates(stepper.adversaries),
+    }
+    if (average := stepper.average) is not None:
+        parts["average"] = TensorState(average.state_dict, average.load_state_dict, average.state_dict())
+    return parts
+
+
+def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, progress: Progress) -> None:
+    """Writes a checkpoint, lets ``best`` point at the best one, and removes all others; on every rank.
+
+    Raises:
+        UserError: the disk is full or not writable.
+    """
+    parts = parts_with_state(stepper, progress)
+    states = {name: part.state_dict() for name, part in parts.items()}
+    tensors = {name for name, part in parts.items() if isinstance(part, TensorState)}
+    save_checkpoint(
+        folder,
+        progress.position.step,
+        model=stepper.model,
+        tokenizer=tokenizer,
+        trainer_tensors={name: state for name, state in states.items() if name in tensors},
+        state={name: state for name, state in states.items() if name not in tensors},
+        files=(folder / "config.yml", folder / "task_defs.yml"),
+    )
+    if is_main():
+        kept = [progress.position.step]
+        if progress.best_step is not None:
+            mark_best(folder, progress.best_step)
+            kept.append(progress.best_step)
+        prune(folder, kept)
+    barrier()
+
+
+def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> None:
+    """Restores the state of all parts but the model, which was built from the checkpoint; on every rank.
+
+    Raises:
+        UserError: a file is damaged, or the run was trained on other data than ``progress`` names.
+    """
+    states = read_state(checkpoint)
+    if changed := list(differences(states["progress"]["data"], progress.data)):
+        raise UserError(f"{checkpoint}: was trained on other data ({changed[0]}); choose another output=")
+    for name, part in parts_with_state(stepper, progress).items():
+        if isinstance(part, TensorState):
+            part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
+        else:
+            part.load_state_dict(states[name])
+
+
+class AdversaryStates:
+    """The states of several adversaries as one, by task."""
+
+    def __init__(self, adversaries: Mapping[str, Adversary[Any]]) -> None:
+        self.adversaries = adversaries
+
+    def state_dict(self) -> dict[str, Any]:
+        """Brings together what ranks have gathered, so every rank has to call it; complete on the main rank."""
+        for adversary in self.adversaries.values():
+            adversary.collect()
+        return {name: adversary.state_dict() for name, adversary in self.adversaries.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, adversary in self.adversaries.items():
+            adversary.load_state_dict(state[name])
+
+
+def _optimizer_state(stepper: Stepper) -> TensorState:
+    """The optimizer's tensors under names of parameters: those of Lookahead have a prefix."""
+    optimizer, weights = stepper.optimizer, dict(stepper.model.named_parameters())
+    names = {parameter: name for name, parameter in weights.items()}
+    slow_weights = {f"lookahead::{name}": parameter for name, parameter in weights.items()}
+    return TensorState(
+        state_dict=lambda: optimizer_tensors(optimizer, names),
+        load_state_dict=lambda tensors: load_optimizer_tensors(optimizer, names, tensors),
+        like={**weights, **slow_weights},
+    )

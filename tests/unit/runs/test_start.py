@@ -1,0 +1,95 @@
+"""What start() builds, without and with a checkpoint, and what of it a checkpoint holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from data_utils.errors import UserError
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.folder import write_inputs
+from mt_dnn.runs.run import Run
+from mt_dnn.runs.saving import TensorState, parts_with_state, save
+from mt_dnn.runs.start import Parts
+from mt_dnn.training.loop import train
+from tests.parts import parts
+
+STATEFUL = ["adversary.mode=vat", "adversary.bregman.mu=1", "adversary.tasks.negated={mode: tat}"]
+STATEFUL += ["train.loss_balance=uncertainty", "train.epochs=1"]
+
+
+def saved(workspace: Path, *options: str) -> Parts:
+    """Parts after four updates, saved as a run saves them."""
+    config = load_config(workspace / "run.yml", options)
+    run = parts(workspace, *options)
+    events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=run.progress.position)
+    for _, event in zip(range(4), events, strict=False):
+        run.progress.count(event)
+    config.output.mkdir()
+    write_inputs(config.output, config, run.tasks.evaluated)
+    save(config.output, run.tokenizer, run.stepper, run.progress)
+    return run
+
+
+def state_of(run: Parts) -> dict[str, Any]:
+    return {name: part.state_dict() for name, part in parts_with_state(run.stepper, run.progress).items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal as a checkpoint sees it: tensors bit for bit, everything else as JSON."""
+    if isinstance(one, dict) and any(isinstance(value, Tensor) for value in one.values()):
+        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    return json.dumps(one) == json.dumps(other)
+
+
+def test_nothing_is_written_before_the_run_is_called(workspace: Path) -> None:
+    run = Run(load_config(workspace / "run.yml"))
+    assert run.parts.progress.position.step == 0 and run.parts.plan.total_steps == 36
+    assert not (workspace / "run").exists()
+
+
+def test_parts_with_state_are_what_a_checkpoint_holds(workspace: Path) -> None:
+    run = saved(workspace, *STATEFUL)
+    trainer = workspace / "run" / "checkpoints" / "step-00000004" / "trainer"
+    found = parts_with_state(run.stepper, run.progress)
+    tensors = [name for name, part in found.items() if isinstance(part, TensorState)]
+    assert {path.name for path in trainer.iterdir()} == {"state.json", *(f"{name}.safetensors" for name in tensors)}
+    assert list(json.loads((trainer / "state.json").read_text())) == [name for name in found if name not in tensors]
+    # the names on disk, which older runs have too
+    assert tensors == ["optimizer", "average"]
+    assert found.keys() - {*tensors} == {"progress", "schedule", "scaler", "balance", "adversaries"}
+
+
+def test_every_part_with_state_is_restored(workspace: Path) -> None:
+    first = saved(workspace, *STATEFUL)
+    resumed = parts(workspace, *STATEFUL)
+    assert resumed.notices[-1] == f"resuming {workspace / 'run'} after update 4 of 18"
+    fresh = parts(workspace, *STATEFUL, f"output={workspace / 'other'}")
+    before, after, new = state_of(first), state_of(resumed), state_of(fresh)
+    assert [name for name in before if not same(before[name], after[name])] == []
+    assert [name for name in before if same(before[name], new[name])] == ["scaler"]  # of fp32, which has no state
+
+
+def test_a_run_of_other_rows_is_not_resumed(workspace: Path) -> None:
+    saved(workspace, "tasks=[same]", "train.epochs=1")
+    rows = workspace / "data" / "same_train.tsv"
+    rows.write_text("\n".join(rows.read_text().split("\n")[:-2]) + "\n")
+    with pytest.raises(UserError, match=r"was trained on other data \(same/train: .* choose another output="):
+        parts(workspace, "tasks=[same]", "train.epochs=1")
+
+
+def test_a_folder_that_has_lost_its_task_file_gets_it_again(workspace: Path) -> None:
+    config = load_config(workspace / "run.yml")
+    tasks = parts(workspace).tasks.evaluated
+    config.output.mkdir()
+    write_inputs(config.output, config, tasks)
+    written = {path.name: path.read_bytes() for path in config.output.iterdir()}
+    assert written.keys() == {"config.yml", "task_defs.yml"}
+    (config.output / "task_defs.yml").unlink()
+    write_inputs(config.output, config, tasks)
+    assert {path.name: path.read_bytes() for path in config.output.iterdir()} == written
