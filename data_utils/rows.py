@@ -81,10 +81,19 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
         UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or soft label that does
             not fit the task; with the line.
     """
+    return collect_rows(path, islice(read_records(path, task), max_rows), task)
+
+
+def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], task: TaskDef) -> Rows:
+    """Checks (location, value of each column) of each row and puts the rows together. ``path`` is where they are from.
+
+    Raises:
+        UserError: as ``read_rows``.
+    """
     texts = DATA_FORMATS[task.data_format]
     locations: list[str] = []
     columns: dict[str, list[str]] = {}
-    for location, record in islice(read_records(path, task), max_rows):
+    for location, record in records:
         if not columns:
             columns = {name: [] for name in record}
             _need(path, columns, ["uid", *texts])

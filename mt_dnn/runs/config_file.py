@@ -27,19 +27,20 @@ def file_schema() -> dict[str, Any]:
     return {"$schema": draft, "anyOf": choices, "$defs": {**parts, "run": run, "tasks": task_def_schema()}}
 
 
-def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """Run YAML with dotted overrides such as ``optimizer.lr=1e-4``.
+def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Run YAML, or its content, with dotted overrides such as ``optimizer.lr=1e-4``.
 
     Raises:
         UserError: unreadable file, unknown key, or a value of the wrong kind, naming file (or override) and key.
     """
-    path = Path(path)
+    path = Path("run configuration" if isinstance(config, Mapping) else config)
+    content = _of_mapping(config) if isinstance(config, Mapping) else _read_yaml(path)
     defaults = {
-        "name": path.stem,
+        "name": RunConfig.model_fields["name"].default if isinstance(config, Mapping) else path.stem,
         "seed": RunConfig.model_fields["seed"].default,
         "output": "runs/${name}-seed${seed}",
     }  # so that ${name} and ${seed} resolve
-    layers = [(str(path), _read_yaml(path)), *((f"override '{text}'", _override(text)) for text in overrides)]
+    layers = [(str(path), content), *((f"override '{text}'", _override(text)) for text in overrides)]
     try:
         merged = OmegaConf.create(defaults)
         for location, layer in layers:
@@ -78,6 +79,13 @@ def _read_yaml(path: Path) -> Any:
     if not OmegaConf.is_dict(content):
         raise UserError(f"{path}: a run configuration is a mapping of keys to values")
     return content
+
+
+def _of_mapping(values: Mapping[str, Any]) -> Any:
+    try:
+        return OmegaConf.create(dict(values))
+    except OmegaConfBaseException as error:
+        raise UserError(f"run configuration: {_first_line(error)}") from None
 
 
 def _override(text: str) -> Any:
