@@ -112,6 +112,6 @@ def _label_text(value: Any, task: TaskDef) -> str:
     if value is None:
         return ""
     if isinstance(value, list | tuple):
-        spaced = task.data_format in ("words", "cloze")
+        spaced = task.type.answer in ("word_classes", "choices")
         return " ".join(map(str, value)) if spaced else json.dumps(value, ensure_ascii=False)
     return str(value)

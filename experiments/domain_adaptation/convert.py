@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_utils.errors import UserError, os_errors, unknown_key
-from data_utils.files import read_lines
+from data_utils.files import read_lines, replacing
 from data_utils.rows import find_rows
 
 TASKS = ("snli", "scitail")
@@ -39,9 +39,8 @@ def read(source: Path, task: str) -> tuple[list[str], dict[str, bytes]]:
 
 def write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def convert(tasks: Sequence[str], source: Path, output: Path, seed: int) -> None:
