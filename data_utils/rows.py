@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.errors import MissingRows, UserError
-from data_utils.files import read_lines, read_object
+from data_utils.files import read_lines, read_object, replacing
 from data_utils.labels import read_labels
 from data_utils.old_mtdnn import old_columns, old_row
 from data_utils.soft_labels import COLUMN, read_soft_labels
@@ -81,10 +81,19 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
         UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or soft label that does
             not fit the task; with the line.
     """
+    return collect_rows(path, islice(read_records(path, task), max_rows), task)
+
+
+def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], task: TaskDef) -> Rows:
+    """Checks (location, value of each column) of each row and puts the rows together. ``path`` is where they are from.
+
+    Raises:
+        UserError: as ``read_rows``.
+    """
     texts = DATA_FORMATS[task.data_format]
     locations: list[str] = []
     columns: dict[str, list[str]] = {}
-    for location, record in islice(read_records(path, task), max_rows):
+    for location, record in records:
         if not columns:
             columns = {name: [] for name in record}
             _need(path, columns, ["uid", *texts])
@@ -122,21 +131,16 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> int:
-    """Writes a canonical TSV with a header line, under a temporary name first; returns the number of rows.
+    """Writes a canonical TSV with a header line; the file is complete or absent. Returns the number of rows.
 
     Tabs and line breaks inside a text become spaces.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     count = 0
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write("\t".join(columns) + "\n")
-            for row in rows:
-                stream.write("\t".join(str(row[column]).translate(SPACES) for column in columns) + "\n")
-                count += 1
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write("\t".join(columns) + "\n")
+        for row in rows:
+            stream.write("\t".join(str(row[column]).translate(SPACES) for column in columns) + "\n")
+            count += 1
     return count
 
 

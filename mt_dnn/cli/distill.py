@@ -11,13 +11,13 @@ from mt_dnn.cli.arguments import separated
 
 
 def distill(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of the teachers, or checkpoints of theirs.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of the teachers, or their checkpoints.")],
     data: Annotated[Path, typer.Option(help="Folder of canonical rows.")],
-    output: Annotated[Path, typer.Option(help="Where rows with soft labels go, and the other splits beside them.")],
+    output: Annotated[Path, typer.Option(help="Folder for the rows with soft labels and a copy of the other splits.")],
     tasks: Annotated[str | None, typer.Option(help="Comma-separated tasks; default: all that were trained.")] = None,
     max_rows: Annotated[int | None, typer.Option(min=1, help="Only the first rows of each training split.")] = None,
 ) -> None:
-    """Write what teachers think of training rows as soft labels, of several teachers the mean."""
+    """Label training rows with the probabilities of trained runs, the teachers; of several teachers, with the mean."""
     from mt_dnn.inference.distill import distill_command
 
     distill_command(runs, data=data, output=output, tasks=separated(tasks), max_rows=max_rows)

@@ -1,4 +1,4 @@
-"""mt-dnn distill: what trained runs think of training rows, written beside them as soft labels (MT-DNN-KD)."""
+"""mt-dnn distill: trained runs, the teachers, label training rows with their probabilities or values (MT-DNN-KD)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from data_utils.rows import find_rows, read_records, write_rows
 from data_utils.soft_labels import COLUMN, FORMS
 from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.text_table import table
-from mt_dnn.inference.trained import load_trained, predict_rows
-from mt_dnn.runs.build import build_splits
+from mt_dnn.inference.evaluation import read_splits
+from mt_dnn.inference.trained import load
 from mt_dnn.runs.checkpoint import find_checkpoint
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.run_tasks import evaluated_tasks
 
-ANSWERS = ("task_type", "data_format", "labels")  # what teachers of a task must agree on
+ANSWERS = ("task_type", "data_format", "labels")  # in these fields the teachers of a task must agree
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """The training rows of a task, and what each of its teachers thinks of them."""
+    """The training rows of a task, and the predictions of each of its teachers for them."""
 
     task: TaskDef
     split: Prepared
@@ -38,12 +38,14 @@ class Lesson:
 def distill_command(
     runs: Sequence[Path], *, data: Path, output: Path, tasks: Sequence[str] | None, max_rows: int | None
 ) -> None:
-    """Writes ``<task>_train.tsv`` with a column ``soft_label`` for each task, and copies its other splits.
+    """Writes ``<output>/<task>_train.tsv`` with a column ``soft_label`` for each task, and copies its other splits.
 
-    A task is taught by all runs that were trained on it. Nothing is written before all of them have answered.
+    All runs that were trained on a task are its teachers. Files are written after all teachers have predicted.
+    ``tasks``: only these (default: all). ``max_rows``: only the first rows of each training split.
 
     Raises:
-        UserError: no such run, task or rows, teachers that do not agree on a task's labels, ``output`` is ``data``.
+        UserError: a run, task or file of rows does not exist; the teachers of a task do not have the same labels;
+            ``output`` is ``data``.
     """
     if output.resolve() == data.resolve():
         raise UserError(f"--output {output}: is the folder of --data; choose another")
@@ -66,16 +68,16 @@ def distill_command(
         for lesson in lessons.values():
             write(lesson, data, output, max_rows)
         copy_other_splits(evaluated_tasks(defs, {name: defs[name] for name in lessons}), data, output)
-    rows = [(name, str(len(one.split.firsts)), str(len(one.teachers))) for name, one in lessons.items()]
+    rows = [(name, str(len(lesson.split.firsts)), str(len(lesson.teachers))) for name, lesson in lessons.items()]
     print(table(("task", "rows", "teachers"), rows))
     print(f"\nnext: mt-dnn train RUN.yml data.dir={output} distillation.weight=0.5")
 
 
 def definitions(runs: Sequence[Path], tasks: Sequence[str] | None) -> dict[str, TaskDef]:
-    """The tasks that the runs know, as the first that knows them does.
+    """The tasks of all runs, by name. A task of several runs is defined as in the first of them.
 
     Raises:
-        UserError: two runs mean different answers by the name of a task that is asked for.
+        UserError: two runs define a task that is asked for with other labels, or as another type.
     """
     defs: dict[str, TaskDef] = {}
     for run in runs:
@@ -90,34 +92,36 @@ def definitions(runs: Sequence[Path], tasks: Sequence[str] | None) -> dict[str, 
 def ask(
     run: Path, lessons: dict[str, Lesson], *, data: Path, tasks: Sequence[str] | None, max_rows: int | None
 ) -> list[str]:
-    """Adds what a run thinks to the lessons of the tasks that it was trained on; one line for each file not there."""
-    loaded = load_trained(run)
-    config, known, tokenizer, _ = loaded
-    there = config.data.model_copy(update={"dir": data, "cache": None, "max_rows": max_rows})
-    config = config.model_copy(update={"data": there, "tasks": tasks})
-    teachable = {name: task for name, task in known.trained.items() if task.type.answer in FORMS}
+    """Adds the predictions of a run to the lessons of the tasks that it was trained on.
+
+    Returns one line for each file of rows that does not exist. A file of one of ``tasks`` must exist.
+    """
+    model = load(run)
+    teachable = {name: task for name, task in model.trained.items() if task.type.answer in FORMS}
     wanted = [(task, "train") for name, task in teachable.items() if tasks is None or name in tasks]
-    splits, problems = build_splits(config, wanted, tokenizer)
+    splits, missing = read_splits(
+        model.config, wanted, model.tokenizer, data=data, max_rows=max_rows, required=tasks or ()
+    )
     for (name, _), split in splits.items():
-        lesson = lessons.setdefault(name, Lesson(known.trained[name], split))
-        lesson.teachers.append(predict_rows(loaded, lesson.task, split))
-    return problems
+        lesson = lessons.setdefault(name, Lesson(model.trained[name], split))
+        lesson.teachers.append(model.decode(lesson.task, split))
+    return missing
 
 
 def write(lesson: Lesson, data: Path, output: Path, max_rows: int | None) -> None:
-    """Writes the rows as they stand, but for their soft labels."""
+    """Writes the training rows of a task unchanged, with their soft labels in one more column."""
     task = lesson.task
-    thoughts = KINDS[task.task_type].decoding.soft_labels(task, lesson.split, lesson.teachers)
+    soft_labels = KINDS[task.task_type].decoding.soft_labels(task, lesson.split, lesson.teachers)
     records = islice(read_records(find_rows(data, task.name, "train"), task), max_rows)
     rows = [
-        {**record, COLUMN: json.dumps(thought, ensure_ascii=False)}
-        for (_, record), thought in zip(records, thoughts, strict=True)
+        {**record, COLUMN: json.dumps(soft_label, ensure_ascii=False)}
+        for (_, record), soft_label in zip(records, soft_labels, strict=True)
     ]
     write_rows(output / f"{task.name}_train.tsv", rows, list(rows[0]))
 
 
 def copy_other_splits(tasks: dict[str, TaskDef], data: Path, output: Path) -> None:
-    """Copies what a student of these tasks is scored on, so that ``output`` is all the data it needs."""
+    """Copies the splits that a student of these tasks is scored on, so that it needs no data but ``output``."""
     for task in tasks.values():
         for split in task.splits:
             if split != "train":

@@ -1,75 +1,244 @@
-"""A trained run: its model, tasks and tokenizer."""
+"""TrainedModel: the model of a trained run, ready to predict, score and embed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
 from data_utils.errors import UserError, did_you_mean
+from data_utils.prepare import check_questions, encode_rows
 from data_utils.prepared import Prepared
+from data_utils.python_rows import Row, rows_from_python
 from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.inference.embed import Text, embed
+from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
 from mt_dnn.runs.build import build_model, build_tokenizer, choose_device
 from mt_dnn.runs.checkpoint import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.evaluate import predict_split
+from mt_dnn.runs.evaluate import predict_split, result, row_outputs, score
+from mt_dnn.runs.predictions import prediction_records
+from mt_dnn.tasks.base import Decoded
+from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, evaluated_tasks, head_owner
 
-# what a head is
+# the fields of a task definition that say what its head is
 HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "crf", "head", "value_range", "no_answer")
 
 
-def load_trained(path: Path, task_defs: Path | None = None) -> tuple[RunConfig, Tasks, Any, Model]:
-    """Configuration, tasks, tokenizer and model of a trained run; ``task_defs`` may add tasks or score them otherwise.
+def load(run: Path | str, device: str | None = None, task_defs: Path | str | None = None) -> TrainedModel:
+    """Loads the model of a trained run.
+
+    Args:
+        run: a run folder (its best checkpoint is loaded, else its last), or one of its checkpoints.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``. Default: the device in the run's configuration.
+        task_defs: a task file. Its tasks are added to those of the run if they read a head of the run (``head:``). For
+            tasks of the run, it may have other metrics and splits.
 
     Raises:
-        UserError: no checkpoint there, or a damaged one; ``task_defs`` that do not fit its heads.
+        UserError: the folder holds no checkpoint or a damaged one, the device does not exist, or the task file does not
+            fit the heads of the run.
+
+    Example:
+        >>> model = mt_dnn.load("runs/mtdnn-seed3")
+        >>> model.predict("rte", [("A cat sleeps.", "An animal sleeps.")])
+        [{'uid': '1', 'prediction': 'entailment', 'scores': {'not_entailment': 0.04, 'entailment': 0.96}}]
     """
-    checkpoint = find_checkpoint(path)
+    run = Path(run)
+    checkpoint = find_checkpoint(run)
     config = load_config(checkpoint / "config.yml")
-    own = load_task_defs(checkpoint / "task_defs.yml")
-    trained = {name: task for name, task in own.items() if task.trainable}
+    known = load_task_defs(checkpoint / "task_defs.yml")
+    trained = {name: task for name, task in known.items() if task.trainable}
     given = evaluated_tasks(load_task_defs(task_defs), trained) if task_defs else {}
     if task_defs:
         check_given(given, trained, task_defs)
-    tasks = Tasks(trained, evaluated_tasks({**own, **given}, trained))
+    tasks = Tasks(trained, evaluated_tasks({**known, **given}, trained))
     tokenizer = build_tokenizer(config, checkpoint)
-    model = build_model(config, tasks, tokenizer, checkpoint).to(choose_device(config.device))
-    return config, tasks, tokenizer, model
+    model = build_model(config, tasks, tokenizer, checkpoint).to(choose_device(device or config.device))
+    return TrainedModel(run, config, tasks, tokenizer, model.eval())
 
 
-def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], location: Path) -> None:
-    """Raises UserError when no task reads a head of the run, or one is defined so that its own head does not fit."""
+def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], location: Path | str) -> None:
+    """Raises UserError when no given task reads a head of the run, or one is defined so that its head does not fit."""
     if not given:
         raise UserError(
             f"{location}: none of its tasks is one of the run ({', '.join(trained)}) or has the head of one"
         )
     for name, task in given.items():
-        for field in HEAD_FIELDS if name in trained else ():
-            if getattr(task, field) != getattr(trained[name], field):
+        for key in HEAD_FIELDS if name in trained else ():
+            if getattr(task, key) != getattr(trained[name], key):
                 raise UserError(
-                    f"{location}: {name}: {field}: the run was trained with another; give what its task_defs.yml has"
+                    f"{location}: {name}: {key}: the run was trained with another; give what its task_defs.yml has"
                 )
 
 
-def predict_rows(loaded: tuple[RunConfig, Tasks, Any, Model], task: TaskDef, split: Prepared) -> Any:
-    config, tasks, _, model = loaded
-    return predict_split(
-        model,
-        task,
-        tasks.trained[head_owner(task)],
-        split,
-        batch_size=config.evaluation.batch_size,
-        precision=config.train.precision,
-        device=next(model.parameters()).device,
-    )
+class TrainedModel:
+    """A trained model with its tokenizer. ``mt_dnn.load`` makes it.
+
+    ``tasks``: the definitions of the tasks that it can answer, by name: those it was ``trained`` on, and those that
+    read the head of one of them.
+
+    Rows are a list or any other iterable. A row is a text, a tuple of texts, or a dictionary by column name; see
+    ``data_utils.python_rows.rows_from_python``. Dropout is off. Nothing is written to disk, except that ``evaluate``
+    keeps the rows of files as token ids in the cache of the data folder.
+    """
+
+    def __init__(
+        self, run: Path, config: RunConfig, tasks: Tasks, tokenizer: PreTrainedTokenizerBase, model: Model
+    ) -> None:
+        self.run, self.config, self.tokenizer, self.model = run, config, tokenizer, model
+        self.tasks: Mapping[str, TaskDef] = tasks.evaluated
+        self.trained: Mapping[str, TaskDef] = tasks.trained
+
+    def task(self, name: str) -> TaskDef:
+        """The definition of a task.
+
+        Raises:
+            UserError: the model has no task of this name.
+        """
+        if name not in self.tasks:
+            hint = did_you_mean(name, self.tasks) or f" (known: {', '.join(self.tasks)})"
+            raise UserError(f"{self.run}: no task '{name}'{hint}")
+        return self.tasks[name]
+
+    def predict(self, task: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
+        """Predicts with the head of a task. Labels in the rows are ignored.
+
+        Returns:
+            One dictionary for each row, in their order: ``uid``, ``prediction``, and what the task type adds, such as
+            ``scores``. It is what ``mt-dnn predict`` and the ``predictions`` of a run folder have.
+
+        Raises:
+            UserError: no such task, or a row does not fit it.
+        """
+        definition, split = self._encode(task, rows)
+        return [] if split is None else list(prediction_records(definition, split, self.decode(definition, split)))
+
+    def logits(self, task: str, rows: Iterable[Row]) -> list[np.ndarray]:
+        """The outputs of the head of a task, before they become an answer. float32.
+
+        Returns:
+            One array for each row, (decisions, options): (1, C) for C classes or choices; (1, 1) for a value; (C, 2)
+            for a set of classes; (W, C) for W words; (2·windows, L) for start and end of an answer in windows of up to
+            L tokens; (n, V) for n masked tokens. A task that reads the head of another has that task's classes.
+
+        Raises:
+            UserError: no such task, or a row does not fit it.
+        """
+        definition, split = self._encode(task, rows)
+        if split is None:
+            return []
+        outputs = row_outputs(self.model, definition.name, split, lambda logits, batch: logits, **self._options)
+        return by_row(outputs, split)
+
+    def embed(
+        self, texts: Iterable[Text], *, pooling: str = "mean", level: int | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Vectors of texts, or of pairs of texts, from the shared encoder: (N, H) float32. No head is used.
+
+        Args:
+            texts: texts, or tuples of two texts that are read together.
+            pooling: how the states of a text's tokens (special tokens included) become one vector. ``mean``, ``max``,
+                ``cls`` (the first token), or ``pooler``: what the heads of the run read.
+            level: the block whose output is taken, from 1; 0 is the word embeddings. Default: the final states.
+            batch_size: texts in one forward pass. Default: ``evaluation.batch_size`` of the run.
+
+        Raises:
+            UserError: an unknown pooling or level, ``pooler`` below the final states, or something that is not a text.
+        """
+        options = {**self._options, **({} if batch_size is None else {"batch_size": batch_size})}
+        data = self.config.data
+        return embed(
+            self.model.encoder,
+            self.tokenizer,
+            texts,
+            pooling=pooling,
+            level=level,
+            max_length=data.max_length,
+            **options,
+        )
+
+    def score(self, task: str, rows: Iterable[Row]) -> dict[str, Any]:
+        """The metrics of a task on labelled rows, by name. Rows are dictionaries with a ``label``.
+
+        Raises:
+            UserError: no such task, no rows or no labels, or a row does not fit the task.
+        """
+        definition, split = self._encode(task, rows, labelled=True)
+        if split is None or split.labels is None:
+            what = "no rows" if split is None else "the rows have no 'label'"
+            raise UserError(f"score: {what}, so there is nothing to score")
+        check_questions(split, definition)
+        return score(definition, split, self.decode(definition, split))
+
+    def evaluate(
+        self, task: str | None = None, split: str | None = None, *, data: Path | str | None = None
+    ) -> Evaluation:
+        """Scores the model on the labelled rows of a data folder, as ``mt-dnn evaluate`` does.
+
+        Args:
+            task: only this task. Default: all tasks of the model.
+            split: only this split. Default: all splits but ``train``.
+            data: the folder of canonical rows. Default: the folder in the run's configuration.
+
+        Raises:
+            UserError: no such task or split, a file of rows is wrong, or there are no labels to score against.
+        """
+        chosen = {task: self.task(task)} if task else self.tasks
+        splits, missing = read_splits(self.config, splits_to_score(chosen, split), self.tokenizer, data=data)
+        if split:
+            check_labelled(splits.values())
+        results = [
+            result(chosen[name], split_name, prepared, self.decode(chosen[name], prepared))
+            for (name, split_name), prepared in splits.items()
+            if prepared.labels is not None
+        ]
+        if not results:
+            because = f" ({missing[0]})" if missing else ""
+            raise UserError(
+                f"{data or self.config.data.dir}: no labelled split of {', '.join(chosen)} to score{because}"
+            )
+        return Evaluation(results, missing)
+
+    def decode(self, task: TaskDef, split: Prepared) -> Decoded:
+        """The predictions for a prepared split."""
+        return predict_split(self.model, task, self.trained[head_owner(task)], split, **self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        device = next(self.model.parameters()).device
+        return {
+            "batch_size": self.config.evaluation.batch_size,
+            "precision": self.config.train.precision,
+            "device": device,
+        }
+
+    def _encode(self, task: str, rows: Iterable[Row], *, labelled: bool = False) -> tuple[TaskDef, Prepared | None]:
+        """The task, and the rows as token ids in memory; None when there are no rows."""
+        definition, data = self.task(task), self.config.data
+        found = rows_from_python(rows, definition, labelled=labelled)
+        if found is None:
+            return definition, None
+        lengths = {"max_length": data.max_length, "stride": data.stride}
+        return definition, encode_rows(found, definition, self.tokenizer, **lengths)
 
 
-def known_task(name: str, tasks: Tasks, run: Path) -> TaskDef:
-    """The task of this name, else a UserError that lists what the run knows."""
-    if name not in tasks.evaluated:
-        hint = did_you_mean(name, tasks.evaluated) or f" (known: {', '.join(tasks.evaluated)})"
-        raise UserError(f"{run}: no task '{name}'{hint}")
-    return tasks.evaluated[name]
+def by_row(outputs: Sequence[np.ndarray], split: Prepared) -> list[np.ndarray]:
+    """The outputs of each row without those that its batch has added; windows of a row are put below each other."""
+    if split.groups is not None or split.contexts is not None:  # options are choices, or the tokens of a window
+        counts = split.lengths if split.groups is None else np.diff(split.groups)
+        outputs = [output[:, :count] for output, count in zip(outputs, counts, strict=True)]
+    windows = [outputs[start:stop] for start, stop in pairwise([*split.firsts, len(split)])]
+    return [np.concatenate(_filled(found)) for found in windows]
+
+
+def _filled(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Outputs with as many options as the one that has most: MISSING, the logit of an impossible one, is added."""
+    most = max(output.shape[1] for output in outputs)
+    return [np.pad(output, ((0, 0), (0, most - output.shape[1])), constant_values=MISSING) for output in outputs]

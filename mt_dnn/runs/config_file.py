@@ -27,20 +27,21 @@ def file_schema() -> dict[str, Any]:
     return {"$schema": draft, "anyOf": choices, "$defs": {**parts, "run": run, "tasks": task_def_schema()}}
 
 
-def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """Reads a run file and lays overrides such as ``optimizer.lr=1e-4`` over it.
+def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a run file, or its content, and lays overrides such as ``optimizer.lr=1e-4`` over it.
 
     Raises:
         UserError: the file cannot be read, a key is unknown, or a value has the wrong type. The message names the file
             or the override, and the key.
     """
-    path = Path(path)
+    path = Path("run configuration" if isinstance(config, Mapping) else config)
+    content = _of_mapping(config) if isinstance(config, Mapping) else _read_yaml(path)
     defaults = {
-        "name": path.stem,
+        "name": RunConfig.model_fields["name"].default if isinstance(config, Mapping) else path.stem,
         "seed": RunConfig.model_fields["seed"].default,
         "output": "runs/${name}-seed${seed}",
     }  # given here already, so that the values of a run file may contain ${name} and ${seed}
-    layers = [(str(path), _read_yaml(path)), *((f"override '{text}'", _override(text)) for text in overrides)]
+    layers = [(str(path), content), *((f"override '{text}'", _override(text)) for text in overrides)]
     try:
         merged = OmegaConf.create(defaults)
         for location, layer in layers:
@@ -79,6 +80,13 @@ def _read_yaml(path: Path) -> Any:
     if not OmegaConf.is_dict(content):
         raise UserError(f"{path}: a run file is a mapping of keys to values, such as 'task_defs: task_defs/glue.yml'")
     return content
+
+
+def _of_mapping(values: Mapping[str, Any]) -> Any:
+    try:
+        return OmegaConf.create(dict(values))
+    except OmegaConfBaseException as error:
+        raise UserError(f"run configuration: {_first_line(error)}") from None
 
 
 def _override(text: str) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data_utils.errors import UserError
 from data_utils.metrics import METRICS, compute
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
+from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.collate import collate
 from mt_dnn.distributed.ranks import all_gather, rank, world_size
 from mt_dnn.tasks.base import Decoded
@@ -39,6 +41,23 @@ def predict_split(
     ``owner`` is the task whose head is read. Rows of similar length share a batch, and dropout is off.
     """
     decoding = KINDS[task.task_type].decoding
+    outputs = row_outputs(
+        model, task.name, split, decoding.condensed, batch_size=batch_size, precision=precision, device=device
+    )
+    return decoding(task, owner, split, outputs)
+
+
+def row_outputs(
+    model: Model,
+    task: str,
+    split: Prepared,
+    kept: Callable[[Tensor, Batch], Tensor],
+    *,
+    batch_size: int,
+    precision: str,
+    device: torch.device,
+) -> list[np.ndarray]:
+    """What is ``kept`` of the logits of each row or window of a split, (decisions, options) each, in row order."""
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     outputs_here: list[tuple[np.ndarray, list[np.ndarray]]] = []  # of this rank: rows, and the output of each
@@ -50,9 +69,9 @@ def predict_split(
         for number in range(rounds):
             # With fsdp a forward pass needs all ranks: one that has no batch left runs one row and drops the output.
             rows = local_batches[number] if number < len(local_batches) else order[:1]
-            batch = collate(split, rows, task=task.name).to(device)
+            batch = collate(split, rows, task=task).to(device)
             with autocast(precision, device):
-                logits = decoding.condensed(model(batch), batch).float().cpu().numpy()
+                logits = kept(model(batch), batch).float().cpu().numpy()
             if number < len(local_batches):
                 bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
                 outputs_here.append((rows, np.split(logits, bounds[1:])))
@@ -62,7 +81,7 @@ def predict_split(
         for rows, found in outputs_of_rank:
             for row, output in zip(rows, found, strict=True):
                 outputs[row] = output
-    return decoding(task, owner, split, outputs)
+    return outputs
 
 
 def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from data_utils.rows import read_rows
 from data_utils.task_def import load_task_defs
 from mt_dnn.batches.collate import collate
 from mt_dnn.cli.main import main
-from mt_dnn.inference.trained import load_trained
+from mt_dnn.inference.trained import load
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from tests.parts import parts
@@ -78,7 +78,7 @@ def test_rows_stay_as_they_are_beside_their_soft_labels(folder: Path) -> None:
 
 def test_a_teacher_says_what_it_predicts(folder: Path) -> None:
     """The soft labels of one teacher are its probabilities with dropout off, on the same tokens."""
-    model = load_trained(folder / "one")[3].eval()
+    model = load(folder / "one").model
     for task, split in prepared(folder, "first"):
         batch = collate(split, range(len(split)), task=task)
         with torch.no_grad():

@@ -14,8 +14,8 @@ from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.batches.collate import collate
 from mt_dnn.batches.draws import seed_step
 from mt_dnn.cli.main import main
-from mt_dnn.inference.trained import load_trained, predict_rows
-from mt_dnn.runs.build import build_splits
+from mt_dnn.inference.evaluation import read_splits
+from mt_dnn.inference.trained import load
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import score
 from mt_dnn.runs.run import Run
@@ -85,16 +85,16 @@ def test_predictions_vary_and_come_from_the_own_head(name: str, trained: Path) -
     """Without what other heads have learnt nothing changes; without what the own head has learnt, all is the same."""
     lines = [json.loads(line) for line in (trained / "predictions" / f"{name}_dev.jsonl").read_text().splitlines()]
     assert len(lines) == 40 and len({str(line["prediction"]) for line in lines}) > 1
-    loaded = load_trained(trained)
-    task = loaded[1].trained[name]
-    split = build_splits(loaded[0], [(task, "dev")], loaded[2])[0][name, "dev"]
-    found = predict_rows(loaded, task, split)
+    loaded = load(trained)
+    task = loaded.task(name)
+    split = read_splits(loaded.config, [(task, "dev")], loaded.tokenizer)[0][name, "dev"]
+    found = loaded.decode(task, split)
     for heads, same in (([head for head in TASKS if head != name], True), ([name], False)):
         with torch.no_grad():
             for head in heads:
-                for parameter in loaded[3].heads[head].parameters():
+                for parameter in loaded.model.heads[head].parameters():
                     parameter.zero_()
-        again = predict_rows(loaded, task, split)
+        again = loaded.decode(task, split)
         assert np.array_equal(again.scores, found.scores) == same
         assert np.array_equal(again.predictions, found.predictions) == same
 
@@ -184,13 +184,13 @@ def test_the_threshold_of_no_answer_is_tuned_saved_and_used(folder: Path, tmp_pa
     summary = Run(load_config(folder / "run.yml", [*places, "train.epochs=4"]))()
     assert isinstance(summary, dict)
     (result,) = summary["results"]
-    loaded = load_trained(tmp_path / "run")
-    task, head = loaded[1].trained["maybe"], loaded[3].heads["maybe"]
+    loaded = load(tmp_path / "run")
+    task, head = loaded.task("maybe"), loaded.model.heads["maybe"]
     assert isinstance(head, SpanHead) and head.threshold != 0
-    prepared = build_splits(loaded[0], [(task, "dev")], loaded[2])[0]["maybe", "dev"]
-    decoded = predict_rows(loaded, task, prepared)
+    prepared = read_splits(loaded.config, [(task, "dev")], loaded.tokenizer)[0]["maybe", "dev"]
+    decoded = loaded.decode(task, prepared)
     assert score(task, prepared, decoded) == pytest.approx(result["scores"])
     assert 0 < sum(text == "" for text in decoded.predictions) < 40
     head.threshold.zero_()
-    untuned = score(task, prepared, predict_rows(loaded, task, prepared))
+    untuned = score(task, prepared, loaded.decode(task, prepared))
     assert result["scores"]["answer_f1"] > untuned["answer_f1"]

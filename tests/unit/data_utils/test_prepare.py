@@ -75,7 +75,7 @@ def test_rows_in_memory_are_the_rows_of_a_file(every_type: Path, name: str) -> N
     """Of every task type, labelled and with soft labels, the arrays in memory are those that are kept in files."""
     task = load_task_defs(every_type / "tasks.yml")[name]
     tokenizer = load_tokenizer(str(every_type / "encoder"))
-    lengths = {"max_length": 14, "stride": 3}
+    lengths: dict[str, Any] = {"max_length": 14, "stride": 3}
     folders: dict[str, Any] = {"data_dir": every_type / "data", "cache_dir": every_type / "cache"}
     kept = prepare(task, "train", tokenizer=tokenizer, **folders, **lengths)
     files = sorted(every_type.rglob("*"))

@@ -1,0 +1,117 @@
+"""Rows given as Python values, such as texts, tuples and dictionaries, turned into canonical rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_utils.errors import UserError
+from data_utils.rows import CHOICE, Rows, collect_rows
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DATA_FORMATS
+
+Row = str | Sequence[str] | Mapping[str, Any]
+
+SOURCE = Path("rows")  # what messages call them
+
+
+def rows_from_python(rows: Iterable[Row], task: TaskDef, *, labelled: bool = False) -> Rows | None:
+    """Turns rows into canonical rows of the task. None when there are none.
+
+    ``rows`` is a list, or any other iterable. Each row is one of these:
+
+    - a text, for tasks with one text per row;
+    - a tuple or list of texts in the order of the columns: ``(premise, hypothesis)``, ``(question, context)``,
+      ``(premise, choice1, choice2, …)``; for a task of the format ``words``, the words of the sentence;
+    - a dictionary by column name. It may have a ``uid``; other rows are named by their number, from 1.
+
+    With ``labelled``, the labels and further columns of dictionaries are read too. A label is written as in a file of
+    rows, or as the Python value: a number, or a list of labels, words' labels or answers. Without it they are ignored.
+
+    Raises:
+        UserError: ``rows`` is a single row or a table, or a row does not fit the task; with the number of the row.
+    """
+    if rows is None or isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        raise UserError(f"rows: give a list of rows, not a single {type(rows).__name__}; for one row, write [row]")
+    if hasattr(rows, "itertuples"):
+        raise UserError("rows: a table is not a list of rows; give its records, such as table.to_dict('records')")
+    records = list(_records(rows, task, labelled=labelled))
+    if not records:
+        return None
+    empty = dict.fromkeys((name for _, record in records for name in record), "")
+    return collect_rows(SOURCE, ((location, {**empty, **record}) for location, record in records), task)
+
+
+def _records(rows: Iterable[Row], task: TaskDef, *, labelled: bool) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields (location, text of each column) for each row."""
+    needed = DATA_FORMATS[task.data_format]
+    for number, row in enumerate(rows, 1):
+        location = f"row {number}"
+        values = (
+            {str(name): value for name, value in row.items()}
+            if isinstance(row, Mapping)
+            else _named(location, row, task)
+        )
+        if missing := [name for name in needed if name not in values]:
+            raise UserError(f"{location}: no '{missing[0]}' among {', '.join(values) or 'nothing'}; {_wanted(task)}")
+        record = {"uid": str(values.get("uid", number))}
+        for name, value in values.items():
+            if name in needed or (CHOICE.fullmatch(name) and "choice1" in needed):
+                record[name] = _text(f"{location}: {name}", value)
+            elif name == "label" and labelled:
+                record[name] = _label_text(value, task)
+            elif name not in ("uid", "label", "soft_label") and labelled:
+                record[name] = str(value)
+        yield location, record
+
+
+def _named(location: str, row: Any, task: TaskDef) -> dict[str, Any]:
+    """The values of a row by column name."""
+    needed = DATA_FORMATS[task.data_format]
+    if isinstance(row, str):
+        row = (row,)
+    elif "words" in needed and isinstance(row, Sequence):
+        row = (row,)  # the row is the list of words
+    if not isinstance(row, Sequence) or isinstance(row, bytes):
+        raise UserError(f"{location}: is of type {type(row).__name__}; {_wanted(task)}")
+    extra = range(len(needed), len(row)) if "choice1" in needed else ()
+    names = [*needed, *(f"choice{number - needed.index('choice1') + 1}" for number in extra)]
+    if len(row) != len(names):
+        raise UserError(f"{location}: has {len(row)} {'text' if len(row) == 1 else 'texts'}; {_wanted(task)}")
+    return dict(zip(names, row, strict=True))
+
+
+def _wanted(task: TaskDef) -> str:
+    columns = DATA_FORMATS[task.data_format]
+    kind = "text" if len(columns) == 1 else "tuple"
+    more = " and further choices" if "choice1" in columns else ""
+    return f"a row of {task.name} is a {kind}, or a dictionary: {', '.join(columns)}{more}"
+
+
+def _text(location: str, value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and location.endswith(": words"):
+        words = [_text(location, word) for word in value]
+        if spaced := [word for word in words if " " in word]:
+            raise UserError(
+                f"{location}: '{spaced[0]}' has a space; give each word by itself, or the sentence as a text"
+            )
+        return " ".join(words)
+    if not isinstance(value, str):
+        raise UserError(f"{location}: is of type {type(value).__name__}, not a text; convert it with str()")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{location}: half of a character, {value[error.start]!r}; remove it") from None
+    return str(value)
+
+
+def _label_text(value: Any, task: TaskDef) -> str:
+    """A label as it is written in a file of rows."""
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        spaced = task.type.answer in ("word_classes", "choices")
+        return " ".join(map(str, value)) if spaced else json.dumps(value, ensure_ascii=False)
+    return str(value)

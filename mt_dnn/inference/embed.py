@@ -1,0 +1,78 @@
+"""Vectors of texts from a shared encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from data_utils.errors import UserError, did_you_mean
+from data_utils.prepare import encode_rows
+from data_utils.python_rows import rows_from_python
+from data_utils.task_def import TaskDef
+from mt_dnn.batches.batch import Batch
+from mt_dnn.batches.collate import collate
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.pooling import POOLINGS
+from mt_dnn.training.step import autocast
+
+Text = str | tuple[str, str]
+
+POOLER = "pooler"  # the pooling that the heads of a run read
+# Texts are encoded like the rows of a task without labels. Its head does not exist.
+TASK: dict[str, Any] = {
+    "task_type": "regression",
+    "metrics": ("pearson",),
+    "loss": "mse",
+    "kd_loss": "mse",
+    "adv_loss": "mse",
+}
+
+
+def embed(
+    encoder: Encoder,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[Text],
+    *,
+    pooling: str,
+    level: int | None,
+    max_length: int,
+    batch_size: int,
+    precision: str,
+    device: torch.device,
+) -> np.ndarray:
+    """Vectors of texts, (N, H) float32; see ``TrainedModel.embed``."""
+    known = [*POOLINGS, POOLER]
+    if pooling not in known:
+        hint = did_you_mean(pooling, known) or f" (known: {', '.join(known)})"
+        raise UserError(f"pooling: no '{pooling}'{hint}")
+    if pooling == POOLER and level is not None:
+        raise UserError(f"pooling: '{POOLER}' reads the final states; leave level out, or use {', '.join(POOLINGS)}")
+    texts = texts if isinstance(texts, str) else list(texts)
+    pairs = len(texts) > 0 and not isinstance(texts[0], str)
+    task = TaskDef(name="texts", data_format="pair" if pairs else "single", **TASK)
+    rows = rows_from_python(texts, task)
+    if rows is None:
+        return np.empty((0, encoder.hidden_size), np.float32)
+    split = encode_rows(rows, task, tokenizer, max_length=max_length)
+    order = np.argsort(split.lengths, kind="stable")  # texts of similar length share a batch
+    vectors = np.empty((len(split), encoder.hidden_size), np.float32)
+    was_training = encoder.training
+    encoder.eval()
+    with torch.no_grad(), autocast(precision, device):
+        for start in range(0, len(order), batch_size):
+            numbers = order[start : start + batch_size]
+            batch = collate(split, numbers, task=task.name).to(device)
+            vectors[numbers] = _pooled(encoder, batch, pooling, level).float().cpu().numpy()
+    encoder.train(was_training)
+    return vectors
+
+
+def _pooled(encoder: Encoder, batch: Batch, pooling: str, level: int | None) -> Tensor:
+    """The vector of each sequence of a batch, (S, H)."""
+    states = encoder(batch) if level is None else encoder.upto(level, batch)
+    return encoder.pool(states, batch) if pooling == POOLER else POOLINGS[pooling](states.float(), batch)

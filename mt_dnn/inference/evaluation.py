@@ -1,0 +1,80 @@
+"""Files of rows that a trained model is scored on or labels, and the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from data_utils.errors import UserError
+from data_utils.prepared import Prepared
+from data_utils.task_def import TaskDef
+from mt_dnn.runs.build import build_splits
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.score_table import score_table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model. ``str()`` gives the table that ``mt-dnn evaluate`` prints.
+
+    ``results``: one dictionary for each task and split, with the keys ``task``, ``split``, ``rows`` (how many),
+    ``scores`` (by metric) and ``baseline``: the scores of the best prediction that is the same for all rows.
+    ``missing``: one line for each file of rows that does not exist.
+    """
+
+    results: list[dict[str, Any]]
+    missing: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return score_table(self.results)
+
+
+def read_splits(
+    config: RunConfig,
+    wanted: Iterable[tuple[TaskDef, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    data: Path | str | None = None,
+    max_rows: int | None = None,
+    required: Sequence[str] = (),
+) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
+    """Reads files of rows as token ids, as a run with this configuration does.
+
+    ``wanted``: (task, name of the split). ``data``: another folder of rows, and ``max_rows``, how many rows of each of
+    its training splits to read (default: all). ``required``: tasks whose training rows must exist.
+
+    Returns:
+        The splits by (task, name of the split), and one line for each file that does not exist.
+    """
+    source = config.data
+    if data is not None:
+        source = source.model_copy(update={"dir": Path(data), "cache": None, "max_rows": max_rows})
+    return build_splits(config.model_copy(update={"data": source, "tasks": required}), wanted, tokenizer)
+
+
+def splits_to_score(tasks: Mapping[str, TaskDef], split: str | None) -> list[tuple[TaskDef, str]]:
+    """(task, name of the split): the split asked for, of all tasks that have it; by default all splits but ``train``.
+
+    Raises:
+        UserError: no task has such a split.
+    """
+    wanted = [
+        (task, name) for task in tasks.values() for name in task.splits if (name == split if split else name != "train")
+    ]
+    if not wanted:
+        raise UserError(f"split '{split}': none of the tasks {', '.join(tasks)} has such a split")
+    return wanted
+
+
+def check_labelled(splits: Iterable[Prepared]) -> None:
+    """Raises UserError for a split without labels."""
+    for split in splits:
+        if split.labels is None:
+            source = split.manifest["source"]
+            raise UserError(
+                f"{source}: has no labels, so there is nothing to score; see predictions/ in the run folder"
+            )

@@ -1,0 +1,77 @@
+"""mt_dnn.train: training a run from Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+from mt_dnn.distributed.launch import process_group
+from mt_dnn.inference.trained import TrainedModel, load
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
+from mt_dnn.runs.score_table import score_table
+
+
+class TrainingStopped(KeyboardInterrupt):
+    """A signal (Ctrl-C, SIGTERM or SIGUSR1) has stopped the training. Everything so far is in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A run that is finished; ``str()`` gives its table of scores.
+
+    ``folder``: the run folder. ``summary``: what is in its ``summary.json``.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The scores of each task and split, as in ``Evaluation.results``."""
+        return self.summary["results"]
+
+    def model(self, device: str | None = None) -> TrainedModel:
+        """Loads the best model of the run, as ``mt_dnn.load(folder)`` does."""
+        return load(self.folder, device)
+
+    def __str__(self) -> str:
+        return score_table(self.results)
+
+
+def train(
+    config: Path | str | Mapping[str, Any] | RunConfig, overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> TrainingResult:
+    """Trains a run in this process. Called again, it continues a run that was stopped.
+
+    Args:
+        config: the path of a run file, or its content as a dictionary or ``RunConfig``.
+        overrides: ``["optimizer.lr=1e-4", …]`` as on the command line, or a dictionary by dotted key.
+
+    Raises:
+        UserError: something in the configuration, the data or the run folder does not fit.
+        TrainingStopped: a signal has stopped the training. The same call continues it.
+
+    Example:
+        >>> result = mt_dnn.train("experiments/glue/run.yml", {"tasks": ["rte"], "seed": 2})
+        >>> print(result)
+        >>> model = result.model()
+    """
+    if isinstance(config, RunConfig):
+        config = config.model_dump(mode="json")
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    elif isinstance(overrides, Mapping):
+        overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
+    settings = load_config(config, overrides)
+    with process_group(timeout_s=settings.distributed.timeout_s):
+        summary = Run(settings)()
+    if isinstance(summary, int):
+        name = Signals(summary).name
+        raise TrainingStopped(f"{settings.output}: stopped by {name} and saved; the same call continues it")
+    return TrainingResult(settings.output, summary)

@@ -1,0 +1,108 @@
+"""mt_dnn.train: configurations as files, dictionaries and objects, overrides, signals, the example of the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import mt_dnn
+from data_utils.errors import UserError
+from mt_dnn.inference.training import TrainingStopped
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.training.step import Stepper
+from tests import ROOT
+
+
+def test_every_form_of_a_configuration_is_the_same_run(workspace: Path) -> None:
+    path = workspace / "run.yml"
+    content = yaml.safe_load(path.read_text())
+    overrides = {"train.max_steps": 2, "tasks": ["negated"], "evaluation.predictions": False, "seed": 5}
+    lines = ["train.max_steps=2", "tasks=[negated]", "evaluation.predictions=false", "seed=5"]
+    forms: list[tuple[Any, Any]] = [
+        (path, overrides),
+        (str(path), lines),
+        (content, overrides),
+        (load_config(path), lines),
+        ({**content, "seed": 5, "tasks": ("negated",), "train": {**content["train"], "max_steps": 2}}, lines[2]),
+    ]
+    summaries = []
+    for number, (config, given) in enumerate(forms):
+        output = workspace / f"run{number}"
+        given = (
+            {**given, "output": output}
+            if isinstance(given, dict)
+            else [*([given] if isinstance(given, str) else given), f"output={output}"]
+        )
+        result = mt_dnn.train(config, given)
+        assert result.folder == output and result.summary == json.loads((output / "summary.json").read_text())
+        summaries.append({key: value for key, value in result.summary.items() if key != "name"})
+    assert all(summary == summaries[0] for summary in summaries)
+    assert result.results[0]["task"] == "negated" and str(result).splitlines()[2].startswith("negated (dev)")
+    assert list(result.model("cpu").tasks) == ["negated"]
+
+
+def test_a_single_override_is_a_list_of_one(workspace: Path) -> None:
+    with pytest.raises(UserError, match=r"override 'train\.max_stepps': unknown key .*did you mean 'train\.max_steps'"):
+        mt_dnn.train(workspace / "run.yml", "train.max_stepps=2")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "run configuration: missing key"),
+        ({"task_defs": "x", "droput": 3}, "run configuration: unknown key 'droput'|missing key"),
+        ({"task_defs": object()}, "run configuration: "),
+        ("none.yml", "none.yml: no such run configuration"),
+    ],
+)
+def test_a_bad_configuration_is_one_line(config: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        mt_dnn.train(config)
+    assert "\n" not in str(error.value)
+
+
+def test_a_signal_stops_with_a_checkpoint_and_the_same_call_continues(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Stepper.__call__
+    calls: list[int] = []
+
+    def interrupted(self: Stepper, *arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(self, *arguments, **options)
+
+    monkeypatch.setattr(Stepper, "__call__", interrupted)
+    with pytest.raises(TrainingStopped, match="stopped by SIGTERM and saved; the same call continues it"):
+        mt_dnn.train(workspace / "run.yml", {"train.max_steps": 5})
+    assert [path.name for path in (workspace / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert mt_dnn.train(workspace / "run.yml", {"train.max_steps": 5}).summary["steps"] == 5
+    assert len(calls) == 5
+
+
+def test_the_example_of_the_readme_runs(workspace: Path) -> None:
+    """With the tasks, run file and run folder of the workspace in place of GLUE's."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## In Python\n", 1)[1].split("\n## ", 1)[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
+    for old, new in (
+        ("experiments/glue/run.yml", str(workspace / "run.yml")),
+        ("runs/mtdnn-seed3", str(workspace / "run")),
+        ('{"tasks": ["rte"],', '{"tasks": ["rte", "sst2"],'),
+        ('"rte"', '"same"'),
+        ('"sst2"', '"negated"'),
+        ('"entailment"', '"same"'),
+    ):
+        assert old in code
+        code = code.replace(old, new)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["vectors"].shape == (2, 32) and names["logits"][0].shape == (1, 2)
+    assert set(names["model"].tasks) >= {"same", "negated"}
