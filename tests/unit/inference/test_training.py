@@ -59,7 +59,7 @@ def test_a_single_override_is_a_list_of_one(workspace: Path) -> None:
         ({}, "run configuration: missing key"),
         ({"task_defs": "x", "droput": 3}, "run configuration: unknown key 'droput'|missing key"),
         ({"task_defs": object()}, "run configuration: "),
-        ("none.yml", "none.yml: no such run configuration"),
+        ("none.yml", "none.yml: no such run file"),
     ],
 )
 def test_a_bad_configuration_is_one_line(config: Any, message: str) -> None:
