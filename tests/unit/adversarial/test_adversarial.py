@@ -583,7 +583,7 @@ def test_rapt_asks_for_no_more_blocks_than_there_are(options: list[str], folder:
 
 @pytest.mark.parametrize("options", [["adversary.mode=rapt", "adversary.max_layer=1"], ["adversary.mode=yopo"]])
 def test_modes_that_go_on_from_a_block_refuse_a_scalar_mix(options: list[str], folder: Path) -> None:
-    with pytest.raises(UserError, match=r"^encoder\.scalar_mix: .* set it to false"):
+    with pytest.raises(UserError, match=r"^encoder\.scalar_mix: .*; set encoder\.scalar_mix=false"):
         parts(folder, "encoder.scalar_mix=true", *options)
     run = parts(folder, "encoder.scalar_mix=true", "adversary.mode=rapt", "adversary.max_layer=0")
     assert run.model.encoder.mix is not None
