@@ -178,6 +178,52 @@ def test_nothing_evaluates_or_unpickles(path):
     assert not names & {"eval", "exec"} and "pickle" not in imported(path)
 
 
+# Names that said too little, and what stands in their place.
+RETIRED = {
+    "place": "location (in a file) or position (in a sequence or batch)",
+    "places": "locations or positions",
+    "own": "what it belongs to: task_options, local_rows, ...",
+    "one": "what it is: decoded, adversary, ...",
+    "total": "all_reduce_sum, total_steps, count",
+    "any_rank": "max_over_ranks",
+    "tuned": "with_memory_options",
+    "whole": "full_tensors, global_size",
+    "lines": "records",
+}
+
+
+def identifiers(part: ast.AST) -> Iterator[str]:
+    """Every name of a function, class, parameter, variable, field and keyword in a part of a file."""
+    for node in ast.walk(part):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.arg | ast.keyword):
+            yield node.arg or ""
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name.split(".")[-1]
+
+
+def test_identifiers_are_found_wherever_they_stand():
+    code = "import a.b as c\ndef d(e, *, f=1):\n    g.h = i(j=2)\nclass k: l: int"
+    assert set(identifiers(ast.parse(code))) >= set("cdefghijkl")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_retired_names_are_gone(path):
+    assert {name: RETIRED[name] for name in identifiers(tree(path)) if name in RETIRED} == {}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=named)
+def test_tokenizers_have_a_type(path):
+    arguments = [node for node in ast.walk(tree(path)) if isinstance(node, ast.arg) and "tokenizer" in node.arg]
+    untyped = [node.lineno for node in arguments if node.annotation is None or "Any" in ast.unparse(node.annotation)]
+    assert not untyped
+
+
 def test_every_test_tier_has_its_place():
     tests = [path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")]
     assert set(tests) <= {"unit", "parity", "distributed", "end_to_end"}
