@@ -30,7 +30,7 @@ from tests.workspace import MORE_TASKS, TASK_DEFS, rows_of, write_task
 FOLDER = Path(__file__).with_name("old_run")
 FINISHED, INTERRUPTED = "runs/finished", "runs/interrupted"
 TASKS = ("same", "overlap", "chained", "found")
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 8,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
@@ -139,7 +139,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     """Waits for a command; returns its output, or raises SystemExit with its errors."""
     output, errors = process.communicate()
     if process.returncode != 0:
-        raise SystemExit(f"{process.args}: exit code {process.returncode}\n{errors}")
+        raise SystemExit(f"{process.args!r}: exit code {process.returncode}\n{errors}")
     return output
 
 
