@@ -10,6 +10,7 @@ tests/golden/README.md lists both measurements. A change that is meant to change
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_has_its_golden_figures(name: str, inputs: Path) -> None:
     figures = run_combination(inputs / "run.yml", inputs / "runs" / name, all_combinations(inputs)[name])
+    shutil.rmtree(inputs / "runs" / name)
     wrong = misfits(GOLDEN[name], kept(figures))
     assert not wrong, "\n".join(wrong)
 

@@ -84,7 +84,10 @@ OTHERS: Mapping[str, tuple[str, Sequence[str]]] = {
     ),
     "balance-log-classes": ("same,tagged,odd", ["train.loss_balance=log_classes", "adversary.mode=r3f"]),
     "balance-uncertainty": ("same,overlap,found", [*MIXED, "train.loss_balance=uncertainty", "train.balance_lr=0.1"]),
-    "pcgrad": ("same,overlap,negated", [*MIXED, "train.accumulate=3", "train.gradient_surgery=pcgrad"]),
+    "pcgrad": (  # the order of conflicts matters where there are several
+        "same,overlap,tagged,marks",
+        [*MIXED, "train.accumulate=8", "train.epochs=4", "train.gradient_surgery=pcgrad"],
+    ),
     "pcgrad-pgd": ("same,tagged", [*MIXED, "train.gradient_surgery=pcgrad", "adversary.mode=pgd"]),
     "layer-decay": ("same,overlap", ["optimizer.layer_decay=0.5"]),
     "freeze-embeddings": ("same,tagged", ["optimizer.freeze=[embeddings]", "adversary.mode=tat"]),

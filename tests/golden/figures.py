@@ -24,13 +24,13 @@ class Tolerance:
 # The longest of these that the place of a figure starts with holds for it. README.md says what was measured.
 TOLERANCES: Mapping[str, Tolerance] = {
     "lr": Tolerance(1e-8),
-    "loss": Tolerance(1e-5),
+    "loss": Tolerance(2e-5),
     "loss_factors": Tolerance(1e-5),
     "grad_norm": Tolerance(1e-4),
     "adversary": Tolerance(1e-4, 2e-6),
-    "norms": Tolerance(1e-5),
-    "norms/optimizer": Tolerance(2e-5),
-    "answers": Tolerance(1e-5),
+    "norms": Tolerance(2e-5),
+    "norms/optimizer": Tolerance(3e-5),
+    "answers": Tolerance(3e-5),
     "scores": Tolerance(0.0, 0.05),  # two of the 40 dev rows
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tests.golden.combinations import FAMILIES, combinations
@@ -37,5 +37,13 @@ def machine() -> dict[str, str]:
         "processor": platform.machine(),
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **{package: installed(package) for package in PACKAGES},
     }
+
+
+def installed(package: str) -> str:
+    """The version of a package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -139,7 +139,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     """Waits for a command; returns its output, or raises SystemExit with its errors."""
     output, errors = process.communicate()
     if process.returncode != 0:
-        raise SystemExit(f"{process.args}: exit code {process.returncode}\n{errors!s}")
+        raise SystemExit(f"{process.args!r}: exit code {process.returncode}\n{errors}")
     return output
 
 

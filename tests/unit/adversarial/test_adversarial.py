@@ -656,11 +656,11 @@ def test_freelb_beside_freeat_goes_with_its_optimizer_steps(folder: Path) -> Non
     run, plain = build(folder, *options, *modes), build(folder, *options)
     tasks = plain.stepper.tasks
     third = {**tasks, "negated": tasks["negated"].model_copy(update={"loss_weight": 1 / 3})}
-    object.__setattr__(plain.stepper, "tasks", third)
+    plain_stepper = replace(plain.stepper, tasks=third)
     update = [collate(run.train_splits[task], [0, 1, 2], task=task) for task in ("same", "negated")]
     run.stepper(update)
     for _ in range(3):
-        plain.stepper(update)
+        plain_stepper(update)
     assert_close(weights(run), weights(plain))
 
 
@@ -670,11 +670,11 @@ def test_the_average_follows_the_weights(folder: Path) -> None:
     average = build_average(run.model, run.stepper.adversaries.values(), 2)  # of the weights as they are by now
     assert average is not None and not average.model.training
     assert not any(p.requires_grad for p in average.model.parameters())
-    object.__setattr__(run.stepper, "average", average)
+    stepper = replace(run.stepper, average=average)
     batch = collate(run.train_splits["same"], [0, 1, 2], task="same")
     expected, terms = {name: value.double() for name, value in weights(run).items()}, []
     for step in range(4):
-        terms.append(run.stepper([batch], step)[2].values()["bregman"])
+        terms.append(stepper([batch], step)[2].values()["bregman"])
         beta = 0.9 if step < 2 else 0.5
         expected = {name: beta * expected[name] + (1 - beta) * value for name, value in weights(run).items()}
         for name, slow in average.model.named_parameters():
