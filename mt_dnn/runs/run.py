@@ -64,11 +64,11 @@ class Run:
     def _train(self, log: MetricsLog, received: list[int]) -> int:
         """Makes the updates that remain; returns the number of the signal that stopped it, or 0."""
         parts, progress = self.parts, self.parts.progress
-        first, steps = progress.position, parts.plan.total_steps
+        position, steps = progress.position, parts.plan.total_steps
         speed = Speed()
         hidden = not is_main()
-        with tqdm(None, "train", steps, initial=first.step, unit="update", smoothing=0.1, disable=hidden) as bar:
-            for event in train(parts.stepper, parts.train_splits, parts.plan, device=parts.device, start=first):
+        with tqdm(None, "train", steps, initial=position.step, unit="update", smoothing=0.1, disable=hidden) as bar:
+            for event in train(parts.stepper, parts.train_splits, parts.plan, device=parts.device, start=position):
                 progress.count(event)
                 speed.count(event)
                 bar.update()
