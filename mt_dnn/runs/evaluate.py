@@ -57,7 +57,10 @@ def row_outputs(
     precision: str,
     device: torch.device,
 ) -> list[np.ndarray]:
-    """What is ``kept`` of the logits of each row or window of a split, (decisions, options) each, in row order."""
+    """The logits of each row or window of a split, in row order: (decisions, options) each.
+
+    ``kept`` is called with the logits of a batch and the batch; what it returns, a line for each decision, is kept.
+    """
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     outputs_here: list[tuple[np.ndarray, list[np.ndarray]]] = []  # of this rank: rows, and the output of each
