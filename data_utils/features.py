@@ -1,4 +1,4 @@
-"""From rows to token ids."""
+"""Turns rows into token ids."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Encoded:
     """The token ids of S sequences, one after the other.
 
     ``tokens``, ``token_types``: (sum of lengths,) int32. ``lengths``: (S,) int64. ``truncated``: how many rows have
-    lost tokens. ``rows``: (S,), the number of the row that each sequence is a window of; None where texts are not cut
-    into windows. Then each row is one sequence, or one sequence per choice. ``columns``: further Arrow arrays by name,
-    with one entry per row or window.
+    lost tokens. ``rows``: (S,), the number of the row that each window comes from. If texts are not cut into windows,
+    ``rows`` is None, and each row is one sequence, or one sequence per choice. ``columns``: further Arrow arrays by
+    name, with one entry per row or window.
     """
 
     tokens: np.ndarray
@@ -37,7 +37,9 @@ class Encoded:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a hub name, a local folder or ``package:<package>/<folder>``. Its code is never run.
+    """Loads the tokenizer of a hub name, a local folder or ``package:<package>/<folder>``.
+
+    Code from the tokenizer's repository is never run.
 
     Raises:
         UserError: the tokenizer does not exist or cannot be read.
@@ -52,22 +54,28 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def encode(
-    rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, *, parts: bool = False, words: bool = False
+    rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, *, text_numbers: bool = False, words: bool = False
 ) -> Encoded:
     """Turns rows into token ids with special tokens.
 
-    A sequence over ``max_length`` loses tokens of the longer text, and its row counts as truncated. ``parts`` adds a
-    column: the text that each token is from, 0 or 1, and −1 for special tokens. (Segment ids cannot say this: RoBERTa
-    has none.) ``words`` adds a column: the number of the word that each token is from, as in masking.py.
+    If a sequence is longer than ``max_length``, tokens of its longer text are dropped, and the row counts as truncated.
+
+    ``text_numbers`` adds the column ``parts``: for each token the text that it comes from, 0 or 1, and −1 for special
+    tokens. (Segment ids cannot say this, because RoBERTa has none.) ``words`` adds the column ``words``: for each token
+    the number of its word, as in masking.py.
 
     Raises:
         UserError: ``max_length`` leaves no room beside the special tokens; the tokenizer does not know the text or word
-            of a token; it leaves nothing of a row whose words are to be masked.
+            of a token; it makes no token of a row whose words are to be masked.
     """
-    if parts and not getattr(tokenizer, "is_fast", False):
-        raise UserError(f"enable_san: {type(tokenizer).__name__} cannot say which text a token is of; set it to false")
+    if text_numbers and not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            f"enable_san: {type(tokenizer).__name__} cannot say which text a token comes from; set it to false"
+        )
     if words and not getattr(tokenizer, "is_fast", False):
-        raise UserError(f"masked_lm: {type(tokenizer).__name__} cannot say which word a token is of; use a fast one")
+        raise UserError(
+            f"masked_lm: {type(tokenizer).__name__} cannot say which word a token comes from; use a fast one"
+        )
     texts = _columns(rows)
     special = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
     if max_length <= special:
@@ -75,22 +83,21 @@ def encode(
     found: dict[str, list[np.ndarray]] = {name: [] for name in ("input_ids", "token_type_ids", "parts", "words")}
     truncated: list[int] = []
     for chunk in _chunks(texts, rows.path.name):
-        encoded = _call(tokenizer, chunk, parts=parts, words=words)
+        encoded = _call(tokenizer, chunk, text_numbers=text_numbers, words=words)
         long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
-            short = _call(
-                tokenizer, [[column[i] for i in long] for column in chunk], max_length, parts=parts, words=words
-            )
+            cut = [[column[i] for i in long] for column in chunk]
+            short = _call(tokenizer, cut, max_length, text_numbers=text_numbers, words=words)
             for name, values in encoded.items():
                 for i, value in zip(long, short[name], strict=True):
                     values[i] = value
         truncated += [len(found["input_ids"]) + i for i in long]
         for name, values in encoded.items():
             found[name] += [np.asarray(ids, np.int32) for ids in values]
-    columns = {"parts": ragged(found["parts"], pa.int8())} if parts else {}
+    columns = {"parts": ragged(found["parts"], pa.int8())} if text_numbers else {}
     if words:
         if empty := [row for row, numbers in enumerate(found["words"]) if numbers.max() < 0]:
-            raise UserError(f"{rows.locations[empty[0]]}: the tokenizer makes nothing of this text; leave the row out")
+            raise UserError(f"{rows.locations[empty[0]]}: the tokenizer makes no token of this text; leave the row out")
         columns["words"] = ragged(found["words"], pa.int32())
     row_of = np.repeat(range(len(rows)), 1 if rows.choices is None else [len(choices) for choices in rows.choices])
     return Encoded(
@@ -133,15 +140,15 @@ def _call(
     texts: list[list[str]],
     max_length: int | None = None,
     *,
-    parts: bool = False,
+    text_numbers: bool = False,
     words: bool = False,
 ) -> dict[str, list[list[int]]]:
     options = {"truncation": "longest_first", "max_length": max_length} if max_length else {}
     encoded = tokenizer(*texts, return_attention_mask=False, return_token_type_ids=True, verbose=False, **options)
     found = {key: encoded[key] for key in ("input_ids", "token_type_ids")}
     rows = range(len(texts[0]))
-    if parts:
-        found["parts"] = [[-1 if part is None else part for part in encoded.sequence_ids(row)] for row in rows]
+    if text_numbers:
+        found["parts"] = [[-1 if text is None else text for text in encoded.sequence_ids(row)] for row in rows]
     if words:
         found["words"] = [numbered(encoded.sequence_ids(row), encoded.word_ids(row)).tolist() for row in rows]
     return found

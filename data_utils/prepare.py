@@ -1,6 +1,6 @@
-"""From rows to Prepared splits: in memory, or in Arrow files that are kept for the next time.
+"""Turns rows into Prepared splits: in memory, or in Arrow files that are kept for the next time.
 
-The name of a kept folder has the hash of everything that its content depends on.
+The name of a kept folder has a hash of everything that its content depends on.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from data_utils.windows import encode_contexts, encode_words
 FORMAT = 3  # raise it when the content of a prepared file changes for the same input
 
 
-# the fields of a TaskDef that prepared rows depend on
+# Prepared rows depend on these fields of a TaskDef.
 SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer", "enable_san")
 
 
-# the formats whose texts are cut into windows
+# The texts of these formats are cut into windows.
 WINDOWED: dict[str, Callable[[Rows, PreTrainedTokenizerBase, int, int], Encoded]] = {
     "words": encode_words,
     "question_context": encode_contexts,
@@ -52,8 +52,8 @@ def prepare(
 ) -> Prepared:
     """Reads ``<data_dir>/<task>_<split>.*``, turns its rows into token ids, and keeps them in ``cache_dir``.
 
-    When the same rows were prepared in the same way before, the kept files are opened instead. ``max_rows`` uses only
-    the first rows. ``max_length`` and ``stride``: see ``encode_rows``.
+    If the same rows were prepared in the same way before, the kept files are opened instead. ``max_rows``: how many of
+    the first rows are used. ``max_length`` and ``stride``: see ``encode_rows``.
 
     Raises:
         UserError: the file of rows is missing or wrong, or ``cache_dir`` cannot be written.
@@ -88,8 +88,8 @@ def encode_rows(
 ) -> Prepared:
     """Turns rows into token ids and labels, in memory. No file is read or written.
 
-    ``max_length``: the longest sequence in tokens. Longer ones are truncated; the words of a sentence and the contexts
-    of questions are cut into windows instead. ``stride``: how many tokens two neighbouring windows share.
+    ``max_length``: the longest sequence in tokens. Longer sequences are truncated. Labelled sentences and contexts of
+    questions are cut into windows instead. ``stride``: how many tokens two neighbouring windows share.
 
     Raises:
         UserError: ``max_length`` leaves no room for text, or the tokenizer cannot do what the task type needs.
@@ -98,7 +98,7 @@ def encode_rows(
     encoded = (
         windowed(rows, tokenizer, max_length, stride)
         if windowed
-        else encode(rows, tokenizer, max_length, parts=task.enable_san, words=task.type.answer == "tokens")
+        else encode(rows, tokenizer, max_length, text_numbers=task.enable_san, words=task.type.answer == "tokens")
     )
     lengths = encoded.lengths
     manifest = {
@@ -120,7 +120,7 @@ def prepare_all(
 ) -> tuple[dict[tuple[str, str], Prepared], dict[tuple[str, str], UserError]]:
     """Prepares many splits with the same ``options`` of ``prepare``.
 
-    Returns two mappings by (task, split): the splits that succeeded, and the errors of the others.
+    Returns two mappings by (task, split): the prepared splits, and the errors of splits that could not be prepared.
     """
     done: dict[tuple[str, str], Prepared] = {}
     problems: dict[tuple[str, str], UserError] = {}
@@ -134,7 +134,7 @@ def prepare_all(
 
 
 def check_questions(prepared: Prepared, task: TaskDef) -> None:
-    """Raises UserError when a metric of the task compares whole questions, and the rows do not name their questions."""
+    """Raises UserError if a metric of the task needs the question of each row, but the rows have no question_id."""
     if prepared.questions is None and "question_exact_match" in task.metrics:
         source = prepared.manifest["source"]
         raise UserError(f"{source}: no column 'question_id'; {task.name}'s metric question_exact_match needs it")
@@ -151,7 +151,7 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _masking(task: TaskDef, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:
-    """What ``Prepared.masked`` needs, as an entry of settings; no entry where the task masks no tokens."""
+    """The settings that ``Prepared.masked`` needs. Empty if the task masks no tokens."""
     if task.type.answer != "tokens":
         return {}
     if tokenizer.mask_token_id is None:
@@ -160,10 +160,10 @@ def _masking(task: TaskDef, tokenizer: PreTrainedTokenizerBase) -> dict[str, dic
 
 
 def _check_single(rows: Rows) -> None:
-    """Raises UserError for a row with several right choices: a loss that raises one of them lowers the others."""
+    """Raises UserError for a row with several right choices, because a loss that raises one lowers the others."""
     for location, right in zip(rows.locations, rows.label or (), strict=False):
         if len(right) > 1:
-            raise UserError(f"{location}: {len(right)} right choices; a training row has one, leave the others out")
+            raise UserError(f"{location}: {len(right)} right choices; a training row has one, so keep only one")
 
 
 def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]:
@@ -171,7 +171,7 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
     uids = pa.array(rows.uid, pa.string())
     further = dict(encoded.columns)
-    if task.type.answer == "class_set":  # as many as classes, labelled or not
+    if task.type.answer == "class_set":  # one decision for each class, also if the rows are unlabelled
         labels = rows.label or [[0] * task.n_class] * len(rows)
         further["label"] = ragged([np.asarray(classes, np.int64) for classes in labels], pa.int64())
     if rows.soft is not None and task.data_format not in WINDOWED:

@@ -16,8 +16,10 @@ from data_utils.masking import masked
 
 @dataclass(frozen=True)
 class Contexts:
-    """What turns tokens into answers: ``starts`` and ``ends`` of each token, as in windows.py; of each window the text
-    of its context and the right ``answers`` as JSON.
+    """What turns tokens into answers.
+
+    For each token: ``starts`` and ``ends`` (windows.py). For each window: its context as text in ``texts``, and the
+    right ``answers`` as JSON.
     """
 
     starts: np.ndarray
@@ -28,7 +30,7 @@ class Contexts:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Of each cloze row, the texts that may fill the gap, and the numbers of the right ones, from 0."""
+    """For each cloze row: the texts that may fill the gap, and the numbers of the right ones, from 0."""
 
     texts: pa.ListArray
     right: pa.ListArray
@@ -44,7 +46,7 @@ class Prepared:
     - ``manifest``: counts and settings by name, as in the file ``manifest.json``;
     - ``tokens``, ``token_types``: (sum of lengths,) int32; ``offsets``: (N+1,) int64. Row i has the tokens
       ``offsets[i]`` to ``offsets[i+1]`` − 1;
-    - ``labels``: (N,) int64 or float32, or one per decision; None when the rows have none. Where tokens are masked, the
+    - ``labels``: (N,) int64 or float32, or one per decision. None if the rows are unlabelled. If tokens are masked, the
       labels are the tokens themselves;
     - ``uid_column``: (N,), the names of the rows;
     - ``sequence_offsets``: as ``offsets``, for sequences. A row is one sequence, or one sequence per choice.
@@ -56,7 +58,7 @@ class Prepared:
     - ``marked``: for each label, the position of its token in the row;
     - ``sources``: (N,), the number of the row that each window comes from;
     - ``contexts``, ``candidates``: what answers are made from;
-    - ``parts``: for each token, the text that it is from: 0, 1, or −1 for special tokens;
+    - ``text_numbers``: for each token, the text that it comes from: 0, 1, or −1 for special tokens;
     - ``questions``: (N,), a number that is the same for all rows of one question;
     - ``words``: for each token, the number of its word in the row, where words are masked;
     - ``soft`` (float32), ``soft_offsets`` (N+1,): the soft labels of row i are ``soft_offsets[i]`` to
@@ -77,7 +79,7 @@ class Prepared:
     marked: np.ndarray | None = None
     sources: np.ndarray | None = None
     contexts: Contexts | None = None
-    parts: np.ndarray | None = None
+    text_numbers: np.ndarray | None = None
     candidates: Candidates | None = None
     questions: np.ndarray | None = None
     words: np.ndarray | None = None
@@ -95,11 +97,11 @@ class Prepared:
 
     @property
     def firsts(self) -> np.ndarray:
-        """The number of the first window of each row; where nothing is cut into windows, 0 to N − 1."""
+        """The number of the first window of each row. If nothing is cut into windows, 0 to N − 1."""
         return np.arange(len(self)) if self.sources is None else np.unique(self.sources, return_index=True)[1]
 
     def masked(self, row: int, *, seed: int, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws the tokens of a row to guess. Returns their positions in it and the tokens shown there (masking.py)."""
+        """Draws the tokens to guess in a row. Returns their positions and the tokens shown instead (masking.py)."""
         assert self.words is not None
         here = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
         return masked(self.tokens[here], self.words[here], seed=seed, position=position, **self.manifest["masking"])
@@ -132,7 +134,7 @@ class Prepared:
 
     @classmethod
     def of_columns(cls, path: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> Prepared:
-        """The split whose Arrow columns are in ``batch``. ``path`` names it in messages."""
+        """Makes a split from the Arrow columns in ``batch``. ``path`` names the split in messages."""
         tokens, labels = batch.column("tokens"), batch.column("label")
         names, further = batch.schema.names, dict[str, Any]()
         offsets = sequence_offsets = tokens.offsets.to_numpy()
@@ -145,9 +147,9 @@ class Prepared:
         for name, column in (("sources", "source"), ("questions", "question")):
             if column in names:
                 further[name] = batch.column(column).to_numpy()
-        for name in ("parts", "marked", "words", "soft"):
-            if name in names:
-                further[name] = batch.column(name).values.to_numpy()
+        for name, column in (("text_numbers", "parts"), ("marked", "marked"), ("words", "words"), ("soft", "soft")):
+            if column in names:
+                further[name] = batch.column(column).values.to_numpy()
         if "soft" in names:
             further["soft_offsets"] = batch.column("soft").offsets.to_numpy()
         if "words" in names:

@@ -16,12 +16,12 @@ class Section(BaseModel):
         Args:
             choice: what the user has chosen, such as the name of an optimizer.
             keys: the settings that only some choices read.
-            reads: those that this choice reads.
+            reads: the keys that this choice reads.
 
         Raises:
-            ValueError: another one of the keys is not at its default.
+            ValueError: a key that this choice does not read is not at its default.
         """
         for key in keys - reads:
             default = type(self).model_fields[key].get_default(call_default_factory=True)
             if getattr(self, key) != default:
-                raise ValueError(f"{key} is not read by '{choice}'")
+                raise ValueError(f"{key} has no effect with '{choice}'; leave it out")

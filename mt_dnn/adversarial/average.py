@@ -19,7 +19,8 @@ from mt_dnn.tasks.model import Model
 class WeightAverage:
     """A second model with the moving average θ̄ of the trained weights θ.
 
-    θ̄ = θ at the start; after each optimizer step θ̄ ← β θ̄ + (1 − β) θ (Jiang et al. 2020, eq. 5).
+    At the start θ̄ = θ. After each update θ̄ ← β θ̄ + (1 − β) θ (Jiang et al. 2020, eq. 5). The average moves once per
+    update, also if the update makes several optimizer steps, or skips one because a gradient overflowed in fp16.
     """
 
     def __init__(self, model: Model, options: BregmanOptions, warmup_steps: int) -> None:
@@ -28,7 +29,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
-        """Moves the average towards the weights of ``model``. Called after each update; ``step`` counts them from 0."""
+        """Moves the average towards the weights of ``model``. ``step``: the number of the update, counted from 0."""
         beta = self.options.beta if step < self.warmup_steps else self.options.beta_after_warmup
         for average, weight in zip(self.model.parameters(), model.parameters(), strict=True):
             average.lerp_(weight, 1 - beta)
@@ -40,13 +41,15 @@ class WeightAverage:
         return {name: value.contiguous() for name, value in self.model.state_dict().items()}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
-        """Restores averaged weights; full tensors are split over ranks as the model's are."""
+        """Restores averaged weights. Full tensors are split over ranks as the model's weights are."""
         current = self.model.state_dict()
         self.model.load_state_dict({name: as_split(value, current[name]) for name, value in tensors.items()})
 
 
 def build_average(model: Model, adversaries: Iterable[Adversary[Any]], warmup_steps: int) -> WeightAverage | None:
-    """The average that the option ``bregman`` of an adversary asks for; None if no adversary has it.
+    """Builds the average for adversaries with the option ``bregman``. Returns None if no adversary has it.
+
+    ``warmup_steps``: the first updates, in which the average uses ``beta``. Then it uses ``beta_after_warmup``.
 
     Raises:
         UserError: tasks ask for averages with different decays.

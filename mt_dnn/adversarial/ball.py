@@ -1,4 +1,4 @@
-"""Perturbations whose Frobenius norm per sentence is bounded: what FreeLB, PGD, FreeAT and YOPO share."""
+"""Perturbations with a bounded Frobenius norm per sentence, for FreeLB, PGD, FreeAT and YOPO."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BallOptions(Options):
     """Settings of FreeLB, PGD, FreeAT and YOPO."""
 
     passes: PositiveInt = Field(
-        3, description="K, number of passes (pgd: of ascent steps; yopo: of passes through all blocks)"
+        3, description="K, the number of passes (pgd: ascent steps; yopo: passes through all blocks)"
     )
     step_size: NonNegativeFloat = Field(0.1, description="α, length of a step along the normalised gradient")
     radius: NonNegativeFloat = Field(0.3, description="ε, largest Frobenius norm of a sentence's perturbation")
@@ -38,7 +38,7 @@ def first_delta(state: Tensor, network: View, options: BallOptions) -> Tensor:
 
 
 def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, options: BallOptions) -> Tensor:
-    """One ascent step: Π_{‖δ‖_F ≤ ε}(δ + α g/‖g‖_F), (T, H), detached (Zhu et al. 2020, box 1).
+    """Makes one ascent step: Π_{‖δ‖_F ≤ ε}(δ + α g/‖g‖_F), (T, H), detached (Zhu et al. 2020, box 1).
 
     Norms are per sentence. An example whose gradient is not finite goes back to ``start``.
     """
@@ -49,14 +49,15 @@ def ascend(delta: Tensor, gradient: Tensor, start: Tensor, network: View, option
 def free_passes(
     network: View, options: BallOptions, *, share: float = 1.0, include_clean: bool = False
 ) -> Iterator[Tensor]:
-    """Yields the losses l(f(x + δ_t), y) · share for t = 0 … K−1, with ``include_clean`` first l(f(x), y) · share.
+    """Yields the losses l(f(x + δ_t), y) · share for t = 0 … K−1.
 
-    The caller runs ``backward()`` on each loss before it asks for the next. This also gives ∇_δ, from which δ_{t+1}
-    follows.
+    ``include_clean`` adds the loss l(f(x), y) · share before them.
 
-    The gradient of a look-up in the word table is as large as the table. So the words are looked up once: the passes
-    before the last add up their gradients in ``gathering``, and a hook adds the sum to the gradient of the last pass.
-    If an optimizer step follows each pass, each pass looks the words up in the changed table.
+    The caller runs ``backward()`` on each loss before it asks for the next. This also gives ∇_δ, which gives δ_{t+1}.
+
+    The gradient of a look-up in the word table is as large as the table. So the words are looked up once. The passes
+    before the last one add up their gradients in ``gathering``, and a hook adds this sum to the gradient of the last
+    pass. If an optimizer step follows each pass, each pass looks the words up in the changed table.
     """
     words = network.upto(0)
     delta = start = first_delta(words, network, options)
@@ -84,6 +85,6 @@ def free_passes(
 
 
 def report_path(network: View, delta: Tensor, start: Tensor, state: Tensor, options: BallOptions, steps: int) -> None:
-    """Reports the size of a perturbation after so many steps of length ``step_size``, and the gradient's share."""
+    """Reports the size of a perturbation after ``steps`` steps of length ``step_size``, and the gradient's share."""
     report_size(network, delta, state)
     report_gradient_share(network, start, start.new_full((network.batch.size,), steps * options.step_size))

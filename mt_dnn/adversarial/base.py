@@ -1,4 +1,4 @@
-"""What every adversarial mode has: settings, and a generator of losses that sees the network through a ``View``."""
+"""What every adversarial mode has: settings, and a generator of losses that uses the network through a ``View``."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 class Adversary(ABC, Generic[OptionsT]):
-    """One mode on one task. Called with a view of a batch, it yields the losses of that batch.
+    """One mode on one task. A call with a view of a batch yields the losses of this batch.
 
     The caller runs ``backward()`` on each loss before it asks for the next.
 
     ``options_type``: the class of the mode's settings.
     ``steps_each_pass``: an optimizer step follows each loss, not only the last one.
-    ``changes_head``: the mode needs a head of its kind, so tasks that share a head all have it or none has.
+    ``changes_head``: the mode changes the head, so tasks that share a head must all use the mode or none of them.
     """
 
     options_type: ClassVar[type[Options]]
@@ -52,13 +52,13 @@ class Adversary(ABC, Generic[OptionsT]):
 
     @property
     def passes(self) -> int:
-        """The number of losses that a batch has."""
+        """The number of losses that the mode yields for a batch."""
         return 1
 
     def cost_floor(self, blocks: int) -> float:
         """The least cost of a step, as a multiple of a plain step, in an encoder with so many blocks.
 
-        Only arithmetic counts: a backward pass is two forward passes, a gradient of the perturbation alone is one.
+        Only arithmetic counts: a backward pass costs two forward passes, a gradient of the perturbation alone one.
         """
         return float(self.passes)
 
@@ -67,7 +67,7 @@ class Adversary(ABC, Generic[OptionsT]):
         """Yields the losses of a batch, each a scalar."""
 
     def measure_dropout_floor(self, network: View) -> None:
-        """Reports ``dropout_floor``, where the mode has reported a regulariser for this batch; changes nothing else."""
+        """Reports ``dropout_floor``, the regulariser at δ = 0. A mode without a regulariser reports nothing."""
 
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:
@@ -78,20 +78,20 @@ class Adversary(ABC, Generic[OptionsT]):
         """
 
     def end_epoch(self) -> None:
-        """Called on every rank at the end of an epoch."""
+        """Does what the mode needs at the end of an epoch. Every rank calls it."""
 
     def collect(self) -> None:
-        """Adds up on the main rank what the ranks have counted. Called on every rank before a checkpoint."""
+        """Adds up the counts of all ranks on the main rank. Every rank calls it before a checkpoint is saved."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the mode has to find again after a restart, as JSON values. Called on the main rank."""
+        """The state that the mode needs after a restart, as JSON values. It is complete on the main rank."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what ``state_dict`` returned."""
 
     def record(self) -> dict[str, Any] | None:
-        """What the run folder holds for each epoch, as JSON values; None for nothing."""
+        """The record that the run folder keeps for each epoch, as JSON values; None: no record."""
         return None
 
 
@@ -102,25 +102,28 @@ class Regularized(Adversary[OptionsT]):
     """
 
     def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:
-        """l_s(f(x), f(x + δ)), a scalar, from two logits (N, C)."""
+        """l_s(f(x), f(x + δ)), a scalar, from two tensors of logits, each (N, C)."""
         options: Any = self.options
         return network.divergence(clean, perturbed, name=options.divergence, stop_gradient=options.stop_gradient)
 
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
         """Logits (N, C) of the two passes that the regulariser compares, both at δ = 0.
 
-        They have the same or different dropout masks, as the passes of the mode have in training.
+        The two passes share dropout masks if the passes of the mode share them in training.
         """
         return network.resume(network.upto(0), 0), network.resume(network.upto(0), 0)
 
     @torch.no_grad()
     def measure_dropout_floor(self, network: View) -> None:
-        """Reports the regulariser at δ = 0: the part of it that dropout masks alone account for."""
+        """Reports the regulariser at δ = 0, the part that dropout masks alone cause.
+
+        Reports nothing if the mode has reported no regulariser for this batch.
+        """
         if "regularizer" not in network.telemetry.sums:
             return
         device = network.batch.input_ids.device
-        buffers = [(buffer, buffer.clone()) for buffer in network.model.heads.buffers()]  # of power iterations
-        fresh = replace(network, parallel=None)  # its random draws are the batch's first ones again
+        buffers = [(buffer, buffer.clone()) for buffer in network.model.heads.buffers()]  # of r4f
+        fresh = replace(network, parallel_resume=None)  # its random numbers start from the batch's first one again
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             floor = self.regularizer(fresh, *self.clean_passes(fresh))
         network.report("dropout_floor", floor)

@@ -17,11 +17,11 @@ class FreeLBOptions(BallOptions):
     """Settings of freelb; ``passes`` is the number of forward and backward passes."""
 
     mode: Literal["freelb"] = "freelb"
-    include_clean: bool = Field(False, description="one pass more, at δ = 0")
+    include_clean: bool = Field(False, description="add one pass, at δ = 0")
 
 
 class FreeLB(Adversary[FreeLBOptions]):
-    """K losses l(f(x + δ_t), y)/K; δ_{t+1} = Π_{‖δ‖_F ≤ ε}(δ_t + α g/‖g‖_F) (Zhu et al. 2020, box 1).
+    """K losses l(f(x + δ_t), y)/K, where δ_{t+1} = Π_{‖δ‖_F ≤ ε}(δ_t + α g/‖g‖_F) (Zhu et al. 2020, box 1).
 
     Norms are per sentence. g = ∇_δ comes from the backward pass that also gives the gradients of the weights.
     """

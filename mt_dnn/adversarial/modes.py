@@ -41,7 +41,7 @@ ADVERSARIES: Mapping[str, type[Adversary[Any]]] = {
 
 if TYPE_CHECKING:
     AnyOptions = Options
-else:  # pydantic takes the settings class of the mode that the key ``mode`` names; type checkers read no such union
+else:  # the key ``mode`` tells pydantic which settings class to use; type checkers do not accept such a union
     AnyOptions = Annotated[
         Union[tuple(adversary.options_type for adversary in ADVERSARIES.values())],  # noqa: UP007
         Field(discriminator="mode"),
@@ -49,10 +49,10 @@ else:  # pydantic takes the settings class of the mode that the key ``mode`` nam
 
 
 def options_of(options: Options, task: str) -> Options:
-    """The settings of one task: those of the run, changed by ``options.tasks[task]``.
+    """The settings of one task: the settings of the run, changed by ``options.tasks[task]``.
 
     A task with another mode starts from the default settings of that mode. In a group of settings such as ``bregman``
-    the task changes the keys that it names, and the others stay.
+    the task changes the keys that it names. The other keys stay.
 
     Raises:
         ValueError: the mode is unknown, or it does not have one of the settings.
@@ -84,10 +84,10 @@ def options_of(options: Options, task: str) -> Options:
 
 
 def build_adversaries(options: Options, tasks: Mapping[str, TaskDef]) -> dict[str, Adversary[Any]]:
-    """One adversary per training task, by the task's name.
+    """Builds one adversary per training task. Returns them by the task's name.
 
     Raises:
-        UserError: settings name a task that is not trained, or do not fit the task or one with the same head.
+        UserError: settings name a task that is not trained, or do not fit the task or another task with the same head.
     """
     for name in options.tasks:
         if name not in tasks:

@@ -42,7 +42,7 @@ def per_sentence(values: Tensor, batch: Batch, order: Order = "2") -> Tensor:
 
 
 def norms(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> Tensor:
-    """For each token its norm, or that of its sentence: (T, H) → (T, 1), which divides a perturbation as it is."""
+    """The norm for each token, (T, H) → (T, 1): its own, or with ``scope="sentence"`` that of its example."""
     if scope == "sentence":
         return per_sentence(values, batch, order)[batch.example_ids][:, None]
     values = values.detach().float()
@@ -50,7 +50,7 @@ def norms(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> 
 
 
 def unit(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> Tensor:
-    """The values scaled to norm 1, (T, H); zeros stay zeros."""
+    """The values scaled to norm 1, (T, H). Zeros stay zeros."""
     return values / norms(values, batch, scope=scope, order=order).clamp_min(TINY)
 
 
@@ -66,7 +66,10 @@ def finite(gradient: Tensor, batch: Batch) -> Tensor:
 
 
 def guarded(delta: Tensor, start: Tensor, gradient: Tensor, network: View) -> Tensor:
-    """δ, (T, H); an example whose gradient is not finite goes back to ``start`` and is counted in the log."""
+    """δ, (T, H), in which examples with a gradient that is not finite are set back to ``start``.
+
+    The log counts these examples.
+    """
     good = finite(gradient, network.batch)
     network.count("nonfinite", (~good).sum())
     return torch.where(good[network.batch.example_ids][:, None], delta, start.detach())
@@ -81,7 +84,7 @@ def report_size(network: View, delta: Tensor, state: Tensor) -> None:
 def report_gradient_share(network: View, start: Tensor, steps: Tensor) -> None:
     """Reports how much of δ the gradient made, before projections: s / (‖δ_0‖ + s).
 
-    ``start`` is δ_0; ``steps`` are the s, for each example the sum of the norms of its steps, (B,).
+    ``start``: δ_0, (T, H). ``steps``: s, (B,), the sum of the norms of the steps of each example.
     """
     noise = per_sentence(start, network.batch)
     network.report("gradient_share", steps / (noise + steps).clamp_min(TINY))

@@ -1,4 +1,4 @@
-"""pgd: projected gradient descent. The ascent steps of FreeLB, but only the last perturbation trains the weights."""
+"""pgd: projected gradient descent. Makes FreeLB's ascent steps, but only the last perturbation trains the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PGDOptions(BallOptions):
 
 
 class PGD(Adversary[PGDOptions]):
-    """l(f(x + δ_K), y), where δ_K comes from K ascent steps as FreeLB's (Madry et al. 2018).
+    """l(f(x + δ_K), y), where δ_K comes from K ascent steps like those of FreeLB (Madry et al. 2018).
 
     The steps compute gradients of δ only.
     """

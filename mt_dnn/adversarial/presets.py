@@ -20,10 +20,10 @@ def preset_names() -> list[str]:
 
 
 def read_preset(name: str, location: str) -> dict[str, Any]:
-    """The settings of a preset.
+    """Reads the settings of a preset. Messages begin with ``location``.
 
     Raises:
-        UserError: no preset has this name, or its file is not YAML; the message starts with ``location``.
+        UserError: no preset has this name, or its file is not YAML.
     """
     known = preset_names()
     if name not in known:
@@ -37,17 +37,17 @@ def read_preset(name: str, location: str) -> dict[str, Any]:
 
 
 def names_preset(section: Any) -> bool:
-    """Whether an adversary section is or starts from a preset."""
+    """Whether an adversary section names a preset."""
     if isinstance(section, str):
         return section.startswith(PREFIX)
     return isinstance(section, Mapping) and "preset" in section
 
 
 def expanded(section: Any, location: str) -> Any:
-    """An adversary section after presets are replaced by their settings.
+    """Replaces presets in an adversary section by their settings.
 
-    The section is ``preset:<name>``, or a mapping whose key ``preset`` gives the name and whose other keys change the
-    preset's settings. The settings of each task under ``tasks`` may be either.
+    The section is ``preset:<name>``, or a mapping with the key ``preset``, whose other keys change the preset's
+    settings. The settings of each task under ``tasks`` may name presets in the same two ways.
     """
     if isinstance(section, str) and names_preset(section):
         return read_preset(section.removeprefix(PREFIX), location)

@@ -1,4 +1,4 @@
-"""r3f: robust representations through regularized fine-tuning. The output should not change under random noise."""
+"""r3f: robust representations through regularized fine-tuning. Random noise should not change the output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class R3FOptions(Options):
     noise: Literal["uniform", "normal"] = Field("uniform", description="U(−ε, ε) or N(0, ε²)")
     epsilon: NonNegativeFloat = Field(1e-5, description="ε, size of the noise")
     weight: NonNegativeFloat = Field(1.0, description="λ, weight of the regulariser")
-    divergence: DivergenceName | None = Field("sym_kl", description="null: the task's adv_loss")
+    divergence: DivergenceName | None = Field("sym_kl", description="KL_S; null: the task's adv_loss")
     stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
 
 

@@ -18,9 +18,10 @@ class R4FOptions(R3FOptions):
 
 
 class R4F(R3F):
-    """R3F; each linear layer of the head is divided by its largest singular value (Aghajanyan et al. 2021, eq. 5).
+    """R3F with each linear layer of the head divided by its largest singular value (Aghajanyan et al. 2021, eq. 5).
 
-    Power iteration estimates the singular value, one round in each forward pass in training (Miyato et al. 2018).
+    Power iteration estimates the singular value. It makes one round in each forward pass in training (Miyato et al.
+    2018).
     """
 
     options_type = R4FOptions
@@ -29,7 +30,7 @@ class R4F(R3F):
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:
         if task not in model.heads:
-            return  # the task shares the head of another, which is prepared as that one's
+            return  # the task uses the head of another task, which prepares the head
         for layer in list(model.heads[task].modules()):
             if isinstance(layer, nn.Linear):
                 spectral_norm(layer)

@@ -1,4 +1,4 @@
-"""rapt: multi-layer random perturbation training. The output should not change under noise on a hidden layer."""
+"""rapt: multi-layer random perturbation training. Noise on a hidden layer should not change the output."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class RAPT(Regularized[RAPTOptions]):
     def prepare(cls, options: RAPTOptions, model: Model, task: str) -> None:
         if options.max_layer > model.encoder.num_layers:
             raise UserError(
-                f"adversary.max_layer: {options.max_layer}, but the encoder has {model.encoder.num_layers} blocks"
+                f"adversary.max_layer: {options.max_layer}, but the encoder has {model.encoder.num_layers} blocks; "
+                "lower it"
             )
         if options.max_layer > 0 and model.encoder.mix is not None:
             raise UserError(
@@ -82,10 +83,10 @@ class RAPT(Regularized[RAPTOptions]):
             )
 
     def level(self, network: View) -> int:
-        """r: the first random number that is drawn for a batch, or 0 for the word embeddings."""
+        """Draws r, the first random number of a batch. 0 means the word embeddings."""
         return network.draws.integer(1, self.options.max_layer) if self.options.max_layer else 0
 
     def perturbation(self, state: Tensor, network: View) -> Tensor:
-        """δ, (T, H). It does not depend on the variance of the noise, which cancels."""
+        """Draws δ, (T, H). The variance of the noise cancels, so δ does not depend on it."""
         noise = gaussian(network, state)
         return self.options.magnitude * unit(noise, network.batch, scope=self.options.norm, order="inf")

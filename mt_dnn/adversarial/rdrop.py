@@ -19,14 +19,14 @@ class RDropOptions(Options):
 
     mode: Literal["rdrop"] = "rdrop"
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
-    divergence: DivergenceName | None = Field("kl", description="taken both ways; null: the task's adv_loss")
+    divergence: DivergenceName | None = Field("kl", description="d, in both directions; null: the task's adv_loss")
     stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
 
 
 class RDrop(Regularized[RDropOptions]):
     """½(l(z₁, y) + l(z₂, y)) + α · ½(d(z₁, z₂) + d(z₂, z₁)) with two outputs z of one input (Liang et al. 2021, eq. 4).
 
-    d is the KL divergence; in a regression task it is the squared error.
+    d is the KL divergence. In a regression task it is the squared error.
     """
 
     options_type = RDropOptions
@@ -43,6 +43,6 @@ class RDrop(Regularized[RDropOptions]):
         yield 0.5 * (network.loss(first) + network.loss(second)) + options.weight * regularizer
 
     def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:
-        """½(d(z₁, z₂) + d(z₂, z₁)), a scalar, from two logits (N, C)."""
+        """½(d(z₁, z₂) + d(z₂, z₁)), a scalar, from two tensors of logits, each (N, C)."""
         forth, back = super().regularizer(network, clean, perturbed), super().regularizer(network, perturbed, clean)
         return 0.5 * (forth + back)

@@ -16,10 +16,10 @@ class Replay:
     Each time it is entered, it sets the random generators back to where they were when it was created, so the pass
     draws the same numbers again. A pass that does less than the first shares its masks as far as it goes.
 
-    On a CPU drawing masks takes a good part of a pass, so there the encoder's masks are kept as well. They are not
-    kept where the encoder refuses it (``keeps_dropout_masks``). Both ways give the same masks.
+    On a CPU, drawing masks takes a good part of a pass, so the encoder's masks are also kept in memory there, unless
+    ``encoder.keeps_dropout_masks`` is False. Both ways give the same masks.
 
-    ``enabled=False`` makes it do nothing.
+    With ``enabled=False`` nothing happens.
     """
 
     def __init__(self, network: View, *, enabled: bool = True) -> None:

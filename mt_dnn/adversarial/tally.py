@@ -1,4 +1,4 @@
-"""The tally of TAT: how often the model gives each wrong answer, and wrong targets drawn from it."""
+"""The tally of TAT: counts how often the model gives each wrong answer, and draws wrong answers from these counts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from data_utils.task_def import TaskDef
 from mt_dnn.distributed.ranks import all_reduce_sum, is_main
 from mt_dnn.tasks.losses import MISSING
 
-BINS = 10  # into which the value range of a regression task is cut (Pereira et al. 2021, section 2)
+BINS = 10  # the value range of a regression task is cut into so many bins (Pereira et al. 2021, section 2)
 SMOOTHING = 1.0  # added to each count
 
 
 class Tally:
-    """The probabilities e(y, c) of the wrong targets c of gold y, over C classes or over ten bins of a value range.
+    """The probability e(y, c) of each wrong answer c when y is right. Answers are C classes, or ten bins of values.
 
-    e(y, c) = (n(y, c) + 1) / Σ_{c' ≠ y} (n(y, c') + 1), where n(y, c) counts how often the clean passes of the last
-    epoch predicted c for y. In the first epoch n is ``counts``, (C, C); by default 0, so that e is uniform.
+    e(y, c) = (n(y, c) + 1) / Σ_{c' ≠ y} (n(y, c') + 1). n(y, c) is how often the clean passes of the previous epoch
+    predicted c where y is right. In the first epoch n is ``counts``, (C, C). By default it is 0, so that e is uniform.
 
     Raises:
         UserError: a regression task has no value range.
@@ -33,7 +33,7 @@ class Tally:
     def __init__(self, task: TaskDef, counts: Sequence[Sequence[float]] | None = None) -> None:
         self.task = task
         if task.type.answer == "number" and task.value_range is None:
-            raise UserError(f"adversary: tat: {task.name}: its targets need a value_range in the task definition")
+            raise UserError(f"adversary: tat: {task.name}: wrong values need value_range; set it in the task file")
         size = len(_names(task))
         self.last = torch.zeros(size, size, dtype=torch.float64)
         if counts is not None:
@@ -42,15 +42,15 @@ class Tally:
 
     @property
     def probabilities(self) -> Tensor:
-        """e, (C, C) in float64; rows are gold and sum to 1, the diagonal is 0."""
+        """e, (C, C) in float64. A row is for one right answer and sums to 1. The diagonal is 0."""
         smoothed = (self.last + SMOOTHING).fill_diagonal_(0.0)
         return smoothed / smoothed.sum(1, keepdim=True)
 
-    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, logits: Tensor) -> Tensor:
-        """Wrong targets for the labels, (N,): classes, or values inside a wrong bin.
+    def sample(self, labels: Tensor, chances: Tensor, fractions: Tensor, logits: Tensor) -> Tensor:
+        """Draws a wrong answer for each label, (N,): a class, or a value inside a wrong bin.
 
-        ``chances`` and ``inside`` are random numbers from [0, 1), (N,): they choose the class or bin, and the value
-        inside the bin. ``logits`` are not used here.
+        ``chances`` and ``fractions`` are random numbers from [0, 1), (N,). ``chances`` choose the class or bin,
+        ``fractions`` the value inside the bin. ``logits`` are not used here.
         """
         gold = self._bins(labels)
         cumulative = self.probabilities.cumsum(1).to(labels.device)[gold]
@@ -59,12 +59,12 @@ class Tally:
         if self.task.value_range is None:
             return chosen
         low, high = self.task.value_range
-        return low + (chosen + inside) * (high - low) / BINS
+        return low + (chosen + fractions) * (high - low) / BINS
 
     def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None:
         """Adds the predictions of a batch: logits (N, C), or values (N, 1) in a regression task.
 
-        ``soft`` adds the probabilities of all classes. A value has no probabilities; it always counts for its bin.
+        With ``soft`` the probabilities of all classes are added. A value has no probabilities and counts for its bin.
         """
         self.current = self.current.to(labels.device)
         gold = self._bins(labels)
@@ -77,19 +77,19 @@ class Tally:
         self.current.index_add_(0, gold, predicted.double())
 
     def end_epoch(self) -> None:
-        """Makes the counts of the epoch, summed over all ranks, the new n. After an epoch without counts n stays."""
+        """Sets n to the counts of this epoch, summed over all ranks. n stays as it is if nothing was counted."""
         counts = all_reduce_sum(self.current.cpu())
         if counts.sum() > 0:
             self.last = counts
         self.current = torch.zeros_like(self.last)
 
     def collect(self) -> None:
-        """Moves what all ranks have counted in this epoch to the main rank."""
+        """Moves the counts of this epoch from all ranks to the main rank."""
         counts = all_reduce_sum(self.current.cpu())
         self.current = counts if is_main() else torch.zeros_like(counts)
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts of the last epoch and of the current one, as JSON values."""
+        """The counts of the previous epoch and of the current one, as JSON values."""
         return {"last": self.last.tolist(), "current": self.current.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Tally:
         self.current = current if is_main() else torch.zeros_like(current)  # see collect
 
     def record(self) -> dict[str, Any]:
-        """The counts and probabilities of the last full epoch with their labels; rows are gold.
+        """The counts and probabilities of the last full epoch, with the labels. A row is for one right answer.
 
         The option ``oracle`` reads a file with this content.
         """
@@ -119,13 +119,13 @@ class Tally:
 
 
 class Choices:
-    """Wrong targets of task types without a tally: each wrong option has the same probability."""
+    """Draws wrong answers for task types without a tally. Each wrong option has the same probability."""
 
-    def sample(self, labels: Tensor, chances: Tensor, inside: Tensor, logits: Tensor) -> Tensor:
-        """Wrong options, (N,), chosen by ``chances``, random numbers from [0, 1), (N,).
+    def sample(self, labels: Tensor, chances: Tensor, fractions: Tensor, logits: Tensor) -> Tensor:
+        """Draws a wrong option for each label, (N,). ``chances``, random numbers from [0, 1), (N,), choose it.
 
         An option whose logit in ``logits`` (N, C) is MISSING does not exist. A decision without a wrong option gets
-        option 0. ``inside`` is not used here.
+        option 0. ``fractions`` are not used here.
         """
         wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
         count = wrong.sum(1)
@@ -157,10 +157,10 @@ def _names(task: TaskDef) -> list[str]:
 
 
 def read_counts(path: Path, task: TaskDef) -> list[list[float]]:
-    """Counts from the file of a tally in a run folder, or from another JSON file with ``labels`` and ``counts``.
+    """Reads counts from a tally file of a run folder, or from another JSON file with ``labels`` and ``counts``.
 
     Raises:
-        UserError: the file cannot be read, has other content, or belongs to other labels.
+        UserError: the file cannot be read, has other content, or has other labels than the task.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +168,9 @@ def read_counts(path: Path, task: TaskDef) -> list[list[float]]:
     except OSError as error:
         raise UserError(f"{path}: adversary.oracle: not readable ({error.strerror})") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: adversary.oracle: write JSON with labels and counts (rows are gold)") from None
+        raise UserError(
+            f"{path}: adversary.oracle: write JSON with labels and counts, one row of counts for each right answer"
+        ) from None
     names = _names(task)
     if labels != names or [len(row) for row in counts] != [len(names)] * len(names):
         raise UserError(f"{path}: adversary.oracle: its labels are not those of {task.name}: {', '.join(names)}")

@@ -1,7 +1,8 @@
 """tat: targeted adversarial training.
 
-TAT is VAT (vat.py) with another objective. In VAT, δ goes away from the clean output, in any direction. In TAT, δ goes
-towards a wrong answer that the model tends to give. This file draws the wrong answers; tally.py counts the errors.
+TAT is VAT (vat.py) with another objective. In VAT, δ moves the output away from the clean output, in any direction. In
+TAT, δ moves it towards a wrong answer that the model often gives. tally.py counts how often the model gives each wrong
+answer; this file draws wrong answers from these counts.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch
 from mt_dnn.tasks.losses import MISSING
 
-# The answers whose errors can be counted. The position of a choice or of a token in its text means something else in
-# each row, the tokens of a vocabulary are too many, and of a yes or no there is only one wrong answer.
+# Answers that have a tally: the same few answers exist in every row. The other answers have none:
+# - choices and spans: choice 2 or token 5 means something else in each row;
+# - tokens: a vocabulary has too many;
+# - class sets: each class is a yes or no, so there is only one wrong answer.
 TALLIED = ("class", "word_classes", "number")
 
 
@@ -30,19 +33,22 @@ class TATOptions(VirtualOptions):
 
     mode: Literal["tat"] = "tat"
     tally: Literal["hard", "soft", "fixed"] = Field(
-        "hard", description="errors are counted as predictions or as probabilities; fixed: never counted"
+        "hard", description="hard: counts predictions; soft: adds up probabilities; fixed: keeps the counts of oracle"
     )
-    oracle: Path | None = Field(None, description="JSON file of counts to start from; default: uniform")
+    oracle: Path | None = Field(
+        None, description="JSON file of counts for the first epoch; default: every wrong answer is equally likely"
+    )
     reuse_clean_pass: bool = Field(
-        False, description="take the first gradient at δ = 0 from the clean pass, one forward pass less"
+        False,
+        description="compute the first gradient in the clean pass, at δ = 0; saves one forward pass per batch",
     )
 
 
 class TAT(Virtual[TATOptions]):
-    """δ descends l(f(x + δ), y_t), where y_t is a wrong target (Pereira et al. 2021, box 1).
+    """δ lowers l(f(x + δ), y_t), the loss for a wrong answer y_t (Pereira et al. 2021, box 1).
 
-    y_t is drawn from C \\ {y} with the probabilities e(y, ·): how often the model took each wrong class for y in the
-    last epoch. Task types without a tally draw every wrong answer with the same probability.
+    y_t is drawn from all answers but the right one, y. Its probability e(y, y_t) says how often the model gave y_t
+    instead of y in the previous epoch. Task types without a tally draw each wrong answer with the same probability.
     """
 
     options_type = TATOptions
@@ -53,14 +59,16 @@ class TAT(Virtual[TATOptions]):
         self.reuses_clean_pass = options.reuse_clean_pass
 
     def objective(self, network: View, clean: Tensor) -> Objective:
-        """−l(f(x + δ), y_t) of each example, with a target y_t drawn for each decision.
+        """Draws a wrong answer y_t for each decision. Returns the function logits (N, C) → −l(f(x + δ), y_t), (B,).
 
-        Also counts the predictions of the clean pass, for the probabilities of the next epoch.
+        It also adds the clean predictions to the tally, for the next epoch. ``clean``: detached logits (N, C).
         """
-        if self.options.tally != "fixed" and network.batch.counted:
+        # A rank without examples runs the first example of the batch (``Share``), which is not counted.
+        if self.options.tally != "fixed" and network.batch.counted > 0:
             self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
-        chances, inside = network.draws.chances(), network.draws.chances()
-        targets = self.tally.sample(network.labels, chances, inside, _allowed(clean, network.batch))
+        # Two random numbers for each decision: the first chooses the wrong answer, the second a value inside its bin.
+        chances, fractions = network.draws.chances(), network.draws.chances()
+        targets = self.tally.sample(network.labels, chances, fractions, _allowed(clean, network.batch))
         return lambda logits: -network.loss(logits, targets, reduction="none")
 
     def end_epoch(self) -> None:
@@ -80,21 +88,24 @@ class TAT(Virtual[TATOptions]):
 
 
 def _build_tally(options: TATOptions, task: TaskDef) -> Tally | Choices:
-    """Where the wrong targets of a task come from.
+    """The tally of a task, or ``Choices`` if its type has none.
 
     Raises:
-        UserError: the option ``oracle`` does not fit the task, or a regression task has no value range.
+        UserError: ``oracle`` does not fit the task, or (from Tally) a regression task has no value range.
     """
     if task.type.answer in TALLIED:
         return Tally(task, None if options.oracle is None else read_counts(options.oracle, task))
     if options.oracle is not None:
         kind = task.task_type.replace("_", "-")
-        raise UserError(f"adversary: tat: {task.name}: oracle: {kind} tasks have no tally; leave it out")
+        raise UserError(
+            f"adversary.oracle: {task.name}: {kind} tasks draw wrong answers evenly and read no counts; leave it out"
+        )
     return Choices()
 
 
 def _allowed(logits: Tensor, batch: Batch) -> Tensor:
-    """The logits (N, C), with MISSING where the answer of a span task would start or end outside of the context."""
+    """The logits (N, C), with MISSING for tokens outside the context in a span task. Others stay as they are."""
     if batch.answerable is None:
         return logits
+    # Each sequence has two rows of logits, start and end. Both allow the same tokens.
     return logits.masked_fill(~batch.pad(batch.answerable).repeat_interleave(2, 0), MISSING)

@@ -1,4 +1,4 @@
-"""vat: virtual adversarial training, SMART's smoothness term; and the class that vat and tat share."""
+"""vat: virtual adversarial training, SMART's smoothness term. Also the class that vat and tat share."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from mt_dnn.tasks.losses import StopGradient
 
 
 class BregmanOptions(Section):
-    """SMART's Bregman proximal point, a further term of the loss: μ · l_s(f_θ̄(x), f_θ(x)).
+    """SMART's Bregman proximal point. It adds the term μ · l_s(f_θ̄(x), f_θ(x)) to the loss.
 
-    θ̄ are averaged weights: θ̄ ← β θ̄ + (1 − β) θ after each optimizer step.
+    θ̄ are averaged weights: θ̄ ← β θ̄ + (1 − β) θ after each update.
     """
 
     mu: NonNegativeFloat = Field(1.0, description="weight of the term")
@@ -42,7 +42,7 @@ class VirtualOptions(Options):
 
     steps: PositiveInt = Field(1, description="K, gradient steps to the perturbation")
     noise_std: NonNegativeFloat = Field(1e-5, description="σ of the first perturbation, N(0, σ²)")
-    step_size: NonNegativeFloat = Field(1e-4, description="η, on the gradient of one example's inner loss")
+    step_size: NonNegativeFloat = Field(1e-4, description="η, factor on the gradient of each example's objective")
     radius: NonNegativeFloat = Field(1e-5, description="ε, bound of every entry of the perturbation")
     projection: Literal["clip", "normalize"] = Field(
         "clip", description="clip: entries into [−ε, ε]; normalize: ε·δ/(‖δ‖∞ + 1e-6) per token"
@@ -50,7 +50,7 @@ class VirtualOptions(Options):
     normalize_gradient: Literal["none", "token", "sentence"] = Field(
         "none", description="divide the gradient by the norm of each token or sentence"
     )
-    gradient_norm: Literal["2", "inf"] = Field("inf", description="norm of normalize_gradient")
+    gradient_norm: Literal["2", "inf"] = Field("inf", description="norm that normalize_gradient divides by")
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
     divergence: DivergenceName | None = Field(
         None, description="l_s of classification tasks; default: the task's adv_loss (regression: always mse)"
@@ -82,7 +82,8 @@ class Virtual(Regularized[OptionsT]):
     VAT and TAT differ in the objective. As in the papers' boxes, a step uses the gradient of each example's objective,
     which does not depend on the batch size.
 
-    ``reuses_clean_pass``: the first step uses the gradient of the clean pass at δ = 0, not that of a pass at the noise.
+    ``reuses_clean_pass``: the first step uses the gradient of the clean pass, at δ = 0. Otherwise a pass with noise
+    gives this gradient.
     """
 
     reuses_clean_pass = False
@@ -137,10 +138,13 @@ class Virtual(Regularized[OptionsT]):
 
     @abstractmethod
     def objective(self, network: View, clean: Tensor) -> Objective:
-        """The function that δ ascends, from logits to one value per example; ``clean`` are detached logits (N, C)."""
+        """Returns the function that δ ascends: logits (N, C) → one value per example, (B,).
+
+        ``clean``: detached logits (N, C).
+        """
 
     def further_term(self, network: View, clean: Tensor) -> Tensor | float:
-        """A term that the mode adds to the loss, a scalar."""
+        """A further term of the loss, a scalar. By default there is none."""
         return 0.0
 
     def _normalized(self, gradient: Tensor, network: View) -> Tensor:

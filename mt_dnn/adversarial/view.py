@@ -25,10 +25,11 @@ class View:
     In most task types an example is one decision, so N is B.
 
     ``average``: the model with averaged weights, if a mode asks for one.
-    ``scale``: ``gradient`` multiplies a loss by it and divides the gradient by it, so that fp16 does not underflow.
-    ``parallel``: used instead of ``model.resume`` if several ranks train together.
+    ``scale``: ``gradient`` multiplies a loss by this factor and divides the gradient by it, so that fp16 does not
+    underflow.
+    ``parallel_resume``: called instead of ``model.resume`` if several ranks train together.
     ``steps_each_pass``: an optimizer step follows each loss, so the weights change from one loss to the next.
-    ``distillation``: how much soft labels count in the loss, if the batch has them.
+    ``distillation``: weight and temperature of soft labels in the loss, if the batch has them.
     """
 
     model: Model
@@ -37,14 +38,14 @@ class View:
     telemetry: Telemetry
     average: Model | None = None
     scale: float = 1.0
-    parallel: Callable[[Tensor, int, Batch], Tensor] | None = None
+    parallel_resume: Callable[[Tensor, int, Batch], Tensor] | None = None
     steps_each_pass: bool = False
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
     def upto(self, level: int, words: Tensor | None = None) -> Tensor:
-        """The state at a level, (T, H): 0 is word embeddings, r the output of block r.
+        """The state at a level, (T, H). Level 0 is the word embeddings, level r the output of block r.
 
-        It is computed from ``words`` (T, H); by default the word embeddings of the batch.
+        The state is computed from ``words`` (T, H), by default from the word embeddings of the batch.
         """
         return self.model.upto(level, self.batch, words)
 
@@ -54,7 +55,7 @@ class View:
         Several states of the batch may be concatenated, (n·T, H). Then the logits are (n·N, C) in the same order.
         """
         copies = len(state) // len(self.batch.input_ids)
-        return (self.parallel or self.model.resume)(state, level, self.batch.repeated(copies))
+        return (self.parallel_resume or self.model.resume)(state, level, self.batch.repeated(copies))
 
     def averaged_logits(self) -> Tensor:
         """Logits (N, C) of the model with averaged weights, without dropout and without gradients."""
@@ -63,7 +64,7 @@ class View:
             return self.average(self.batch)
 
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
-        """The task's loss for ``labels`` (N,); by default the labels of the batch, soft labels included.
+        """The task's loss for ``labels`` (N,). The default is the labels of the batch, with its soft labels.
 
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
@@ -95,9 +96,9 @@ class View:
         stop_gradient: StopGradient = "target",
         reduction: Reduction = "mean",
     ) -> Tensor:
-        """The divergence ``name`` between two logits (N, C).
+        """The divergence ``name`` between two tensors of logits, each (N, C).
 
-        By default it is the task's ``adv_loss``; in a regression task it always is.
+        The default is the task's ``adv_loss``, which a regression task always uses.
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the value of each example, (B,).
         """
         if name is None or self.task.type.answer == "number":

@@ -1,4 +1,4 @@
-"""yopo: you only propagate once. Like FreeLB, with more ascent steps that run through the first block only."""
+"""yopo: you only propagate once. Like FreeLB, with additional ascent steps that run only through the first block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mt_dnn.tasks.model import Model
 class YOPOOptions(BallOptions):
     """Settings of yopo. In YOPO-m-n, ``passes`` is m and ``inner_steps`` is n.
 
-    m passes go through all blocks; between two of them are n ascent steps.
+    m passes go through all blocks. Between two of these passes there are n ascent steps.
     """
 
     mode: Literal["yopo"] = "yopo"
@@ -27,11 +27,11 @@ class YOPOOptions(BallOptions):
 
 
 class YOPO(Adversary[YOPOOptions]):
-    """m losses l(f(x + δ), y)/m; between two of them n ascent steps along ∇_δ⟨p, h_1(x + δ)⟩.
+    """m losses l(f(x + δ), y)/m. Between two losses, n ascent steps along ∇_δ⟨p, h_1(x + δ)⟩ change δ.
 
     h_1 is the output of the first block. p = ∂l/∂h_1 comes from the last full pass and stays constant in the n steps
-    (Zhang et al. 2019, box 1). The first of the n steps needs no pass: at this δ the full pass has already given the
-    gradient of ⟨p, h_1⟩.
+    (Zhang et al. 2019, box 1). The first of the n steps needs no pass, because the full pass has already given the
+    gradient of ⟨p, h_1⟩ at this δ.
     """
 
     options_type = YOPOOptions

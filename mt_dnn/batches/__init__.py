@@ -1,1 +1,1 @@
-"""Which rows each update reads, the batches they become, and the random numbers of a batch."""
+"""Plans which rows each update reads, makes batches of them, and draws the random numbers of a batch."""

@@ -1,4 +1,4 @@
-"""Batch: the tokens of its examples end to end. Padding exists inside attention only."""
+"""Batch: the tokens of its examples, one example after the other. There is padding only inside attention."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Share:
     """One rank's part of a batch that all ranks train on together.
 
     Args:
-        seed: of the batch's random numbers; with the positions it decides what noise each example gets (draws.py).
-        positions: where the rank's examples stand in the batch of all ranks.
-        global_size: examples of the batch of all ranks.
-        counts: False on a rank that got no example. Such a rank runs the first example, so that it takes part in
-            all communication, and gives it weight 0.
-        global_decisions: decisions of the batch of all ranks; None where each example asks for one.
+        seed: decides the batch's random numbers. Seed and position decide the noise of an example (draws.py).
+        positions: the positions of the rank's examples in the batch of all ranks.
+        global_size: how many examples the batch of all ranks has.
+        counts: False on a rank that got no example. Such a rank runs the first example with weight 0, so that it takes
+            part in all communication.
+        global_decisions: how many decisions the batch of all ranks has. None: one for each example.
     """
 
     seed: int
@@ -33,7 +33,7 @@ class Share:
 
     @classmethod
     def undivided(cls, size: int, seed: int = 0) -> Share:
-        """The share of a process that has a batch of ``size`` examples to itself."""
+        """The share of a process that has all ``size`` examples of a batch."""
         return cls(seed, tuple(range(size)), size)
 
 
@@ -41,12 +41,12 @@ class Share:
 class Batch:
     """B examples, S sequences, T tokens, N decisions. Sequence i is tokens ``offsets[i]:offsets[i+1]``.
 
-    An example is one sequence. Where there are ``groups`` it is several, one per choice: sequences
+    An example is one sequence. If the batch has ``groups``, example i is several sequences, one per choice:
     ``groups[i]:groups[i+1]``.
 
-    A decision is one label and one row of logits. An example asks for one. Where there are ``decisions`` it asks for
-    several, ``decisions[i]:decisions[i+1]``: for the words of a sentence, for masked tokens, or for the start and the
-    end of a span. The tokens of words and of masks are ``marked``.
+    A decision is one label and one row of logits. An example has one decision. If the batch has ``decisions``, example
+    i has several, ``decisions[i]:decisions[i+1]``: one for each word of a sentence, each masked token or each class of
+    a class set, or two for the start and the end of a span. ``marked`` are the tokens of these words or masks.
     """
 
     task: str
@@ -58,48 +58,48 @@ class Batch:
     share: Share
     labels: PerDecision | None = None  # (N,)
     groups: Bounds | None = None  # (B+1,)
-    most_choices: int = 1  # C, of the example that has most
+    most_choices: int = 1  # C, the largest number of choices of an example
     decisions: Bounds | None = None  # (B+1,)
     marked: TokenIndex | None = None  # (N,)
-    parts: PerToken | None = None  # number of the text that the token is of, from 0; −1: a special token
-    answerable: PerToken | None = None  # True where an answer may lie: at tokens of a context
-    soft: PerDecision | None = None  # (N, C) probabilities of the options, or values, from teachers
+    text_numbers: PerToken | None = None  # the text that the token comes from, 0 or 1; −1: a special token
+    answerable: PerToken | None = None  # True at tokens of a context, where an answer may be
+    soft: PerDecision | None = None  # (N, C) probabilities of the options from teachers, or values
 
     @property
     def counted(self) -> int:
-        """Examples that count: B, or 0 on a rank that got no example."""
+        """How many examples count: B, or 0 on a rank that got no example."""
         return self.size if self.share.counts else 0
 
     @property
     def global_size(self) -> int:
-        """Examples of the batch on all ranks."""
+        """How many examples the batch of all ranks has."""
         return self.share.global_size
 
     @property
     def weight(self) -> float:
-        """Weight of a mean over this rank's decisions; the weights of all ranks add up to ``global_size``."""
+        """The weight of a mean over this rank's decisions. The weights of all ranks add up to ``global_size``."""
         if self.share.global_decisions is None or self.labels is None or not self.counted:
             return self.counted
         return self.global_size * len(self.labels) / self.share.global_decisions
 
     @property
     def size(self) -> int:
-        """B."""
+        """B, the number of examples."""
         return self.sequences if self.groups is None else len(self.groups) - 1
 
     @property
     def sequences(self) -> int:
-        """S."""
+        """S, the number of sequences."""
         return len(self.offsets) - 1
 
     @cached_property
     def lengths(self) -> Tensor:
-        """Tokens of each sequence, (S,)."""
+        """The number of tokens of each sequence, (S,)."""
         return self.offsets.diff()
 
     @property
     def example_lengths(self) -> Tensor:
-        """Tokens of each example, (B,)."""
+        """The number of tokens of each example, (B,)."""
         return self.lengths if self.groups is None else self.offsets[self.groups].diff()
 
     @cached_property
@@ -128,7 +128,7 @@ class Batch:
         return self.sequences * self.longest == len(self.input_ids)
 
     def pad(self, values: Tensor) -> Tensor:
-        """(T, …) → (S, L, …), zeros where no token is."""
+        """(T, …) → (S, L, …), with zeros after the last token of each sequence."""
         if self.is_even:
             return values.view(self.sequences, self.longest, *values.shape[1:])
         rows = values.new_zeros(self.sequences * self.longest, *values.shape[1:])
@@ -140,25 +140,25 @@ class Batch:
         return rows if self.is_even else rows.index_select(0, self.padded_index)
 
     def by_example(self, scores: Tensor, missing: float) -> Tensor:
-        """(S,) → (B, C): the scores of each example's choices, then ``missing`` where it has fewer than C."""
+        """(S,) → (B, C): the scores of each example's choices. ``missing`` fills up examples with fewer than C."""
         assert self.groups is not None
         there = torch.arange(self.most_choices, device=scores.device) < self.groups.diff()[:, None]
         return scores.new_full(there.shape, missing).masked_scatter(there, scores)
 
     @property
     def decisions_each(self) -> Tensor:
-        """Decisions of each example, (B,)."""
+        """The number of decisions of each example, (B,)."""
         return self.offsets.new_ones(self.size) if self.decisions is None else self.decisions.diff()
 
     def example_means(self, values: Tensor) -> Tensor:
-        """Mean over the decisions of each example, (N,) → (B,)."""
+        """The mean over the decisions of each example, (N,) → (B,)."""
         if self.decisions is None:
             return values
         examples = _index_of_part(self.decisions_each, len(values))
         return values.new_zeros(self.size).index_add(0, examples, values) / self.decisions_each
 
     def repeated(self, copies: int) -> Batch:
-        """A batch of so many copies of this one, end to end. Its ``share`` stays that of one copy."""
+        """A batch with ``copies`` copies of this one, end to end. ``share`` stays as it is."""
         if copies == 1:
             return self
         repeats = repeats_of(type(self))  # type: ignore[arg-type]  # mypy reads Batch.__hash__ for that of the type
@@ -179,5 +179,5 @@ class Batch:
 
 
 def _index_of_part(lengths: Tensor, count: int) -> Tensor:
-    """For ``count`` things in parts of these lengths end to end: the number of each thing's part, (count,)."""
+    """The number of the part that each of ``count`` entries belongs to, (count,), for parts of these lengths."""
     return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths, output_size=count)

@@ -1,4 +1,4 @@
-"""From rows of a prepared split to a batch."""
+"""Makes batches from rows of a prepared split."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.batches.plan import MicroBatch
 from mt_dnn.distributed.ranks import rank, world_size
 
-Mask = tuple[np.ndarray, np.ndarray]  # of a row: positions of the tokens to guess, and the token ids shown instead
+Mask = tuple[np.ndarray, np.ndarray]  # positions of the tokens to guess in a row, and the token ids shown instead
 
 
 def local_batch(split: Prepared, micro_batch: MicroBatch, seed: int) -> Batch:
-    """This rank's share of a micro-batch. Noise and masks are functions of ``seed`` and of a row's position in it."""
+    """This rank's share of a micro-batch.
+
+    Noise and masks are functions of ``seed`` and of a row's position in the micro-batch.
+    """
     rows = micro_batch.rows
     masks = None if split.words is None else draw_masks(split, rows, seed)
     decisions = None
@@ -34,7 +37,7 @@ def share_of_rank(lengths: np.ndarray, rank: int, world_size: int, seed: int, *,
     The rows are sorted by length and dealt out in turn, so that all ranks get about as many tokens.
 
     Args:
-        decisions: how many the batch of all ranks asks for; by default one per row.
+        decisions: how many decisions the batch of all ranks has. Default: one per row.
     """
     positions = np.sort(np.argsort(-lengths, kind="stable")[rank::world_size])
     counts = len(positions) > 0
@@ -44,8 +47,8 @@ def share_of_rank(lengths: np.ndarray, rank: int, world_size: int, seed: int, *,
 def draw_masks(split: Prepared, rows: Sequence[int] | np.ndarray, seed: int | None = None) -> list[Mask]:
     """The masks of the rows of a batch.
 
-    With a seed a mask depends on it and on the row's position in the batch, so each update draws new ones. Without
-    a seed it depends on the row's number alone, so a row has the same mask whenever it is scored.
+    With a seed, a mask depends on the seed and on the row's position in the batch, so each update draws new masks.
+    Without a seed, a mask depends on the row's number alone, so a row has the same mask whenever it is scored.
     """
     numbers = rows if seed is None else range(len(rows))
     return [split.masked(row, seed=seed or 0, position=number) for row, number in zip(rows, numbers, strict=True)]
@@ -59,10 +62,11 @@ def collate(
     share: Share | None = None,
     masks: Sequence[Mask] | None = None,
 ) -> Batch:
-    """The batch of these rows of a prepared split, in this order, or a rank's share of it.
+    """Makes a batch of these rows of a prepared split, in this order.
 
     Args:
-        masks: one for each of ``rows``, where tokens are masked; by default they are drawn here.
+        share: which of the rows this rank has. Default: all rows.
+        masks: one mask for each of ``rows``, if tokens are masked. Default: they are drawn here.
     """
     index = np.asarray(rows, np.int64)
     if masks is None and split.words is not None:
@@ -80,8 +84,8 @@ def collate(
         fields |= _masked(tokens, offsets, [masks[position] for position in share.positions])
     else:
         fields |= _labelled(split, index, offsets)
-    if split.parts is not None:
-        fields["parts"] = split.parts[source]
+    if split.text_numbers is not None:
+        fields["text_numbers"] = split.text_numbers[source]
     if split.contexts is not None:
         fields["answerable"] = split.contexts.ends[source] > 0
     if split.soft is not None:
@@ -101,9 +105,10 @@ def collate(
 
 
 def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the parts ``bounds[row]:bounds[row+1]``, end to end, and the bounds of each among them.
+    """Finds the entries of some rows in an array, where row i has the entries ``bounds[i]:bounds[i+1]``.
 
-    With bounds 0, 2, 5, 6 rows 2 and 0 are at positions 5, 0, 1, in parts 0:1 and 1:3.
+    Returns the positions of these entries, one row after the other, and the bounds of the rows among them. For example,
+    with bounds 0, 2, 5, 6, rows 2 and 0 have the positions 5, 0, 1 and the new bounds 0, 1, 3.
     """
     starts = bounds[rows]
     counts = bounds[rows + 1] - starts
@@ -112,10 +117,10 @@ def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def soft_labels(split: Prepared, rows: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    """Soft labels of rows, in the layout of logits (N, C); 0 where a decision has fewer than C options.
+    """The soft labels of rows, in the layout of logits, (N, C). They are 0 where a decision has fewer than C options.
 
     Args:
-        decisions: how many each row asks for, (B,).
+        decisions: how many decisions each row has, (B,).
     """
     assert split.soft is not None and split.soft_offsets is not None
     source, bounds = parts_of(split.soft_offsets, rows)
@@ -126,7 +131,7 @@ def soft_labels(split: Prepared, rows: np.ndarray, decisions: np.ndarray) -> np.
 
 
 def _labelled(split: Prepared, rows: np.ndarray, offsets: np.ndarray) -> dict[str, np.ndarray]:
-    """Labels of rows, and the decisions they belong to where a row asks for several."""
+    """The fields of a batch that hold its labels. If a row has several decisions, also their bounds and tokens."""
     fields: dict[str, np.ndarray] = {}
     decisions = rows
     if split.decisions is not None:
@@ -139,7 +144,10 @@ def _labelled(split: Prepared, rows: np.ndarray, offsets: np.ndarray) -> dict[st
 
 
 def _masked(tokens: np.ndarray, offsets: np.ndarray, masks: Sequence[Mask]) -> dict[str, np.ndarray]:
-    """Puts the masks into ``tokens``, in place; the decisions are to guess the tokens that stood there."""
+    """Replaces the tokens to guess in ``tokens``, in place.
+
+    Returns the fields of the batch. The labels are the old tokens.
+    """
     marked = np.concatenate([positions + start for (positions, _), start in zip(masks, offsets[:-1], strict=True)])
     labels = tokens[marked]
     tokens[marked] = np.concatenate([shown for _, shown in masks])

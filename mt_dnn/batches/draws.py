@@ -1,4 +1,4 @@
-"""Random numbers of one batch: functions of its seed and of each example's position, however ranks divide it."""
+"""Random numbers of one batch. They depend on its seed and on each example's position, not on the number of ranks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 
-SHARED, FIRST_EXAMPLE = 0, 1  # numbers of streams: one for the batch, then one for each example
+SHARED, FIRST_EXAMPLE = 0, 1  # numbers of streams: one stream for the batch, then one for each example
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed for a generator, mixed from several integers of at least 0."""
+    """Mixes several integers, each at least 0, into a seed for a generator."""
     words = np.random.SeedSequence(numbers).generate_state(2)
     return int(words[0]) << 31 | int(words[1]) >> 1
 
@@ -22,8 +22,8 @@ def seed_of(*numbers: int) -> int:
 class Draws:
     """Draws the noise of one batch. Every draw starts new generators: one per example, or one for all examples.
 
-    So noise depends neither on how ranks divide a batch nor on what else is drawn. Dropout takes its numbers from
-    torch's global generator and does not disturb the noise.
+    So noise does not depend on how ranks divide a batch, or on other random numbers. Dropout uses torch's global
+    generator and does not change the noise.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -46,7 +46,7 @@ class Draws:
         return torch.cat([torch.rand(n, device=device, generator=g) for n, g in parts])
 
     def integer(self, low: int, high: int) -> int:
-        """An integer from low to high, both included; the same for all examples."""
+        """An integer from low to high, both included. It is the same for all examples."""
         self.count += 1
         return int(torch.randint(low, high + 1, (), generator=self._generator(SHARED, torch.device("cpu"))))
 

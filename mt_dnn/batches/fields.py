@@ -1,4 +1,4 @@
-"""What a tensor of a batch can be. The type of a field says which, and so how it is repeated with its batch."""
+"""The kinds of tensors in a batch. The type of a field names its kind, which decides how a batch is repeated."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Repeat = Callable[[Tensor, int, int], Tensor]  # (tensor, copies, tokens in one 
 
 
 def repeat_values(values: Tensor, copies: int, tokens: int) -> Tensor:
-    """(N, …) → (copies·N, …): the values once more for each copy."""
+    """(N, …) → (copies·N, …): repeats the values for each copy."""
     return values.repeat(copies, *[1] * (values.dim() - 1))
 
 
 def repeat_bounds(bounds: Tensor, copies: int, tokens: int) -> Tensor:
-    """(N+1,) → (copies·N+1,): the parts of the second copy begin where those of the first end, and so on."""
+    """(N+1,) → (copies·N+1,): the parts of each copy begin where the parts of the copy before it end."""
     return torch.cat([bounds[:1], bounds.diff().repeat(copies).cumsum(0)])
 
 
 def repeat_token_index(index: Tensor, copies: int, tokens: int) -> Tensor:
-    """(N,) → (copies·N,): a token of the second copy stands ``tokens`` further on than in the first, and so on."""
+    """(N,) → (copies·N,): in each copy a token is ``tokens`` positions after the same token of the copy before it."""
     return torch.cat([index + copy * tokens for copy in range(copies)])
 
 
@@ -37,10 +37,10 @@ TokenIndex = Annotated[Tensor, repeat_token_index]  # positions of tokens among 
 
 @cache
 def repeats_of(batch_type: type) -> dict[str, Repeat]:
-    """How to repeat each field of a dataclass that holds a tensor, by name.
+    """The function that repeats each tensor of a dataclass, by the name of its field.
 
     Raises:
-        TypeError: a field is declared as a Tensor, without saying which of the above it is.
+        TypeError: a field is declared as a plain Tensor, not as PerToken, PerDecision, Bounds or TokenIndex.
     """
     hints = get_type_hints(batch_type, include_extras=True)
     repeats: dict[str, Repeat] = {}

@@ -1,9 +1,9 @@
-"""Which rows of which tasks each update of a run reads: a pure function of the seed.
+"""Plans which rows of which tasks each update of a run reads. The plan is a pure function of the seed.
 
 Each task is an endless stream of micro-batches. Its rows are put into a random order and cut into micro-batches. Then
 they get a new order, and so on. A sampling strategy (sampling.py) says how many micro-batches an epoch takes from each
-stream. The next epoch goes on where the last one stopped. So no row is read twice before all others of its task were
-read once. `proportional` takes one pass over each task, so it reads every row once per epoch.
+stream. The next epoch continues where the previous one stopped. So no row is read twice before all other rows of its
+task were read once. `proportional` takes one pass over each task, so it reads every row once per epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mt_dnn.batches.sampling import SamplingConfig, epoch_batches, generator_of
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """Rows of one task for one forward and backward pass; ``rows`` is (B,) int64, each row at most once."""
+    """Rows of one task for one forward and backward pass. ``rows``: (B,) int64, each row at most once."""
 
     task: str
     rows: np.ndarray
@@ -31,13 +31,13 @@ class Plan:
     """The updates of a whole run.
 
     Args:
-        sizes: training rows of each task; the first task is the main one of `mtdnn`.
-        batch_sizes: rows in a micro-batch of each task; the last one of a pass over the task holds the rest.
+        sizes: how many training rows each task has. The first task is the main task of the strategy `mtdnn`.
+        batch_sizes: how many rows a micro-batch of each task has. The last one of a pass over the task has the rest.
         sampling: how many micro-batches of each task an epoch takes.
-        accumulate: micro-batches in an update, at most.
-        mix_tasks: True shuffles the micro-batches of all tasks and then groups them, so that an update mixes tasks;
+        accumulate: the largest number of micro-batches in an update.
+        mix_tasks: True shuffles the micro-batches of all tasks and then groups them, so that an update mixes tasks.
             False fills each update from one task.
-        seed: every order of rows and tasks is a function of it.
+        seed: decides every order of rows and tasks.
         epochs: number of epochs.
         max_steps: the run ends after this many updates if the epochs have more.
     """
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
-        """Updates of the run."""
+        """How many updates the run makes."""
         planned = sum(self.updates_per_epoch)
         return min(planned, self.max_steps or planned)
 
@@ -94,7 +94,7 @@ class Plan:
         return {task: -(-rows // self.batch_sizes[task]) for task, rows in self.sizes.items()}
 
     def _counts(self, number: int) -> dict[str, int]:
-        """Micro-batches of each task in an epoch."""
+        """How many micro-batches of each task an epoch takes."""
         return epoch_batches(
             self.sizes,
             self._batches_per_pass,
@@ -106,7 +106,10 @@ class Plan:
 
 
 def _stream(task: str, rows: int, batch_size: int, span: range, seed: int) -> Iterator[MicroBatch]:
-    """The micro-batches of a task's endless stream at the positions of ``span``; none holds rows of two passes."""
+    """Yields the micro-batches at the positions ``span`` of a task's endless stream.
+
+    No micro-batch has rows of two passes over the task.
+    """
     per_pass = -(-rows // batch_size)
     for position in span:
         number, batch = divmod(position, per_pass)
@@ -118,7 +121,7 @@ def _stream(task: str, rows: int, batch_size: int, span: range, seed: int) -> It
 def _ordered(
     units: Mapping[str, list[tuple[MicroBatch, ...]]], *, main_last: bool, rng: np.random.Generator
 ) -> list[tuple[MicroBatch, ...]]:
-    """The units of all tasks shuffled; with ``main_last`` those of the first task come after all others.
+    """Shuffles the units of all tasks. With ``main_last`` the units of the first task come after all others.
 
     The units of one task keep their order.
     """

@@ -14,20 +14,24 @@ from mt_dnn.section import Section
 
 
 class SamplingConfig(Section):
-    """How the batches of an epoch are shared out among the tasks."""
+    """Settings that say how many batches of each task an epoch takes."""
 
     strategy: Literal["proportional", "uniform", "temperature", "annealed", "weights", "mtdnn"] = Field(
         "proportional", description="how batches are shared out; proportional reads every row once per epoch"
     )
-    temperature: float = Field(1.0, gt=0, description="of temperature: probability ~ rows^(1/temperature)")
+    temperature: float = Field(1.0, gt=0, description="strategy temperature: probability ~ rows^(1/temperature)")
     size_cap: PositiveInt | None = Field(
-        None, description="of temperature and annealed: count at most this many rows of a task"
+        None, description="strategies temperature and annealed: count at most this many rows of a task"
     )
     weights: dict[str, float] = Field(
-        default_factory=dict, description="of weights: probability of each task, on any scale"
+        default_factory=dict, description="strategy weights: the probability of each task, on any scale"
     )
-    mix_opt: Literal[0, 1] = Field(0, description="of mtdnn: 0 shuffles all tasks, 1 leaves the first task for the end")
-    ratio: float = Field(0.0, ge=0, description="of mtdnn: batches of the other tasks per batch of the first; 0: all")
+    mix_opt: Literal[0, 1] = Field(
+        0, description="strategy mtdnn: 0 shuffles all tasks, 1 leaves the first task for the end"
+    )
+    ratio: float = Field(
+        0.0, ge=0, description="strategy mtdnn: batches of the other tasks per batch of the first task; 0: all"
+    )
 
     @model_validator(mode="after")
     def _all_read(self) -> SamplingConfig:
@@ -51,11 +55,11 @@ def epoch_batches(
     epoch: int,
     epochs: int,
 ) -> dict[str, int]:
-    """Batches of each task in an epoch.
+    """How many batches of each task an epoch takes.
 
-    `proportional` takes one pass over each task. The strategies that have a probability p per task share out as many
-    batches as one pass over all tasks holds. Each task gets this number times p, rounded up or down at random so that
-    the mean is exact (systematic sampling).
+    `proportional` takes one pass over each task. The strategies with a probability p per task take as many batches as
+    one pass over all tasks has. Each task gets this number times p, rounded up or down at random so that the mean is
+    exact (systematic sampling).
 
     Args:
         sizes: training rows of each task.
@@ -78,9 +82,9 @@ def epoch_batches(
 
 
 def probabilities(sizes: Mapping[str, int], *, config: SamplingConfig, epoch: int, epochs: int) -> dict[str, float]:
-    """Probability that a batch comes from each task. N are the task's rows, N' = min(N, ``size_cap``).
+    """The probability that a batch comes from each task. N is the number of its rows, N' = min(N, ``size_cap``).
 
-    `uniform`: equal. `weights`: as given, scaled to 1.
+    `uniform`: equal. `weights`: as given, scaled so that the sum is 1.
     `temperature`: p ∝ N'^(1/T) (Raffel et al. 2020).
     `annealed`: p ∝ N'^α with α = 1 − 0.8·(e−1)/(E−1) in epoch e of E (Stickland & Murray 2019).
     """
@@ -96,7 +100,10 @@ def probabilities(sizes: Mapping[str, int], *, config: SamplingConfig, epoch: in
 
 
 def _mtdnn_batches(passes: Mapping[str, int], ratio: float, rng: np.random.Generator) -> dict[str, int]:
-    """All batches of the first task. Of the others all, or ``ratio`` times as many as of the first, drawn at random."""
+    """All batches of the first task. With ``ratio`` 0 also all batches of the others.
+
+    Otherwise ``ratio`` times as many batches as the first task has are drawn at random from the others.
+    """
     main, *others = passes
     if not ratio or not others:
         return dict(passes)
@@ -118,5 +125,5 @@ def _weights(sizes: Mapping[str, int], weights: Mapping[str, float]) -> Mapping[
 
 
 def generator_of(*key: object) -> np.random.Generator:
-    """A random generator for a key. The key is hashed, so that neighbouring seeds and epochs are unrelated."""
+    """Makes a random generator for a key. The key is hashed, so that neighbouring seeds and epochs are unrelated."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:16], "little"))

@@ -43,7 +43,7 @@ def build_tasks(config: RunConfig) -> Tasks:
 
 
 def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, or, without one, the tokenizer that the configuration names."""
+    """Loads the tokenizer of a checkpoint. Without a checkpoint, loads the tokenizer that the configuration names."""
     if checkpoint is not None:
         return load_tokenizer(str(checkpoint / "encoder"))
     name = config.encoder.tokenizer or config.encoder.name
@@ -54,7 +54,10 @@ def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> PreTra
 def build_splits(
     config: RunConfig, wanted: Iterable[tuple[TaskDef, str]], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
-    """Rows as token ids, by task and split, and one line for each file of rows that does not exist.
+    """Reads rows as token ids.
+
+    Returns:
+        The prepared splits by (task, split), and one line for each file of rows that does not exist.
 
     Raises:
         UserError: a file has a wrong row, training rows have no labels, or the key ``tasks`` names a task without
@@ -78,11 +81,11 @@ def build_splits(
     return splits, [str(problem) for problem in problems.values()]
 
 
-def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: RunConfig) -> Tasks:
-    """The training tasks that have training rows, and the evaluated tasks that read one of their heads.
+def tasks_with_rows(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: RunConfig) -> Tasks:
+    """Drops training tasks without training rows, and evaluated tasks that read the head of a dropped task.
 
     Raises:
-        UserError: no task has training rows, or a task trains the head of another one that has none.
+        UserError: no task has training rows, or a task trains the head of a task without training rows.
     """
     trained = {name: task for name, task in tasks.trained.items() if (name, "train") in splits}
     if not trained:
@@ -92,7 +95,7 @@ def with_data(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: 
 
 
 def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_splits: Mapping[str, Prepared]) -> None:
-    """Raises UserError when ``distillation`` asks for soft labels that the rows lack, or for a temperature in vain."""
+    """Raises UserError when ``distillation`` needs soft labels but the rows have none, or its temperature is unused."""
     options = config.distillation
     kinds = {tasks[name].type.answer for name, split in train_splits.items() if split.soft is not None}
     if options.weight and not kinds:
@@ -105,7 +108,7 @@ def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_spl
 
 
 def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
-    """Which rows each update reads; ``sizes`` are the numbers of training rows by task."""
+    """Builds the plan of the updates. ``sizes``: how many training rows each task has."""
     return Plan(
         sizes=sizes,
         batch_sizes={name: config.train.batch_sizes.get(name, config.train.batch_size) for name in sizes},
@@ -121,7 +124,7 @@ def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
 def build_model(
     config: RunConfig, tasks: Tasks, tokenizer: PreTrainedTokenizerBase, checkpoint: Path | None = None
 ) -> Model:
-    """A new model as configured, or the one saved in a checkpoint.
+    """Builds a new model as configured, or loads the model of a checkpoint.
 
     Raises:
         UserError: encoder and tokenizer do not belong together, ``data.max_length`` is more than the encoder's
@@ -159,11 +162,11 @@ def _prepare_lm_head(
         raise UserError(f"distributed.strategy: fsdp splits the word embeddings that {task} shares; use ddp")
     source = config.encoder.name if config.train.init_from is None else None
     if new and (source is None or not load_head(source, encoder.model.config, head)):
-        say(f"{task}: no pretrained head of a masked language model beside the encoder; a fresh one is trained")
+        say(f"{task}: the encoder has no pretrained head of a masked language model; a new one is trained")
 
 
 def with_memory_options(model: Model, options: TrainConfig) -> Model:
-    """The same model, changed as ``train`` asks for in order to save memory or time. What it computes stays the same.
+    """Changes the model as ``train`` asks, to save memory or time, and returns it. Its results stay the same.
 
     Raises:
         UserError: ``apex_layer_norm`` is set and apex is not installed.
@@ -206,12 +209,12 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
 
 
 def _notices(options: EncoderConfig, encoder: Encoder) -> Iterator[str]:
-    """Lines that tell a user what is unusual with this encoder."""
+    """Yields lines that tell the user what is unusual about this encoder."""
     family = encoder.model.config.model_type
     if options.attention == "auto" and encoder.attention == "padded":
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
     if options.name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
-        yield f"encoder: {options.name} has no pretrained pooler, a fresh one is trained"
+        yield f"encoder: {options.name} has no pretrained pooler; a new one is trained"
 
 
 def check_sha256(name: str, expected: str) -> None:
@@ -246,7 +249,7 @@ def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokeniz
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; ``auto`` means a GPU if there is one, else the CPU.
+    """The device of this name. ``auto`` means the GPU if this machine has one, else the CPU.
 
     Raises:
         UserError: this machine does not have the device.

@@ -5,7 +5,7 @@
 - ``encoder/``: encoder and tokenizer in Hugging Face format;
 - ``heads.safetensors``: every weight that is not the encoder's;
 - ``trainer/``: the state of everything else, which only training needs (see ``saving.py``);
-- ``config.yml`` and ``task_defs.yml``: copies of those of the run folder.
+- ``config.yml`` and ``task_defs.yml``: copies of these files of the run folder.
 
 Random numbers are a function of seed and update, so no state of a random generator is saved.
 """
@@ -30,7 +30,7 @@ from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
 from mt_dnn.tasks.model import Model
 
-HF_PREFIX = "encoder.model."  # of the weights that Hugging Face's model holds, among those of a Model
+HF_PREFIX = "encoder.model."  # names of a Model's weights begin with it if Hugging Face's model holds them
 BEST = "best"
 
 
@@ -52,13 +52,13 @@ def save_checkpoint(
     """Writes a checkpoint under a temporary name, flushes it to disk and renames it. Every rank has to call it.
 
     Args:
-        trainer_tensors: tensors for ``trainer/<name>``, by this name and by their own.
-        state: content of ``trainer/state.json``.
-        files: are copied into the checkpoint.
+        trainer_tensors: for each name, the tensors that ``trainer/<name>`` holds, by their names.
+        state: the content of ``trainer/state.json``.
+        files: these are copied into the checkpoint.
 
     Returns:
-        The folder of the checkpoint. The main rank has written it; the other ranks wrote their parts of
-        ``trainer_tensors`` when weights are split over ranks.
+        The folder of the checkpoint. The main rank writes it. If weights are split over ranks, each rank writes its
+        parts of ``trainer_tensors``.
 
     Raises:
         UserError: the disk is full or not writable.
@@ -95,12 +95,12 @@ def save_checkpoint(
 
 
 def rest_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every weight of a model that ``encoder/`` does not hold: the heads', and a pooler's that was made fresh."""
+    """The weights of a model that ``encoder/`` does not hold: heads, scalar mix, and a pooler that we added."""
     return {name: value.contiguous() for name, value in weights.items() if not name.startswith(HF_PREFIX)}
 
 
 def prune(run: Path, keep: Iterable[int]) -> None:
-    """Removes all checkpoints but those of the steps to keep, and what is left of saves that were cut off."""
+    """Removes all checkpoints except those of the steps ``keep``. Also removes the rest of saves that were cut off."""
     kept = {checkpoint_path(run, step) for step in keep}
     for path in list((run / "checkpoints").iterdir()):
         if path not in kept:
@@ -123,10 +123,10 @@ def last_checkpoint(run: Path) -> Path | None:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a user means: the folder itself, or the best one of a run folder, or else its last one.
+    """The checkpoint that a user means: the folder itself, or the best checkpoint of a run folder, else its last one.
 
     Raises:
-        UserError: the folder neither is nor has a checkpoint.
+        UserError: the folder is no checkpoint and holds none.
     """
     if (path / "heads.safetensors").exists():
         return path
@@ -154,10 +154,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def read_trainer_tensors(checkpoint: Path, name: str, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of ``trainer/<name>``.
+    """Reads the tensors of ``trainer/<name>``.
 
-    When they were saved in parts, each rank gets its part of them. ``like`` says how they are split now: see
-    ``load_sharded``.
+    If they were saved in parts, each rank gets its part. ``like`` says how they are split now: see ``load_sharded``.
     """
     folder = checkpoint / "trainer" / name
     if not folder.is_dir():
@@ -179,7 +178,10 @@ def load_rest(model: Model, checkpoint: Path) -> None:
     saved_shapes, shapes = ({name: tuple(v.shape) for name, v in tensors.items()} for tensors in (saved, present))
     if saved_shapes != shapes:
         wrong = sorted({name for name in {*saved_shapes, *shapes} if saved_shapes.get(name) != shapes.get(name)})
-        raise UserError(f"{file}: holds other heads than this run's task definitions: {', '.join(wrong[:4])}")
+        raise UserError(
+            f"{file}: heads differ from task_defs.yml ({', '.join(wrong[:4])}); "
+            "use the task file that the run was trained with"
+        )
     model.load_state_dict({name: as_split(value, present[name]) for name, value in saved.items()}, strict=False)
 
 
@@ -187,18 +189,21 @@ def load_encoder_weights(model: Model, checkpoint: Path) -> None:
     """Restores the weights of ``encoder/`` into the model's encoder.
 
     Raises:
-        UserError: the file is damaged, or its weights are not exactly those of the encoder. Buffers may be missing.
+        UserError: the file is damaged, or does not hold exactly the weights of the encoder. Buffers may be missing.
     """
     saved = read_tensors(checkpoint / "encoder" / "model.safetensors")
     present = model.encoder.model.state_dict()
     local = {name: as_split(value, present.get(name, value)) for name, value in saved.items()}
     missing, unexpected = model.encoder.model.load_state_dict(local, strict=False)
     if unexpected or set(missing) - {name for name, _ in model.encoder.model.named_buffers()}:
-        raise UserError(f"{checkpoint}/encoder: weights do not fit: {', '.join([*missing, *unexpected][:4])}")
+        wrong = ", ".join([*missing, *unexpected][:4])
+        raise UserError(
+            f"{checkpoint}/encoder: its weights do not fit this encoder ({wrong}); use the encoder settings of the run"
+        )
 
 
 def damaged(file: Path, error: Exception) -> UserError:
-    """The error for a file of a checkpoint that cannot be read."""
+    """Makes the error for a file of a checkpoint that cannot be read."""
     reason = str(error).split("\n")[0]
     return UserError(
         f"{file}: damaged or missing ({reason}); delete this checkpoint folder to resume from an earlier one"
@@ -206,7 +211,7 @@ def damaged(file: Path, error: Exception) -> UserError:
 
 
 def flush_tree(folder: Path) -> None:
-    """Flushes every file and folder below to disk, so that a rename is never on disk before the data."""
+    """Flushes the folder and everything in it to disk, so that a later rename is never on disk before the data."""
     for directory, _, files in os.walk(folder):
         for name in files:
             flush(Path(directory) / name)

@@ -1,4 +1,4 @@
-"""RunConfig: all that a run file may say. Other packages define the sections that set their own parts."""
+"""RunConfig: everything that a run file may say. Other packages define the sections with their settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class TrainConfig(Section):
     )
     activation_checkpointing: bool = Field(
         False,
-        description="keep only the input of each block, and run it again in the backward pass: less memory, more time",
+        description="keep only the input of each block, and run the block again in the backward pass: less memory, "
+        "more time",
     )
     compile: bool = Field(False, description="torch.compile of the encoder's blocks; the first updates take longer")
     loss_balance: Literal["none", "log_classes", "uncertainty"] = Field(
@@ -64,8 +65,8 @@ class TrainConfig(Section):
     )
     gradient_surgery: Literal["none", "pcgrad"] = Field(
         "none",
-        description="pcgrad: remove from each task's gradient what points against that of another task of the same "
-        "update; needs the extra pcgrad",
+        description="pcgrad: remove from each task's gradient the part that points against the gradient of another "
+        "task of the update; needs the extra pcgrad",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
@@ -98,7 +99,7 @@ class EvaluationConfig(Section):
     @model_validator(mode="after")
     def _patience_needs_a_metric(self) -> EvaluationConfig:
         if self.metric is None and self.patience is not None:
-            raise ValueError("patience needs a metric")
+            raise ValueError("patience: needs a metric to compare; set evaluation.metric or leave patience out")
         return self
 
 
@@ -139,7 +140,7 @@ class RunConfig(Section):
     tasks: tuple[str, ...] | None = Field(
         None, description="training tasks; default: every task of the file that has a train split"
     )
-    seed: int = Field(1, ge=0, description="of new weights, data order and dropout")
+    seed: int = Field(1, ge=0, description="decides new weights, data order, noise and dropout")
     output: Path = Field(Path("runs/run-seed1"), description="run folder; default: runs/<name>-seed<seed>")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
     data: DataConfig

@@ -1,4 +1,4 @@
-"""Reading and writing run files: YAML and ``key=value`` overrides, merged by OmegaConf and checked by pydantic."""
+"""Reads and writes run files: YAML and ``key=value`` overrides, merged by OmegaConf and checked by pydantic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mt_dnn.runs.config import RunConfig
 
 
 def file_schema() -> dict[str, Any]:
-    """A JSON Schema for editors, which fits run files and task files."""
+    """Makes a JSON Schema for editors. It fits run files and task files."""
     run = RunConfig.model_json_schema()
     parts = run.pop("$defs")
     choices = [{"$ref": "#/$defs/run"}, {"$ref": "#/$defs/tasks"}]
@@ -28,7 +28,7 @@ def file_schema() -> dict[str, Any]:
 
 
 def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Reads a run file, or its content, and lays overrides such as ``optimizer.lr=1e-4`` over it.
+    """Reads a run file, or takes its content, and applies overrides such as ``optimizer.lr=1e-4``.
 
     Raises:
         UserError: the file cannot be read, a key is unknown, or a value has the wrong type. The message names the file
@@ -61,7 +61,7 @@ def dump_config(config: RunConfig, path: Path) -> None:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """One text per key whose values differ: ``<key>: <old> there, <new> here``. Nested keys are joined with dots."""
+    """Yields one text per key with different values: ``<key>: <old> there, <new> here``. Dots join nested keys."""
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
@@ -100,9 +100,9 @@ def _override(text: str) -> Any:
 
 
 def _merged(below: Any, layer: Any, location: str) -> Any:
-    """A layer laid over those below it.
+    """Merges a layer into the layers below it.
 
-    A preset replaces the adversary's settings, or those of one task, completely: it is not mixed with lower layers.
+    A preset replaces all settings of the adversary, or of one task. It is not mixed with lower layers.
     """
     if "adversary" not in layer:
         return OmegaConf.merge(below, layer)
@@ -124,7 +124,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserError:
-    """The first problem that pydantic found, as one line: file or override, key, and what to do."""
+    """Makes an error of the first problem that pydantic found: file or override, key, and what to do."""
     problem = error.errors()[0]
     keys = [str(key) for key in problem["loc"]]
     if not keys:  # a check across sections; its message names the key
@@ -150,7 +150,7 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
 
 
 def _fields(keys: Sequence[str], mode: str | None) -> Sequence[str]:
-    """The keys that the section under these keys may have; ``mode`` is the adversary's, if the file says one."""
+    """The keys that the section under ``keys`` may have. ``mode``: the adversary's mode, if the file names one."""
     model: Any = RunConfig
     for key in keys:
         annotation: Any = model.model_fields[key].annotation

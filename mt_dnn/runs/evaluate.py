@@ -22,7 +22,7 @@ from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import head_owner
 from mt_dnn.training.step import autocast
 
-Splits = Mapping[tuple[str, str], Prepared]  # by task and name of the split
+Splits = Mapping[tuple[str, str], Prepared]  # (task, split name) → rows
 Scores = dict[str, dict[str, dict[str, Any]]]  # by task, split and metric
 
 
@@ -36,9 +36,9 @@ def predict_split(
     precision: str,
     device: torch.device,
 ) -> Decoded:
-    """Predictions for every row of a split, in row order. All ranks share the work, and each returns all predictions.
+    """Predicts every row of a split, in row order. All ranks share the work, and each returns all predictions.
 
-    ``owner`` is the task whose head is read. Rows of similar length share a batch, and dropout is off.
+    ``owner``: the task whose head is used. Rows of similar length share a batch. Dropout is off.
     """
     decoding = KINDS[task.task_type].decoding
     outputs = row_outputs(
@@ -57,13 +57,14 @@ def row_outputs(
     precision: str,
     device: torch.device,
 ) -> list[np.ndarray]:
-    """The logits of each row or window of a split, in row order: (decisions, options) each.
+    """Runs the model on every row or window of a split. Returns its logits in row order, (decisions, options) each.
 
-    ``kept`` is called with the logits of a batch and the batch; what it returns, a line for each decision, is kept.
+    ``kept``: a function that gets the logits of a batch and the batch. Its result, one row for each decision, is kept
+    instead of the logits.
     """
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    outputs_here: list[tuple[np.ndarray, list[np.ndarray]]] = []  # of this rank: rows, and the output of each
+    outputs_here: list[tuple[np.ndarray, list[np.ndarray]]] = []  # this rank's rows, and the output of each
     was_training = model.training
     model.eval()
     local_batches = batches[rank() :: world_size()]
@@ -98,7 +99,7 @@ def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
 
 
 def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
-    """An entry of the score table: the scores on a labelled split beside those of a constant prediction."""
+    """An entry of the score table: the scores on a labelled split, and the scores of a constant prediction."""
     return {
         "task": task.name,
         "split": split_name,
@@ -109,9 +110,9 @@ def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) ->
 
 
 class Decoder:
-    """Predictions of a model on splits. A split is predicted once and kept until ``forget`` is called.
+    """Predicts splits with a model. The predictions of a split are kept until ``forget`` is called.
 
-    ``defs`` are all tasks that a split may be of, and those whose heads they read, by name.
+    ``defs``: the tasks of these splits, and the owners of the heads that they use, by name.
     """
 
     def __init__(
@@ -136,9 +137,9 @@ class Decoder:
 
 
 def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
-    """Scores of the labelled dev splits with the model's present weights, by task and split.
+    """Scores the labelled dev splits with the model's present weights. Returns scores by task and split.
 
-    A head that can say "no answer" has its threshold set to the best one for its dev split before it is scored.
+    If a head can say "no answer", its threshold is first set to the best value for its dev split.
     """
     scores: Scores = {}
     decoder.forget()
@@ -152,14 +153,14 @@ def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
 
 
 def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
-    """Tunes what the task's head keeps beside its weights on a labelled dev split; True when it has changed."""
+    """Sets the head's threshold of no answer to the best value for a labelled dev split. True if it changed."""
     return KINDS[task.task_type].decoding.tune(model.heads[head_owner(task)], task, split, decoded)
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:
     """The labelled dev splits: those that are scored while a run trains.
 
-    Tasks with a head of their own come first. They may change its threshold, and then the other tasks read it.
+    Owners of a head come first: scoring may change their threshold, which other tasks then use.
     """
     ordered = sorted(splits.items(), key=lambda item: defs[item[0][0]].head is not None)
     return {
@@ -170,17 +171,17 @@ def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, s
 
 
 def scalar_mean(scores: Mapping[str, Any]) -> float:
-    """One number for the scores of a split, the higher the better.
+    """One number for the scores of a split. Higher is better.
 
-    It is the mean of the metrics that are single numbers and the better the higher. A task that has none of these gets
-    minus the mean of its metrics that are the better the lower.
+    It is the mean of the metrics that are single numbers and where higher is better. If there is no such metric, it is
+    minus the mean of the metrics where lower is better.
     """
     values = [value for name, value in scores.items() if METRICS[name].scalar and not METRICS[name].lower_is_better]
     return float(np.mean(values or [-value for name, value in scores.items() if METRICS[name].scalar]))
 
 
 def selection_score(metric: str, scores: Scores) -> float:
-    """The number that chooses the best model, averaged over splits, the higher the better.
+    """The number that chooses the best model, a mean over splits. Higher is better.
 
     ``<task>.<metric>`` is one metric of a task, ``<task>`` the mean of its metrics, ``mean`` the mean over all tasks.
     """
@@ -192,7 +193,7 @@ def selection_score(metric: str, scores: Scores) -> float:
 
 
 def check_selection(metric: str | None, defs: Mapping[str, TaskDef]) -> None:
-    """Raises UserError unless ``evaluation.metric`` is a number that a run computes which scores the tasks ``defs``."""
+    """Raises UserError if ``metric`` (evaluation.metric) is not a score that a run on the tasks ``defs`` computes."""
     if metric in (None, "mean"):
         return
     name, _, measure = metric.partition(".")

@@ -1,4 +1,4 @@
-"""The run folder: which run it holds, and that only one process at a time trains into it."""
+"""The run folder: checks which run it holds, and lets only one process at a time train into it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FREE_KEYS = ("device", "distributed", "log", "output")
 FREE_TRAIN_KEYS = ("activation_checkpointing", "apex_layer_norm", "compile")
 
 
-def same_config(config: RunConfig) -> None:
+def check_same_config(config: RunConfig) -> None:
     """Raises UserError when the output folder holds a run of another configuration."""
     file = config.output / "config.yml"
     if not file.exists():
@@ -39,8 +39,8 @@ def same_config(config: RunConfig) -> None:
         )
 
 
-def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
-    """Raises UserError when the folder holds a run of other tasks, or of tasks that were defined differently."""
+def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
+    """Raises UserError when the folder holds a run with other tasks or other definitions of these tasks."""
     file = folder / "task_defs.yml"
     old = load_task_defs(file) if file.exists() else tasks
     changed = [name for name in {**old, **tasks} if old.get(name) != tasks.get(name)]
@@ -49,7 +49,7 @@ def same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
 
 
 def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
-    """Writes what the run was made from, ``config.yml`` and ``task_defs.yml``, where they are not there yet."""
+    """Writes ``config.yml`` and ``task_defs.yml`` into the run folder. A file that exists stays as it is."""
     if not (folder / "config.yml").exists():
         with replacing(folder / "config.yml") as temporary:
             dump_config(config, temporary)
@@ -59,7 +59,7 @@ def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) 
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file that is complete or absent, and the folder it is in."""
+    """Writes a JSON file, and makes its folder if needed. The file is complete or absent."""
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -67,7 +67,7 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Makes the run folder, and keeps other processes from training into it during the block.
+    """Makes the run folder. During the block no other process can train into it.
 
     Raises:
         UserError: the folder cannot be made, or another process trains into it.

@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, one JSON object a line, and TensorBoard files when they are asked for."""
+"""The log of a run: metrics.jsonl, with one JSON object per line, and TensorBoard files with log.tensorboard."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mt_dnn.distributed.ranks import is_main
 
 
 class MetricsLog:
-    """Appends records to ``<run>/metrics.jsonl``; on ranks other than the main one it does nothing.
+    """Appends records to ``<run>/metrics.jsonl``. Only the main rank writes.
 
-    A run that resumes repeats the updates after its last checkpoint. So opening the log with ``resume_step`` removes
-    the records of later updates.
+    A run that resumes repeats the updates after its last checkpoint, which is the one after ``resume_step`` updates. So
+    the records of later updates are removed when the log is opened.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool, resume_step: int) -> None:
@@ -43,7 +43,7 @@ class MetricsLog:
             self._board.close()
 
     def _cut_back(self, step: int) -> None:
-        """Removes the records of later updates, and a last record that was cut off when the run was killed."""
+        """Removes the records of updates after ``step``, and a last record that was cut off when the run was killed."""
         records = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         kept = [text for text in records if text.endswith("}") and json.loads(text)["step"] <= step]
         with replacing(self.path) as temporary:
@@ -59,7 +59,7 @@ def _writer(folder: Path, resume_step: int) -> Any:
 
 
 def _flatten(record: Any, prefix: str = "") -> list[tuple[str, float]]:
-    """The numbers of a nested record with their names, ``scores/rte/dev/accuracy`` for example."""
+    """The numbers of a nested record with their names, for example ``scores/rte/dev/accuracy``."""
     if isinstance(record, dict):
         return [pair for key, value in record.items() for pair in _flatten(value, f"{prefix}/{key}" if prefix else key)]
     return [(prefix, float(record))] if isinstance(record, int | float) and prefix not in ("step",) else []

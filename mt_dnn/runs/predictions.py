@@ -1,4 +1,4 @@
-"""Predictions as JSON objects, one a line."""
+"""Predictions as JSON objects, one per line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mt_dnn.tasks.kinds import KINDS
 
 
 def prediction_records(task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-    """One object per row: ``uid``, ``prediction``, and further keys of the task type, such as ``scores``."""
+    """Yields one object per row: ``uid``, ``prediction``, and further keys of the task type, such as ``scores``."""
     records = KINDS[task.task_type].decoding.records(task, split, decoded)
     for uid, record in zip(split.uids, records, strict=True):
         yield {"uid": uid, **record}
 
 
 def write_predictions(path: Path, task: TaskDef, split: Prepared, decoded: Decoded) -> None:
-    """Writes the predictions of a split as JSON lines, and the folder they are in."""
+    """Writes the predictions of a split as JSON lines, and makes the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for record in prediction_records(task, split, decoded):

@@ -1,4 +1,4 @@
-"""How far a run has come: what a checkpoint must know besides weights, and how fast the run is."""
+"""The progress of a run: updates made, best score, figures for the log, and speed."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mt_dnn.training.loop import Position, Step
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """How far a run has come. A checkpoint holds it.
 
     Args:
-        position: the updates that were made.
-        best_step: the update after which the best model was evaluated; None before the first evaluation.
-        best_score: the score of that model.
-        stale: evaluations since then.
+        position: how many updates were made.
+        best_step: the update after which the best model was evaluated. None before the first evaluation.
+        best_score: the score of the best model.
+        stale: how many evaluations were made since the best one.
         window: the figures since the last line of the log.
-        finished: whether no more updates will be made.
+        finished: True when no more updates will be made.
         data: the hash of each prepared split, by ``<task>/<split>``.
     """
 
@@ -34,12 +34,12 @@ class Progress:
     data: dict[str, str] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
-        """All fields as JSON can hold them."""
+        """All fields as JSON values."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {**values, "position": asdict(self.position), "window": self.window.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave. Only the main rank takes the window: it holds the sums of all ranks."""
+        """Restores what ``state_dict`` returned. Only the main rank takes the window, with the sums of all ranks."""
         window = Telemetry(state["window"] if is_main() else None)
         for name, value in {**state, "position": Position(**state["position"]), "window": window}.items():
             setattr(self, name, value)
@@ -51,7 +51,7 @@ class Progress:
         self.window.add(event.telemetry)
 
     def collect(self) -> dict[str, float]:
-        """Moves the window's sums of all ranks to the main rank; returns their means, the same on every rank."""
+        """Moves the sums of the window from all ranks to the main rank. Returns their means on every rank."""
         sums = Telemetry()
         for state in all_gather(self.window.state_dict()):
             sums.add(Telemetry(state))
@@ -63,7 +63,7 @@ class Progress:
         self.window = Telemetry()
 
     def better(self, value: float) -> bool:
-        """Notes the score of an evaluation; returns whether it is the best so far."""
+        """Notes the score of an evaluation. Returns True if it is the best so far."""
         best = self.best_score is None or value > self.best_score
         if best:
             self.best_score, self.best_step, self.stale = value, self.position.step, 0
@@ -84,7 +84,7 @@ class Speed:
         self.tokens += event.tokens
 
     def per_second(self) -> dict[str, float]:
-        """``examples_per_s`` and ``tokens_per_s`` of all ranks together. Clock and counts start anew."""
+        """Returns ``examples_per_s`` and ``tokens_per_s`` of all ranks together, and restarts clock and counts."""
         now = time.perf_counter()
         seconds, self.started = now - self.started, now
         examples, tokens = zip(*all_gather((self.examples, self.tokens)), strict=True)

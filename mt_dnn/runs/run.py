@@ -1,4 +1,4 @@
-"""The loop of a run and its folder: train, log, evaluate, save, finish. What it runs on comes from ``start``."""
+"""The loop of a run and its folder: train, log, evaluate, save, finish. ``start`` builds the parts of the run."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from mt_dnn.training.step import Stepper
 
 
 class Run:
-    """One run. ``Run(config)`` checks everything and writes nothing; calling the object trains and writes the folder.
+    """One run. ``Run(config)`` checks everything. Calling the object trains and writes the run folder.
 
-    Several processes that train together each make one and call it.
+    If several processes train together, each of them makes a ``Run`` and calls it.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -41,14 +41,14 @@ class Run:
         """Makes the updates that remain, then scores the best model and writes its predictions.
 
         Returns:
-            What is in ``summary.json``, or the number of the signal that stopped the run.
+            The content of ``summary.json``, or the number of the signal that stopped the run.
 
         Raises:
             UserError: the folder cannot be written or is in use, or a loss or weight is not finite.
         """
         progress = self.parts.progress
         with locked(self.folder) if is_main() else nullcontext(), stop_signals() as received:
-            barrier()  # all processes have read the folder in start(); from here on the main process writes into it
+            barrier()  # now all processes have read the folder in start(), so the main process may write into it
             if is_main():
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
             for notice in self.parts.notices:
@@ -62,7 +62,7 @@ class Run:
                 log.close()
 
     def _train(self, log: MetricsLog, received: list[int]) -> int:
-        """Makes the updates that remain; returns the number of the signal that stopped it, or 0."""
+        """Makes the updates that remain. Returns the number of the signal that stopped it, or 0."""
         parts, progress = self.parts, self.parts.progress
         position, steps = progress.position, parts.plan.total_steps
         speed = Speed()
@@ -116,10 +116,10 @@ class Run:
             say(f"update {step}: dev {metric} {100 * value:.2f}{' (best so far)' if best else ''}")
 
     def _finish(self, received: list[int]) -> dict[str, Any] | int:
-        """Predicts and scores every split but the training ones with the best model, and writes ``summary.json``.
+        """Predicts and scores all splits except training splits with the best model, and writes ``summary.json``.
 
         Returns:
-            The summary, or the number of the signal that stopped it.
+            The summary, or the number of the signal that stopped the run.
         """
         parts, progress = self.parts, self.parts.progress
         last, best = progress.position.step, progress.best_step
@@ -153,7 +153,7 @@ class Run:
 
 
 def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed) -> dict[str, Any]:
-    """A line of the log: means since the last one, over all ranks; it begins a new window of progress and speed.
+    """Makes a line of the log: means since the last line, over all ranks. Begins a new window of progress and speed.
 
     Raises:
         UserError: the loss is not finite.
@@ -187,9 +187,9 @@ def finite_figures(progress: Progress) -> dict[str, float]:
 
 
 def check_finite(model: nn.Module, progress: Progress) -> None:
-    """Looks at the loss and at every weight before a model is scored or saved; on every rank.
+    """Checks the loss and every weight before a model is scored or saved. Every rank has to call it.
 
-    An infinite gradient makes weights infinite, or not a number, while the loss of its update is still finite.
+    An infinite gradient makes weights infinite or NaN, while the loss of its update is still finite.
 
     Raises:
         UserError: the loss since the last line of the log, or a weight, is not finite.
@@ -203,12 +203,12 @@ def check_finite(model: nn.Module, progress: Progress) -> None:
 def not_finite(what: str, progress: Progress) -> UserError:
     return UserError(
         f"update {progress.position.step}: {what} is not finite; lower optimizer.lr, or use "
-        "train.precision=fp32. The last checkpoint is from before"
+        "train.precision=fp32. The last checkpoint was saved before this"
     )
 
 
 def write_tallies(folder: Path, stepper: Stepper, epoch: int) -> None:
-    """Writes what adversaries have gathered in an epoch, such as the tallies of TAT, into ``adversary/``."""
+    """Writes the adversaries' records of an epoch, such as the tallies of TAT, into ``adversary/``."""
     for name, adversary in stepper.adversaries.items():
         record = adversary.record()
         if record is not None and is_main():

@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides the model: one mapping of names to parts, which saving and resuming both read."""
+"""Saves and restores the parts of a run other than the model. Both use the same mapping of names to parts."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class TensorState:
 
     Args:
         state_dict: gives the tensors by name.
-        load_state_dict: restores them.
-        like: by name, the tensors that say how those of the state are split over ranks (see ``load_sharded``).
+        load_state_dict: restores the tensors.
+        like: tensors by name that show how the state is split over ranks (see ``load_sharded``).
     """
 
     state_dict: Callable[[], dict[str, Tensor]]
@@ -44,10 +44,10 @@ class TensorState:
 
 
 def parts_with_state(stepper: Stepper, progress: Progress) -> dict[str, Stateful]:
-    """Every part whose state a checkpoint holds, by name, in the order in which they are restored.
+    """The parts whose state a checkpoint holds, by name, in the order in which they are restored.
 
-    The state of a ``TensorState`` is the file ``trainer/<name>.safetensors``, or the folder ``trainer/<name>`` when
-    ranks hold parts of it. The state of every other part is under its name in ``trainer/state.json``.
+    The state of a ``TensorState`` is the file ``trainer/<name>.safetensors``, or the folder ``trainer/<name>`` if it is
+    split over ranks. The state of every other part is under its name in ``trainer/state.json``.
     """
     parts: dict[str, Stateful] = {
         "progress": progress,
@@ -63,7 +63,7 @@ def parts_with_state(stepper: Stepper, progress: Progress) -> dict[str, Stateful
 
 
 def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, progress: Progress) -> None:
-    """Writes a checkpoint, lets ``best`` point at the best one, and removes all others; on every rank.
+    """Writes a checkpoint, lets ``best`` point at the best one, and removes all others. Every rank has to call it.
 
     Raises:
         UserError: the disk is full or not writable.
@@ -90,10 +90,10 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, pro
 
 
 def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> None:
-    """Restores the state of all parts but the model, which was built from the checkpoint; on every rank.
+    """Restores the state of all parts except the model, which was built from the checkpoint. Every rank has to call it.
 
     Raises:
-        UserError: a file is damaged, or the run was trained on other data than ``progress`` names.
+        UserError: a file is damaged, or the checkpoint was trained on other rows than ``progress.data`` names.
     """
     states = read_state(checkpoint)
     if changed := list(differences(states["progress"]["data"], progress.data)):
@@ -112,7 +112,7 @@ class AdversaryStates:
         self.adversaries = adversaries
 
     def state_dict(self) -> dict[str, Any]:
-        """Brings together what ranks have gathered, so every rank has to call it; complete on the main rank."""
+        """Collects the counts of all ranks, so every rank has to call it. The result is complete on the main rank."""
         for adversary in self.adversaries.values():
             adversary.collect()
         return {name: adversary.state_dict() for name, adversary in self.adversaries.items()}
@@ -123,7 +123,7 @@ class AdversaryStates:
 
 
 def _optimizer_state(stepper: Stepper) -> TensorState:
-    """The optimizer's tensors under names of parameters: those of Lookahead have a prefix."""
+    """The optimizer's tensors under names of parameters. Names of Lookahead's tensors have a prefix."""
     optimizer, weights = stepper.optimizer, dict(stepper.model.named_parameters())
     names = {parameter: name for name, parameter in weights.items()}
     slow_weights = {f"lookahead::{name}": parameter for name, parameter in weights.items()}

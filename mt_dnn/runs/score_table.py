@@ -10,10 +10,10 @@ from data_utils.text_table import table
 
 
 def score_table(results: Sequence[dict[str, Any]]) -> str:
-    """A table of what ``result`` gave: one row per task, split and metric that is a single number.
+    """A table of entries from ``runs.evaluate.result``: one row per task, split and metric that is a single number.
 
-    The score stands beside the baseline, which is the score of a constant prediction. Both are multiplied by 100,
-    except for metrics that are the better the lower, which are not shares.
+    A row has the score and the baseline, which is the score of a constant prediction. Both are multiplied by 100,
+    except for metrics where lower is better, because these are no shares.
     """
     rows = [
         (

@@ -1,4 +1,4 @@
-"""Stopping on request: a signal asks the training loop to save and leave."""
+"""Stopping on request: a signal asks the training loop to save and stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from mt_dnn.distributed.ranks import max_over_ranks
 
-PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # how schedulers ask; a run that they stop has not failed
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # the signals of schedulers; a run that they stop has not failed
 
 
 @contextmanager
@@ -33,5 +33,5 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def first_signal(received: list[int]) -> int:
-    """The number of the first signal, or 0; the same on all ranks, even if only one of them has received a signal."""
+    """The number of the first signal, or 0. All ranks get the same, even if only one of them has received a signal."""
     return max_over_ranks(received[0] if received else 0)

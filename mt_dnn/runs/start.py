@@ -1,4 +1,4 @@
-"""From a configuration to everything that a run needs, checked and ready for the next update."""
+"""Builds all parts of a run from its configuration, and restores the last checkpoint if there is one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mt_dnn.runs.build import (
     build_tokenizer,
     check_soft_labels,
     choose_device,
-    with_data,
+    tasks_with_rows,
     with_memory_options,
 )
 from mt_dnn.runs.checkpoint import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import Decoder, check_selection, dev_splits
-from mt_dnn.runs.folder import check_unlocked, same_config, same_tasks
+from mt_dnn.runs.evaluate import Decoder, Splits, check_selection, dev_splits
+from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import resume
 from mt_dnn.tasks.model import Model
@@ -40,25 +40,23 @@ from mt_dnn.training.schedules import build_schedule
 from mt_dnn.training.step import Stepper
 from mt_dnn.training.surgery import build_surgery
 
-Splits = dict[tuple[str, str], Prepared]  # by task and name of the split
-
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a run consists of.
+    """All parts of a run, ready for the next update.
 
     Args:
         device: where this process trains.
         tasks: the tasks that the run trains, and those it evaluates.
         tokenizer: the encoder's tokenizer; checkpoints hold a copy.
-        splits: the rows of all evaluated tasks as token ids, by task and split.
-        train_splits: the training rows, by task.
-        dev_splits: the labelled splits that are scored during training, by task and split.
+        splits: the rows of all evaluated tasks as token ids.
+        train_splits: those among ``splits`` that the run trains on, by task.
+        dev_splits: those among ``splits`` that are labelled and scored during training.
         plan: which rows each update reads.
         model: encoder and heads, on the device.
         stepper: makes an update of the model from batches.
-        decoder: predictions of the model.
-        progress: where the run stands; an update changes it.
+        decoder: predicts splits with the model and keeps the predictions.
+        progress: updates made, best score, figures since the last log line. The training loop changes it.
         notices: lines that the user should read before training starts.
     """
 
@@ -77,37 +75,38 @@ class Parts:
 
 
 def start(config: RunConfig) -> Parts:
-    """Builds the parts of a run, new or as the last checkpoint in its output folder holds them; on all ranks.
+    """Builds the parts of a run. If its output folder holds a checkpoint, the run continues from the last one.
 
-    The output folder need not exist. Only the cache of prepared rows is written.
+    Every rank has to call it. The output folder need not exist. Only the cache of prepared rows is written.
 
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit.
     """
-    # The run folder: no other process trains into it, and what it holds is a run of this configuration.
-    main_first(lambda: check_unlocked(config.output) if is_main() else None)
-    same_config(config)
+    # Check that no other process trains into the run folder, and that it holds no run of another configuration.
+    main_first(lambda: check_unlocked(config.output) if is_main() else None)  # an error reaches all ranks
+    check_same_config(config)
     device = choose_device(local_device(config.device))
 
-    # Tasks of the task file, and the tokenizer: the checkpoint's, if there is one.
+    # Read the tasks of the task file. Load the tokenizer, from the checkpoint if there is one.
     tasks = build_tasks(config)
     checkpoint = last_checkpoint(config.output)
     tokenizer = build_tokenizer(config, checkpoint)
 
-    # Rows as token ids. The main process prepares them; the others then find them in the cache.
+    # Read rows as token ids. The main process prepares them, then the others find them in the cache.
     prepared, notices = main_first(lambda: build_splits(config, tasks.splits, tokenizer))
-    tasks = with_data(tasks, prepared, config)
-    same_tasks(config.output, tasks.evaluated)
+    tasks = tasks_with_rows(tasks, prepared, config)
+    check_same_tasks(config.output, tasks.evaluated)
     splits = {key: split for key, split in prepared.items() if key[0] in tasks.evaluated}
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
     check_soft_labels(config, tasks.trained, train_splits)
 
-    # Splits that are scored while the run trains, and the metric that chooses the best model.
+    # Find the splits that are scored during training. The metric that chooses the best model has to be of a trained
+    # task among them.
     scored = dev_splits(tasks.evaluated, splits)
     scored_tasks = {name: tasks.trained[name] for name, _ in scored if name in tasks.trained}
     check_selection(config.evaluation.metric, scored_tasks)
 
-    # Which rows each update reads, the model, and what updates it.
+    # Build the plan of the updates, the model, and the training step.
     plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
     model = build_model(config, tasks, tokenizer, checkpoint)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
@@ -115,7 +114,8 @@ def start(config: RunConfig) -> Parts:
         model, tasks.evaluated, batch_size=config.evaluation.batch_size, precision=config.train.precision, device=device
     )
 
-    # Where the run stands: at its beginning, or where its last checkpoint was saved.
+    # The run begins, or continues after its last checkpoint. A checkpoint holds the hashes of the rows that it was
+    # trained on, and ``resume`` refuses other rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
         resume(checkpoint, stepper, progress)
@@ -145,20 +145,25 @@ def build_stepper(
     total_steps: int,
     device: torch.device,
 ) -> Stepper:
-    """What makes updates of a model; moves the model to the device and, with ``fsdp``, splits it over the processes.
+    """Builds the training step. Changes the model in place: moves it to the device and, with ``fsdp``, splits it.
 
-    ``tasks`` are the training tasks, ``total_steps`` the updates of the whole run, which the schedule needs.
+    Args:
+        tasks: the training tasks.
+        train_splits: their training rows, which the balance of losses reads.
+        total_steps: updates of the whole run, which the schedule needs.
 
     Raises:
-        UserError: settings of the adversary, optimizer, balance or surgery that do not fit the tasks.
+        UserError: settings of the adversary, optimizer, balance or surgery do not fit the tasks.
     """
     strategy, fp16 = config.distributed.strategy, config.train.precision == "fp16"
     adversaries = build_adversaries(config.adversary, tasks)
-    # The average is a copy of the model, so it is made while the model is complete and on the CPU.
-    average = build_average(model, adversaries.values(), round(config.schedule.warmup_fraction * total_steps))
+    # Copy the model for the average before ``distribute``, which may split the weights over ranks. In the warm-up the
+    # average uses ``beta``, then ``beta_after_warmup``.
+    warmup_steps = round(config.schedule.warmup_fraction * total_steps)
+    average = build_average(model, adversaries.values(), warmup_steps)
     if average is not None:
         distribute(average.model, device, strategy)
-    # An optimizer reads the parameters of its rank, so it is built after the model is distributed.
+    # Build the optimizer after ``distribute``, which may replace the parameters.
     distribute(with_memory_options(model, config.train), device, strategy)
     optimizer = build_optimizer(model, config.optimizer)
     return Stepper(

@@ -16,7 +16,7 @@ from mt_dnn.tasks.kinds import KINDS
 
 
 class LossBalance:
-    """Fixed factors by task; a task without one has factor 1."""
+    """Holds a fixed factor for each task. A task without one has factor 1."""
 
     def __init__(self, factors: Mapping[str, float] | None = None) -> None:
         self.factors = dict(factors or {})
@@ -26,11 +26,11 @@ class LossBalance:
         return self.factors.get(task, 1.0)
 
     def penalty(self, shares: Mapping[str, float]) -> Tensor | float:
-        """A scalar that is added to the loss of an update once; ``shares`` as in ``update``."""
+        """A scalar added to the logged loss of an update. It has no backward pass. ``shares``: see ``update``."""
         return 0.0
 
     def update(self, losses: Mapping[str, Tensor], shares: Mapping[str, float]) -> None:
-        """Learns from an update that was made, by task.
+        """Learns from an update that was made. Both arguments are by task.
 
         Args:
             losses: what each task has added to the loss of the update: share · factor · mean over its examples.
@@ -38,11 +38,11 @@ class LossBalance:
         """
 
     def figures(self) -> dict[str, float]:
-        """The factors by task, for the log; empty where they never change."""
+        """The factors by task, for the log; empty if they never change."""
         return {}
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint has to hold, ready for JSON."""
+        """The state that a checkpoint has to hold, as JSON values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
@@ -54,8 +54,8 @@ class Uncertainty(LossBalance):
 
     c is ½ for a squared error, which is the log-likelihood of a normal distribution, and 1 for other losses (eq. 7
     and 9). So the factor c_t exp(−s_t) goes to 1/(2 L_t). s starts at 0 and takes one step of plain gradient descent
-    per update. Its gradient share_t (½ − c_t exp(−s_t) L_t) is computed in closed form, over all ranks. There is no
-    weight decay of s.
+    per update. Its gradient share_t (½ − c_t exp(−s_t) L_t) is computed in closed form, over all ranks. s has no weight
+    decay.
     """
 
     def __init__(self, tasks: Mapping[str, TaskDef], lr: float, device: torch.device) -> None:
@@ -86,9 +86,10 @@ class Uncertainty(LossBalance):
 
 
 def log_classes(tasks: Mapping[str, TaskDef], splits: Mapping[str, Prepared]) -> LossBalance:
-    """Factors 1/log n, n the options of a task: guessing costs 1 in every task (Aghajanyan et al. 2021, section 3.2).
+    """Factors 1/log n for a task with n options, so that a random guess has loss 1 in every task.
 
-    Where training rows differ in n it is their mean. A regression task has no options, its factor is 1.
+    If n differs between training rows, the mean of n is used. A regression task has factor 1. Source: Aghajanyan et al.
+    2021, section 3.2.
     """
     options = {name: KINDS[task.task_type].options(task, splits[name]) for name, task in tasks.items()}
     return LossBalance({name: 1 / math.log(n) if n > 1 else 1.0 for name, n in options.items()})
@@ -97,13 +98,14 @@ def log_classes(tasks: Mapping[str, TaskDef], splits: Mapping[str, Prepared]) ->
 def build_balance(
     name: str, lr: float, tasks: Mapping[str, TaskDef], splits: Mapping[str, Prepared], device: torch.device
 ) -> LossBalance:
-    """The balance between the training tasks: ``none``, ``log_classes`` or ``uncertainty``.
+    """Builds the balance between the training tasks: ``none``, ``log_classes`` or ``uncertainty``.
 
     Args:
-        lr: of uncertainty, the step size of s.
+        lr: the step size of s in ``Uncertainty``.
+        splits: the training rows by task.
 
     Raises:
-        UserError: a balance is asked for, and there is one task only.
+        UserError: ``name`` is not ``none``, but there is only one task.
     """
     if name == "none":
         return LossBalance()

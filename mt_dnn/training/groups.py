@@ -21,8 +21,8 @@ def parameter_groups(
     Learning rate: heads and pooler have ``lr``, the top block has lr·layer_decay, the block below it lr·layer_decay²,
     and so on down to the embeddings. A head may multiply the rate of some of its parameters by its ``lr_factors``.
 
-    Weight decay: vectors (biases, normalisation weights) have none, nor have parameters with such a factor, nor those
-    that ``no_decay`` names; its patterns are those of ``freeze``.
+    Weight decay: vectors (biases, normalisation weights) have none. Parameters with a factor in ``lr_factors`` and
+    parameters that ``no_decay`` names have none either. ``no_decay`` has the same patterns as ``freeze``.
 
     Raises:
         UserError: a pattern of ``no_decay`` matches nothing, or no parameter is left to train.
@@ -48,7 +48,7 @@ def parameter_groups(
         }
         groups.setdefault((below, decays, factor), group)["params"].append(parameter)
     if not groups:
-        raise UserError("optimizer.freeze: no parameter is left to train; freeze fewer")
+        raise UserError("optimizer.freeze: no parameter is left to train; freeze fewer parameters")
     return list(groups.values())
 
 
@@ -82,17 +82,17 @@ def _matching(model: Model, patterns: Sequence[str], *, key: str) -> set[str]:
 
 
 def _depths(pattern: str, num_layers: int, *, key: str) -> range:
-    """The depths that ``embeddings`` or ``layers:first-last`` names; empty for a pattern of parameter names."""
+    """The depths that ``embeddings`` or ``layers:first-last`` names. Empty for a pattern of parameter names."""
     if not pattern.startswith("layers:"):
         return range(1) if pattern == "embeddings" else range(0)
     numbers = re.fullmatch(r"layers:(\d+)(?:-(\d+))?", pattern)
     first, last = (int(numbers[1]), int(numbers[2] or numbers[1])) if numbers else (0, -1)
     if not first <= last < num_layers:
-        raise UserError(f"{key}: '{pattern}': write layers:first-last within 0-{num_layers - 1}")
+        raise UserError(f"{key}: '{pattern}': write layers:first-last with numbers from 0 to {num_layers - 1}")
     return range(first + 1, last + 2)
 
 
 def _depth(model: Model, name: str) -> int:
-    """Depth of a parameter: 0 in the embeddings, r in block r counted from 1, num_layers + 1 above the blocks."""
+    """The depth of a parameter: 0 in the embeddings, r in block r (from 1), num_layers + 1 above the blocks."""
     part, _, inner = name.partition(".")
     return model.encoder.depth_of(inner) if part == "encoder" else model.encoder.num_layers + 1

@@ -1,4 +1,4 @@
-"""The training loop as a generator: it makes the updates, and its caller logs, evaluates and saves."""
+"""The training loop as a generator. It makes the updates, and its caller logs, evaluates and saves."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Position:
 
 @dataclass(frozen=True)
 class Step:
-    """The event that one update was made. Tensors are still on the device."""
+    """What is known about an update that was made. Tensors are still on the device."""
 
     position: Position  # after the update
-    loss: Tensor  # this rank's part times the number of ranks, a scalar
+    loss: Tensor  # the loss of this rank's examples times the number of ranks, a scalar
     grad_norm: Tensor  # before clipping, a scalar
     telemetry: Telemetry
-    lr: float  # of the last parameter group, which holds heads
+    lr: float  # learning rate of the last parameter group, which holds heads
     examples: int  # on this rank
     tokens: int  # on this rank
     epoch_end: bool  # the update was the last one of its epoch
@@ -44,7 +44,7 @@ class Step:
 def train(
     stepper: Stepper, splits: Mapping[str, Prepared], plan: Plan, *, device: torch.device, start: Position
 ) -> Iterator[Step]:
-    """Makes the updates of the plan that come after ``start``; yields a ``Step`` after each.
+    """Makes the updates of the plan that come after ``start``. Yields a ``Step`` after each update.
 
     Args:
         splits: the training splits by task name.

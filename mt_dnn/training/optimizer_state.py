@@ -18,9 +18,10 @@ GROUP_NUMBERS = ("lr", "step")  # the numbers of a group that change in a run; L
 
 
 def optimizer_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
-    """The state under the names ``<parameter>::exp_avg``, ``lookahead::<parameter>``, ``group::0::lr`` and so on.
+    """The state of the optimizer as tensors by name.
 
-    They are the optimizer's tensors, not copies, except for scalars.
+    The names are ``<parameter>::exp_avg``, ``lookahead::<parameter>``, ``group::0::lr`` and so on. Tensors share memory
+    with the optimizer; scalars are copies.
 
     Args:
         names: the name of each parameter.
@@ -78,7 +79,7 @@ def _fixed_tensors(optimizer: Optimizer, names: Mapping[Any, str]) -> dict[str, 
 def _check_tensors(owner: Mapping[str, Tensor], fixed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """Compares the tensors with those that the optimizer needs.
 
-    A parameter that has had a gradient has state of every kind (``exp_avg``, …); one that has had none has no state.
+    A parameter that has had a gradient has state of every kind (``exp_avg``, …). Other parameters have no state.
 
     Raises:
         UserError: see ``load_optimizer_tensors``.
@@ -96,7 +97,7 @@ def _check_tensors(owner: Mapping[str, Tensor], fixed: Mapping[str, Tensor], ten
         "another shape": {k for k in common if tensors[k].ndim and tensors[k].shape != expected[k].shape},
     }
     if found := [f"{fault}: {_some(keys)}" for fault, keys in faults.items() if keys]:
-        raise UserError(f"optimizer state: {'; '.join(found)}; resume with the optimizer settings it was saved with")
+        raise UserError(f"optimizer state does not fit these settings; use those of the saved run ({'; '.join(found)})")
 
 
 def _some(keys: Collection[str], limit: int = 5) -> str:

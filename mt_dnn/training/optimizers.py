@@ -25,7 +25,7 @@ class LookaheadConfig(Section):
 
     enabled: bool = Field(True, description="false: the optimizer alone")
     steps: PositiveInt = Field(5, description="updates between two synchronisations")
-    alpha: float = Field(0.5, gt=0, le=1, description="share of the way that slow weights go towards fast ones")
+    alpha: float = Field(0.5, gt=0, le=1, description="how far slow weights move towards fast ones, as a share")
 
 
 class OptimizerConfig(Section):
@@ -36,13 +36,17 @@ class OptimizerConfig(Section):
         description="adamax and radam decay weights as adamw does; lamb needs the extra lamb, apex_… NVIDIA apex",
     )
     lr: float = Field(5e-5, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.01, ge=0, description="not on vectors: biases and normalisation weights")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="all but sgd")
-    eps: float | None = Field(None, description="all but sgd; default: the optimizer's own")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay; biases and normalisation weights have none")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="not sgd: decay rates of the running means")
+    eps: float | None = Field(None, description="not sgd: added to the divisor; default: the optimizer's default")
     momentum: float = Field(0.0, ge=0, description="sgd only")
-    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate x layer_decay per block downwards")
-    freeze: tuple[str, ...] = Field((), description="embeddings, layers:0-5, or patterns of parameter names")
-    no_decay: tuple[str, ...] = Field((), description="more patterns of parameters without weight decay")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="factor on the learning rate for each block, from the top down"
+    )
+    freeze: tuple[str, ...] = Field(
+        (), description="not trained: embeddings, layers:0-5, or patterns of parameter names"
+    )
+    no_decay: tuple[str, ...] = Field((), description="patterns as in freeze: these parameters have no weight decay")
     lookahead: LookaheadConfig = LookaheadConfig()
 
     @model_validator(mode="after")
@@ -99,7 +103,7 @@ class Lookahead(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Makes one step of the inner optimizer; after every ``steps``-th one, moves φ and sets θ to it."""
+        """Makes one step of the inner optimizer. After every ``steps``-th step, moves φ and sets θ to φ."""
         loss = self.optimizer.step(closure)
         self.counter = (self.counter + 1) % self.steps
         if self.counter == 0:
@@ -109,12 +113,12 @@ class Lookahead(Optimizer):
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group to the inner optimizer; its slow weights are copied now."""
+        """Adds a group to the inner optimizer. Its slow weights are copied from the parameters now."""
         self.optimizer.add_param_group(param_group)
         self.slow += [p.detach().clone() for p in self.fast[len(self.slow) :]]
 
     def state_dict(self) -> dict[str, Any]:
-        """The inner optimizer's state, with slow weights and counter under ``lookahead``."""
+        """The state of the inner optimizer, with slow weights and counter under ``lookahead``."""
         lookahead = {"counter": self.counter, "slow": list(self.slow)}
         return {**self.optimizer.state_dict(), "lookahead": lookahead}
 
@@ -147,12 +151,12 @@ def _lamb(groups: Groups, config: OptimizerConfig) -> Optimizer:
             "optimizer.name: lamb needs one more package. Install it with: pip install 'mt-dnn[lamb]'"
         ) from None
     # As in You et al. 2020, algorithm 2: the decay is part of the trust ratio (weight_decouple would leave it out), and
-    # there is no bias correction. By default the package corrects after the ratio has set the length of the step.
+    # there is no bias correction. The package's default corrects after the ratio has set the length of the step.
     return Lamb(_unsplit(groups, config), weight_decouple=False, adam_debias=True, **_common(config))
 
 
 def _unsplit(groups: Groups, config: OptimizerConfig) -> Groups:
-    """The groups as they are, for optimizers that need undivided weights.
+    """Returns the groups unchanged. For optimizers that cannot update weights that are split over ranks.
 
     Raises:
         UserError: weights are split over ranks.
@@ -166,7 +170,7 @@ def _unsplit(groups: Groups, config: OptimizerConfig) -> Groups:
 
 
 def _apex(name: str, instead: str, **options: Any) -> Callable[[Groups, OptimizerConfig], Optimizer]:
-    """A function that builds the optimizer class ``name`` of apex; ``instead``: our optimizer that does the same."""
+    """A function that builds the optimizer class ``name`` of apex. ``instead``: our optimizer that does the same."""
 
     def build(groups: Groups, config: OptimizerConfig) -> Optimizer:
         key = f"optimizer.name: {config.name}"
@@ -179,9 +183,9 @@ def _apex(name: str, instead: str, **options: Any) -> Callable[[Groups, Optimize
     return build
 
 
-# adamw and adam are fused, on CPUs too: one pass over the weights instead of about ten. SGD is not: fused, it
-# fails when some parameters have momentum and others have none yet, such as those of heads not trained so far.
-# Weight decay: adamax, adamw and radam decouple it; in lamb it is part of the scaled update; adam and sgd add it to the
+# adamw and adam are fused, on CPUs too: they make one pass over the weights instead of about ten. SGD is not fused: it
+# would fail when some parameters have momentum and others, such as those of heads not trained so far, have none yet.
+# Weight decay: adamax, adamw and radam decouple it. In lamb it is part of the scaled update. adam and sgd add it to the
 # gradient as an L2 term, as in the papers that use them.
 OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
     "adamax": lambda groups, config: AdamaxW(groups, **_common(config)),
@@ -196,7 +200,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
 
 
 def build_optimizer(model: Model, config: OptimizerConfig) -> Optimizer:
-    """Freezes what ``config.freeze`` names, then builds the optimizer of the rest, with Lookahead if enabled.
+    """Freezes the parameters that ``config.freeze`` names. Builds an optimizer for the others, in Lookahead if enabled.
 
     Call it after ``distribute``, which may split weights, and before ``Parallel`` wraps the model.
 

@@ -1,4 +1,4 @@
-"""One model trained by several ranks: each holds all of its weights (DDP), or each a part of them (FSDP)."""
+"""One model that several ranks train. Each rank holds all of its weights (DDP) or a part of them (FSDP)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from mt_dnn.tasks.model import Model
 
 
 def distribute(model: Model, device: torch.device, strategy: str = "ddp") -> Model:
-    """The model on this rank's device. With ``ddp`` a rank holds every weight, with ``fsdp`` a part of every weight.
+    """Moves the model to this rank's device, in place, and returns it.
 
-    FSDP2 gathers the weights of a block when the block runs; likewise the word embeddings, and the rest together. Make
-    copies of the model before this call and optimizers after it. A single process holds every weight either way.
+    With ``ddp`` a rank holds every weight. With ``fsdp`` it holds a part of every weight. A single process always holds
+    every weight.
+
+    FSDP2 gathers the weights of a block when the block runs. The word embeddings are gathered by themselves, and the
+    other weights together. Make copies of the model before this call, and optimizers after it.
     """
     if strategy == "ddp" or world_size() == 1:
         return model.to(device)
@@ -42,11 +45,11 @@ class Parallel:
     """A model, and how its backward passes sum gradients over ranks. Give it a model after ``distribute``.
 
     DistributedDataParallel wraps ``resume`` only. Word embeddings are looked up outside of the wrapper, but they are
-    part of the graph of its result. There it searches for the parameters that a pass uses, because a pass uses the
-    head of one task only.
+    part of the graph of its result. The wrapper searches the graph for the parameters that were used, because a pass
+    uses the head of one task only.
 
     Args:
-        alone: this rank trains on its own, without the other ranks.
+        alone: this rank trains without the other ranks.
     """
 
     def __init__(self, model: Model, *, alone: bool = False) -> None:
@@ -54,7 +57,7 @@ class Parallel:
 
     @property
     def resume(self) -> Callable[[Tensor, int, Batch], Tensor]:
-        """``model.resume``, through the wrapper where there is one."""
+        """``model.resume``, through DistributedDataParallel if the model is wrapped."""
         return self.model.resume if self._wrapped is None else self._wrapped
 
     @cached_property
@@ -68,14 +71,17 @@ class Parallel:
         return DistributedDataParallel(_Resume(self.model), **options)
 
     def synchronise(self, enabled: bool) -> None:
-        """Whether the next backward pass sums gradients over ranks: its own, and those not summed until then."""
+        """Turns the sum of gradients over ranks on or off.
+
+        A backward pass with the sum on also sums the gradients that earlier passes left.
+        """
         if self._wrapped is not None:
             self._wrapped.require_backward_grad_sync = enabled
         elif isinstance(self.model, FSDPModule):
             self.model.set_requires_gradient_sync(enabled)
 
     def end_of_backward(self) -> None:
-        """To be called after the last backward pass before an optimizer step."""
+        """Frees the weights that fsdp has gathered. Call it after the last backward pass before an optimizer step."""
         if isinstance(self.model, FSDPModule):
             self.model.reshard()  # weights outside of blocks have stayed gathered until here
 

@@ -20,7 +20,7 @@ class ScheduleConfig(Section):
         "linear", description="shape after the warm-up; all but constant end at 0"
     )
     warmup_fraction: float = Field(0.1, ge=0, le=1, description="share of all updates in which the rate rises from 0")
-    power: float = Field(1.0, gt=0, description="of polynomial")
+    power: float = Field(1.0, gt=0, description="polynomial only: the exponent")
 
     @model_validator(mode="after")
     def _all_read(self) -> ScheduleConfig:
@@ -38,10 +38,10 @@ SHAPES: dict[str, Callable[[float, float], float]] = {
 
 
 def build_schedule(optimizer: Optimizer, config: ScheduleConfig, total_steps: int) -> LambdaLR:
-    """Multiplies the learning rate: linear warm-up from 0 over ``warmup_fraction`` of the updates, then the shape.
+    """Builds the schedule: a linear warm-up from 0 over ``warmup_fraction`` of the updates, then the shape.
 
     Args:
-        total_steps: updates of the run; x is 0 after the last one.
+        total_steps: updates of the run. After the last one x is 0.
     """
     warmup = round(config.warmup_fraction * total_steps)
 

@@ -37,9 +37,9 @@ class UpdatePart:
     Args:
         adversary: yields the batch's losses.
         view: what the adversary sees of the network and the batch.
-        weight: of these losses in the loss of the update.
-        precision: that of forward passes, a key of ``AUTOCAST_TYPES``.
-        measures_dropout_floor: whether this update measures what dropout alone makes of a regulariser.
+        weight: the factor on each of these losses.
+        precision: the number type of forward passes, a key of ``AUTOCAST_TYPES``.
+        measures_dropout_floor: whether to log the regulariser at δ = 0, which dropout alone causes (base.py).
     """
 
     adversary: Adversary[Any]
@@ -54,21 +54,25 @@ class UpdatePart:
         self.loss = torch.zeros((), device=self.device)  # what the batch has added to the loss of the update
 
     def backward(self, scaler: torch.amp.GradScaler) -> Tensor:
-        """Makes the next pass, forward and backward; returns what it adds to the loss of the update, a scalar."""
+        """Makes the next pass, forward and backward.
+
+        Returns:
+            What the pass adds to the loss of the update, a scalar.
+        """
         with autocast(self.precision, self.device):
             loss = next(self.losses)
-        if self.measures_dropout_floor:  # here, while the weights are those that the loss was computed with
+        if self.measures_dropout_floor:  # before an optimizer step changes the weights that gave this loss
             with autocast(self.precision, self.device):
                 self.adversary.measure_dropout_floor(self.view)
         loss = loss * self.weight
         scaler.scale(loss).backward()
-        # With an optimizer step after each pass, each pass gives the loss of the batch once more: their mean counts.
+        # If an optimizer step follows each pass, each pass gives the batch's whole loss, so the mean is added.
         added = loss.detach() * (1 / self.adversary.passes if self.adversary.steps_each_pass else 1.0)
         self.loss += added
         return added
 
     def finish(self) -> None:
-        """Runs what the adversary does after its last backward pass, such as reports for the log."""
+        """Lets the adversary run the code after its last loss, such as reports for the log."""
         with autocast(self.precision, self.device):
             next(self.losses, None)
 
@@ -80,17 +84,19 @@ class Stepper:
     Create it once per run and call it once per update. ``dataclasses.replace`` makes one with other parts.
 
     Args:
-        parallel: the model, as one rank or several train it.
+        parallel: the model, wrapped where several ranks train it together.
         tasks: the training tasks by name.
         adversaries: the adversary of each task, by the same names.
-        clip_norm: the largest norm of the gradient of all weights; None leaves gradients as they are.
-        precision: that of forward passes, a key of ``AUTOCAST_TYPES``.
-        scaler: scales losses up in fp16, so that small gradients do not become 0.
-        average: averaged weights that follow the model, where an adversary asks for them.
-        balance: factors between the losses of the tasks.
-        surgery: changes the gradients of the tasks before they are added.
-        dropout_floor_every_steps: updates between two measurements of the dropout floor; None: never.
-        distillation: how soft labels count.
+        optimizer: updates the weights.
+        schedule: sets the learning rate after each update.
+        clip_norm: the largest norm of the gradient of all weights; None: gradients are not clipped.
+        precision: the number type of forward passes, a key of ``AUTOCAST_TYPES``.
+        scaler: multiplies losses in fp16, so that small gradients do not become 0.
+        average: a copy of the model with averaged weights; None if no adversary asks for one.
+        balance: gives each task a factor on its losses.
+        surgery: changes the gradients of each task before they are added; None: adds them unchanged.
+        dropout_floor_every_steps: updates between two measurements of the dropout floor (base.py); None: never.
+        distillation: weight and temperature of soft labels in the loss.
     """
 
     parallel: Parallel
@@ -115,36 +121,39 @@ class Stepper:
     def __call__(self, update: Sequence[Batch], step: int = 0) -> tuple[Tensor, Tensor, Telemetry]:
         """Makes one update, number ``step`` of the run, counted from 0.
 
-        Each batch counts by its share of the update's examples on all ranks.
+        A batch counts by its ``loss_weight``, its factor of ``balance`` and its share of the update's examples.
 
         Returns:
-            Loss, gradient norm and telemetry. They are tensors, so that nothing waits for the device. The loss is
-            this rank's part of it times the number of ranks, because DistributedDataParallel averages gradients.
+            Loss, gradient norm before clipping, and telemetry. They stay on the device, because reading them would
+            wait for it. The loss is that of this rank's examples times the number of ranks, so its mean over ranks is
+            the loss of the update.
         """
-        # How much each task counts, by its examples on all ranks.
+        # By task: loss_weight · examples of the task / examples of the update, on all ranks.
         examples = sum(batch.global_size for batch in update)
         shares = sum_by_task(
             (batch.task, self.tasks[batch.task].loss_weight * batch.global_size / examples) for batch in update
         )
+        # The factor on the learning rate: the mean of ``lr_scale`` over the update's examples.
         lr_scale = sum(self.tasks[batch.task].lr_scale * batch.global_size for batch in update) / examples
 
-        # Forward and backward passes. Their gradients are applied after each round, or once at the end by surgery.
+        # Forward and backward passes. Without surgery an optimizer step follows each round. With surgery the gradients
+        # of each round are stored, and one step follows at the end.
         parts = self._parts(update, examples, step)
         scale = self.scaler.get_scale()
         loss = torch.zeros((), device=update[0].input_ids.device)
-        loss += self.balance.penalty(shares)
-        for turns in rounds_of(parts, by_task=self.surgery is not None):
-            for turn, part in enumerate(turns, 1):
+        loss += self.balance.penalty(shares)  # for the log only: the balance computes its own gradient
+        for passes in rounds_of(parts, by_task=self.surgery is not None):
+            for number, part in enumerate(passes, 1):
                 # Gradients are summed over ranks only in the last pass of a round: each sum costs communication.
-                self.parallel.synchronise(turn == len(turns))
+                self.parallel.synchronise(number == len(passes))
                 loss += part.backward(self.scaler)
-            self.parallel.end_of_backward()
+            self.parallel.end_of_backward()  # with fsdp: frees the gathered weights
             if self.surgery is None:
                 grad_norm = self._apply_gradients(lr_scale)
             else:
-                self.surgery.take(self._parameters)
+                self.surgery.store_gradients(self._parameters)
         if self.surgery is not None:
-            self.surgery.give(update[0].share.seed)
+            self.surgery.set_gradients(update[0].share.seed)
             grad_norm = self._apply_gradients(lr_scale)
 
         # Figures for the log.
@@ -153,7 +162,8 @@ class Stepper:
             part.finish()
             telemetry.add(part.view.telemetry)
 
-        # In fp16 the scale falls when a gradient overflows. No optimizer step is made then, so the schedule waits too.
+        # In fp16 an overflowing gradient lowers the scale, and its optimizer step is skipped. Then schedule and balance
+        # wait too.
         if self.scaler.get_scale() >= scale:
             self.schedule.step()
             self.balance.update(sum_by_task((part.task, part.loss) for part in parts), shares)
@@ -162,7 +172,7 @@ class Stepper:
         return loss, grad_norm, telemetry
 
     def _parts(self, update: Sequence[Batch], examples: int, step: int) -> list[UpdatePart]:
-        """One part for each batch of an update; ``examples`` are those of all its batches on all ranks."""
+        """The parts of an update, one per batch. ``examples``: how many examples the update has on all ranks."""
         adversaries = {batch.task: self._adversary(batch.task, step) for batch in update}
         every = self.dropout_floor_every_steps
         parts = []
@@ -175,7 +185,7 @@ class Stepper:
                 telemetry=Telemetry(),
                 average=None if self.average is None else self.average.model,
                 scale=self.scaler.get_scale(),
-                parallel=self.parallel.resume,
+                parallel_resume=self.parallel.resume,
                 steps_each_pass=any(adversary.steps_each_pass for adversary in adversaries.values()),
                 distillation=self.distillation,
             )
@@ -191,7 +201,7 @@ class Stepper:
         return parts
 
     def _adversary(self, task: str, step: int) -> Adversary[Any]:
-        """The adversary of a task; in a warm start, plain training in its place."""
+        """The adversary of a task. In the first ``warm_start_steps`` updates it is plain training."""
         adversary = self.adversaries[task]
         if step < adversary.options.warm_start_steps:
             return NoAdversary(NoneOptions(), adversary.task)
@@ -202,7 +212,7 @@ class Stepper:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _apply_gradients(self, lr_scale: float) -> Tensor:
-        """Clips the gradients, makes an optimizer step and clears them; returns their norm before clipping."""
+        """Clips the gradients, makes an optimizer step and clears the gradients. Returns the norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
@@ -214,11 +224,11 @@ class Stepper:
 
 
 def rounds_of(parts: Sequence[UpdatePart], *, by_task: bool) -> list[list[UpdatePart]]:
-    """The order of backward passes, in rounds. A batch stands in it once for each loss of its adversary.
+    """Orders the backward passes in rounds. A batch appears once for each pass of its adversary.
 
-    After a round gradients are applied, or surgery takes them. There is one round for all batches; ``by_task`` there
-    is one for each task. Where an adversary needs an optimizer step after each pass, the first round holds the first
-    pass of each batch, the second round the second pass, and so on.
+    Normally all passes form one round. With ``by_task`` the passes of each task form a round, which surgery needs. If
+    an optimizer step has to follow each pass, round k holds the k-th pass of each batch. ``by_task`` has no effect
+    then; ``build_surgery`` refuses this combination.
     """
     if any(part.adversary.steps_each_pass for part in parts):
         most = max(part.adversary.passes for part in parts)
@@ -230,7 +240,7 @@ def rounds_of(parts: Sequence[UpdatePart], *, by_task: bool) -> list[list[Update
 
 
 def sum_by_task(values: Iterable[tuple[str, T]]) -> dict[str, T]:
-    """The sum of the values of each task, from pairs of a task's name and a value."""
+    """Adds up the values of each task. ``values``: pairs of a task's name and a value."""
     sums: dict[str, Any] = {}
     for task, value in values:
         sums[task] = sums.get(task, 0.0) + value
@@ -238,14 +248,14 @@ def sum_by_task(values: Iterable[tuple[str, T]]) -> dict[str, T]:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Mixed precision around forward passes; weights stay in float32."""
+    """A context in which forward passes run in this precision. The weights stay in float32."""
     dtype = AUTOCAST_TYPES[precision]
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 @contextmanager
 def scaled_lr(optimizer: torch.optim.Optimizer, scale: float) -> Iterator[None]:
-    """All learning rates times the scale, for one optimizer step."""
+    """Multiplies every learning rate by ``scale`` inside the block."""
     rates = [group["lr"] for group in optimizer.param_groups]
     for group, lr in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = lr * scale

@@ -23,7 +23,7 @@ class PCGrad:
     weighted sum of the original g_i; TorchJD finds its weights from their inner products. Only parameters that have
     gradients from several tasks of an update are part of g_i. The others, such as heads, keep their gradients.
 
-    Call ``take`` after the backward passes of each task, then ``give`` once.
+    Call ``store_gradients`` after the backward passes of each task, then ``set_gradients`` once.
 
     Raises:
         UserError: TorchJD is not installed.
@@ -39,18 +39,18 @@ class PCGrad:
         self.weights: Callable[[Tensor], Tensor] = PCGradWeighting()
         self.gradients: list[dict[nn.Parameter, Tensor]] = []  # one entry per task
 
-    def take(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Keeps the gradients of a task and clears them; ranks have summed them before."""
+    def store_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Stores the gradients of one task and clears them. They are already summed over ranks."""
         # Copies, because DistributedDataParallel keeps gradients in buffers that the next backward pass overwrites.
         self.gradients.append({p: p.grad.clone() for p in parameters if p.grad is not None})
         for parameter in parameters:
             parameter.grad = None
 
-    def give(self, seed: int) -> None:
-        """Sets the gradients to the sum over the tasks.
+    def set_gradients(self, seed: int) -> None:
+        """Sets the gradient of each parameter to the sum of the projected gradients of the tasks.
 
         Args:
-            seed: of the random orders; the same on all ranks.
+            seed: decides the random orders. It has to be the same on all ranks.
         """
         gradients, self.gradients = self.gradients, []
         users: dict[nn.Parameter, list[int]] = {}
@@ -74,7 +74,7 @@ class PCGrad:
 def inner_products(gradients: Sequence[dict[nn.Parameter, Tensor]], shared: Sequence[nn.Parameter]) -> Tensor:
     """g_i·g_j of all pairs of tasks, (tasks, tasks), over the parameters ``shared``, added up in double precision.
 
-    Where ranks hold parts of the weights, the sum is over all ranks.
+    If each rank holds a part of the weights, the products of all ranks are added up.
     """
     products = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=shared[0].device)
     for parameter in shared:
@@ -86,10 +86,12 @@ def inner_products(gradients: Sequence[dict[nn.Parameter, Tensor]], shared: Sequ
 
 
 def build_surgery(name: str, adversaries: Mapping[str, Adversary[Any]]) -> PCGrad | None:
-    """The surgery of this name on the gradients of the training tasks; None for ``none``.
+    """Builds the gradient surgery of this name. ``none`` gives None.
+
+    ``adversaries``: one for each training task.
 
     Raises:
-        UserError: there is one task only, a mode makes several optimizer steps per update, or a package is not
+        UserError: there is only one task, a mode makes several optimizer steps per update, or a package is not
             installed.
     """
     if name == "none":

@@ -117,7 +117,10 @@ def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
         ("adversary={mode: vat, wieght: 2}", "unknown key 'adversary.wieght', did you mean 'adversary.weight'?"),
         ("adversary={mode: vat, passes: 2}", "unknown key 'adversary.passes'"),
         ("adversary={mode: vat, steps: 0}", "adversary.steps: Input should be greater than 0 (got 0)"),
-        ("adversary={mode: vat, gradient_norm: '2'}", "gradient_norm is not read by 'normalize_gradient: none'"),
+        (
+            "adversary={mode: vat, gradient_norm: '2'}",
+            "gradient_norm has no effect with 'normalize_gradient: none'; leave it out",
+        ),
         ("adversary={mode: vat, bregman: {bet: 1}}", "unknown key 'adversary.bregman.bet', did you mean"),
         ("adversary={mode: vat, tasks: {rte: {radus: 1}}}", "adversary.tasks.rte.radus: no such setting of vat, did"),
         ("adversary={mode: vat, tasks: {rte: {mode: tta}}}", "adversary.tasks.rte.mode: no mode 'tta', did you"),

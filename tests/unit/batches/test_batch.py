@@ -44,7 +44,7 @@ def split_of(
         groups=groups,
         decisions=decisions,
         marked=marked,
-        parts=None,
+        text_numbers=None,
         contexts=None,
         words=None,
         soft=soft,

@@ -140,7 +140,7 @@ def test_the_constant_is_the_distribution_of_what_is_guessed(tokenizer: Any, tmp
 
 def test_a_text_of_which_nothing_is_left_is_one_line(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_encoder(tmp_path / "bert", "bert")))
-    with pytest.raises(UserError, match=r"m_dev\.tsv:2: the tokenizer makes nothing of this text"):
+    with pytest.raises(UserError, match=r"m_dev\.tsv:2: the tokenizer makes no token of this text"):
         read(tmp_path, tokenizer, ["a\t\t \t\u200b"])
     tokenizer.mask_token = None
     with pytest.raises(UserError, match="has no mask token"):

@@ -103,14 +103,14 @@ def put(key: str, value: Tensor) -> Callable[[dict[str, Tensor]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop("heads.rte.weight::exp_inf"), "missing: heads.rte.weight::exp_inf;"),
-        (drop("lookahead::heads.stsb.bias"), "missing: lookahead::heads.stsb.bias;"),
-        (drop("lookahead::counter"), "missing: lookahead::counter;"),
-        (drop("group::1::lr"), "missing: group::1::lr;"),
-        (put("group::2::lr", torch.tensor(0.1)), "unexpected: group::2::lr;"),
-        (put("heads.cola.weight::exp_avg", torch.ones(2)), "unexpected: heads.cola.weight::exp_avg;"),
-        (put("heads.rte.bias::exp_avg", torch.ones(3)), "another shape: heads.rte.bias::exp_avg;"),
-        (put("lookahead::heads.rte.bias", torch.ones(1)), "another shape: lookahead::heads.rte.bias;"),
+        (drop("heads.rte.weight::exp_inf"), "(missing: heads.rte.weight::exp_inf)"),
+        (drop("lookahead::heads.stsb.bias"), "(missing: lookahead::heads.stsb.bias)"),
+        (drop("lookahead::counter"), "(missing: lookahead::counter)"),
+        (drop("group::1::lr"), "(missing: group::1::lr)"),
+        (put("group::2::lr", torch.tensor(0.1)), "(unexpected: group::2::lr)"),
+        (put("heads.cola.weight::exp_avg", torch.ones(2)), "(unexpected: heads.cola.weight::exp_avg)"),
+        (put("heads.rte.bias::exp_avg", torch.ones(3)), "(another shape: heads.rte.bias::exp_avg)"),
+        (put("lookahead::heads.rte.bias", torch.ones(1)), "(another shape: lookahead::heads.rte.bias)"),
     ],
 )
 def test_damaged_state_is_refused(change: Callable[[dict[str, Tensor]], None], message: str) -> None:

@@ -96,7 +96,10 @@ def test_freeze(patterns: tuple[str, ...], frozen: set[str] | str) -> None:
             {"freeze": ("heads.rte.wieght",)},
             "optimizer.freeze: 'heads.rte.wieght' matches no parameter, did you",
         ),
-        ({"freeze": ("layers:1-3",)}, "optimizer.freeze: 'layers:1-3': write layers:first-last within 0-2"),
+        (
+            {"freeze": ("layers:1-3",)},
+            "optimizer.freeze: 'layers:1-3': write layers:first-last with numbers from 0 to 2",
+        ),
         ({"freeze": ("layers:2-1",)}, "layers:first-last"),
         ({"freeze": ("layers:all",)}, "layers:first-last"),
         ({"freeze": ("*",)}, "no parameter is left to train"),

@@ -58,10 +58,10 @@ def test_shared_weights_get_the_sum_of_algorithm_1(seed: int) -> None:
         parameters[0].grad = torch.tensor(gradient[:12].reshape(3, 4), dtype=torch.float32)
         parameters[1].grad = torch.tensor(gradient[12:], dtype=torch.float32)
         parameters[2].grad = torch.tensor([100.0, -100.0]) if task == 1 else None  # the task has it to itself
-        surgery.take(parameters)
+        surgery.store_gradients(parameters)
         assert all(parameter.grad is None for parameter in parameters)
     before = torch.get_rng_state()
-    surgery.give(SEED)
+    surgery.set_gradients(SEED)
     assert torch.get_rng_state().equal(before) and surgery.gradients == []
     found = torch.cat([parameter.grad.flatten() for parameter in parameters[:2] if parameter.grad is not None])
     expected = algorithm_1(shared, SEED)
