@@ -12,12 +12,12 @@ def apex_class(module: str, name: str, key: str, instead: str) -> Any:
     """Imports a class of apex.
 
     Args:
-        module: of the class, without ``apex.``.
+        module: the module of the class, without ``apex.``.
         key: the setting that asks for apex, for the error message.
         instead: the setting that does the same without apex, for the error message.
 
     Raises:
-        UserError: apex is not installed, or the package of that name is another project.
+        UserError: NVIDIA's apex is not installed, or the installed package ``apex`` is another project.
     """
     try:
         return getattr(import_module(f"apex.{module}"), name)

@@ -1,4 +1,4 @@
-"""Telemetry: figures of a stretch of training, means and counts. They stay on the device until they are read."""
+"""Telemetry: means and counts over some updates. They stay on the device until they are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class Telemetry:
-    """Sums by name. A mean is a sum of weighted values and the sum of their weights; a count has no weights.
+    """Sums by name. A mean has the sum of weighted values and the sum of their weights. A count has no weights.
 
     Args:
-        state: what ``state_dict`` returned, to go on from there.
+        state: what ``state_dict`` returned, to continue from it.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
@@ -29,16 +29,16 @@ class Telemetry:
         self.sums[name] = self.sums.get(name, 0.0) + value
 
     def add(self, other: Telemetry) -> None:
-        """Adds the figures of another stretch."""
+        """Adds the sums of another ``Telemetry``."""
         for sums, more in ((self.sums, other.sums), (self.weights, other.weights)):
             for name, value in more.items():
                 sums[name] = sums.get(name, 0.0) + value  # type: ignore[assignment]
 
     def values(self) -> dict[str, float]:
-        """The means and the counts as numbers; waits for the device."""
+        """The means and the counts as numbers. Waits for the device."""
         return {name: float(value) / self.weights.get(name, 1.0) for name, value in self.sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums and weights as numbers, ready for JSON; waits for the device."""
+        """The sums and weights as JSON values. Waits for the device."""
         self.sums = {name: float(value) for name, value in self.sums.items()}
         return {"sums": self.sums, "weights": self.weights}

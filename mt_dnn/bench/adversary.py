@@ -1,6 +1,6 @@
-"""Cost of the adversarial modes: the seconds of a training step as a multiple of those of a plain step.
+"""Measures the cost of the adversarial modes: the time of a training step as a multiple of the time of a plain step.
 
-All modes take turns in every round, so that a machine that gets slower for a while does so for all of them.
+All modes take turns in every round, so that a machine that is slow for a while slows all modes down alike.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNMEASURED = ("r4f",)  # it changes the head, which all modes share here; it cos
 
 
 def cases(layers: int) -> dict[str, dict[str, Any]]:
-    """The settings of everything that is measured, by name; ``layers`` is the encoder's number of blocks."""
+    """The settings of all measured cases, by name. ``layers``: how many blocks the encoder has."""
     modes: dict[str, dict[str, Any]] = {mode: {"mode": mode} for mode in ADVERSARIES if mode not in UNMEASURED}
     max_layer = {"max_layer": min(3, layers)}  # the default of RAPT, in an encoder that may have fewer blocks
     return {
@@ -58,13 +58,13 @@ def measure_adversaries(config: RunConfig, *, modes: Sequence[str] | None, updat
     """Measures the cost of each mode as a multiple of the plain step.
 
     Args:
-        modes: names among ``cases``; None means all. The plain step is always measured.
+        modes: names among ``cases``. None: all. The plain step is always measured.
         updates: updates of each mode in a round.
-        rounds: rounds that count; one more warms up.
+        rounds: rounds that count. One more round warms up.
 
     Returns:
         ``modes``: by name, the median, lowest and highest multiple over the rounds, and the least multiple that
-        arithmetic allows (``floor``); ``machine``: what it was measured with.
+        arithmetic allows (``floor``). ``machine``: device and versions.
 
     Raises:
         UserError: an unknown mode, or a configuration that does not choose one task.

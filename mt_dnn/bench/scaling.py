@@ -25,7 +25,7 @@ from mt_dnn.runs.config_file import load_config
 def scaling_command(
     path: Path, overrides: Sequence[str], *, processes: int, updates: int, rounds: int, as_json: bool
 ) -> int:
-    """Starts the processes; in each of them, measures, and in the first of them prints. Returns the exit code.
+    """Starts the processes. Each of them measures, and the first one prints. Returns the exit code.
 
     Raises:
         UserError: fewer than two processes.
@@ -47,12 +47,12 @@ def scaling_command(
 
 
 def measure_scaling(work: Workload, *, updates: int, rounds: int) -> dict[str, Any]:
-    """Medians over the rounds of examples per second in three ways of training, and of speed-ups.
+    """Measures examples per second in three ways of training, and speed-ups. Each figure is the median over rounds.
 
-    - ``one``: the first process trains, the others wait.
-    - ``together``: the processes share each batch. The speed-up is that of this way over ``one``.
-    - ``apart``: each process trains its own copy of the model on complete batches, at the same time; the examples of
-      all count. No way can be faster on this machine.
+    - ``one``: the first process trains, and the others wait.
+    - ``together``: the processes share each batch. ``speedup`` compares this way with ``one``.
+    - ``apart``: each process trains its own copy of the model on complete batches, at the same time. The examples of
+      all are added up. This is the upper limit for this machine.
     """
     alone, together = work.stepper(work.config.adversary, alone=True), work.stepper(work.config.adversary)
     ways: dict[str, Callable[[Sequence[Any]], float]] = {

@@ -1,4 +1,4 @@
-"""Speed beside plain Hugging Face Trainer, on the same rows in the same batches.
+"""Compares our speed with plain Hugging Face Trainer, on the same rows in the same batches.
 
 Both take turns in every round of one process.
 """
@@ -32,7 +32,7 @@ PEERS = ("hf-trainer",)
 def throughput_command(
     path: Path, overrides: Sequence[str], *, peer: str, updates: int, rounds: int, as_json: bool
 ) -> None:
-    """Prints the examples per second of both and their ratio.
+    """Prints the examples per second of our step and of the peer, and their ratio.
 
     Raises:
         UserError: an unknown peer.
@@ -48,7 +48,7 @@ def throughput_command(
 
 
 def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
-    """Examples per second of our step and of Trainer's over the same batches of one task, medians over the rounds.
+    """Measures the examples per second of our step and of Trainer, on the same batches. Returns medians over rounds.
 
     Raises:
         UserError: the configuration does not choose one classification or regression task.

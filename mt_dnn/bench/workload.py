@@ -1,4 +1,4 @@
-"""A model and batches of one task, the same for everything that is timed."""
+"""A model and batches of one task. All measurements use the same."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from mt_dnn.training.step import Stepper
 class Workload:
     """One task: its model on a device, its training rows, and batches of them.
 
-    ``batches`` are arrays of row numbers, as many as a batch may have unless the task has fewer rows.
+    ``batches``: arrays of row numbers. All have ``train.batch_size`` rows, unless the task has fewer rows.
     """
 
     config: RunConfig
@@ -51,13 +51,13 @@ class Workload:
     device: torch.device
 
     def chunks(self, updates: int, rounds: int) -> list[list[Any]]:
-        """The row numbers of ``updates`` batches for each round, and for one more round that warms up."""
+        """The row numbers of ``updates`` batches for each round. There is one more round, which warms up."""
         return [
             [self.batches[(r * updates + i) % len(self.batches)] for i in range(updates)] for r in range(rounds + 1)
         ]
 
     def stepper(self, adversary: Options, *, alone: bool = False) -> Stepper:
-        """Our training step on the shared model, in one adversarial mode; ``alone``: without the other ranks."""
+        """Builds our training step on the shared model, in one adversarial mode. ``alone``: without other ranks."""
         optimizer = build_optimizer(self.model, self.config.optimizer)
         tasks = {self.task.name: self.task}
         return Stepper(
@@ -71,9 +71,9 @@ class Workload:
         )
 
     def seconds(self, stepper: Stepper, chunk: Sequence[Any], *, shared: bool = False) -> float:
-        """Seconds that one update per batch of the chunk takes, with collation.
+        """Makes one update per batch of the chunk. Returns the seconds that this takes, with collation.
 
-        ``shared``: each rank takes its part of every batch, instead of the complete batch.
+        ``shared``: each rank takes its part of every batch, not the complete batch.
         """
         start = time.perf_counter()
         for number, rows in enumerate(chunk):
@@ -87,7 +87,7 @@ class Workload:
 
 
 def build_workload(config: RunConfig, command: str) -> Workload:
-    """The task of a configuration, ready to be timed; ``command`` is what error messages begin with.
+    """Builds the model and the batches of the task of a configuration. Error messages begin with ``command``.
 
     Raises:
         UserError: the configuration does not choose exactly one task, or the task has no training rows.
@@ -108,7 +108,7 @@ def build_workload(config: RunConfig, command: str) -> Workload:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Device and versions, which a figure of speed depends on."""
+    """Device and versions. The speed depends on them."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {

@@ -15,12 +15,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def separated(names: str | None) -> list[str] | None:
-    """Splits a comma-separated option into names; None stays None and means all."""
+    """Splits a comma-separated option into names. None stays None and means all."""
     return [name.strip() for name in names.split(",")] if names else None
 
 
 def end(code: int) -> None:
-    """Exits with this code. A worker that a launcher has started leaves without Python's normal shutdown."""
+    """Exits with this code. A worker that a launcher has started exits without Python's normal shutdown."""
     if "WORLD_SIZE" in os.environ:
         from mt_dnn.distributed.launch import leave
 

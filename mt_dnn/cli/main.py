@@ -14,7 +14,7 @@ import typer
 
 from data_utils.errors import RankError, UserError
 
-# Each name is a file of this folder and, in it, the function or the Typer group of that name. Help lists them in order.
+# Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order.
 COMMANDS = (
     "prepare",
     "train",

@@ -25,7 +25,7 @@ def train(
 
 
 def train_here(path: Path, overrides: Sequence[str]) -> int:
-    """Trains in this process and prints the table of scores; returns the exit code."""
+    """Trains in this process and prints the table of scores. Returns the exit code."""
     from mt_dnn.distributed.launch import process_group
     from mt_dnn.distributed.ranks import is_main
     from mt_dnn.runs.config_file import load_config
@@ -47,7 +47,7 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
 
 
 def launch_here(path: Path, overrides: Sequence[str], *, processes: int, restarts: int) -> int:
-    """Trains in several processes on this machine; returns the exit code."""
+    """Trains in several processes on this machine. Returns the exit code."""
     import torch
 
     from mt_dnn.distributed.launch import launch

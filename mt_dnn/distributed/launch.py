@@ -1,4 +1,4 @@
-"""Starting and ending the processes of a run."""
+"""Starts and ends the processes of a run."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
     distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
     try:
         yield
-        barrier()  # rank 0 serves the store that the others use, so it may not end before them
+        barrier()  # rank 0 serves the store that the other ranks use, so it must not end before them
     finally:
-        gc.collect()  # objects that refer to the group must be gone before it is
+        gc.collect()  # objects that refer to the group must be deleted before the group
         distributed.destroy_process_group()
 
 
@@ -54,7 +54,7 @@ def leave(code: int) -> None:
 
 @contextmanager
 def explained(progress: Callable[[], str]) -> Iterator[None]:
-    """Turns errors of a lack of memory and of lost ranks into one line that says what to do.
+    """Turns errors about missing memory and lost ranks into one line that says what to do.
 
     The line names this rank and what ``progress`` returns, such as ``after update 7``.
 
@@ -77,7 +77,7 @@ def explained(progress: Callable[[], str]) -> Iterator[None]:
 def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> int:
     """Runs ``mt-dnn`` with these arguments in several processes on this machine, and returns the exit code.
 
-    It does the same as ``torchrun --standalone``. If a worker dies, all workers are started again, at most ``restarts``
+    This is what ``torchrun --standalone`` does. If a worker dies, all workers are started again, at most ``restarts``
     times.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -103,5 +103,5 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> in
         codes = {failure.exitcode for failure in error.failures.values()}
         return 2 if 2 in codes else 1  # 2 is a user's error; workers that were told to stop have other codes
     except SignalException:
-        return 0  # the workers have saved; the same command goes on from there
+        return 0  # the workers have saved; the same command continues from there
     return 0

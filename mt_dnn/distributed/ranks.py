@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """The number of this process, from 0. The launcher sets it, so it is known before the processes are connected."""
+    """The number of this process, from 0. The launcher sets it before the processes are connected."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -31,7 +31,7 @@ def is_main() -> bool:
 
 
 def local_device(name: str) -> str:
-    """The device of this rank: each of several processes on one machine takes another GPU.
+    """The device of this rank. Each of several processes on one machine gets another GPU.
 
     Raises:
         UserError: there are fewer GPUs than processes, or ``name`` is one GPU for several processes.
@@ -39,7 +39,10 @@ def local_device(name: str) -> str:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name in ("auto", "cuda") and world_size() > 1 and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
-            raise UserError(f"rank {rank()}: asks for GPU {local}, this machine has {torch.cuda.device_count()}")
+            available = torch.cuda.device_count()
+            raise UserError(
+                f"{local + 1} or more processes need a GPU each, this machine has {available}; start fewer processes"
+            )
         return f"cuda:{local}"
     if name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
         raise UserError(f"device: {name} is one GPU for several processes; device=cuda gives each process another GPU")
@@ -54,7 +57,7 @@ def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
 
 
 def max_over_ranks(value: int) -> int:
-    """The largest value over all ranks; every rank gets it."""
+    """The largest value over all ranks. Every rank gets the same result."""
     if world_size() == 1:
         return value
     largest = torch.tensor(value)
@@ -63,7 +66,7 @@ def max_over_ranks(value: int) -> int:
 
 
 def all_gather(value: T) -> list[T]:
-    """The values of all ranks, in the order of ranks; every rank gets them."""
+    """The values of all ranks, in the order of ranks. Every rank gets the same list."""
     if world_size() == 1:
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -84,12 +87,12 @@ def barrier() -> None:
 
 
 def main_first(work: Callable[[], T]) -> T:
-    """Calls ``work`` on the main rank, then on the others, and returns its result on each.
+    """Calls ``work`` on the main rank, then on the others. Each rank gets the result of its call.
 
-    So the main rank alone writes files, and the others find them.
+    So only the main rank writes files, and the others find them.
 
     Raises:
-        UserError: ``work`` raised it on the main rank; then all ranks raise it.
+        UserError: ``work`` raised it on the main rank. Then all ranks raise it.
     """
     problem: list[str | None] = [None]
     result: T | None = None

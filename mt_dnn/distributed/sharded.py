@@ -1,4 +1,4 @@
-"""Tensors that are split over ranks (FSDP): gathering and splitting them, and files that any number of ranks reads."""
+"""Tensors that are split over ranks (FSDP): gathers and splits them, and writes files for any number of ranks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def is_sharded(module: nn.Module) -> bool:
 
 
 def full_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors by name; those that are split over ranks are gathered to the CPU of the main rank.
+    """The same tensors by name. Tensors that are split over ranks are gathered on the CPU of the main rank.
 
-    All ranks have to call this. On the other ranks the result lacks the tensors that are split.
+    All ranks have to call this. On the other ranks the result lacks the split tensors.
     """
     gathered = {}
     for name, value in tensors.items():
@@ -38,14 +38,14 @@ def full_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """This rank's parts of tensors that are split; other tensors as they are. A part shares memory with its tensor."""
+    """This rank's parts of split tensors, and other tensors as they are. A part shares memory with its tensor."""
     return [value.to_local() if isinstance(value, DTensor) else value for value in tensors]
 
 
 def as_split(value: Tensor, like: Tensor) -> Tensor:
-    """The tensor ``value``, of which every rank has all entries, split over ranks as ``like`` is. Nothing is sent.
+    """Splits the tensor ``value`` over ranks as ``like`` is split. Every rank has all its entries, so nothing is sent.
 
-    It stays as it is if it is split already, or if ``like`` is not split or has another shape.
+    ``value`` stays as it is if it is already split, or if ``like`` is not split or has another shape.
     """
     if not isinstance(like, DTensor) or isinstance(value, DTensor) or value.shape != like.shape:
         return value
@@ -53,9 +53,9 @@ def as_split(value: Tensor, like: Tensor) -> Tensor:
 
 
 def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes tensors to safetensors files in a folder; each rank writes its parts.
+    """Writes tensors to safetensors files in a folder. Each rank writes its parts.
 
-    All ranks have to call this, with a folder on a disk that all of them see.
+    All ranks have to call this, with a folder on a disk that all ranks can read.
 
     Raises:
         OSError: a rank could not write.
@@ -68,10 +68,10 @@ def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_sharded(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that ``save_sharded`` wrote, by name; each rank reads its parts. All ranks have to call this.
+    """Reads the tensors that ``save_sharded`` wrote, by name. Each rank reads its parts. All ranks have to call this.
 
-    ``like`` says how to split them: it maps a name, or the part of a name before ``::``, to a tensor that is split in
-    the same way. An optimizer's state, named ``<parameter>::<key>``, is split as the parameter is.
+    ``like`` maps a name, or the part of a name before ``::``, to a tensor that is split in the same way. So an
+    optimizer's state, named ``<parameter>::<key>``, is split as the parameter is.
     """
     reader = HuggingFaceStorageReader(str(folder))
     tensors = {}

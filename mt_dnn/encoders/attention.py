@@ -21,7 +21,7 @@ from mt_dnn.batches.batch import Batch
 NAME = "packed"
 
 
-@torch.compiler.disable  # the lengths of the sequences differ from batch to batch, and each would be compiled
+@torch.compiler.disable  # sequence lengths differ from batch to batch, and each length would be compiled
 def attend(
     module: nn.Module,
     query: Tensor,
@@ -34,12 +34,12 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of each token to the tokens of its own sequence.
+    """Computes attention of each token to the tokens of the same sequence.
 
     query, key, value: (1, heads, T, d). Returns the output, (1, T, heads, d), and None for the attention weights.
     transformers calls this function from ``module``, whose ``dropout`` is the dropout of attention weights. If
-    ``packed`` is missing, the batch is padded, as when the model is used without this project; then the function is
-    transformers' ``sdpa``.
+    ``packed`` is None, the batch is padded, for example because another program uses the model. Then transformers'
+    ``sdpa`` runs.
     """
     if packed is None:
         return sdpa_attention_forward(
@@ -54,7 +54,7 @@ def attend(
 def _sequence_by_sequence(
     parts: tuple[Tensor, ...], batch: Batch, dropout: nn.Dropout | None, scale: float | None
 ) -> Tensor:
-    """One call per sequence. On a CPU a call costs little, and the work grows with the square of the length."""
+    """Makes one call per sequence. On a CPU a call costs little, and the work grows with the square of the length."""
     lengths = batch.lengths.tolist()
     sequences = zip(*(part.split(lengths, dim=2) for part in parts), strict=True)
     # With dropout, torch has no fused attention for a CPU and is slower than the plain formula.
@@ -72,8 +72,8 @@ def _with_dropout(dropout: nn.Dropout, query: Tensor, key: Tensor, value: Tensor
 
 
 def _padded(parts: tuple[Tensor, ...], batch: Batch, dropout: nn.Dropout | None, scale: float | None) -> Tensor:
-    """One call for all sequences, padded to the longest. On an accelerator each call costs much."""
-    query, key, value = (batch.pad(part[0].transpose(0, 1)).transpose(1, 2) for part in parts)  # (B, heads, L, d)
+    """Makes one call for all sequences, padded to the longest. On an accelerator each call costs much."""
+    query, key, value = (batch.pad(part[0].transpose(0, 1)).transpose(1, 2) for part in parts)  # (S, heads, L, d)
     mask = None if batch.is_even else batch.mask
     p = 0.0 if dropout is None else dropout.p
     output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p, scale=scale)

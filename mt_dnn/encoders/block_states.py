@@ -1,4 +1,4 @@
-"""The hidden state that goes into a transformer block and the one that comes out of it."""
+"""Reads and changes the hidden state that goes into a transformer block or comes out of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def output_state(output: Any) -> Tensor:
 
 
 def with_output_state(output: Any, change: Change) -> Any:
-    """The output of a block after ``change`` of its hidden state."""
+    """The output of a block, with its hidden state replaced by ``change(state)``."""
     return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
 
 def with_input_state(args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> Any:
-    """The arguments of a block, (args, kwargs), after ``change`` of the hidden state.
+    """The arguments of a block, (args, kwargs), with the hidden state replaced by ``change(state)``.
 
     The hidden state is the first positional argument or the keyword ``hidden_states``.
     """
@@ -33,7 +33,7 @@ def with_input_state(args: tuple[Any, ...], kwargs: dict[str, Any], change: Chan
 
 @contextmanager
 def input_states(blocks: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
-    """A list to which each block adds the hidden state that goes into it, as long as the context is open."""
+    """Gives a list. As long as the context is open, each block adds the hidden state that goes into it."""
     states: list[Tensor] = []
 
     def keep(state: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout``, which takes its masks from ``masks`` while a ``KeptMasks`` is open.
+    """Like ``nn.Dropout``, but takes its masks from ``masks`` while a ``KeptMasks`` is open.
 
-    It has no weights and no buffers, so saved encoders do not show it.
+    It has no weights and no buffers, so saved encoders are the same as with ``nn.Dropout``.
     """
 
     masks: KeptMasks | None = None
@@ -27,13 +27,13 @@ class Dropout(nn.Dropout):
 class KeptMasks:
     """Keeps the dropout masks of the first pass of a module and gives them to later passes.
 
-    It is a context manager, entered once per pass. The n-th call of a ``Dropout`` in a pass gets the n-th mask, so a
-    later pass has to make the same calls as the first; it may stop early.
+    It is a context manager, entered once per pass. The n-th call of a ``Dropout`` in a pass gets the n-th mask. So a
+    later pass has to make the same calls as the first, but may stop early.
 
     Not all dropout is a ``Dropout``. In most families that run padded, torch's ``scaled_dot_product_attention`` drops
-    attention weights itself; some call ``F.dropout``; heads are no part of the encoder. These draw their masks in each
-    pass. They get the same masks if the caller sets the random generator back before each pass: after a kept mask, the
-    generator stands where drawing that mask would have left it.
+    attention weights itself. Some families call ``F.dropout``. Heads are not part of the encoder. All these draw their
+    masks in each pass. They get the same masks if the caller sets the random generator back before each pass, because
+    after a kept mask the generator has the state that it would have after drawing this mask.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -27,12 +27,12 @@ ABOVE_BLOCKS = ("pooler.", "mix.", "model.pooler.", "model.final_norm.")
 class Encoder(nn.Module, ABC):
     """A transformers model that runs on batches of packed tokens.
 
-    ``attention``: ``packed`` or ``padded``, how the model runs.
+    ``attention``: how the model runs, ``packed`` or ``padded``.
     ``pooler_source``: how ``pool`` makes the vector of a sequence, one of the values of the setting ``encoder.pooler``.
-    ``mix``: the scalar mix of the states of all levels; None if the final state is that of the last block.
+    ``mix``: mixes the states of all levels into the final state. None: the final state is the output of the last block.
     ``ignored_weights``: names of weights in the checkpoint that the model does not use, such as those of a
     language-modelling head.
-    ``keeps_dropout_masks``: whether passes that share dropout masks keep them in memory or draw them again.
+    ``keeps_dropout_masks``: True: passes that share dropout masks keep them in memory; False: they draw them again.
     """
 
     attention: str
@@ -71,7 +71,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def max_positions(self) -> int | None:
-        """The longest sequence that the model takes, in tokens; None where it knows relative positions only."""
+        """The longest sequence that the model takes, in tokens. None if it has only relative positions."""
         config = self.model.config
         if getattr(config, "position_biased_input", True) is False:
             return None
@@ -90,7 +90,7 @@ class Encoder(nn.Module, ABC):
         return self.model.pooler.dense if self.pooler is None else self.pooler
 
     def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
-        """The state at a level, (T, H), computed from ``words`` (T, H); by default the word embeddings of the batch.
+        """The state at a level, (T, H), computed from ``words`` (T, H), by default the word embeddings of the batch.
 
         Raises:
             UserError: the encoder has fewer blocks.
@@ -103,7 +103,7 @@ class Encoder(nn.Module, ABC):
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
         """The final hidden states (T, H), computed from the state (T, H) at a level.
 
-        With a scalar mix they are the mix of what goes into each block and of the output of the last one.
+        With a scalar mix they are the mix of the states that go into each block and of the output of the last block.
 
         Raises:
             UserError: the encoder has fewer blocks, or it has a scalar mix and ``level`` is above 0.
@@ -112,7 +112,7 @@ class Encoder(nn.Module, ABC):
         if self.mix is None:
             return self._run_from(state, level, batch)
         if level > 0:
-            raise UserError(f"level {level}: encoder.scalar_mix reads the states below it too; set it to false")
+            raise UserError(f"level {level}: encoder.scalar_mix reads the states below this level too; set it to false")
         with input_states(self.blocks) as states:
             final = self._run_from(state, level, batch)
         return self.mix([*(self._packed(state, batch) for state in states), final])
@@ -135,7 +135,7 @@ class Encoder(nn.Module, ABC):
         return torch.tanh(self.pooler_dense(first_tokens(hidden, batch)))
 
     def depth_of(self, name: str) -> int:
-        """The depth of the parameter ``name``: 0 for embeddings, r for block r, ``num_layers`` + 1 for what is above.
+        """The depth of the parameter ``name``: 0 for embeddings, r for block r, ``num_layers`` + 1 above the blocks.
 
         Parameters that all blocks read, such as those of relative positions, have depth 0.
         """
@@ -147,7 +147,7 @@ class Encoder(nn.Module, ABC):
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Writes the model in Hugging Face format, for ``AutoModel.from_pretrained``.
 
-        ``weights`` maps names to tensors; by default they are those of the model.
+        ``weights`` maps names to tensors. Default: the weights of the model.
         """
         with quiet():
             self.model.save_pretrained(folder, state_dict=weights)

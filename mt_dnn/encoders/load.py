@@ -30,28 +30,30 @@ class EncoderConfig(Section):
     """Settings of the shared encoder."""
 
     name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
-    config: dict[str, Any] | None = Field(None, description="fresh encoder from this transformers configuration")
+    config: dict[str, Any] | None = Field(None, description="new encoder with this transformers configuration")
     tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
     sha256: str | None = Field(None, description="expected SHA-256 of model.safetensors")
-    attention: Literal["auto", "packed", "padded"] = Field("auto", description="auto packs where the family allows it")
+    attention: Literal["auto", "packed", "padded"] = Field("auto", description="auto: packed if the family allows it")
     blocks: tuple[NonNegativeInt, ...] | None = Field(
-        None, min_length=1, description="blocks that are kept of a pretrained encoder, from 0: a student; default: all"
+        None, min_length=1, description="keep only these blocks of a pretrained encoder, counted from 0; default: all"
     )
     pooler: Literal["pretrained", "fresh", "cls", "mean", "max", "attention"] = Field(
         "pretrained", description="what pooled heads read; pretrained and fresh: a layer over the first token"
     )
     scalar_mix: bool = Field(False, description="heads read a learned mix of the states of all blocks and embeddings")
-    dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: the encoder's own")
-    attention_dropout: float | None = Field(None, ge=0, lt=1, description="default: the encoder's own")
+    dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: as in its configuration")
+    attention_dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout of attention weights; default: as in the encoder's configuration"
+    )
 
     @model_validator(mode="after")
     def _source(self) -> EncoderConfig:
         if (self.name is None) == (self.config is None):
             raise ValueError("give exactly one of name and config")
         if self.name is None and self.tokenizer is None:
-            raise ValueError("a fresh encoder needs encoder.tokenizer")
+            raise ValueError("an encoder from encoder.config needs encoder.tokenizer; set it")
         if self.blocks is not None and list(self.blocks) != sorted(set(self.blocks)):
-            raise ValueError("blocks: list each block that is kept once, from the lowest on")
+            raise ValueError("blocks: list each kept block once, in ascending order")
         return self
 
 
@@ -66,7 +68,7 @@ def load_encoder(
     attention_dropout: float | None = None,
     blocks: Sequence[int] | None = None,
 ) -> Encoder:
-    """The pretrained encoder ``name``, or an encoder with random weights from the mapping ``config``.
+    """Loads the pretrained encoder ``name``, or makes an encoder with random weights from the mapping ``config``.
 
     ``name`` is a hub name, a folder or ``package:<package>/<folder>``. ``EncoderConfig`` describes the other settings.
     Every ``nn.Dropout`` of the model becomes a ``Dropout``, whose masks several passes can share.

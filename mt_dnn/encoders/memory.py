@@ -1,4 +1,4 @@
-"""Changes to a loaded encoder that save memory or time. Its results stay the same up to rounding."""
+"""Changes a loaded encoder to save memory or time. Its results stay the same up to rounding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mt_dnn.encoders.encoder import Encoder
 
 
 def fuse_layer_norms(module: nn.Module) -> None:
-    """Replaces every LayerNorm inside the module by apex's FusedLayerNorm. Weights and their names stay.
+    """Replaces every LayerNorm inside the module by apex's FusedLayerNorm. Weights and their names stay the same.
 
     Raises:
         UserError: apex is not installed, or was built without its CUDA extensions.
@@ -34,7 +34,7 @@ def fuse_layer_norms(module: nn.Module) -> None:
 
 
 def compile_blocks(encoder: Encoder) -> None:
-    """Compiles the blocks of the encoder with ``torch.compile``; attention is left out (see attention.py)."""
+    """Compiles the blocks of the encoder with ``torch.compile``. Attention is not compiled (see attention.py)."""
     encoder.keeps_dropout_masks = False  # compiled code draws its masks itself
     torch._functorch.config.donated_buffer = False  # adversaries go backward twice through one graph
     for block in encoder.blocks:
@@ -42,8 +42,8 @@ def compile_blocks(encoder: Encoder) -> None:
 
 
 def recompute_activations(encoder: Encoder) -> None:
-    """Makes each block keep only its input for the backward pass, and run a second time there with the same masks."""
-    encoder.keeps_dropout_masks = False  # they would take the memory that is saved here
+    """Makes each block keep only its input. In the backward pass the block runs again, with the same dropout masks."""
+    encoder.keeps_dropout_masks = False  # kept masks would take the memory that is saved here
     for block in encoder.blocks:
         block.forward = _checkpointed(block.forward)  # forward hooks of the block run once
 

@@ -1,4 +1,4 @@
-"""Encoders that run on packed tokens: the sequences of a batch one after the other, without padding."""
+"""Encoders that run on packed tokens: all sequences of a batch, one after the other, without padding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PackedEncoder(Encoder):
         return self._run(state, level, self.num_layers, batch)
 
     def _run(self, state: Tensor, start: int, stop: int, batch: Batch) -> Tensor:
-        """The state at level ``stop`` from that at level ``start``, both (T, H).
+        """Computes the state at level ``stop`` from the state at level ``start``, both (T, H).
 
         From level 0 the state first goes through the rest of the embeddings: positions, token types, LayerNorm.
         """

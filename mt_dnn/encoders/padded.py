@@ -1,4 +1,4 @@
-"""Encoders that run on padded batches, (B, L, H): every family that packed.py does not list."""
+"""Encoders that run on padded batches, (S, L, H), for every family that packed.py does not list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mt_dnn.encoders.encoder import Encoder, token_types
 
 
 class PaddedEncoder(Encoder):
-    """Runs any transformers encoder on padded batches; states are packed, (T, H), outside of this class.
+    """Runs any transformers encoder on padded batches. Outside of this class states are packed, (T, H).
 
     The state at level r is what goes into block r + 1. It may differ from the output of block r, because some families
     compute more between two blocks. ``upto`` runs the whole model and keeps the state at the level. ``resume`` from a
@@ -53,7 +53,7 @@ class PaddedEncoder(Encoder):
 
     @contextmanager
     def _at(self, level: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Applies ``change`` to the padded state at this level, (B, L, H), as long as the context is open."""
+        """Applies ``change`` to the padded state at this level, (S, L, H), as long as the context is open."""
         if level == self.num_layers:
             hook = self.blocks[-1].register_forward_hook(lambda _, __, output: with_output_state(output, change))
         else:

@@ -1,4 +1,4 @@
-"""Pooling, from the states of a sequence's tokens to one vector; and the scalar mix of the states of all levels."""
+"""Pooling makes one vector of the states of a sequence's tokens. The scalar mix mixes the states of all levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mt_dnn.batches.batch import Batch
 
 
 def initialised(linear: nn.Linear, std: float) -> nn.Linear:
-    """The same layer after its weights are drawn from N(0, std²) and its bias, if it has one, is set to 0."""
+    """Draws the weights of a layer from N(0, std²), sets its bias, if it has one, to 0, and returns the layer."""
     nn.init.normal_(linear.weight, std=std)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -47,7 +47,7 @@ def attended(scores: Tensor, states: Tensor, tokens: Tensor) -> Tensor:
 class ScalarMix(nn.Module):
     """γ Σ_j s_j h_j with s = softmax(w), over the states h_j of all levels (Peters et al. 2018, eq. 1).
 
-    γ and w are learned. At the start it is the mean of the states.
+    γ and w are learned. At the start the mix is the mean of the states.
     """
 
     def __init__(self, levels: int) -> None:
@@ -56,7 +56,7 @@ class ScalarMix(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))  # FSDP takes no scalars
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """The mix of the states; they and the mix are (T, H)."""
+        """The mix, (T, H), of the states, each (T, H)."""
         shares = (self.scale * self.weights.softmax(0)).unbind()
         mixed = torch.zeros_like(states[-1])
         for share, state in zip(shares, states, strict=True):

@@ -1,6 +1,6 @@
-"""Loading transformers models from a name or a configuration.
+"""Loads transformers models from a name or a configuration.
 
-A checkpoint that lacks weights is an error, and code from a model's repository is never run.
+A checkpoint that lacks weights is an error. Code from a model's repository is never run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers.utils import logging
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError, did_you_mean, unknown_key
 
-# What families call their dropouts in their configurations.
+# The names of dropouts in the configurations of different families.
 DROPOUT_NAMES = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")
 ATTENTION_DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")
 
@@ -29,7 +29,7 @@ def read_config(name: str) -> Any:
     """The transformers configuration of a hub name, a folder, or ``package:<package>/<folder>``.
 
     Raises:
-        UserError: it does not exist, or works only with code from its repository.
+        UserError: the model does not exist, or needs code from its repository.
     """
     try:
         return AutoConfig.from_pretrained(resolve_name(name), trust_remote_code=False)
@@ -59,14 +59,14 @@ def make_config(settings: Mapping[str, Any]) -> Any:
 
 
 def _check_spelling(options: Mapping[str, Any], known: set[str]) -> None:
-    """Refuses keys that are nearly a known key. Others may be right: some families read keys that they do not list."""
+    """Refuses keys that are almost a known key. Other unknown keys may be right: families do not list all keys."""
     for key in options:
         if key not in known and difflib.get_close_matches(key, known, n=1, cutoff=0.85):
             raise unknown_key("encoder.config", key, known)
 
 
 def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key: str) -> None:
-    """Sets a dropout in a configuration under those of ``names`` that the family uses. None changes nothing.
+    """Sets a dropout in a configuration, under every one of ``names`` that the family uses. None changes nothing.
 
     Raises:
         UserError: the family uses none of the names.
@@ -81,9 +81,10 @@ def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key:
 
 
 def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[str], list[str]]:
-    """Loads a checkpoint in float32: the model, and names of weights that are missing and that are left over.
+    """Loads a checkpoint in float32. Only weights of a pooler may be missing.
 
-    Only weights of a pooler may be missing.
+    Returns:
+        The model, the names of missing weights, and the names of weights that the model does not use.
 
     Raises:
         UserError: there is no safetensors file, it is damaged, or weights are missing or have another shape.
@@ -113,7 +114,7 @@ def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[st
 
 
 def fresh_model(settings: Any, **options: Any) -> Any:
-    """A model with random weights.
+    """Makes a model with random weights.
 
     Raises:
         UserError: the configuration contradicts itself.
@@ -139,10 +140,10 @@ def find_blocks(model: Any) -> str:
 
 
 def keep_blocks(model: Any, kept: Sequence[int]) -> None:
-    """Removes all blocks of the model but ``kept``, numbers from 0, as DistilBERT does (Sanh et al. 2019, section 3).
+    """Removes all blocks except ``kept``, numbers from 0, as for DistilBERT (Sanh et al. 2019, section 3).
 
     Raises:
-        UserError: the model has no block of this number, or its blocks differ.
+        UserError: the model has no block with this number, or its blocks differ.
     """
     name = find_blocks(model)
     blocks = model.get_submodule(name)

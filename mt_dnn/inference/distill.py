@@ -1,4 +1,4 @@
-"""mt-dnn distill: trained runs, the teachers, label training rows with their probabilities or values (MT-DNN-KD)."""
+"""mt-dnn distill: trained runs, the teachers, write soft labels for training rows (MT-DNN-KD)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.run_tasks import evaluated_tasks
 
-ANSWERS = ("task_type", "data_format", "labels")  # in these fields the teachers of a task must agree
+ANSWERS = ("task_type", "data_format", "labels")  # these fields must be the same for all teachers of a task
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """The training rows of a task, and the predictions of each of its teachers for them."""
+    """The training rows of a task, and the predictions of each teacher for these rows."""
 
     task: TaskDef
     split: Prepared
@@ -41,14 +41,14 @@ def distill_command(
     """Writes ``<output>/<task>_train.tsv`` with a column ``soft_label`` for each task, and copies its other splits.
 
     All runs that were trained on a task are its teachers. Files are written after all teachers have predicted.
-    ``tasks``: only these (default: all). ``max_rows``: only the first rows of each training split.
+    ``tasks``: only these tasks (default: all). ``max_rows``: only the first rows of each training split.
 
     Raises:
         UserError: a run, task or file of rows does not exist; the teachers of a task do not have the same labels;
-            ``output`` is ``data``.
+            ``output`` is the folder ``data``.
     """
     if output.resolve() == data.resolve():
-        raise UserError(f"--output {output}: is the folder of --data; choose another")
+        raise UserError(f"--output {output}: is the folder of --data; choose another folder")
     defs = definitions(runs, tasks)
     trained = {name: task for name, task in defs.items() if task.trainable and task.type.answer in FORMS}
     for name in tasks or ():
@@ -74,10 +74,12 @@ def distill_command(
 
 
 def definitions(runs: Sequence[Path], tasks: Sequence[str] | None) -> dict[str, TaskDef]:
-    """The tasks of all runs, by name. A task of several runs is defined as in the first of them.
+    """The tasks of all runs, by name. If several runs have a task, the definition of the first run is taken.
+
+    ``tasks``: the tasks that are asked for. None: all.
 
     Raises:
-        UserError: two runs define a task that is asked for with other labels, or as another type.
+        UserError: two runs define a task that is asked for with different labels or types.
     """
     defs: dict[str, TaskDef] = {}
     for run in runs:
@@ -85,7 +87,7 @@ def definitions(runs: Sequence[Path], tasks: Sequence[str] | None) -> dict[str, 
             first = defs.setdefault(name, task)
             differing = [key for key in ANSWERS if getattr(first, key) != getattr(task, key)]
             if differing and (tasks is None or name in tasks):
-                raise UserError(f"{run}: {name}: has other {differing[0]} than in a run before; leave one of them out")
+                raise UserError(f"{run}: {name}: {differing[0]} differs from an earlier run; leave one of them out")
     return defs
 
 
@@ -94,7 +96,7 @@ def ask(
 ) -> list[str]:
     """Adds the predictions of a run to the lessons of the tasks that it was trained on.
 
-    Returns one line for each file of rows that does not exist. A file of one of ``tasks`` must exist.
+    Returns one line for each file of rows that does not exist. The training rows of ``tasks`` must exist.
     """
     model = load(run)
     teachable = {name: task for name, task in model.trained.items() if task.type.answer in FORMS}
@@ -109,7 +111,7 @@ def ask(
 
 
 def write(lesson: Lesson, data: Path, output: Path, max_rows: int | None) -> None:
-    """Writes the training rows of a task unchanged, with their soft labels in one more column."""
+    """Writes the training rows of a task, with soft labels in one more column."""
     task = lesson.task
     soft_labels = KINDS[task.task_type].decoding.soft_labels(task, lesson.split, lesson.teachers)
     records = islice(read_records(find_rows(data, task.name, "train"), task), max_rows)
@@ -121,7 +123,7 @@ def write(lesson: Lesson, data: Path, output: Path, max_rows: int | None) -> Non
 
 
 def copy_other_splits(tasks: dict[str, TaskDef], data: Path, output: Path) -> None:
-    """Copies the splits that a student of these tasks is scored on, so that it needs no data but ``output``."""
+    """Copies the other splits of these tasks, so that a student needs only the folder ``output``."""
     for task in tasks.values():
         for split in task.splits:
             if split != "train":

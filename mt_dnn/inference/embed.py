@@ -22,8 +22,8 @@ from mt_dnn.training.step import autocast
 
 Text = str | tuple[str, str]
 
-POOLER = "pooler"  # the pooling that the heads of a run read
-# Texts are encoded like the rows of a task without labels. Its head does not exist.
+POOLER = "pooler"  # the pooling that the heads of a run use
+# Texts are encoded like the rows of this task. It has no labels and no head.
 TASK: dict[str, Any] = {
     "task_type": "regression",
     "metrics": ("pearson",),

@@ -1,4 +1,4 @@
-"""Files of rows that a trained model is scored on or labels, and the scores."""
+"""Reads files of rows for a trained model, and holds its scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Evaluation:
     """Scores of a model. ``str()`` gives the table that ``mt-dnn evaluate`` prints.
 
     ``results``: one dictionary for each task and split, with the keys ``task``, ``split``, ``rows`` (how many),
-    ``scores`` (by metric) and ``baseline``: the scores of the best prediction that is the same for all rows.
+    ``scores`` (by metric) and ``baseline`` (the scores of the best prediction that is the same for all rows).
     ``missing``: one line for each file of rows that does not exist.
     """
 
@@ -44,8 +44,8 @@ def read_splits(
 ) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
     """Reads files of rows as token ids, as a run with this configuration does.
 
-    ``wanted``: (task, name of the split). ``data``: another folder of rows, and ``max_rows``, how many rows of each of
-    its training splits to read (default: all). ``required``: tasks whose training rows must exist.
+    ``wanted``: pairs of a task and the name of a split. ``data``: another folder of rows. ``max_rows``: how many rows
+    of each training split in this folder are read (default: all). ``required``: tasks whose training rows must exist.
 
     Returns:
         The splits by (task, name of the split), and one line for each file that does not exist.
@@ -57,7 +57,7 @@ def read_splits(
 
 
 def splits_to_score(tasks: Mapping[str, TaskDef], split: str | None) -> list[tuple[TaskDef, str]]:
-    """(task, name of the split): the split asked for, of all tasks that have it; by default all splits but ``train``.
+    """Pairs (task, split name): the split ``split`` of all tasks that have it. Default: all splits except ``train``.
 
     Raises:
         UserError: no task has such a split.
@@ -66,7 +66,7 @@ def splits_to_score(tasks: Mapping[str, TaskDef], split: str | None) -> list[tup
         (task, name) for task in tasks.values() for name in task.splits if (name == split if split else name != "train")
     ]
     if not wanted:
-        raise UserError(f"split '{split}': none of the tasks {', '.join(tasks)} has such a split")
+        raise UserError(f"split '{split}': none of the tasks {', '.join(tasks)} has this split")
     return wanted
 
 

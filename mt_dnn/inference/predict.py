@@ -1,4 +1,4 @@
-"""Rows from plain text."""
+"""Reads rows from plain text."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from data_utils.errors import UserError
 
 
 def read_text(source: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yields the rows of a text file: one row per line, its texts separated by tabs, as texts by column name.
+    """Yields the rows of a text file as texts by column name. A line is a row, with tabs between its texts.
 
-    ``source``: a path, or ``-`` for standard input. ``columns``: those of the task. Where they have choices, a line may
-    have more of them.
+    ``source``: a path, or ``-`` for standard input. ``columns``: the columns of the task. If these are choices, a line
+    may have more choices.
 
     Raises:
         UserError: the file is not text or empty, or a line has another number of fields.
@@ -23,7 +23,7 @@ def read_text(source: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: not readable as UTF-8 text ({error})") from None
     if not text:
-        raise UserError(f"{source}: empty; write one row a line")
+        raise UserError(f"{source}: the file is empty; write one row per line")
     for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
         fields = line.split("\t")
         extra = range(len(columns), len(fields)) if "choice1" in columns else ()

@@ -28,7 +28,7 @@ from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, evaluated_tasks, head_owner
 
-# the fields of a task definition that say what its head is
+# The fields of a task definition that decide what its head is.
 HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "crf", "head", "value_range", "no_answer")
 
 
@@ -65,24 +65,26 @@ def load(run: Path | str, device: str | None = None, task_defs: Path | str | Non
 
 
 def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], location: Path | str) -> None:
-    """Raises UserError when no given task reads a head of the run, or one is defined so that its head does not fit."""
+    """Raises UserError when no given task reads a head of the run, or a task of the run has another head here."""
     if not given:
         raise UserError(
-            f"{location}: none of its tasks is one of the run ({', '.join(trained)}) or has the head of one"
+            f"{location}: no task here fits the run; use one of its tasks ({', '.join(trained)}) "
+            "or set head: to one of them"
         )
     for name, task in given.items():
         for key in HEAD_FIELDS if name in trained else ():
             if getattr(task, key) != getattr(trained[name], key):
                 raise UserError(
-                    f"{location}: {name}: {key}: the run was trained with another; give what its task_defs.yml has"
+                    f"{location}: {name}: {key} differs from the trained run; "
+                    "copy its value from the run's task_defs.yml"
                 )
 
 
 class TrainedModel:
     """A trained model with its tokenizer. ``mt_dnn.load`` makes it.
 
-    ``tasks``: the definitions of the tasks that it can answer, by name: those it was ``trained`` on, and those that
-    read the head of one of them.
+    ``tasks``: the definitions of the tasks that the model can answer, by name. ``trained``: those among them that it
+    was trained on. The other tasks read the head of a trained task.
 
     Rows are a list or any other iterable. A row is a text, a tuple of texts, or a dictionary by column name; see
     ``data_utils.python_rows.rows_from_python``. Dropout is off. Nothing is written to disk, except that ``evaluate``
@@ -111,8 +113,8 @@ class TrainedModel:
         """Predicts with the head of a task. Labels in the rows are ignored.
 
         Returns:
-            One dictionary for each row, in their order: ``uid``, ``prediction``, and what the task type adds, such as
-            ``scores``. It is what ``mt-dnn predict`` and the ``predictions`` of a run folder have.
+            One dictionary for each row, in the order of the rows: ``uid``, ``prediction``, and further keys of the task
+            type, such as ``scores``. ``mt-dnn predict`` and the ``predictions`` of a run folder have the same keys.
 
         Raises:
             UserError: no such task, or a row does not fit it.
@@ -121,7 +123,7 @@ class TrainedModel:
         return [] if split is None else list(prediction_records(definition, split, self.decode(definition, split)))
 
     def logits(self, task: str, rows: Iterable[Row]) -> list[np.ndarray]:
-        """The outputs of the head of a task, before they become an answer. float32.
+        """The outputs of a task's head, in float32, before they become answers.
 
         Returns:
             One array for each row, (decisions, options): (1, C) for C classes or choices; (1, 1) for a value; (C, 2)
@@ -165,7 +167,7 @@ class TrainedModel:
         )
 
     def score(self, task: str, rows: Iterable[Row]) -> dict[str, Any]:
-        """The metrics of a task on labelled rows, by name. Rows are dictionaries with a ``label``.
+        """Computes the metrics of a task on labelled rows. Rows are dictionaries with a ``label``.
 
         Raises:
             UserError: no such task, no rows or no labels, or a row does not fit the task.
@@ -220,7 +222,7 @@ class TrainedModel:
         }
 
     def _encode(self, task: str, rows: Iterable[Row], *, labelled: bool = False) -> tuple[TaskDef, Prepared | None]:
-        """The task, and the rows as token ids in memory; None when there are no rows."""
+        """The task, and the rows as token ids in memory. None if there are no rows."""
         definition, data = self.task(task), self.config.data
         found = rows_from_python(rows, definition, labelled=labelled)
         if found is None:
@@ -230,7 +232,7 @@ class TrainedModel:
 
 
 def by_row(outputs: Sequence[np.ndarray], split: Prepared) -> list[np.ndarray]:
-    """The outputs of each row without those that its batch has added; windows of a row are put below each other."""
+    """The outputs of each row: padding is cut off, and the windows of a row are stacked."""
     if split.groups is not None or split.contexts is not None:  # options are choices, or the tokens of a window
         counts = split.lengths if split.groups is None else np.diff(split.groups)
         outputs = [output[:, :count] for output, count in zip(outputs, counts, strict=True)]
@@ -239,6 +241,6 @@ def by_row(outputs: Sequence[np.ndarray], split: Prepared) -> list[np.ndarray]:
 
 
 def _filled(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Outputs with as many options as the one that has most: MISSING, the logit of an impossible one, is added."""
+    """Pads the outputs with MISSING, the logit of an impossible option, until all have the same number of options."""
     most = max(output.shape[1] for output in outputs)
     return [np.pad(output, ((0, 0), (0, most - output.shape[1])), constant_values=MISSING) for output in outputs]

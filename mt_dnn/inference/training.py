@@ -18,14 +18,14 @@ from mt_dnn.runs.score_table import score_table
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A signal (Ctrl-C, SIGTERM or SIGUSR1) has stopped the training. Everything so far is in a checkpoint."""
+    """A signal (Ctrl-C, SIGTERM or SIGUSR1) has stopped the training. A checkpoint holds everything until then."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A run that is finished; ``str()`` gives its table of scores.
+    """A finished run. ``str()`` gives its table of scores.
 
-    ``folder``: the run folder. ``summary``: what is in its ``summary.json``.
+    ``folder``: the run folder. ``summary``: the content of its ``summary.json``.
     """
 
     folder: Path

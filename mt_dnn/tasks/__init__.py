@@ -1,1 +1,1 @@
-"""Task types: the file of each, and what they share; kinds.py puts them together."""
+"""Task types. Each has its head and its decoding in one file here. kinds.py collects them."""

@@ -26,12 +26,12 @@ from mt_dnn.tasks.heads import HeadsConfig
 class Decoded:
     """The answers of a model to the N decisions of a split, in row order.
 
-    In most task types a row is one decision; in some it is one for each word or masked token.
-    ``predictions`` (N,): class indices, numbers of choices from 0, values, texts or token ids. Of class sets (N, C):
+    In most task types a row is one decision. In some it has one for each word or masked token.
+    ``predictions`` (N,): class indices, numbers of choices from 0, values, texts or token ids. For class sets (N, C):
     1 for each class that is chosen, else 0.
-    ``scores``: probabilities (N, C); values (N,); for masked tokens log p of the right token (N,); for spans, by how
-    many logits no answer is likelier than the best text (N,).
-    ``details``: for each row, what else the decoding of the task type needs or writes.
+    ``scores``: probabilities (N, C); values (N,); for masked tokens, log p of the right token, (N,); for spans, the
+    score of no answer minus the score of the best text, (N,).
+    ``details``: for each row, further values that the decoding of the task type needs or writes.
     """
 
     predictions: np.ndarray
@@ -43,9 +43,9 @@ class Decoding(ABC):
     """Turns the logits of a task type into answers."""
 
     def condensed(self, logits: Tensor, batch: Batch) -> Tensor:
-        """What ``__call__`` needs of a batch's logits, one row per decision; by default all of them.
+        """Reduces the logits of a batch to what ``__call__`` needs, one row per decision. By default to all of them.
 
-        Evaluation keeps it in memory for a whole split.
+        Evaluation keeps the result in memory for a whole split.
         """
         return logits
 
@@ -53,10 +53,10 @@ class Decoding(ABC):
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         """The answers to a split.
 
-        ``owner``: the task to which the head belongs that gave the logits. It is ``task`` itself, or the task that is
-        named by the field ``head`` of ``task``.
-        ``outputs``: the condensed logits of each row of the prepared split, (decisions, options). Where long texts are
-        cut into windows, the rows of a prepared split are windows.
+        ``owner``: the task that owns the head. It is ``task`` itself, or the task that the field ``head`` of ``task``
+        names.
+        ``outputs``: the condensed logits of each row of the prepared split, (decisions, options). If long texts are cut
+        into windows, the rows of a prepared split are windows.
         """
 
     @abstractmethod
@@ -65,10 +65,10 @@ class Decoding(ABC):
 
     @abstractmethod
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        """For each row the prediction and its scores, as they are written to a predictions file."""
+        """Yields for each row the prediction and its scores, as a predictions file holds them."""
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
-        """The soft label of each row, as data_utils/soft_labels.py reads it: the mean over the teachers' scores.
+        """Yields the soft label of each row, as data_utils/soft_labels.py reads it: the mean of the teachers' scores.
 
         Q = avg(Q_1, …, Q_K) (Liu et al. 2019b, section 3).
         """
@@ -83,9 +83,9 @@ class Decoding(ABC):
         )
 
     def tune(self, head: nn.Module, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
-        """Sets what a head keeps beside its weights to the best value for a labelled dev split.
+        """Sets the head's threshold of no answer to the best value for a labelled dev split.
 
-        Returns whether it has changed; then ``decoded``, the head's answers to that split, is out of date.
+        Returns True if it changed. Then ``decoded``, the head's answers to that split, is out of date.
         """
         return False
 
@@ -102,13 +102,13 @@ def figures(values: np.ndarray) -> list[float]:
 
 @dataclass(frozen=True)
 class Kind:
-    """What mt_dnn needs to know of a task type.
+    """What mt_dnn needs to know about a task type.
 
     ``head(task, encoder, dropout, config)`` builds the head of a task.
-    ``options(task, split)`` is the number of options between which a decision of a training split chooses, as a mean
-    over its rows. It is 1 where the answer is a number.
-    ``pretrained(name, settings, head)`` gives a new head its weights from the checkpoint ``name`` of an encoder, which
-    has these transformers settings. It returns False if the checkpoint has none. None: no checkpoint has any.
+    ``options(task, split)``: how many options a decision has, the mean over training rows; 1 for a number.
+    ``pretrained(name, settings, head)`` loads the weights of a new head from the checkpoint ``name`` of an encoder with
+    these transformers settings. It returns False if the checkpoint has no weights for the head. None: no checkpoint of
+    an encoder has any.
     """
 
     head: Callable[[TaskDef, Encoder, float, HeadsConfig], nn.Module]

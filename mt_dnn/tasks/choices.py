@@ -53,7 +53,7 @@ class Cloze(Choices):
     """The choice that fills the gap. Predictions are texts, because several choices may name the right answer."""
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The number that is right most often; the last choice in rows that have fewer choices."""
+        """The number that is right most often. In rows with fewer choices, the number of the last choice."""
         assert split.groups is not None
         constant = super().constant(task, split)
         return replace(constant, predictions=np.minimum(constant.predictions, np.diff(split.groups) - 1))
@@ -77,13 +77,13 @@ class Cloze(Choices):
 
 
 class ChoiceHead(PooledHead):
-    """One score for each choice of an example: each choice is a sequence of its own."""
+    """One score for each choice of an example. Each choice is a sequence."""
 
     def __init__(self, hidden: int, dropout: float, std: float) -> None:
         super().__init__(hidden, 1, dropout, std)
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (B, C), MISSING where an example has fewer choices."""
+        """Final hidden states (T, H) → logits (B, C), MISSING where an example has fewer than C choices."""
         return batch.by_example(super().forward(hidden, batch, pool)[:, 0], MISSING)
 
 

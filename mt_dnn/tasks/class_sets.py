@@ -20,9 +20,9 @@ from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 
 
 class ClassSets(Decoding):
-    """The classes of a row whose probability is above one half. Predictions and scores are (N, C), N rows.
+    """Predicts the classes whose probability is above one half. Predictions and scores of N rows are (N, C).
 
-    The logits of a row are (C, 2): each class is a decision between no and yes.
+    The logits of a row are (C, 2), because each class is a decision between no and yes.
     """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
@@ -58,7 +58,10 @@ class MultiLabelHead(PooledHead):
     """A decision between no and yes for each class."""
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (S·C, 2). The logit of no is 0, so that cross-entropy is binary cross-entropy."""
+        """Final hidden states (T, H) → logits (S·C, 2).
+
+        The logit of no is 0, so that cross-entropy is binary cross-entropy.
+        """
         yes = super().forward(hidden, batch, pool).flatten()
         return torch.stack([torch.zeros_like(yes), yes], dim=1)
 

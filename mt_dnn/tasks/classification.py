@@ -17,7 +17,7 @@ from mt_dnn.tasks.heads import pooled_head
 class Classes(Decoding):
     """Softmax over the classes of the head's owner.
 
-    If the task has a label map, the probabilities of all owner's labels that it maps to one label are added up.
+    If the task has a label map, the probabilities of all owner's labels that are mapped to the same label are added up.
     """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:

@@ -1,4 +1,4 @@
-"""A linear-chain conditional random field (Lafferty et al. 2001): labels depend on those of the neighbouring words.
+"""A linear-chain conditional random field (Lafferty et al. 2001): a label depends on the labels of neighbouring words.
 
 p(y|x) ∝ exp(Σ_t e_t(y_t) + Σ_t A(y_{t−1}, y_t))
 """
@@ -15,9 +15,10 @@ from torch.nn.utils.rnn import pad_sequence
 def log_marginals(emissions: Tensor, transitions: Tensor, lengths: Sequence[int]) -> Tensor:
     """log p(y_t = c | x) of every word, in float32: (N, C) → (N, C).
 
-    ``emissions``: e, the words of all sequences end to end. ``transitions``: A (C, C), from the label of a word to that
-    of the next. ``lengths``: the number of words of each sequence. Forward and backward messages (Rabiner 1989, section
-    III.A) are computed in one batch; the backward messages are forward messages over the reversed sequences.
+    ``emissions``: e, the words of all sequences end to end. ``transitions``: A (C, C), from the label of a word to the
+    label of the next word. ``lengths``: the number of words of each sequence. Forward and backward messages (Rabiner
+    1989, section III.A) are computed in one batch, because backward messages are forward messages over the reversed
+    sequences.
     """
     ahead = emissions.float().split(list(lengths))
     scores = pad_sequence([*ahead, *(words.flip(0) for words in ahead)], batch_first=True)  # (2S, W, C)

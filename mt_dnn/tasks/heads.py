@@ -1,7 +1,7 @@
 """The head that several task types share, and the settings of all heads.
 
-A head turns the final hidden states of a batch (T, H) into logits, one row per decision. Its third argument pools the
-hidden states of each sequence into one, (T, H) → (S, H).
+A head turns the final hidden states of a batch, (T, H), into logits, one row per decision. Its third argument ``pool``
+makes one vector of the hidden states of each sequence, (T, H) → (S, H).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mt_dnn.tasks.san import SANHead
 class HeadsConfig(Section):
     """The section ``heads`` of a run file."""
 
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before a head, unless its task sets its own")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before a head, unless its task sets dropout")
     san_steps: PositiveInt = Field(5, description="K, reasoning steps of the SAN head")
     san_prediction_dropout: float = Field(
         0.1, ge=0, lt=1, description="chance that the SAN head leaves out a step's prediction in training"
@@ -43,7 +43,7 @@ class PooledHead(nn.Module):
 
 
 def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
-    """The stochastic answer network where the task asks for it, else a PooledHead."""
+    """Builds the stochastic answer network if the task sets ``enable_san``, else a PooledHead."""
     if not task.enable_san:
         return PooledHead(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
     return SANHead(

@@ -1,6 +1,7 @@
-"""Task losses and divergences as pure functions. They are computed in float32 whatever the precision of the logits.
+"""Task losses and divergences as pure functions of logits for N decisions with C options each.
 
-``reduction="none"`` gives one value per example, (B,); ``"mean"`` gives the mean of these values.
+``reduction="none"`` gives one value per decision, (N,); ``"mean"`` their mean. All are computed in float32, whatever
+the precision of the logits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MISSING = -1e4  # the logit of an option that an example does not have: probability 0, and finite in float16
+MISSING = -1e4  # the logit of an option that a decision does not have: probability 0, and finite in float16
 
 
 Reduction = Literal["mean", "none"]
@@ -23,14 +24,14 @@ StopGradient = Literal["target", "none"]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """−log p_y. Logits (B, C), labels (B,)."""
+    """−log p_y. Logits (N, C), labels (N,)."""
     return F.cross_entropy(logits.float(), labels, reduction=reduction)
 
 
 def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """Mean of log(1 + exp(z_c − z_y)) over the wrong choices c (Burges et al. 2005). Logits (B, C), labels (B,).
+    """Mean of log(1 + exp(z_c − z_y)) over the wrong choices c (Burges et al. 2005). Logits (N, C), labels (N,).
 
-    Where an example has fewer choices than others, its logits are MISSING and do not count.
+    If a row has fewer choices than others, the missing ones have the logit MISSING and do not count.
     """
     logits = logits.float()
     wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
@@ -39,14 +40,14 @@ def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -
 
 
 def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """(z − y)². Logits (B, 1) or (B,), labels (B,): reshaped first, or they would broadcast to (B, B)."""
+    """(z − y)². Logits (N, 1) or (N,), labels (N,). Logits are reshaped first, or they would broadcast to (N, N)."""
     return F.mse_loss(logits.float().reshape(labels.shape), labels.float(), reduction=reduction)
 
 
 def kl(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """KL(p ‖ p~) = Σ_c p_c (log p_c − log p~_c). Both logits (B, C).
+    """KL(p ‖ p~) = Σ_c p_c (log p_c − log p~_c). ``clean``, ``perturbed``: logits (N, C).
 
     ``target`` trains only the second argument.
     """
@@ -56,7 +57,7 @@ def kl(
 def sym_kl(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """KL(p ‖ p~) + KL(p~ ‖ p), without a half (Jiang et al. 2020, eq. 2). Both logits (B, C).
+    """KL(p ‖ p~) + KL(p~ ‖ p), without a half (Jiang et al. 2020, eq. 2). Both arguments are logits (N, C).
 
     ``target`` trains only the second argument of each term.
     """
@@ -67,10 +68,9 @@ def sym_kl(
 def js(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """½ KL(p ‖ m) + ½ KL(p~ ‖ m), m = (p + p~)/2. Both logits (B, C).
+    """½ KL(p ‖ m) + ½ KL(p~ ‖ m), m = (p + p~)/2. ``clean``, ``perturbed``: logits (N, C).
 
-    ``target`` detaches p. Training the second arguments alone would train nothing: with p and p~ held
-    constant the sum has its minimum over m at (p + p~)/2, where m already is.
+    ``target`` detaches p. (m is not detached: it is already the best m for p and p~, so its gradient alone is 0.)
     """
     _check_shapes(clean, perturbed)
     log_p, log_q = _log_p(_target(clean, stop_gradient)), _log_p(perturbed)
@@ -82,9 +82,9 @@ def js(
 def hellinger(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """½ Σ_c (√p_c − √p~_c)². Both logits (B, C). √p is exp(½ log p), so its gradient is finite at 0.
+    """½ Σ_c (√p_c − √p~_c)². ``clean``, ``perturbed``: logits (N, C).
 
-    ``target`` detaches p.
+    √p is computed as exp(½ log p), so its gradient is finite at 0. ``target`` detaches p.
     """
     _check_shapes(clean, perturbed)
     p, q = (0.5 * _log_p(_target(clean, stop_gradient))).exp(), (0.5 * _log_p(perturbed)).exp()
@@ -94,7 +94,7 @@ def hellinger(
 def mse(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """(z − z~)², mean over the outputs that are not MISSING. Both logits (B, C).
+    """(z − z~)², mean over the outputs that are not MISSING. ``clean``, ``perturbed``: logits (N, C).
 
     ``target`` detaches z.
     """
@@ -105,14 +105,14 @@ def mse(
 
 
 def _kl(target: Tensor, other: Tensor, stop_gradient: StopGradient) -> Tensor:
-    """KL(target ‖ other) per example, (B,). With ``target`` it trains only its second argument."""
+    """KL(target ‖ other) of each decision, (N,). ``stop_gradient="target"`` trains only the second argument."""
     _check_shapes(target, other)
     log_p, log_q = _log_p(_target(target, stop_gradient)), _log_p(other)
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
 def _check_shapes(clean: Tensor, perturbed: Tensor) -> None:
-    """Unlike shapes would broadcast, (B,) and (B, 1) to (B, B)."""
+    """Raises ValueError for different shapes. They would broadcast: (N,) and (N, 1) to (N, N)."""
     if clean.shape != perturbed.shape:
         raise ValueError(f"shapes differ: {tuple(clean.shape)} and {tuple(perturbed.shape)}")
 

@@ -1,4 +1,4 @@
-"""Masked language modelling: guess the tokens behind masks."""
+"""Masked language modelling: the model guesses the tokens behind masks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from mt_dnn.tasks.heads import HeadsConfig
 
 
 class MaskedTokens(Decoding):
-    """The likeliest token behind each mask. ``details``: the right tokens of each row.
+    """Predicts the most probable token behind each mask. ``details``: the right tokens of each row.
 
-    The logits of a split, (N, V) for a vocabulary of V tokens, would fill the memory. Only three numbers of each
-    decision are kept: log p of the right token, the likeliest token, the right token.
+    The logits of a split, (N, V) for a vocabulary of V tokens, would fill the memory. So only three numbers of each
+    decision are kept: log p of the right token, the most probable token, and the right token.
     """
 
     def condensed(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -43,7 +43,7 @@ class MaskedTokens(Decoding):
         return Decoded(found[:, 1].astype(np.int64), found[:, 0], right)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The most frequent right token, and as scores how often each right token occurs among all.
+        """The most frequent right token. A score is the logarithm of the share of this right token among all.
 
         No distribution that is the same for all decisions has a lower perplexity.
         """
@@ -56,14 +56,14 @@ class MaskedTokens(Decoding):
         return Answers(decoded.predictions, np.concatenate(decoded.details), decoded.scores, n_class=1)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        """Predicted and right token ids, and log p of the right ones."""
+        """Yields for each row the predicted and the right token ids, and log p of the right tokens."""
         bounds = np.cumsum([0, *map(len, decoded.details)])
         for right, (start, stop) in zip(decoded.details, pairwise(bounds), strict=True):
             scores = [round(float(score), 6) for score in decoded.scores[start:stop]]
             yield {"prediction": decoded.predictions[start:stop].tolist(), "right": right.tolist(), "scores": scores}
 
     def _gold(self, split: Prepared, row: int) -> np.ndarray:
-        """The tokens behind the masks of a row; outside of training the masks are always the same."""
+        """The tokens behind the masks of a row. Outside of training, a row always has the same masks."""
         positions = split.masked(row, seed=0, position=row)[0]
         return split.tokens[split.offsets[row] :][positions]
 
@@ -71,8 +71,8 @@ class MaskedTokens(Decoding):
 class MaskedLMHead(nn.Module):
     """The head of BERT's and RoBERTa's pre-training: dense layer, activation, LayerNorm, and a logit for each token.
 
-    The output layer's weight is the table of word embeddings (Devlin et al. 2019), which belongs to the encoder: it is
-    saved, and updated, once.
+    The weight of the output layer is the table of word embeddings (Devlin et al. 2019). The table belongs to the
+    encoder, so it is saved and updated only there.
     """
 
     def __init__(self, words: nn.Embedding, hidden: int, activation: str, eps: float, std: float) -> None:
@@ -82,10 +82,10 @@ class MaskedLMHead(nn.Module):
         self.activation = ACT2FN[activation]
         self.norm = nn.LayerNorm(size, eps=eps)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
-        self._words = (words,)  # the tuple hides it from torch, which would save it with this module as well
+        self._words = (words,)  # in a tuple, so that torch does not save the table with this module too
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (N, V): the logits of the N masked tokens."""
+        """Final hidden states (T, H) → logits (N, V) of the N masked tokens. ``pool`` is not used."""
         states = self.norm(self.activation(self.dense(hidden[batch.marked])))
         return F.linear(states, self._words[0].weight, self.bias)
 
@@ -98,7 +98,7 @@ LM_HEADS = {  # model type → names of the dense layer and the LayerNorm in tra
 
 
 def load_lm_head(name: str, settings: Any, head: nn.Module) -> bool:
-    """Gives a MaskedLMHead the weights of a checkpoint; False if it holds none, or none of a known model type."""
+    """Loads the weights of a MaskedLMHead from a checkpoint. False if it has none, or its model type is unknown."""
     assert isinstance(head, MaskedLMHead)
     family = settings.model_type
     if family not in LM_HEADS:

@@ -17,8 +17,8 @@ from mt_dnn.tasks.run_tasks import head_owner
 class Model(nn.Module):
     """Encoder and heads. An adversary needs only ``upto`` and ``resume``, the two halves of the forward pass.
 
-    ``tasks``: the training tasks. Each gets a head, unless it names the ``head`` of another. ``defs``: the training
-    tasks and all others that read one of their heads.
+    ``tasks``: the training tasks. Each gets a head, unless its field ``head`` names another task. ``defs``: the
+    training tasks and all other tasks that use one of these heads.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Model(nn.Module):
         self._owner = {name: head_owner(task) for name, task in defs.items()}
 
     def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
-        """The hidden states at a level, (T, H): 0 is the word embeddings, r the output of block r.
+        """The hidden states at a level, (T, H). Level 0 is the word embeddings, level r the output of block r.
 
-        ``words`` (T, H) replace the embeddings that the table has for the batch's tokens.
+        ``words``, (T, H), are used instead of the word embeddings of the batch's tokens.
         """
         return self.encoder.upto(level, batch, words)
 

@@ -19,9 +19,9 @@ from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 
 
 class OrderedClasses(Classes):
-    """The median class: the first at which the summed probability reaches one half.
+    """Predicts the median class, the first class at which the summed probability reaches one half.
 
-    Its expected distance to the right class is the smallest.
+    No other class has a smaller expected distance to the right class.
     """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
@@ -38,8 +38,8 @@ class OrderedClasses(Classes):
 class OrdinalHead(PooledHead):
     """Ordered classes: one score s and thresholds θ_1 < … < θ_{C−1}, P(y ≤ k) = σ(θ_k − s) (McCullagh 1980, section 2).
 
-    ``lowest`` is θ_1; the softplus of ``gaps`` are the distances between neighbouring thresholds. At the start a score
-    of 0 makes all classes equally likely.
+    ``lowest`` is θ_1. The softplus of ``gaps`` gives the distances between neighbouring thresholds. At the start a
+    score of 0 makes all classes equally likely.
     """
 
     def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
@@ -49,9 +49,9 @@ class OrdinalHead(PooledHead):
         self.gaps = nn.Parameter(thresholds.diff().expm1().log())
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (S, C): logarithms of the probabilities.
+        """Final hidden states (T, H) → log P(y = k), (S, C).
 
-        P(y = k) = σ(a) − σ(b) is computed as σ(a) σ(−b) (1 − e^(b − a)): a difference would lose digits.
+        P(y = k) = σ(a) − σ(b) is computed as σ(a) σ(−b) (1 − e^(b − a)), because a difference would lose digits.
         """
         gaps = F.softplus(self.gaps.float())
         thresholds = torch.cat([self.lowest.float(), self.lowest.float() + gaps.cumsum(0)])

@@ -1,4 +1,4 @@
-"""The tasks of a run: which it trains and which it evaluates."""
+"""The tasks of a run: which tasks it trains and which it evaluates."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from data_utils.task_def import TaskDef
 
 @dataclass(frozen=True)
 class Tasks:
-    """The tasks of a run. ``evaluated``: the trained tasks, and all other tasks that read the head of one of them."""
+    """The tasks of a run. ``evaluated``: the trained tasks, and all other tasks that use the head of a trained task."""
 
     trained: dict[str, TaskDef]
     evaluated: dict[str, TaskDef]
 
     @property
     def splits(self) -> list[tuple[TaskDef, str]]:
-        """(task, split name) of all splits that the run reads: train splits only of tasks that it trains."""
+        """(task, split name) of all splits that the run reads. Train splits are read only for tasks that it trains."""
         tasks = self.evaluated.values()
         return [
             (task, split) for task in tasks for split in task.splits if split != "train" or task.name in self.trained
@@ -42,10 +42,10 @@ def check_heads(trained: Mapping[str, TaskDef], location: str) -> None:
 
 
 def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, location: str) -> dict[str, TaskDef]:
-    """The tasks that a run trains: the ``wanted`` ones in this order, by default all that have a train split.
+    """The tasks that a run trains: the ``wanted`` tasks in this order. Default: all tasks with a train split.
 
     Raises:
-        UserError: a task does not exist, is named twice, has no train split, has a name that torch needs, or uses the
+        UserError: a task does not exist, is named twice, has no train split, has a name that torch uses, or uses the
             head of a task that is not trained.
     """
     names = wanted or tuple(name for name, task in defs.items() if task.trainable)
@@ -65,5 +65,5 @@ def training_tasks(defs: Mapping[str, TaskDef], wanted: tuple[str, ...] | None, 
 
 
 def evaluated_tasks(defs: Mapping[str, TaskDef], trained: Mapping[str, TaskDef]) -> dict[str, TaskDef]:
-    """The trained tasks, and all other tasks that read the head of one of them."""
+    """The trained tasks, and all other tasks that use the head of a trained task."""
     return {name: task for name, task in defs.items() if name in trained or task.head in trained}

@@ -1,4 +1,4 @@
-"""Training on soft labels, the probabilities that teachers give to the answers (MT-DNN-KD; Liu et al. 2019b)."""
+"""The loss on soft labels, the probabilities that teachers give to the answers (MT-DNN-KD; Liu et al. 2019b)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ LEAST = 1e-8  # a teacher's probability is taken to be at least this, so that it
 
 
 class DistillationConfig(Section):
-    """The section ``distillation`` of a run file: training on the column ``soft_label`` of rows that have one."""
+    """The section ``distillation`` of a run file: how rows with a ``soft_label`` train the model."""
 
     weight: float = Field(
-        0.0, ge=0, le=1, description="share of the task's kd_loss, on soft labels, in its loss; 0: they are not read"
+        0.0,
+        ge=0,
+        le=1,
+        description="weight of the loss on soft labels (kd_loss), 0 to 1; 0: soft labels are not used",
     )
     temperature: float = Field(
-        1.0, gt=0, description="T: probabilities are p^(1/T), of teacher and student, and the kd_loss is times T²"
+        1.0,
+        gt=0,
+        description="T: softens the probabilities of teacher and student to p^(1/T); kd_loss is multiplied by T²",
     )
 
     @model_validator(mode="after")
@@ -41,8 +46,9 @@ def soft_loss(
 ) -> Tensor:
     """T² d(q, p), q_c ∝ soft_c^(1/T), p = softmax(z/T) (Hinton et al. 2015, section 2.1). Logits z and soft (N, C).
 
-    d sees log-probabilities: ``kl`` has the gradient of cross-entropy with soft targets (Liu et al. 2019b, section 3),
-    and ``mse`` compares logits up to the constant that they leave open. A single output is a value: (z − soft)², no T.
+    The arguments of d are log-probabilities. So ``kl`` has the gradient of cross-entropy with soft targets (Liu et al.
+    2019b, section 3), and ``mse`` compares logits up to a constant. A single output is a value, with the loss
+    (z − soft)², without T.
     """
     if logits.shape[1] == 1:
         return mse(soft, logits, reduction=reduction)

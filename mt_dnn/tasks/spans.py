@@ -1,4 +1,4 @@
-"""Extractive question answering: where in a context the answer stands."""
+"""Extractive question answering: where in a context the answer is."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from mt_dnn.tasks.losses import MISSING
 LONGEST_ANSWER = 30  # tokens
 
 
-N_BEST = 20  # candidates for an answer, of each window and of each row
+N_BEST = 20  # how many candidates for an answer are kept in each window, and in each row
 
 
 class Spans(Decoding):
-    """The text between the likeliest start and end in any window of a context (Devlin et al. 2019, released code).
+    """Predicts the text of the span with the highest score in any window (Devlin et al. 2019, released code).
 
     The score of a span is the logit of its start plus the logit of its end. A span lies in the context, ends at or
-    after its start, and has at most 30 tokens. Windows overlap; a span counts only in the window to which its first
-    token belongs (data_utils/windows.py). The score of no answer is the sum of both logits at the first token of a
-    window, the lowest of all windows. If ``no_answer`` is set and that score is the highest, the prediction is empty.
+    after its start, and has at most 30 tokens. Windows overlap, so a span counts only in the home window of its first
+    token (data_utils/windows.py). The score of no answer is the sum of both logits at the first token of a window, the
+    lowest of all windows. If ``no_answer`` is set and the score of no answer is the highest, the prediction is empty.
     ``details``: the best texts of each row, (text, first character in the context, probability).
     """
 
@@ -55,7 +55,7 @@ class Spans(Decoding):
         return Decoded(np.array(predictions, object), np.array(margins), details)
 
     def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The whole context, or nothing where most questions have no answer."""
+        """The complete context, or an empty text if most questions have no answer."""
         gold = self._gold(split)
         nothing = task.no_answer and 2 * sum(answers == [""] for answers in gold) > len(gold)
         texts = ["" if nothing else _text(split, first) for first in split.firsts]
@@ -89,14 +89,14 @@ class Spans(Decoding):
     def threshold(self, split: Prepared, decoded: Decoded) -> float:
         """The threshold on the scores of ``decoded`` at which the mean F1 on a labelled split is highest.
 
-        A row gets an answer unless its score, that of no answer, is above the threshold (Rajpurkar et al. 2018,
-        official evaluation). If several thresholds are best and 0 is one of them, 0.
+        A row gets an answer unless its score of no answer is above the threshold (Rajpurkar et al. 2018, official
+        evaluation). If several thresholds are best and 0 is one of them, the result is 0.
         """
         gold = self._gold(split)
         texts = [next((text for text, _, _ in n_best if text), "") for n_best in decoded.details]
         gains = np.array([best_f1(text, right) - best_f1("", right) for text, right in zip(texts, gold, strict=True)])
         order = np.argsort(decoded.scores, kind="stable")
-        gained = np.concatenate([[0], np.cumsum(gains[order])])  # by answering the k rows with the lowest scores
+        gained = np.concatenate([[0], np.cumsum(gains[order])])  # if the k rows with the lowest scores get an answer
         scores = decoded.scores[order]
         middles = scores[:-1] / 2 + scores[1:] / 2
         middles = np.where(middles < scores[1:], middles, scores[:-1])  # no float lies between, it was rounded up
@@ -106,7 +106,7 @@ class Spans(Decoding):
         return 0.0 if gained[now] >= gained.max() else float(bounds[gained.argmax()])
 
     def _gold(self, split: Prepared) -> np.ndarray:
-        """The texts of the right answers of each row; an empty text where there is none."""
+        """The texts of the right answers of each row. An empty text if a question has no answer."""
         assert split.contexts is not None
         gold = np.empty(len(split.firsts), object)
         for row, window in enumerate(split.firsts):
@@ -121,7 +121,7 @@ def _text(split: Prepared, window: int) -> str:
 
 
 def _spans(split: Prepared, window: int, output: np.ndarray) -> list[tuple[float, int, int]]:
-    """(score, first character, character after the last) of the best spans in a window, in no order."""
+    """The best spans in a window, unordered: (score, first character, character after the last)."""
     assert split.contexts is not None
     tokens = slice(int(split.offsets[window]), int(split.offsets[window + 1]))
     starts, ends = split.contexts.starts[tokens], split.contexts.ends[tokens]
@@ -137,7 +137,7 @@ def _spans(split: Prepared, window: int, output: np.ndarray) -> list[tuple[float
 
 
 def _distinct(text: str, spans: Sequence[tuple[float, int, int]]) -> list[tuple[float, str, int]]:
-    """(score, text, first character) of the best spans; of spans with the same text, the first."""
+    """The best spans as (score, text, first character). Only the first of several spans with the same text is kept."""
     found: dict[str, tuple[float, str, int]] = {}
     for score, start, end in spans:
         found.setdefault(text[start:end], (score, text[start:end], start))
@@ -147,8 +147,8 @@ def _distinct(text: str, spans: Sequence[tuple[float, int, int]]) -> list[tuple[
 class SpanHead(PooledHead):
     """Two distributions over the tokens of each sequence: where the span starts, and where it ends.
 
-    Both at the first token mean that there is no answer. ``threshold`` is subtracted from the score of no answer, the
-    sum of the two logits, except in training.
+    Start and end at the first token mean that there is no answer. The score of no answer is the sum of these two
+    logits. Except in training, ``threshold`` is subtracted from it.
     """
 
     threshold: Tensor
@@ -158,7 +158,10 @@ class SpanHead(PooledHead):
         self.register_buffer("threshold", torch.zeros(()))
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (2·S, L): for each sequence its start logits, then its end logits, MISSING after the last token."""
+        """Final hidden states (T, H) → logits (2·S, L).
+
+        Each sequence has a row of start logits, then a row of end logits. They are MISSING after the last token.
+        """
         scores = batch.pad(self.linear(self.dropout(hidden)))
         if not self.training:
             scores[:, 0] -= self.threshold / 2

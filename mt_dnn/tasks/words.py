@@ -1,8 +1,8 @@
 """Sequence labelling: a class for each word of a sentence.
 
-A word is predicted at its first token, which data_utils/windows.py marks. A sentence that is too long is cut into
-windows, and each of its words is marked in one of them. So the decisions of a batch are its marked tokens, and the
-decisions of a row are the words of all its windows, in order.
+A word is predicted at its first token, which data_utils/windows.py marks. A long sentence is cut into overlapping
+windows, and each word is marked in exactly one of them. A decision is one word: a batch has one decision for each
+marked token, a row has one for each word of its sentence, in order.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 
 
 class WordClasses(Classes):
-    """Softmax over the classes of each word: the decisions of a split are the words of all rows, end to end."""
+    """Softmax over the classes of each word.
+
+    The predictions of a split are one array: the words of row 0, then the words of row 1, and so on.
+    """
 
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
-        """As for classification, with what the scores of entities need: class names, and where sentences begin."""
+        """As for classification, plus what entity metrics need: class names, and where each sentence begins."""
         return replace(super().answers(task, split, decoded), names=task.labels, bounds=_row_bounds(split))
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        """The label of each word, and its probability."""
+        """Yields for each row the predicted label of each word, and the probability of that label."""
         for start, stop in pairwise(_row_bounds(split)):
             predictions, scores = decoded.predictions[start:stop], decoded.scores[start:stop]
             yield {
@@ -44,7 +47,7 @@ class WordClasses(Classes):
             }
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
-        """For each label, its probability at each word."""
+        """Yields for each row {label: its probabilities, one per word}, the mean over the teachers."""
         scores = mean_scores(teachers)
         for start, stop in pairwise(_row_bounds(split)):
             by_label = scores[start:stop].T  # (C, words)
@@ -52,7 +55,7 @@ class WordClasses(Classes):
 
 
 def _row_bounds(split: Prepared) -> np.ndarray:
-    """The words of row i, of all its windows, are the decisions ``bounds[i]:bounds[i+1]``; (rows + 1,)."""
+    """The bounds of the rows, (rows + 1,): the words of row i are the decisions ``bounds[i]:bounds[i+1]``."""
     assert split.decisions is not None
     return split.decisions[[*split.firsts, len(split)]]
 
@@ -61,21 +64,21 @@ class TokenHead(PooledHead):
     """Dropout and one linear layer over each marked token."""
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (N, C): the logits of the N marked tokens."""
+        """Final hidden states (T, H) → logits (N, C) of the N marked tokens. ``pool`` is not used."""
         return self.linear(self.dropout(hidden[batch.marked]))
 
 
 class CRFHead(TokenHead):
-    """A TokenHead whose logits pass through a conditional random field over the words of each window (crf.py).
+    """A TokenHead followed by a conditional random field over the words marked in each window (crf.py).
 
-    The field adds a score for each pair of neighbouring labels (``transitions``), and the new logits of a word are
-    log p(y_t | x), its label's probability summed over all labels of the other words. So losses, divergences and soft
-    labels treat each word as those of a TokenHead do: training raises the probability of each right label (Kakade, Teh
-    & Roweis 2002), and the prediction is the likeliest label of each word. A first or last label has no score of its
-    own, because a window may start and end anywhere in a sentence.
+    The field adds a score for each pair of neighbouring labels (``transitions``). The new logit of label c at word t is
+    log p(y_t = c | x), where the labels of the other words are summed out. So losses, divergences and soft labels treat
+    each word as with a TokenHead. Training raises the probability of each right label (Kakade, Teh & Roweis 2002). The
+    prediction is the most probable label of each word. There is no score for the first or last label, because a window
+    may begin and end inside a sentence.
 
-    ``lr_factors``: the learning rate of the transitions is multiplied by H. The logit of a word is a sum over H hidden
-    entries, whose weights all move by lr in an update; a transition is a single number and would hardly move.
+    ``lr_factors``: factors on the learning rate, by parameter. ``transitions`` gets H. A logit sums H weights, and each
+    moves by about lr in an update. A transition is one number, so with the same lr it would hardly move.
     """
 
     def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
@@ -84,16 +87,17 @@ class CRFHead(TokenHead):
         self.lr_factors = {"transitions": float(hidden)}
 
     def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (N, C): logarithms of the probabilities."""
+        """Final hidden states (T, H) → log p(y_t = c | x), (N, C), at the N marked tokens. ``pool`` is not used."""
         emissions = super().forward(hidden, batch, pool)
         words_each = batch.decisions_each.tolist()  # marked tokens of each window
         return log_marginals(emissions, self.transitions, words_each)
 
 
 def token_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
-    """A CRFHead where the task asks for it, else a TokenHead."""
+    """Builds a CRFHead if the task sets ``crf``, else a TokenHead."""
     head_type = CRFHead if task.crf else TokenHead
     return head_type(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
 
 
+# kinds.py collects these.
 KINDS = {"sequence_labelling": Kind(token_head, WordClasses())}

@@ -202,9 +202,9 @@ def test_test_split_without_labels_asked_for_metrics(trained: Path, capsys: Capt
     [
         (
             {"same": {**TASK_DEFS["same"], "labels": ["same", "different"]}},
-            "same: labels: the run was trained with another",
+            "same: labels differs from the trained run; copy its value from the run's task_defs.yml",
         ),
-        ({"other": TASK_DEFS["same"]}, "none of its tasks is one of the run (same, negated, overlap)"),
+        ({"other": TASK_DEFS["same"]}, "no task here fits the run; use one of its tasks (same, negated, overlap)"),
     ],
 )
 def test_task_definitions_that_do_not_fit_the_heads(

@@ -61,7 +61,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match="device: cuda:0 is one GPU for several processes"):
         local_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="rank 5: asks for GPU 1, this machine has 1"):
+    with pytest.raises(UserError, match="2 or more processes need a GPU each, this machine has 1; start fewer"):
         local_device("cuda")
 
 

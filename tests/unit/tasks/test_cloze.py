@@ -89,8 +89,8 @@ def test_a_constant_names_a_choice_that_is_there(tokenizer: Any, tmp_path: Path)
 @pytest.mark.parametrize(
     ("row", "split", "message"),
     [
-        ("a\t1\tthe\tno gap\tcat\tdog\t", "dev", "c_dev.tsv:2: query: @placeholder stands 0 times"),
-        ("a\t1\tthe\t@placeholder @placeholder\tcat\tdog\t", "dev", "stands 2 times; write it once"),
+        ("a\t1\tthe\tno gap\tcat\tdog\t", "dev", "c_dev.tsv:2: query: has @placeholder 0 times"),
+        ("a\t1\tthe\t@placeholder @placeholder\tcat\tdog\t", "dev", "has @placeholder 2 times; write it once"),
         ("a\t1 3\tthe\t@placeholder\tcat\tdog\t", "dev", "label '3' is not the number of a choice, 1 to 2"),
         ("a\t1  2\tthe\t@placeholder\tcat\tdog\t", "dev", "label '' is not the number of a choice"),
         ("a\t1 2\tthe\t@placeholder\tcat\tdog\t", "train", "c_train.tsv:2: 2 right choices; a training row has one"),
