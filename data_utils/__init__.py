@@ -1,1 +1,1 @@
-"""Rows in, token ids and scores out: everything here runs with torch not installed."""
+"""Rows in, token ids and scores out. Everything here runs without torch."""

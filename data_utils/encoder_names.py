@@ -11,7 +11,7 @@ PACKAGE = "package:"
 
 
 def resolve_name(name: str) -> str:
-    """Returns what transformers loads an encoder from.
+    """Returns the name or folder from which transformers loads an encoder.
 
     A hub name or a folder stays as it is. ``package:<package>/<folder>`` becomes the path of that folder inside the
     installed package. The package is found but not imported.

@@ -1,4 +1,4 @@
-"""Entities: runs of words that belong together and have a type, marked by the labels of the words."""
+"""Entities: words that belong together and have a type. The labels of the words mark them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 ENTITY = re.compile(r"O|[BIESLU]-.+")  # a label in IOB1, IOB2, IOBES or BILOU, such as B-PER
 
 
-IOBES = {"L-": "E-", "U-": "S-"}  # BILOU's letters for the last and for the only word of an entity, and IOBES's
+IOBES = {"L-": "E-", "U-": "S-"}  # the letters for the last and for the only word of an entity, in BILOU and in IOBES
 
 
 def entity_score(
@@ -22,7 +22,7 @@ def entity_score(
     class_names: Sequence[str],
     bounds: NDArray[np.integer],
 ) -> float:
-    """A score of seqeval: micro-averaged over entities, of which type and all words must be right (conlleval).
+    """A score of seqeval, micro-averaged over entities. The type and all words of an entity must be right (conlleval).
 
     ``labels`` and ``predictions`` (N,): the class of each word. Sentence i is the words ``bounds[i]:bounds[i+1]``.
     """

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Bad input. The message is one line: it names the file, row or key, and says what to do.
+    """Bad input. The message is one line. It names the file, row or key, and says what to do.
 
     The command line prints the message and exits with code 2.
     """
@@ -19,14 +19,14 @@ class MissingRows(UserError):
 
 
 class RankError(UserError):
-    """A problem of a single process among several. That process prints the message, whatever its rank."""
+    """A problem of one process among several. This process prints the message, even if it is not the main one."""
 
 
 @contextmanager
 def os_errors(location: object, problem: str) -> Iterator[None]:
     """Turns an OSError of the block into a UserError, such as ``rows.tsv: cannot be read (Is a directory)``.
 
-    ``problem`` is the part after the location: "cannot be read", "cannot be written".
+    ``problem``: the words after the location, such as "cannot be read" or "cannot be written".
     """
     try:
         yield
@@ -43,7 +43,7 @@ def not_yaml(path: object, error: Exception) -> UserError:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Returns ``", did you mean 'dropout'?"`` when an option is spelled almost like the word, else an empty string."""
+    """Returns ``", did you mean 'dropout'?"`` if an option is spelled almost like the word, else an empty text."""
     close = difflib.get_close_matches(str(word), list(options), n=1)
     return f", did you mean '{close[0]}'?" if close else ""
 

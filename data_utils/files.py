@@ -17,7 +17,7 @@ from data_utils.errors import UserError, os_errors
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields (line number, line) for each line that is not blank. Lines end at newline bytes only.
 
-    A name that ends in ``.gz`` is decompressed. Line numbers count blank lines and start at 1.
+    A file whose name ends in ``.gz`` is decompressed. Line numbers count blank lines and start at 1.
 
     Raises:
         UserError: the file cannot be read, is damaged, or is not UTF-8.
@@ -37,17 +37,18 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_json(text: str, location: str) -> dict[str, Any]:
-    """Reads a JSON object, such as a line of JSONL. ``location`` says in messages where the text is from.
+    """Reads a JSON object, such as a line of JSONL. Messages begin with ``location``.
 
     Raises:
-        UserError: the text is not JSON, not an object, or holds half of a character.
+        UserError: the text is not JSON, not an object, or holds an unpaired surrogate such as ``"\\ud83d"``.
     """
     try:
         values = json.loads(text)
-        if "\\u" in text:  # only an escape can stand for half of a character: the file is UTF-8
+        if "\\u" in text:  # the file is UTF-8, so only an escape can give an unpaired surrogate
             json.dumps(values, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(f"{location}: half of a character, {error.object[error.start]!r}; not text") from None
+        lone = error.object[error.start]
+        raise UserError(f"{location}: unpaired surrogate {lone!r} is not valid text; remove it") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{location}: not JSON ({error})") from None
     if not isinstance(values, dict):
@@ -61,7 +62,7 @@ def read_object(line: str, location: str) -> dict[str, str]:
 
 
 def as_text(values: dict[str, Any]) -> dict[str, str]:
-    """Returns the values of a JSON object as text. null becomes an empty text; lists and objects are left out."""
+    """Returns the values of a JSON object as text. null becomes an empty text. Lists and objects are left out."""
     flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
     return {name: "" if value is None else str(value) for name, value in flat.items()}
 

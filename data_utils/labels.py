@@ -1,4 +1,4 @@
-"""The column ``label`` of canonical rows. How it is read depends on what the answers of the task type are."""
+"""Reads the column ``label`` of canonical rows. The answer of the task type decides how."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ LARGEST = 3.4028234e38  # scores are kept in single precision
 def read_labels(
     locations: Sequence[str], labels: Sequence[str] | None, task: TaskDef, subjects: Sequence[Any]
 ) -> list[Any] | None:
-    """The labels of all rows, as ``Rows.label`` holds them; None where no row has one.
+    """Reads the labels of all rows, as ``Rows.label`` holds them. None if no row has a label.
 
-    ``locations``: where in the file each row is. ``subjects``: what each label is about, the choices of the row if it
-    has some, else its last text. The labels of a task whose answers are tokens are not read.
+    ``locations``: where in the file each row is. ``subjects``: for each row its choices, or its last text if it has no
+    choices. If the answers of a task are tokens, its labels are not read.
 
     Raises:
-        UserError: a label does not fit the task, or is missing while other rows have one; with its location.
+        UserError: a label does not fit the task, or is missing while other rows have one. The message has its location.
     """
     read = READERS.get(task.type.answer)
     if read is None or labels is None or not any(labels):
         return None
     if "" in labels:
-        raise UserError(f"{locations[labels.index('')]}: no label, but other rows have one")
+        raise UserError(f"{locations[labels.index('')]}: no label, but other rows have one; label all rows or none")
     rows = zip(locations, labels, subjects, strict=True)
     return [read(location, label, subject, task) for location, label, subject in rows]
 
@@ -41,7 +41,7 @@ def _class(location: str, label: str, subject: Any, task: TaskDef) -> int:
 
 
 def _class_set(location: str, label: str, subject: Any, task: TaskDef) -> list[int]:
-    """For each class of the task 1 if it is listed, else 0."""
+    """For each class of the task: 1 if the label lists it, else 0."""
     try:
         names = json.loads(label)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -56,7 +56,7 @@ def _word_classes(location: str, label: str, words: str, task: TaskDef) -> list[
     """The index of the class of each word."""
     labels, count = label.split(" "), words.count(" ") + 1
     if len(labels) != count:
-        raise UserError(f"{location}: {len(labels)} labels for {count} words")
+        raise UserError(f"{location}: {len(labels)} labels for {count} words; write one label for each word")
     return [_class(location, word_label, words, task) for word_label in labels]
 
 
@@ -73,19 +73,19 @@ def _number(location: str, label: str, subject: Any, task: TaskDef) -> float:
 
 
 def _choice(location: str, label: str, choices: Sequence[str], task: TaskDef) -> int:
-    """The number of the right choice, from 0; the file counts from 1."""
+    """The number of the right choice, from 0. The file counts from 1."""
     if label not in map(str, range(1, len(choices) + 1)):
         raise UserError(f"{location}: label '{label}' is not the number of a choice, 1 to {len(choices)}")
     return int(label) - 1
 
 
 def _choices(location: str, label: str, choices: Sequence[str], task: TaskDef) -> list[int]:
-    """The numbers of all right choices, from 0; the file counts from 1."""
+    """The numbers of all right choices, from 0. The file counts from 1."""
     return [_choice(location, number, choices, task) for number in label.split(" ")]
 
 
 def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
-    """(first character in the context, text) of each right answer."""
+    """The right answers as (first character in the context, text)."""
     try:
         answers = [(start, text) for start, text in json.loads(label)]
         if not all(type(start) is int and isinstance(text, str) and text for start, text in answers):
@@ -95,7 +95,7 @@ def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple
             f'{location}: label: write the answers as JSON, [[first character, "text"], …]; [] is no answer'
         ) from None
     if not answers and not task.no_answer:
-        raise UserError(f"{location}: label: no answer; set no_answer: true in the task definition if that may be")
+        raise UserError(f"{location}: label: no answer; set no_answer: true in the task definition to allow this")
     for start, text in answers:
         if start < 0 or context[start : start + len(text)] != text:
             there = context[max(start, 0) :][: len(text)]
@@ -103,7 +103,7 @@ def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple
     return answers
 
 
-# How the label of a row is read, by what its answer is: (location, label, subject, task) → what Rows.label holds.
+# By the kind of answer, the function that reads the label of a row: (location, label, subject, task) → Rows.label.
 READERS: Mapping[str, Callable[[str, str, Any, TaskDef], Any]] = {
     "class": _class,
     "class_set": _class_set,

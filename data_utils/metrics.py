@@ -1,7 +1,7 @@
-"""METRICS: scores of predictions against labels. Which of them fit a task type is told by its entry in TASK_TYPES.
+"""METRICS: scores of predictions against labels. TASK_TYPES says which fit a task type.
 
-They are those of scikit-learn, scipy and seqeval, with a defined value also where a library gives none. A score is a
-fraction in [-1, 1], never percent, unless lower is better; the confusion matrix is a list of lists of counts.
+They are computed with scikit-learn, scipy and seqeval. Where a library gives no value, this file defines one. A score
+is a fraction in [-1, 1], never percent, unless lower is better. The confusion matrix is a list of lists of counts.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Score = float | list[list[int]]
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of a model to one split, beside the right ones: N decisions between C classes.
+    """The answers of a model to one split, and the right answers: N decisions between C classes.
 
-    ``predictions`` and ``labels`` (N,): class indices, numbers of choices, or real numbers. Of class sets (N, C):
-    zeros and ones. Where answers are texts, a prediction is a text and a label the list of all right texts.
+    ``predictions`` and ``labels`` (N,): class indices, numbers of choices, or real numbers. For class sets (N, C):
+    zeros and ones. If answers are texts, a prediction is a text and a label is the list of all right texts.
     ``scores`` (N, C): probabilities or logits.
     ``names``: the class names. ``bounds``: sentence i is the words ``bounds[i]:bounds[i+1]``. ``questions`` (N,): an
     equal number for rows that belong to the same question.
@@ -44,10 +44,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Metric:
-    """``function`` scores the answers of a split.
+    """A metric. ``function`` scores the answers of a split.
 
-    ``binary``: it needs a task with two classes. ``scalar``: it is a single number, so it can choose the best model.
-    ``entities``: it needs labels that mark entities, such as O, B-PER, I-PER.
+    ``binary``: the metric needs a task with two classes. ``scalar``: it is a single number, so it can choose the best
+    model. ``entities``: it needs labels that mark entities, such as O, B-PER, I-PER.
     """
 
     function: Callable[[Answers], Score]
@@ -58,13 +58,13 @@ class Metric:
 
 
 def accuracy(answers: Answers) -> float:
-    """Share of right predictions; of class sets, of those that are right in every class."""
+    """The share of right predictions. A predicted class set is right if it is right in every class."""
     right = answers.predictions == answers.labels
     return float(np.mean(right if right.ndim == 1 else right.all(1)))
 
 
 def question_exact_match(answers: Answers) -> float:
-    """Share of questions all of whose rows are right: MultiRC's EM (Khashabi et al. 2018)."""
+    """The share of questions with only right rows, MultiRC's EM (Khashabi et al. 2018)."""
     if answers.questions is None:
         raise UserError("metric 'question_exact_match': needs the column question_id")
     wrong = np.bincount(answers.questions, weights=answers.predictions != answers.labels)
@@ -72,17 +72,17 @@ def question_exact_match(answers: Answers) -> float:
 
 
 def f1(answers: Answers) -> float:
-    """F1 of class 1; 0 where that class is neither predicted nor labelled."""
+    """F1 of class 1. It is 0 if class 1 is neither predicted nor labelled."""
     return _f1(answers, "binary")
 
 
 def f1_macro(answers: Answers) -> float:
-    """Mean of the F1 of the classes that are predicted or labelled at least once."""
+    """The mean F1 of the classes that are predicted or labelled at least once."""
     return _f1(answers, "macro")
 
 
 def f1_micro(answers: Answers) -> float:
-    """F1 from the hits and misses of all classes added up."""
+    """F1 computed from the hits and misses of all classes together."""
     return _f1(answers, "micro")
 
 
@@ -93,21 +93,21 @@ def _f1(answers: Answers, average: str) -> float:
 
 
 def mcc(answers: Answers) -> float:
-    """Matthews' correlation; 0 for constant predictions or labels."""
+    """Matthews' correlation. It is 0 for constant predictions or labels."""
     from sklearn.metrics import matthews_corrcoef
 
     return 0.0 if _constant(answers) else float(matthews_corrcoef(answers.labels, answers.predictions))
 
 
 def pearson(answers: Answers) -> float:
-    """0 for constant predictions or labels."""
+    """Pearson's correlation. It is 0 for constant predictions or labels."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, answers)
 
 
 def spearman(answers: Answers) -> float:
-    """Ties get their mean rank; 0 for constant predictions or labels."""
+    """Spearman's correlation, with mean ranks for ties. It is 0 for constant predictions or labels."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, answers)
@@ -127,9 +127,9 @@ def _constant(answers: Answers) -> bool:
 
 
 def auc(answers: Answers) -> float:
-    """Area under the ROC curve of class 1 against class 0; 0.5, chance, where only one of them is labelled.
+    """Area under the ROC curve of class 1 against class 0. It is 0.5, as by chance, if only one of them is labelled.
 
-    Rows are ranked by the difference of the two scores: the same order for probabilities and for logits.
+    Rows are ranked by the difference of the two scores, which gives the same order for probabilities and for logits.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -141,7 +141,7 @@ def auc(answers: Answers) -> float:
 
 
 def mrr(answers: Answers) -> float:
-    """Mean of 1/rank of the right choice; choices with equal scores share the mean of their ranks."""
+    """The mean of 1/rank of the right choice. Choices with equal scores get the mean of their ranks."""
     if answers.scores is None:
         raise UserError("metric 'mrr': needs the scores of all choices, not only predictions")
     gold = np.take_along_axis(answers.scores, answers.labels.astype(int)[:, None], axis=1)
@@ -150,7 +150,7 @@ def mrr(answers: Answers) -> float:
 
 
 def confusion_matrix(answers: Answers) -> list[list[int]]:
-    """Row = label, column = prediction; (C, C) counts."""
+    """Counts, (C, C). Row = label, column = prediction."""
     cells = answers.labels.astype(int) * answers.n_class + answers.predictions.astype(int)
     counts = np.bincount(cells, minlength=answers.n_class**2)
     return [[int(count) for count in row] for row in counts.reshape(answers.n_class, -1)]
@@ -183,7 +183,7 @@ def exact_match(answers: Answers) -> float:
 
 
 def answer_f1(answers: Answers) -> float:
-    """Mean over the predicted texts of the best F1 of words with a right text (answer_texts.py)."""
+    """The mean of ``best_f1`` over the predicted texts (answer_texts.py)."""
     return float(np.mean([best_f1(*pair) for pair in zip(answers.predictions, answers.labels, strict=True)]))
 
 
@@ -193,17 +193,17 @@ def mae(answers: Answers) -> float:
 
 
 def quadratic_kappa(answers: Answers) -> float:
-    """Cohen's kappa with quadratic weights; 0 for constant predictions or labels."""
+    """Cohen's kappa with quadratic weights. It is 0 for constant predictions or labels."""
     from sklearn.metrics import cohen_kappa_score
 
     if _constant(answers):
         return 0.0
-    classes = range(answers.n_class)  # else scikit-learn takes the classes that occur, and closes the gaps
+    classes = range(answers.n_class)  # without this scikit-learn takes only the classes that occur, and renumbers them
     return float(cohen_kappa_score(answers.labels, answers.predictions, labels=classes, weights="quadratic"))
 
 
 def perplexity(answers: Answers) -> float:
-    """exp of the mean of −log p of the right token; scores (N,) are log p."""
+    """exp(mean of −log p), p the probability of the right token. Scores (N,) are log p."""
     assert answers.scores is not None
     return float(np.exp(-answers.scores.mean()))
 
@@ -232,7 +232,7 @@ METRICS: dict[str, Metric] = {
 
 
 def find_metric(name: str, location: str) -> Metric:
-    """Raises UserError for a name that is not in METRICS."""
+    """The metric of this name. Raises UserError if there is none."""
     if name not in METRICS:
         hint = did_you_mean(name, METRICS) or f" (known: {', '.join(METRICS)})"
         raise UserError(f"{location}: unknown metric '{name}'{hint}")
@@ -240,7 +240,7 @@ def find_metric(name: str, location: str) -> Metric:
 
 
 def compute(names: Sequence[str], answers: Answers) -> dict[str, Score]:
-    """The value of each metric in ``names`` on one split.
+    """Computes each metric in ``names`` on one split.
 
     Raises:
         UserError: there are no rows, predictions and labels differ in shape, or predictions are not finite.
@@ -251,5 +251,5 @@ def compute(names: Sequence[str], answers: Answers) -> dict[str, Score]:
         raise UserError("metrics: there are no rows to score")
     for array in (answers.predictions, answers.scores):
         if array is not None and array.dtype != object and not np.isfinite(array).all():
-            raise UserError("metrics: the predictions hold NaN or infinity, the model has diverged")
+            raise UserError("metrics: the predictions hold NaN or infinity; the model has diverged")
     return {name: find_metric(name, "metrics").function(answers) for name in names}

@@ -1,4 +1,4 @@
-"""The old MT-DNN's task definitions and rows, translated into those of this toolkit."""
+"""Translates task definitions and rows of the old MT-DNN into the format of this toolkit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError
 
-# Old key → key of a TaskDef; old value → value, by key. Misspellings are the old toolkit's.
+# Old key → key of a TaskDef. By key: old value → value. The old toolkit has these misspellings.
 OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
 OLD_IGNORED = ("encoder_type",)  # the run chooses the encoder
 OLD_VALUES: dict[str, dict[str, Any]] = {
@@ -66,11 +66,11 @@ OLD_VALUES: dict[str, dict[str, Any]] = {
     },
 }
 NO_NAMES = "in a file without a line of column names"
-MARKERS = ("X", "CLS", "SEP")  # the old labels of special tokens and of all tokens of a word but the first
+MARKERS = ("X", "CLS", "SEP")  # old labels of special tokens, and of all tokens of a word except the first
 
 
 def adapt(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Changes ``fields`` where an old value cannot be translated by its name alone.
+    """Changes ``fields`` where the translation of an old value depends on other values.
 
     ``fields``: keys and values already translated. ``values``: the definition as it is in the file.
     """
@@ -89,9 +89,9 @@ def adapt(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
 
 
 def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Today's metrics for an old or a present name.
+    """The metrics for an old or a present name.
 
-    F1 is the macro mean where there are not two classes; SeqEval is accuracy where labels do not mark entities.
+    F1 becomes f1_macro if there are not two classes. SeqEval becomes accuracy if labels do not mark entities.
     """
     labels = _tuple(fields, "labels")
     if name == "F1" and (len(labels) or fields.get("n_class", 2)) != 2:
@@ -102,14 +102,15 @@ def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _tuple(fields: Mapping[str, Any], key: str) -> tuple[Any, ...]:
-    """The value of a key; empty where it is missing or no tuple, which the TaskDef then refuses."""
+    """The value of a key. Empty if it is missing or no tuple, which the TaskDef refuses later."""
     return value if isinstance(value := fields.get(key), tuple) else ()
 
 
 def old_columns(expected: list[str], data_format: str, count: int) -> list[str]:
     """The columns of a TSV without a header line that has ``count`` columns.
 
-    They are those ``expected`` of the data format, except for choices: there is a column more, and any number of them.
+    They are the ``expected`` columns of the data format. Only ``choices`` has one more column, ``ruid``, and any number
+    of choices.
     """
     if data_format != "choices":
         return expected
@@ -117,7 +118,7 @@ def old_columns(expected: list[str], data_format: str, count: int) -> list[str]:
 
 
 def old_row(location: str, row: dict[str, str], data_format: str) -> dict[str, str]:
-    """A row of a TSV without a header line, with its label, and its words, written as this toolkit reads them.
+    """Rewrites the label and the words of a row of a TSV without a header line, so that this toolkit can read them.
 
     Raises:
         UserError: the label is not a number for each choice, or words and labels are not lists.

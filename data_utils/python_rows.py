@@ -14,24 +14,24 @@ from data_utils.task_types import DATA_FORMATS
 
 Row = str | Sequence[str] | Mapping[str, Any]
 
-SOURCE = Path("rows")  # what messages call them
+SOURCE = Path("rows")  # messages name this instead of a file
 
 
 def rows_from_python(rows: Iterable[Row], task: TaskDef, *, labelled: bool = False) -> Rows | None:
-    """Turns rows into canonical rows of the task. None when there are none.
+    """Turns rows into canonical rows of the task. Returns None if there are no rows.
 
     ``rows`` is a list, or any other iterable. Each row is one of these:
 
     - a text, for tasks with one text per row;
     - a tuple or list of texts in the order of the columns: ``(premise, hypothesis)``, ``(question, context)``,
-      ``(premise, choice1, choice2, …)``; for a task of the format ``words``, the words of the sentence;
-    - a dictionary by column name. It may have a ``uid``; other rows are named by their number, from 1.
+      ``(premise, choice1, choice2, …)``. For a task of the format ``words``, the list holds the words of the sentence;
+    - a dictionary by column name. It may have a ``uid``. A row without a ``uid`` is named by its number, from 1.
 
-    With ``labelled``, the labels and further columns of dictionaries are read too. A label is written as in a file of
-    rows, or as the Python value: a number, or a list of labels, words' labels or answers. Without it they are ignored.
+    With ``labelled``, the labels and further columns of dictionaries are read too. Otherwise they are ignored. A label
+    is written as in a file of rows, or as the Python value: a number, or a list of labels, words' labels or answers.
 
     Raises:
-        UserError: ``rows`` is a single row or a table, or a row does not fit the task; with the number of the row.
+        UserError: ``rows`` is a single row or a table, or a row does not fit the task. The message has its number.
     """
     if rows is None or isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
         raise UserError(f"rows: give a list of rows, not a single {type(rows).__name__}; for one row, write [row]")
@@ -103,7 +103,8 @@ def _text(location: str, value: Any) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise UserError(f"{location}: half of a character, {value[error.start]!r}; remove it") from None
+        lone = value[error.start]
+        raise UserError(f"{location}: unpaired surrogate {lone!r} is not valid text; remove it") from None
     return str(value)
 
 

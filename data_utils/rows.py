@@ -1,9 +1,10 @@
 """Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
 
-Every row has a ``uid`` and the columns of text of its data format (``DATA_FORMATS``), such as ``premise`` and
-``hypothesis``. Rows with choices may have more of them, ``choice3`` and on, and leave the last ones empty. The columns
-``label`` (labels.py) and ``soft_label`` (soft_labels.py) are read by task type. All other columns are kept as extra
-columns. A TSV without a header line is the old MT-DNN's (old_mtdnn.py). Quotes are data in TSV, never syntax.
+Every row has a ``uid`` and the text columns of its data format (``DATA_FORMATS``), such as ``premise`` and
+``hypothesis``. Rows with choices may have further columns ``choice3``, ``choice4``, …, and the last ones may be empty.
+The task type decides how the columns ``label`` (labels.py) and ``soft_label`` (soft_labels.py) are read. All other
+columns are kept as extra columns. A TSV without a header line is read as a file of the old MT-DNN (old_mtdnn.py).
+Quotes in TSV are data, never syntax.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 
 CHOICE = re.compile(r"choice[1-9][0-9]*")
-PLACEHOLDER = "@placeholder"  # where the choices of a cloze stand in its query
+PLACEHOLDER = "@placeholder"  # the gap in the query of a cloze, which the choices fill
 EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
 SPACES = str.maketrans("\t\r\n", "   ")
 
@@ -37,11 +38,11 @@ SPACES = str.maketrans("\t\r\n", "   ")
 class Rows:
     """The rows of one split.
 
-    ``first`` and ``second``: the first and the second text of each row, whatever their columns are called.
-    ``label``: None when the file is unlabelled. What it holds depends on what an answer is (labels.py): a class index,
-    a number, the number of the right choice from 0 or a list of such numbers, the class of each word, 0 or 1 for each
+    ``first`` and ``second``: the first and the second text of each row, whatever the names of their columns are.
+    ``label``: None if the file is unlabelled. A label depends on the kind of answer (labels.py). It is a class index, a
+    number, the number of the right choice from 0, a list of such numbers, the class of each word, 0 or 1 for each
     class, or a list of ``(first character in the context, text)``.
-    ``soft``: soft labels (soft_labels.py), None when there are none. ``locations``: where in the file each row is.
+    ``soft``: soft labels (soft_labels.py), or None. ``locations``: where in the file each row is.
     """
 
     path: Path
@@ -59,18 +60,18 @@ class Rows:
 
 
 def find_rows(folder: Path, task: str, split: str) -> Path:
-    """The file of a split.
+    """Finds the file of a split.
 
     Raises:
-        MissingRows: there is none.
-        UserError: there is more than one.
+        MissingRows: there is no file.
+        UserError: there is more than one file.
     """
     names = [f"{task}_{split}.{extension}{gz}" for extension in EXTENSIONS for gz in ("", ".gz")]
     found = [folder / name for name in names if (folder / name).exists()]
     if not found:
         raise MissingRows(f"{folder / names[0]}: no such file (nor .jsonl, .csv, .parquet, each plain or .gz)")
     if len(found) > 1:
-        raise UserError(f"{folder}: {' and '.join(path.name for path in found)} both exist, keep one of them")
+        raise UserError(f"{folder}: {' and '.join(path.name for path in found)} both exist; keep one of them")
     return found[0]
 
 
@@ -78,17 +79,17 @@ def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows
     """Reads the rows of a file, at most ``max_rows``, and checks each against the task.
 
     Raises:
-        UserError: empty file, missing column, wrong number of columns, not UTF-8, or a label or soft label that does
-            not fit the task; with the line.
+        UserError: the file is empty or not UTF-8, a column is missing, a row has another number of columns, or a label
+            or soft label does not fit the task. The message has the line.
     """
     return collect_rows(path, islice(read_records(path, task), max_rows), task)
 
 
 def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], task: TaskDef) -> Rows:
-    """Checks (location, value of each column) of each row and puts the rows together. ``path`` is where they are from.
+    """Checks rows and puts them together. ``records``: (location, value of each column). ``path``: their file.
 
     Raises:
-        UserError: as ``read_rows``.
+        UserError: see ``read_rows``.
     """
     texts = DATA_FORMATS[task.data_format]
     locations: list[str] = []
@@ -131,7 +132,7 @@ def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], t
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> int:
-    """Writes a canonical TSV with a header line; the file is complete or absent. Returns the number of rows.
+    """Writes a canonical TSV with a header line. The file is complete or absent. Returns the number of rows.
 
     Tabs and line breaks inside a text become spaces.
     """
@@ -145,7 +146,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[
 
 
 def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields (location, value of each column) for each row of a file in any of the formats; nothing is checked yet.
+    """Yields (location, value of each column) for each row of a file in any format. Nothing is checked yet.
 
     Raises:
         UserError: the file cannot be read.
@@ -214,14 +215,14 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
     columns = list(columns)
     if twice := {name for name in columns if columns.count(name) > 1}:
-        raise UserError(f"{path}: column '{min(twice)}' stands twice")
+        raise UserError(f"{path}: two columns have the name '{min(twice)}'; rename one of them")
     for name in needed:
         if name not in columns:
             raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)})")
 
 
 def _choices(locations: Sequence[str], columns: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The choices of each row; empty columns at the end are no choices."""
+    """The choices of each row. Empty columns at the end are no choices."""
     rows = []
     for location, texts in zip(locations, zip(*columns, strict=True), strict=True):
         count = max((number for number, text in enumerate(texts, 1) if text), default=0)
@@ -236,7 +237,7 @@ def _check_queries(locations: Sequence[str], queries: Sequence[str]) -> None:
     for location, query in zip(locations, queries, strict=True):
         if (count := query.count(PLACEHOLDER)) != 1:
             raise UserError(
-                f"{location}: query: {PLACEHOLDER} stands {count} times; write it once, where a choice belongs"
+                f"{location}: query: has {PLACEHOLDER} {count} times; write it once, where a choice belongs"
             )
 
 
@@ -244,4 +245,4 @@ def _check_words(locations: Sequence[str], texts: Sequence[str]) -> None:
     for location, text in zip(locations, texts, strict=True):
         if "" in text.split(" "):
             problem = "two spaces, or one at an end" if text else "no words"
-            raise UserError(f"{location}: words: {problem}; write words with one space between two")
+            raise UserError(f"{location}: words: {problem}; write one space between two words")

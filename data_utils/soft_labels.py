@@ -25,24 +25,25 @@ from data_utils.task_def import TaskDef
 COLUMN = "soft_label"
 
 
-TOLERANCE = 1e-3  # of a sum that should be 1
+TOLERANCE = 1e-3  # how far a sum of probabilities may be from 1
 
 
 def read_soft_labels(
     locations: Sequence[str], texts: Sequence[str] | None, task: TaskDef, subjects: Sequence[Any]
 ) -> list[Any] | None:
-    """The soft label of each row; None where no row has one.
+    """Reads the soft label of each row. None if no row has a soft label.
 
     ``locations`` and ``subjects``: as in ``labels.read_labels``. A soft label is an array (decisions, options) in
-    float32; where answers are spans, it is the list of its JSON.
+    float32. If answers are spans, it is a list of (first character, character after the last, probability).
 
     Raises:
-        UserError: one does not fit the task, or is missing while other rows have one; with its location.
+        UserError: a soft label does not fit the task, or is missing while other rows have one. The message has its
+            location.
     """
     if texts is None or not any(texts):
         return None
     if task.type.answer not in FORMS:
-        raise UserError(f"{locations[0]}: {COLUMN}: a {task.task_type} task has none; leave the column out")
+        raise UserError(f"{locations[0]}: {COLUMN}: a {task.task_type} task has no soft labels; leave the column out")
     if "" in texts:
         raise UserError(f"{locations[texts.index('')]}: no {COLUMN}, but other rows have one")
     form, read = FORMS[task.type.answer]
@@ -93,7 +94,7 @@ def _by_label(value: Any, task: TaskDef, *shape: int) -> np.ndarray:
 
 
 def _numbers(value: Any, *shape: int) -> np.ndarray:
-    """The numbers in float32; raises ValueError unless they are finite and have this shape."""
+    """The numbers in float32. Raises ValueError if they are not finite or have another shape."""
     found = np.asarray(value)
     if found.shape != shape or found.dtype.kind not in "if":
         raise ValueError
@@ -103,15 +104,18 @@ def _numbers(value: Any, *shape: int) -> np.ndarray:
 
 
 def _distributions(found: np.ndarray) -> np.ndarray:
-    """The same probabilities (decisions, options); raises ValueError unless those of each decision add up to 1."""
+    """Scales the probabilities of each decision to the sum 1, (decisions, options).
+
+    Raises ValueError if a sum is not about 1, or a probability is below 0.
+    """
     totals = found.sum(axis=1, keepdims=True)
     if found.min() < 0 or np.abs(totals - 1).max() > TOLERANCE:
         raise ValueError
     return found / totals
 
 
-# By what an answer is: the words of an error that says what to write, and the function that reads the parsed JSON,
-# (JSON, task, subject) → soft label. The function raises ValueError, TypeError or AttributeError if it does not fit.
+# By the kind of answer: words for an error that says what to write, and the function that reads the parsed JSON,
+# (JSON, task, subject) → soft label. It raises ValueError, TypeError or AttributeError if the JSON does not fit.
 FORMS: Mapping[str, tuple[str, Callable[[Any, TaskDef, Any], Any]]] = {
     "class": ("the probability of each label, which add up to 1,", _class),
     "class_set": ("the probability of each label", _class_set),

@@ -1,4 +1,4 @@
-"""TaskDef: what a task is. The loader refuses what it does not know; it also reads files of the old MT-DNN."""
+"""TaskDef: the definition of a task. The loader refuses unknown keys. It also reads files of the old MT-DNN."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
 
 
 class TaskDef(BaseModel):
-    """What one task is. ``task_defs/README.md`` explains every field; ``TASK_TYPES`` says what fits its type."""
+    """The definition of one task. ``task_defs/README.md`` explains every field, ``TASK_TYPES`` what fits a type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -116,7 +116,7 @@ class TaskDef(BaseModel):
 
 
 def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
-    """The tasks of a file by name, in its order.
+    """Reads a task file. Returns its tasks by name, in the order of the file.
 
     Raises:
         UserError: the file is not readable, or a task is wrong: ``file: task: what is wrong, remedy``.
@@ -161,7 +161,7 @@ class _StrictLoader(yaml.SafeLoader):
                 continue
             key = str(self.construct_object(key_node, deep=True))
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"'{key}' stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"'{key}' occurs twice; keep one", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -210,7 +210,7 @@ def _task(location: str, name: str, values: Any) -> TaskDef:
 
 
 def _current(location: str, key: str, value: Any) -> Any:
-    """The value of a key, old spellings translated; refuses labels that YAML does not read as text."""
+    """The value of a key, with old spellings translated. Refuses labels that YAML does not read as text."""
     if key == "labels" and isinstance(value, list):
         return tuple(_label(location, key, label) for label in value)
     if key == "label_map" and isinstance(value, dict):
@@ -255,25 +255,25 @@ def _check_head(location: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> No
     owners = [name for name, other in defs.items() if other.trainable and other.head is None]
     if owner is None or task.head not in owners:
         hint = did_you_mean(task.head, owners) or f" (known: {', '.join(owners)})"
-        raise UserError(f"{location}: head: no trained task '{task.head}' with a head of its own{hint}")
+        raise UserError(f"{location}: head: no trained task '{task.head}' that owns its head{hint}")
     if owner.task_type != task.task_type:
-        raise UserError(f"{location}: head: '{task.head}' is a {owner.task_type} task")
+        types = f"is {_a(owner.task_type)} task, this one is {_a(task.task_type)} task"
+        raise UserError(f"{location}: head: '{task.head}' {types}; both must be the same")
     for key in ("enable_san", "crf"):
         if getattr(owner, key) != getattr(task, key):
-            raise UserError(f"{location}: {key}: differs from that of '{task.head}', whose head this task reads")
+            raise UserError(f"{location}: {key}: differs from '{task.head}', whose head it reads; set both alike")
     if task.trainable and owner.no_answer != task.no_answer:
-        raise UserError(f"{location}: no_answer: differs from that of '{task.head}', and both train one head")
+        raise UserError(f"{location}: no_answer: differs from '{task.head}', but both train one head; set both alike")
     if not task.label_map:
         if owner.labels != task.labels:
-            raise UserError(f"{location}: labels: differ from those of '{task.head}'; give label_map")
+            raise UserError(f"{location}: labels: differ from the labels of '{task.head}'; add label_map")
         return
     if missing := [label for label in owner.labels if label not in task.label_map]:
-        raise UserError(f"{location}: label_map: lacks {', '.join(missing)} of '{task.head}'")
+        raise UserError(f"{location}: label_map: add {', '.join(missing)}, which '{task.head}' has")
     for theirs, ours in task.label_map.items():
         if theirs not in owner.labels or ours not in task.labels:
             raise UserError(f"{location}: label_map: '{theirs}: {ours}' maps from or to a label that does not exist")
     if task.trainable and tuple(task.label_map[label] for label in owner.labels) != task.labels:
         raise UserError(
-            f"{location}: label_map: a task with a train split gives each label of '{task.head}' one of its own; "
-            "list labels in the order of those"
+            f"{location}: label_map: a training task needs one label for each label of '{task.head}', in the same order"
         )

@@ -1,6 +1,6 @@
-"""TASK_TYPES: one entry for each task type, which says all that data_utils needs to know of it.
+"""TASK_TYPES: one entry for each task type, with everything that data_utils needs to know about the type.
 
-The other half of a task type, its head, is in the file of mt_dnn/tasks that the entry names.
+The head of a task type is in the file of mt_dnn/tasks that its entry names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# The columns of text that a row of each data format needs. Where there is choice1, a row may have more choices.
+# The text columns that a row of each data format needs. A format with choice1 may have more choices.
 DATA_FORMATS: Mapping[str, tuple[str, ...]] = {
     "single": ("premise",),
     "pair": ("premise", "hypothesis"),
@@ -32,9 +32,9 @@ Answer = Literal[
     "word_classes",  # one of the task's labels for each word
     "number",
     "choice",  # which choice of the row is right
-    "choices",  # the same, but several choices of a row may be right
-    "spans",  # where the answer stands in the context; the row names all right answers
-    "tokens",  # the tokens behind masks; they are drawn from the text, so the row has no label
+    "choices",  # which choices of the row are right; there may be several
+    "spans",  # where the answer is in the context; the label names all right answers
+    "tokens",  # the tokens behind masks; they are drawn from the text, so a row has no label
 ]
 
 
@@ -42,13 +42,13 @@ Answer = Literal[
 class TaskType:
     """One task type.
 
-    ``module``: the file of mt_dnn/tasks with its head. ``answer``: what the answer to a row is; labels.py and
-    soft_labels.py read the columns ``label`` and ``soft_label`` by it, and prepare.py stores labels by it.
+    ``module``: the file of mt_dnn/tasks with its head. ``answer``: the kind of answer to a row. It decides how
+    labels.py and soft_labels.py read the columns ``label`` and ``soft_label``, and how prepare.py stores labels.
 
-    What a task definition of this type may say: ``formats``, ``metrics``, ``losses`` (the first is the default),
-    ``divergences`` (for its kd_loss and adv_loss), and in ``fields`` those fields that only some types have.
-    ``least_labels``: how many labels it has at least, 0 where it has none. ``labels_hint``: what the error for a wrong
-    number of labels says next.
+    These fields say what a task definition of this type may contain: ``formats``, ``metrics``, ``losses`` (the first is
+    the default), and ``divergences`` (for kd_loss and adv_loss). ``fields``: keys of a definition that only some types
+    have, and this type has. ``least_labels``: the least number of labels, 0 if the type has no labels. ``labels_hint``:
+    what to do, in the error for a wrong number of labels.
     """
 
     module: str

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table with a header line and a rule below it. The first column is aligned left, the others right."""
+    """Returns a table with a header line and a rule below it. The first column is aligned left, all others right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * width for width in widths]
     return "\n".join(_line(cells, widths) for cells in [header, rule, *rows])

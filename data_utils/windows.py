@@ -1,8 +1,9 @@
-"""Long texts cut into windows: sentences whose words are labelled, and contexts that hold an answer.
+"""Cuts long texts into windows: sentences whose words are labelled, and contexts that hold an answer.
 
 The tokenizer says which characters each token comes from. Words and answers are found in the text by these characters,
-so sub-word rules, accents and case do not matter. Windows overlap. Each token is read in one of its windows, its home:
-the window where the smaller of its left and right context is largest (Devlin et al. 2019, released code).
+so sub-word rules, accents and case do not matter. Windows overlap. Each token is read in only one of its windows, its
+*home window*. This is the window where the smaller of the token's left and right context is largest (Devlin et al.
+2019, released code).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ LONGEST_QUESTION = 64  # tokens; longer questions are cut, as in BERT's released
 class Window:
     """One window of a text. ``ids`` and ``types``: (L,), its token ids and token types.
 
-    The window holds the tokens ``first`` to ``last`` − 1 of the text; the first of them is at its ``position``.
+    The window holds the tokens ``first`` to ``last`` − 1 of the text. ``position``: where the token ``first`` is in it.
     """
 
     ids: np.ndarray
@@ -43,15 +44,17 @@ class Window:
         return self.position - self.first
 
     def positions_of(self, span: tuple[int, int] | None) -> np.ndarray:
-        """The positions, (2,), of the first and last token of a span of the text; zeros if it is not all inside."""
+        """The positions, (2,), of the first and last token of a span. Zeros if the window does not hold all of it."""
         holds = span is not None and self.first <= span[0] and span[1] < self.last
         return np.asarray(span) + self.shift if holds else np.zeros(2, np.int64)
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text of D tokens: its windows; ``offsets`` (D, 2), where the characters of each token start and end; ``home``
-    (D,), the number of the window in which each token is read.
+    """A text of D tokens, cut into windows.
+
+    ``offsets``: (D, 2), where the characters of each token start and end. ``home``: (D,), the number of the home window
+    of each token.
     """
 
     windows: list[Window]
@@ -62,12 +65,12 @@ class Text:
 def encode_words(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int) -> Encoded:
     """Turns sentences whose words are labelled into windows. A word is labelled at its first token, in its home window.
 
-    A word of which the tokenizer leaves nothing becomes the unknown token. The result has these columns, with one entry
-    per window: ``marked``, the positions of the tokens that are labelled; ``label``, their classes; with soft labels
+    If the tokenizer makes no token of a word, the word becomes the unknown token. The result has these columns, with
+    one entry per window: ``marked``, the positions of the labelled tokens; ``label``, their classes; with soft labels
     also ``soft``, the probabilities of the classes.
 
     Raises:
-        UserError: ``max_length`` leaves no room; the tokenizer does not know the characters of a token.
+        UserError: ``max_length`` leaves no room, or the tokenizer does not know the characters of a token.
     """
     room = _room(tokenizer, max_length, pair=False)
     stride = min(stride, room // 2)
@@ -96,28 +99,31 @@ def encode_words(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int
 def _with_unknown(
     rows: Rows, row: int, heads: np.ndarray, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int
 ) -> tuple[Text, np.ndarray]:
-    """A row whose words without tokens (−1 in ``heads``) become the unknown token: its text, and the words' tokens."""
+    """Replaces the words without tokens (−1 in ``heads``) by the unknown token. Returns the new text and heads."""
     words = rows.first[row].split(" ")
     spelled = [tokenizer.unk_token if head < 0 else word for word, head in zip(words, heads, strict=True)]
     ((_, text),) = _texts(rows, [[" ".join(spelled)]], tokenizer, max_length, stride)
     heads = first_tokens(spelled, text.offsets)
     if (heads < 0).any():
         word = words[int(heads.argmin())]
-        raise UserError(f"{rows.locations[row]}: the tokenizer makes nothing of the word '{word}'")
+        raise UserError(f"{rows.locations[row]}: the tokenizer makes no token of the word '{word}'; leave it out")
     return text, heads
 
 
 def encode_contexts(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int) -> Encoded:
-    """Turns questions and contexts into windows: each is the question and a part of the context.
+    """Turns questions and contexts into windows. A window is the question and a part of the context.
 
-    The result has these columns, with one entry per window. Of each token: ``starts``, its first character in the
-    context, −1 outside the context and where the window is not the token's home; ``ends``, the character after its last
-    one, −1 outside the context. Of the window: ``label``, the first and last token of the first answer, 0 and 0 where
-    the window does not hold it; ``context``, the text; ``answers``, all answers as JSON. With soft labels ``soft``: the
-    probability of each token to be an answer's first, then of each to be its last.
+    The result has these columns, with one entry per window.
+
+    For each token: ``starts``, its first character in the context, −1 outside the context and outside the token's home
+    window; ``ends``, the character after its last one, −1 outside the context.
+
+    For the window: ``label``, the first and last token of the first answer, 0 and 0 if the window does not hold it;
+    ``context``, the text; ``answers``, all answers as JSON. With soft labels also ``soft``: for each token the
+    probability that an answer starts there, then for each token the probability that an answer ends there.
 
     Raises:
-        UserError: ``max_length`` leaves no room; the tokenizer does not know the characters of a token.
+        UserError: ``max_length`` leaves no room, or the tokenizer does not know the characters of a token.
     """
     assert rows.second is not None
     room = _room(tokenizer, max_length, pair=True)
@@ -157,7 +163,7 @@ def encode_contexts(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: 
 
 
 def _characters(text: Text, number: int) -> np.ndarray:
-    """Where the characters of each token of a window start and end in the context, (2, L), see ``encode_contexts``."""
+    """``starts`` and ``ends`` of the tokens of a window, (2, L), see ``encode_contexts``."""
     window = text.windows[number]
     at_home = text.home[window.first : window.last] == number
     offsets = text.offsets[window.first : window.last]
@@ -184,19 +190,19 @@ def first_tokens(words: Sequence[str], offsets: np.ndarray) -> np.ndarray:
 
 
 def home_windows(spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """The home window of each of D tokens, (D,): the one where the smaller of its two contexts is largest.
+    """The number of the home window of each of D tokens, (D,).
 
-    ``spans``: of each window, the number of its first token and of the token after its last.
+    ``spans``: for each window, the number of its first token, and the number of the token after its last.
     """
     token = np.arange(spans[-1][1])
-    context = [np.minimum(token - first, last - 1 - token) for first, last in spans]  # negative where it is not
+    context = [np.minimum(token - first, last - 1 - token) for first, last in spans]  # negative outside the window
     return np.argmax(context, axis=0)
 
 
 def _texts(
     rows: Rows, columns: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int
 ) -> Iterator[tuple[int, Text]]:
-    """Yields (row, its last text cut into windows) for each row. Neighbouring windows share ``stride`` tokens."""
+    """Yields for each row its number and its last text, cut into windows. Neighbours share ``stride`` tokens."""
     if not getattr(tokenizer, "is_fast", False):
         name = type(tokenizer).__name__
         raise UserError(f"{rows.path}: {name} cannot say which characters a token comes from; use a fast tokenizer")
@@ -221,7 +227,9 @@ def _texts(
             row = sample
             inside = np.flatnonzero([part == side for part in encoded.sequence_ids(number)])
             if not len(inside):
-                raise UserError(f"{rows.locations[start + row]}: the tokenizer makes nothing of this text")
+                raise UserError(
+                    f"{rows.locations[start + row]}: the tokenizer makes no token of this text; leave the row out"
+                )
             first = windows[-1].last - stride if windows else 0
             position = int(inside[0])
             windows.append(
@@ -245,7 +253,7 @@ def _text(windows: list[Window], offsets: list[np.ndarray]) -> Text:
 
 
 def _tokens_of(start: int, end: int, offsets: np.ndarray) -> tuple[int, int] | None:
-    """The first and last token of the characters ``start`` to ``end`` − 1; None if no token comes from them."""
+    """The first and last token of the characters ``start`` to ``end`` − 1. None if no token comes from them."""
     tokens = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end))
     return (int(tokens[0]), int(tokens[-1])) if len(tokens) else None
 

@@ -1,1 +1,1 @@
-"""Other people's data sets in, leaderboard files out."""
+"""Reads other people's data sets, and writes files for leaderboards."""

@@ -19,14 +19,14 @@ from data_utils.errors import UserError, unknown_key
 
 @dataclass
 class Report:
-    """What was written, what was not found, and what was found but wrong. Each entry is one line."""
+    """What was written, what was not found, and what was found but wrong. Each entry becomes one line."""
 
     written: list[Written] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     def finish(self) -> int:
-        """Prints the summary. Returns the exit code: 2 when nothing was written or something failed."""
+        """Prints the summary. Returns the exit code: 2 if nothing was written or something failed, else 0."""
         header = ["task", "split", "rows", "no gold", "broken", "labels"]
         table = [header, *(written.cells() for written in self.written)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -44,7 +44,7 @@ def find_file(directory: Path, names: Sequence[str]) -> Path | None:
     for name in names:
         found = sorted(glob.glob(name, root_dir=directory))
         if len(found) > 1:
-            raise UserError(f"{directory}: {' and '.join(found)} both fit {name}, keep one of them")
+            raise UserError(f"{directory}: {' and '.join(found)} both fit {name}; keep one of them")
         if found:
             return _join(directory, found[0])
     return None
@@ -55,7 +55,7 @@ def _join(directory: Path, name: str) -> Path:
 
 
 def convert(sources: Mapping[str, AnySource], directory: Path, output: Path, asked: Sequence[str] = ()) -> Report:
-    """Converts the tasks `asked` for (default: all). When one is missing or wrong, the others are still converted."""
+    """Converts the tasks `asked` for (default: all). A missing or wrong task does not stop the others."""
     report = Report()
     for task in asked or sources:
         before = len(report.written) + len(report.failed)
@@ -75,11 +75,13 @@ def convert(sources: Mapping[str, AnySource], directory: Path, output: Path, ask
 
 
 def main(sources: Mapping[str, AnySource], *, description: str | None, arguments: Sequence[str] | None = None) -> int:
-    """The command line of a converter; returns the exit code."""
+    """Runs the command line of a converter. Returns the exit code."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--source", type=Path, required=True, help="the folder with the original files")
     parser.add_argument("--output", type=Path, required=True, help="where <task>_<split>.tsv are written")
-    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help=f"of {', '.join(sources)}; all")
+    parser.add_argument(
+        "--tasks", nargs="+", default=[], metavar="TASK", help=f"some of {', '.join(sources)}; default: all"
+    )
     options = parser.parse_args(arguments)
     try:
         if not options.source.is_dir():

@@ -18,22 +18,22 @@ from data_utils.benchmarks.written import NO_GOLD, Counted, Row, Written, by_ans
 from data_utils.errors import UserError, unknown_key
 from data_utils.task_types import DATA_FORMATS
 
-CONVERTED = "@refs/convert/parquet"  # the branch where the hub keeps what a loading script makes, as Parquet
+CONVERTED = "@refs/convert/parquet"  # in this branch the hub keeps the output of a loading script as Parquet
 
 
 CONVERTED_FILES = "{config}/{split}/*.parquet"
 
 
-NO_LABEL = -1  # the hub's label of test rows, and in SNLI of rows without gold label
+NO_LABEL = -1  # the hub's label of test rows, and of rows without gold label in SNLI
 
 
 @dataclass(frozen=True)
 class HubTask:
     """A task on the hub.
 
-    `source.files` maps our splits to those of the hub. The `labels` of a Source map the hub's integers, as text, to
-    names. `files` is the pattern of the files of a split; it is another one where the hub has converted the output of a
-    loading script.
+    `source.files` maps our splits to the splits of the hub. The `labels` of a Source map the hub's integers, as text,
+    to names. `files`: the pattern of the files of a split. It differs if the hub has converted the output of a loading
+    script.
     """
 
     repository: str
@@ -48,7 +48,7 @@ def named(*labels: str) -> dict[str, str]:
 
 
 def splits(**ours_to_theirs: str) -> dict[str, list[str]]:
-    """train, dev and test as the hub mostly names them; arguments replace or add splits."""
+    """The names of train, dev and test on the hub, as most repositories have them. Arguments replace or add splits."""
     return {"train": ["train"], "dev": ["validation"], "test": ["test"]} | {
         ours: [theirs] for ours, theirs in ours_to_theirs.items()
     }
@@ -94,7 +94,7 @@ def squad(repository: str, config: str, **files: list[str]) -> HubTask:
 
 
 def hub_squad_row(number: int, values: Any) -> Row | None:
-    """The row of a question of SQuAD as the hub has it: the answers are two lists."""
+    """The canonical row of a question of SQuAD on the hub, where the answers are two lists."""
     pairs = zip(values["answers"]["answer_start"], values["answers"]["text"], strict=True)
     answers = [{"answer_start": start, "text": text} for start, text in pairs]
     return squad_row({**values, "answers": answers}, values["context"])
@@ -255,7 +255,7 @@ def load_parquet(location: str) -> Any:
 
 
 def spelled(dataset: Any) -> Iterator[dict[str, Any]]:
-    """Yields rows with word labels as names, where the file has the names, and without a `label` of -1."""
+    """Yields rows. Word labels become names if the file has the names. A `label` of -1 is removed."""
     names = {
         column: feature.feature.names
         for column, feature in dataset.features.items()
@@ -267,7 +267,7 @@ def spelled(dataset: Any) -> Iterator[dict[str, Any]]:
 
 
 def as_text(dataset: Any, label: str) -> Iterator[dict[str, str]]:
-    """Yields rows as text. If every label is -1, the split is unlabelled; else a label of -1 is a row without gold."""
+    """Yields rows as text. If every label is -1, the split is unlabelled. Else -1 means a row without gold label."""
     labelled = any(value != NO_LABEL for value in dataset[label])
     for row in dataset:
         if row[label] == NO_LABEL:

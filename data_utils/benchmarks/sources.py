@@ -1,4 +1,4 @@
-"""Foreign files → canonical rows, one class per layout: each converts the file of one split."""
+"""Foreign files → canonical rows. There is one class per layout. Each converts the file of one split."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from data_utils.task_types import DATA_FORMATS
 class Source:
     """Single sentences or pairs: TSV with or without a header, or JSONL.
 
-    `files`: for each split the names to look for. The first that is found counts; `*` is as in the shell. `premise` to
-    `extra` are names of columns. Without the column `uid`, rows are numbered from 0. A test file without the column
-    `label` is unlabelled. `bare`: the columns of files without a header. `labels` maps the file's labels to ours.
-    `where`: only rows with these values are used. `skip_broken`: rows with too many or too few fields are left out.
+    `files`: for each split the names to look for. The first file that is found is read. `*` is as in the shell.
+    `premise` to `extra` are names of columns. Without the column `uid`, rows are numbered from 0. A test file without
+    the column `label` is unlabelled. `bare`: the columns of files without a header. `labels` maps the file's labels to
+    ours. `where`: only rows with these values are used. `skip_broken`: rows with too many or too few fields are left
+    out.
     """
 
     files: Mapping[str, Sequence[str]]
@@ -82,10 +83,11 @@ class Source:
 
 @dataclass(frozen=True)
 class RowSource:
-    """JSONL whose lines become rows in a way of their own, such as texts put together from several fields.
+    """JSONL whose lines a function turns into rows, for example because a text is made from several fields.
 
-    `rows` takes the number of a line from 0, its object and the split. It returns the canonical rows of the line: the
-    label "" is an unknown one, None a broken row to leave out. When it raises one of LAYOUT_ERRORS, the line is wrong.
+    `rows` takes the number of a line from 0, its object and the split. It returns the canonical rows of the line. A row
+    with the label "" is unlabelled. None is a broken row, which is left out. If `rows` raises one of LAYOUT_ERRORS, the
+    line is wrong.
     """
 
     files: Mapping[str, Sequence[str]]
@@ -104,12 +106,12 @@ class RowSource:
         for number, (location, values) in enumerate(found):
             try:
                 made = list(self.rows(number, values, split))
-                for text in chain.from_iterable(row.values() for row in made if row):
-                    if not isinstance(text, str):
-                        raise TypeError(f"{text!r} where a text is due")
             except LAYOUT_ERRORS as error:
                 problem = f"{type(error).__name__}: {error}"
                 raise UserError(f"{location}: not a row of {task} ({problem})") from None
+            for text in chain.from_iterable(row.values() for row in made if row):
+                if not isinstance(text, str):
+                    raise UserError(f"{location}: not a row of {task} (expected a text, found {text!r})")
             rows += made
         return write_choices(rows, task=task, split=split, counted=self.counted, **where)
 
@@ -118,8 +120,8 @@ class RowSource:
 class GroupedSource:
     """Labelled pairs that become multiple choice. All second sentences of one first sentence are its choices.
 
-    Exactly one of them has to have the label ``right``. Other first sentences are left out, and their rows counted as
-    broken.
+    Exactly one of the choices has to have the label ``right``. Other first sentences are left out, and their rows are
+    counted as broken.
     """
 
     source: Source
@@ -143,7 +145,9 @@ class GroupedSource:
                 rows.append(choice_row(group[0]["uid"], right[0], premise, [row["hypothesis"] for row in group]))
                 used += len(group)
         if not rows:
-            raise UserError(f"{path}: no first text has several second ones of which one is '{self.right}'")
+            raise UserError(
+                f"{path}: no first text has several second texts with exactly one '{self.right}'; is it the right file?"
+            )
         written = write_choices(rows, task=task, split=split, output=output, location=path)
         written.broken += count - used
         return written
@@ -182,8 +186,8 @@ class ColumnSource:
     """Labelled words: one word per line, columns separated by spaces or tabs, a blank line between sentences.
 
     The first column has the words. ``label`` is the number of the column of labels, counted from the right. ``iob1``:
-    the labels are as in CoNLL-2003, where B- is only written between two entities of one type; they become IOB2. Lines
-    that begin with ``-DOCSTART-`` are skipped.
+    the labels are as in CoNLL-2003, where B- is only written between two entities of one type. They are turned into
+    IOB2. Lines that begin with ``-DOCSTART-`` are skipped.
     """
 
     files: Mapping[str, Sequence[str]]

@@ -20,14 +20,15 @@ from data_utils.task_types import DATA_FORMATS
 class SquadSource:
     """Questions on contexts: JSON in the layout of SQuAD 1.1 and 2.0.
 
-    An answer whose text is not at the character that the file says is taken from the nearest place in the context and
-    counted as moved. A question none of whose answers is in the context is left out and counted as broken.
+    If the text of an answer is not at the character that the file says, the nearest position of the text in the context
+    is taken, and the question is counted as moved. If no answer is in the context, the question is left out and counted
+    as broken.
     """
 
     files: Mapping[str, Sequence[str]]
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
-        """Converts one file. Raises UserError when it is not in that layout."""
+        """Converts one file. Raises UserError if the file is not in this layout."""
         document = read_json("\n".join(line for _, line in read_lines(path)), str(path))
         try:
             rows = [
@@ -43,7 +44,7 @@ class SquadSource:
 
 
 def squad_row(question: Mapping[str, Any], context: str) -> Row | None:
-    """The canonical row of a question in SQuAD's layout; None if the context holds none of its answers."""
+    """The canonical row of a question in SQuAD's layout. None if the context holds none of its answers."""
     context = context.translate(SPACES)
     answers = [(answer["answer_start"], answer["text"].translate(SPACES)) for answer in question["answers"]]
     found = [(location, text) for start, text in answers if text and (location := nearest(text, context, start)) >= 0]
@@ -57,7 +58,7 @@ def squad_row(question: Mapping[str, Any], context: str) -> Row | None:
 
 
 def nearest(text: str, context: str, start: int) -> int:
-    """The first character of the text in the context, nearest to ``start``; −1 if the context does not hold it."""
+    """Where the text begins in the context, nearest to ``start``. −1 if the context does not hold the text."""
     if context.startswith(text, start):
         return start
     locations = [match.start() for match in re.finditer(re.escape(text), context)]

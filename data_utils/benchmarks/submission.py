@@ -1,6 +1,6 @@
-"""Predictions on the test sets of a leaderboard → the files of a submission, and a zip of them.
+"""Predictions on the test sets of a leaderboard → the files of a submission, and a zip of these files.
 
-A leaderboard is a table of `Part` entries by file name, given to `main`.
+`main` gets a table of the leaderboard: a `Part` for each file name.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from data_utils.files import read_lines, replacing
 Prediction = tuple[tuple[int, ...], str]  # the numbers of a row's uid, and the answer
 
 
-SCORE_RANGE = (0.0, 5.0)  # of STS-B, the one regression task
+SCORE_RANGE = (0.0, 5.0)  # the range of STS-B, the only regression task
 
 
 @dataclass(frozen=True)
 class Part:
     """One file of the submission. `write` writes it.
 
-    `rows`: the size of the official test set. `labels`: what may be predicted; None: real numbers, (): any text.
-    `levels`: how many numbers a uid has, with - between them.
+    `rows`: the size of the official test set. `labels`: the labels that may be predicted. None: real numbers. (): any
+    text. `levels`: how many numbers a uid has, with - between them.
     """
 
     predictions: str
@@ -43,8 +43,8 @@ def write_submission(
 ) -> tuple[list[str], list[str]]:
     """Writes the files and `submission.zip`, after all predictions have been read.
 
-    Returns the names of the files and, with `allow_missing`, one warning for each file whose rows are not those of the
-    test set. Raises UserError for missing or wrong predictions.
+    Returns the names of the files and, with `allow_missing`, one warning for each file whose rows differ from the test
+    set. Raises UserError for missing or wrong predictions.
     """
     found = {name: find_predictions(part, directories) for name, part in parts.items()}
     missing = [f"{parts[name].predictions}.jsonl" for name, path in found.items() if path is None]
@@ -72,7 +72,7 @@ def write_submission(
 
 
 def main(parts: Mapping[str, Part], *, description: str | None, arguments: Sequence[str] | None = None) -> int:
-    """The command line of a leaderboard's `submission.py`; returns the exit code."""
+    """Runs the command line of a leaderboard's `submission.py`. Returns the exit code."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="folders with <task>_<split>.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="where the files and submission.zip go")
@@ -92,16 +92,16 @@ def main(parts: Mapping[str, Part], *, description: str | None, arguments: Seque
 
 
 def find_predictions(part: Part, directories: Sequence[Path]) -> Path | None:
-    """Raises UserError when two directories hold predictions for the same test set."""
+    """The file of predictions in one of the directories, or None. Raises UserError if two directories have one."""
     paths = [directory / f"{part.predictions}.jsonl" for directory in directories]
     found = [path for path in paths if path.is_file()]
     if len(found) > 1:
-        raise UserError(f"{found[1]}: {found[0]} is of the same test set, give only one")
+        raise UserError(f"{found[1]}: {found[0]} is of the same test set; give only one")
     return found[0] if found else None
 
 
 def read_predictions(path: Path, part: Part) -> list[Prediction]:
-    """(index, prediction) of each line, sorted by index. Raises UserError naming the line that is wrong."""
+    """Reads (index, prediction) of each line, sorted by index. Raises UserError naming the line that is wrong."""
     rows = sorted(parse(line, part, f"{path}:{number}") for number, line in read_lines(path))
     if not rows:
         raise UserError(f"{path}: the file is empty")
@@ -127,7 +127,7 @@ def parse(line: str, part: Part, location: str) -> Prediction:
 
 
 def as_score(prediction: object, location: str) -> str:
-    """A real number in GLUE's range. A prediction outside of the range is moved to the nearest end."""
+    """A prediction as a real number in SCORE_RANGE. A number outside of it is moved to the nearest end."""
     try:
         score = float(str(prediction))
     except ValueError:
@@ -138,7 +138,7 @@ def as_score(prediction: object, location: str) -> str:
 
 
 def check_indices(path: Path, indices: Sequence[tuple[int, ...]], part: Part) -> list[str]:
-    """One warning when the indices are not 0, 1, … to the official number of rows, or not as many."""
+    """Compares the indices with the official test set. Returns one warning if they differ, else no warning."""
     found = set(indices)
     facts = {"rows": len(indices) if len(indices) != part.rows else 0, "twice": len(indices) - len(found)}
     official = f"{part.rows} rows"

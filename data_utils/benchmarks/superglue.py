@@ -1,4 +1,4 @@
-"""Rows of SuperGLUE made from several fields, in the layout of its authors or of the hub."""
+"""Makes rows of SuperGLUE from several fields, in the layout of its authors or of the hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from data_utils.benchmarks.sources import choice_row
 from data_utils.benchmarks.written import Row
 
-TRUTH = {0: "false", 1: "true"}  # False and True too
+TRUTH = {0: "false", 1: "true"}  # the keys False and True are found too
 
 
 QUESTIONS = {"cause": "What was the cause?", "effect": "What happened as a result?"}
@@ -23,18 +23,18 @@ def copa_row(number: int, values: Any) -> Row:
 
 
 def truth(values: Any) -> str:
-    """The label "true" or "false"; empty where there is none."""
+    """The label "true" or "false". Empty if the row is unlabelled."""
     return TRUTH[values["label"]] if "label" in values else ""
 
 
 def wic_row(number: int, values: Any) -> Row:
-    """The word is written before the first sentence: no other field says which word is meant."""
+    """The word, a colon and the first sentence; then the second sentence. Only so the row says which word is meant."""
     premise = ": ".join((values["word"], values["sentence1"]))
     return {"uid": str(values["idx"]), "label": truth(values), "premise": premise, "hypothesis": values["sentence2"]}
 
 
 def wsc_row(number: int, values: Any) -> Row:
-    """The text with the pronoun between asterisks, and what the pronoun may refer to."""
+    """The text with the pronoun between asterisks, and the words that the pronoun may refer to."""
     target, words = values["target"], values["text"].split(" ")
     count = len(target["span2_text"].split(" "))
     start = pronoun_start(words, target["span2_text"], target["span2_index"])
@@ -89,9 +89,9 @@ def record_rows(number: int, values: Any, split: str) -> Iterator[Row | None]:
 def record_row(
     uid: object, passage: str, query: str, entities: Sequence[str], gold: Sequence[str], split: str
 ) -> Row | None:
-    """A row whose choices are the entities of the passage, each text once. In training only one of them is right.
+    """A row whose choices are the entities of the passage, each text once. A training row keeps one right choice.
 
-    None when no entity is an answer, or when the answer is the only choice. Rows of a test set are always kept.
+    None if no entity is an answer, or if the answer is the only choice. Unlabelled rows of a test set are always kept.
     """
     choices = list(dict.fromkeys(entities))
     right = [number for number, entity in enumerate(choices, 1) if entity in gold]
@@ -105,7 +105,7 @@ def record_row(
 
 
 def flat_multirc_row(number: int, values: Any) -> Row:
-    """As ``multirc_rows``; the hub has one row for each answer."""
+    """As ``multirc_rows``, for the hub, which has one row for each answer."""
     paragraph, question, answer = (values["idx"][name] for name in ("paragraph", "question", "answer"))
     return {
         "uid": f"{paragraph}-{question}-{answer}",
@@ -117,12 +117,12 @@ def flat_multirc_row(number: int, values: Any) -> Row:
 
 
 def flat_record_row(number: int, values: Any, split: str) -> Row | None:
-    """As ``record_rows``; the hub has one row for each query."""
+    """As ``record_rows``, for the hub, which has one row for each query."""
     return record_row(
         values["idx"]["query"], values["passage"], values["query"], values["entities"], values["answers"], split
     )
 
 
 def flat_wsc_row(number: int, values: Any) -> Row:
-    """As ``wsc_row``; the hub lays the fields out flat."""
+    """As ``wsc_row``, for the hub, where ``target`` is not a nested object."""
     return wsc_row(number, {**values, "target": values})

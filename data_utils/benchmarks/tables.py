@@ -1,4 +1,4 @@
-"""Reading other people's tables: TSV with and without a header, and JSONL. Columns have names."""
+"""Reads other people's tables: TSV with and without a header, and JSONL. Columns have names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Table:
     required: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """Raises UserError with the line number of a row that cannot be read."""
+        """Yields the rows. Raises UserError with the line number of a row that cannot be read."""
         for number, line in read_lines(self.path):
             if number == 1 and self.has_header:
                 continue
@@ -44,7 +44,7 @@ class Table:
                 )
 
     def need(self, *columns: str) -> None:
-        """Raises UserError when the file does not have one of `columns`."""
+        """Raises UserError if the file lacks one of `columns`."""
         self.required = columns
         for column in columns:
             if column not in self.columns:
@@ -75,7 +75,7 @@ def read_voted(line: str, location: str) -> dict[str, str]:
 def open_table(path: Path, *, marker: str, bare: Sequence[str] = (), skip_broken: bool = False) -> Table:
     """Opens the table at `path`: JSONL if it begins with `{`, else TSV whose first line is the header.
 
-    `bare` names the columns of files without a header. With it, a first line without the column `marker` is a row.
+    `bare`: the columns of files without a header. If it is given, a first line without the column `marker` is a row.
     Raises UserError for an empty file.
     """
     _, first = next(read_lines(path), (0, ""))

@@ -1,4 +1,4 @@
-"""Writing the rows of one split, and what is reported of it."""
+"""Writes the rows of one split, and reports what was written."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from data_utils.errors import UserError, os_errors
 from data_utils.rows import write_rows
 
-NO_GOLD = "-"  # what MNLI, SNLI and XNLI write where the annotators did not agree
+NO_GOLD = "-"  # the label in MNLI, SNLI and XNLI if the annotators did not agree
 
 
-FOUND = "found"  # an entry of a question's row that is reported and not written
+FOUND = "found"  # a key of a question's row: counted in the report, not written
 
 
-LAYOUT_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # of code that reads another layout
+LAYOUT_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # errors that mean: the file has another layout
 
 
 Row = Mapping[str, str]
@@ -51,11 +51,11 @@ class Written:
 
 
 class AnySource(Protocol):
-    """Where the rows of a task are: what every source in sources.py and squad.py can do."""
+    """A source of a task's rows. Every class in sources.py and squad.py has these methods."""
 
     @property
     def files(self) -> Mapping[str, Sequence[str]]:
-        """For each split, the names to look for. The first that is found counts; `*` is as in the shell."""
+        """For each split, the names to look for. The first file that is found is read. `*` is as in the shell."""
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError naming the file and the line or column that is wrong."""
@@ -88,8 +88,8 @@ def write_split(
 ) -> Written:
     """Writes `<output>/<task>_<split>.tsv` with the columns uid, label and those given.
 
-    Rows labelled '-' (no gold) and None (broken rows) are counted and left out. `location` says in messages where the
-    rows are from. Raises UserError when no row is left, or the file cannot be written.
+    Rows labelled '-' (no gold) and None (broken rows) are counted and left out. Messages begin with `location`. Raises
+    UserError when no row is left, or the file cannot be written.
     """
     written = Written(task, split)
 
@@ -106,7 +106,7 @@ def write_split(
     kept = labelled()
     first = next(kept, None)
     if first is None:
-        raise UserError(f"{location}: no usable rows of {task}; is it the right file, and whole?")
+        raise UserError(f"{location}: no usable rows of {task}; is it the right file, and complete?")
     with os_errors(output, "cannot be written"):
         output.mkdir(parents=True, exist_ok=True)
         path = output / f"{task}_{split}.tsv"
@@ -115,7 +115,7 @@ def write_split(
 
 
 def write_choices(rows: Sequence[Row | None], **options: Any) -> Written:
-    """Writes rows as ``write_split`` does; some rows may have more choices than others."""
+    """Writes rows as ``write_split`` does. Some rows may have more choices than others."""
     longest = max((row for row in rows if row), key=len, default={})
     columns = [column for column in longest if column not in ("uid", "label", FOUND)]
     filled = (row and {**dict.fromkeys(columns, ""), **row} for row in rows)

@@ -119,10 +119,10 @@ class Table(list[str]):
             "row 1: has 2 texts; a row of odd is a tuple, or a dictionary: premise, choice1, choice2 and",
         ),
         ("odd", [("a", "b", "c", "", "d")], "row 1: choice3 is empty"),
-        ("gap", [("a", "b", "c", "d")], "row 1: query: @placeholder stands 0 times"),
+        ("gap", [("a", "b", "c", "d")], "row 1: query: has @placeholder 0 times"),
         ("tagged", ["a b", "a  b"], "row 2: words: two spaces"),
         ("tagged", [("a b", "c")], "row 1: words: 'a b' has a space; give each word by itself"),
-        ("negated", ["a", "b \ud83d"], "row 2: premise: half of a character"),
+        ("negated", ["a", "b \ud83d"], "row 2: premise: unpaired surrogate"),
     ],
 )
 def test_a_bad_row_is_one_line(task: str, rows: Any, message: str, defs: dict[str, TaskDef]) -> None:

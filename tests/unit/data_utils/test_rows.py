@@ -108,7 +108,11 @@ def test_unlabelled_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         ("1\t1.0\tx\ty\n2\t5.1\tx\ty\n", SCORE, "t.tsv:2: label '5.1' must be between 0 and 5"),
         ("1\t1e39\tx\ty\n", FREE, "t.tsv:1: label '1e39' must be finite"),
         ("1\tinf\tx\ty\n", FREE, "t.tsv:1: label 'inf' must be finite"),
-        ("uid\tlabel\tpremise\tpremise\n1\tyes\tx\ty\n", SINGLE, "t.tsv: column 'premise' stands twice"),
+        (
+            "uid\tlabel\tpremise\tpremise\n1\tyes\tx\ty\n",
+            SINGLE,
+            "t.tsv: two columns have the name 'premise'; rename one of them",
+        ),
         ("1\thigh\tx\ty\n", SCORE, "t.tsv:1: label 'high' is not a number"),
         ("1\t2\twhy\tx\ty\n", CHOICES, "t.tsv:1: 5 columns, expected 6 (uid, ruid, label, premise, choice1, choice2)"),
         (
@@ -156,7 +160,7 @@ def test_csv_counts_blank_lines_and_keeps_those_inside_quotes(tmp_path: Path) ->
     for text, words in (
         ("uid,label,premise\n1,yes,x\n\n2,maybe,y\n", "b.csv:4: label 'maybe'"),
         ('uid,label,premise\n1,yes,"x\n', "b.csv:2: not CSV"),
-        ("uid,label,premise,premise\n1,yes,x,y\n", "b.csv: column 'premise' stands twice"),
+        ("uid,label,premise,premise\n1,yes,x,y\n", "b.csv: two columns have the name 'premise'; rename one of them"),
     ):
         with pytest.raises(UserError, match=words):
             read_rows(write(tmp_path / "b.csv", text), SINGLE)

@@ -169,11 +169,11 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         (task(loss="mse"), ["loss", "mse"]),
         (task(value_range=[0, 5]), ["value_range", "regression"]),
         (task(head="other", splits=["test"]), ["head", "other"]),
-        (task(head="mine"), ["head: no trained task 'mine' with a head of its own"]),
+        (task(head="mine"), ["head: no trained task 'mine' that owns its head"]),
         (task(head="mine", dropout=0.2), ["dropout: belongs to the task whose head this one reads"]),
         ("mine:\n  task_type: regression\n  data_format: pair\n  labels: [a, b]\n", ["mine", "labels"]),
         ("mine:\n  task_type: classification\n  data_format: single\n  labels: [yes, no]\n", ["labels", "quote it"]),
-        (task() + task(), ["'mine' stands twice"]),
+        (task() + task(), ["'mine' occurs twice; keep one"]),
         ("mine: classification\n", ["mine", "mapping"]),
         ("yes:\n  task_type: classification\n  data_format: single\n", ["task name", "quote it"]),
         ("", ["mapping"]),
@@ -187,7 +187,7 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         (task(loss_weight=float("inf")), ["mine", "loss_weight", "finite"]),
         (task(label_map={True: "a"}), ["mine", "label_map", "quote it"]),
         ("? [mine]\n: {}\n", ["tasks.yml:1", "not readable as YAML"]),
-        ("1: {}\n" + '"1": {}\n', ["'1' stands twice"]),
+        ("1: {}\n" + '"1": {}\n', ["'1' occurs twice; keep one"]),
     ],
 )
 def test_refusals_name_file_task_and_key(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -201,9 +201,9 @@ def test_label_map_must_cover_the_head_and_land_in_own_labels(tmp_path: Path) ->
     reader = {"head": "owner", "splits": ["test"]}
     good = load(tmp_path, owner + task(**reader, label_map={"x": "a", "y": "b", "z": "b"}))
     assert good["mine"].label_map == {"x": "a", "y": "b", "z": "b"}
-    assert "lacks z" in refused(tmp_path, owner + task(**reader, label_map={"x": "a", "y": "b"}))
+    assert "label_map: add z, which" in refused(tmp_path, owner + task(**reader, label_map={"x": "a", "y": "b"}))
     assert "does not exist" in refused(tmp_path, owner + task(**reader, label_map={"x": "a", "y": "b", "z": "q"}))
-    assert "give label_map" in refused(tmp_path, owner + task(**reader))
+    assert "add label_map" in refused(tmp_path, owner + task(**reader))
 
 
 def test_a_task_that_trains_the_head_of_another_fits_it(tmp_path: Path) -> None:
@@ -211,20 +211,23 @@ def test_a_task_that_trains_the_head_of_another_fits_it(tmp_path: Path) -> None:
     good = load(tmp_path, owner + task(head="owner", label_map={"y": "b", "x": "a"}))
     assert good["mine"].trainable and good["mine"].head == "owner"
     third = task(head="mine", labels=["x", "y"]).replace("mine:", "third:")
-    assert "no trained task 'mine' with a head of its own" in refused(
+    assert "no trained task 'mine' that owns its head" in refused(
         tmp_path, owner + task(head="owner", label_map={"x": "a", "y": "b"}) + third
     )
     for changes, words in (
-        ({"label_map": {"x": "b", "y": "a"}}, "list labels in the order of those"),
-        ({"label_map": {"x": "a", "y": "a"}}, "gives each label of 'owner' one of its own"),
-        ({}, "give label_map"),
-        ({"labels": ["x", "y"], "enable_san": True, "data_format": "pair"}, "enable_san: differs from that of 'owner'"),
-        ({"task_type": "regression", "data_format": "pair", "labels": None}, "'owner' is a classification task"),
+        ({"label_map": {"x": "b", "y": "a"}}, "one label for each label of 'owner', in the same order"),
+        ({"label_map": {"x": "a", "y": "a"}}, "one label for each label of 'owner', in the same order"),
+        ({}, "add label_map"),
+        ({"labels": ["x", "y"], "enable_san": True, "data_format": "pair"}, "enable_san: differs from 'owner'"),
+        (
+            {"task_type": "regression", "data_format": "pair", "labels": None},
+            "'owner' is a classification task, this one is a regression task; both must be the same",
+        ),
     ):
         assert words in refused(tmp_path, owner + task(**{"head": "owner", **changes}))
     span = {"task_type": "span", "data_format": "question_context", "labels": None}
     both = task(**span).replace("mine", "owner") + task(**span, head="owner", no_answer=True)
-    assert "no_answer: differs from that of 'owner'" in refused(tmp_path, both)
+    assert "no_answer: differs from 'owner'" in refused(tmp_path, both)
 
 
 def test_numbers_as_labels_are_texts_also_in_label_map(tmp_path: Path) -> None:
