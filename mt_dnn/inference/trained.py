@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError, did_you_mean
@@ -60,7 +61,10 @@ def load(run: Path | str, device: str | None = None, task_defs: Path | str | Non
         check_given(given, trained, task_defs)
     tasks = Tasks(trained, evaluated_tasks({**known, **given}, trained))
     tokenizer = build_tokenizer(config, checkpoint)
-    model = build_model(config, tasks, tokenizer, checkpoint).to(choose_device(device or config.device))
+    # Building a model seeds the random generators. Here they belong to the caller.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        model = build_model(config, tasks, tokenizer, checkpoint)
+    model.to(choose_device(device or config.device))
     return TrainedModel(run, config, tasks, tokenizer, model.eval())
 
 

@@ -190,6 +190,14 @@ def test_a_checkpoint_is_a_run_too(folder: Path) -> None:
     assert isinstance(model.model, nn.Module) and model.predict("negated", ["a"])[0]["uid"] == "1"
 
 
+def test_loading_leaves_the_random_generator_alone(folder: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    mt_dnn.load(folder / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_importing_the_package_is_cheap() -> None:
     import subprocess
     import sys
