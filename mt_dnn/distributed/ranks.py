@@ -25,6 +25,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def connected() -> bool:
+    """Whether this process can exchange values with others now. That is so while they train together."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def is_main() -> bool:
     """Whether this process writes files and prints."""
     return rank() == 0

@@ -101,9 +101,9 @@ def ask(
     model = load(run)
     teachable = {name: task for name, task in model.trained.items() if task.type.answer in FORMS}
     wanted = [(task, "train") for name, task in teachable.items() if tasks is None or name in tasks]
-    splits, missing = read_splits(
-        model.config, wanted, model.tokenizer, data=data, max_rows=max_rows, required=tasks or ()
-    )
+    rows = model.config.data.model_copy(update={"max_rows": max_rows})
+    config = model.config.model_copy(update={"data": rows, "tasks": tasks or ()})
+    splits, missing = read_splits(config, wanted, model.tokenizer, data=data)
     for (name, _), split in splits.items():
         lesson = lessons.setdefault(name, Lesson(model.trained[name], split))
         lesson.teachers.append(model.decode(lesson.task, split))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,14 @@ def embed(
         raise UserError(f"pooling: no '{pooling}'{hint}")
     if pooling == POOLER and level is not None:
         raise UserError(f"pooling: '{POOLER}' reads the final states; leave level out, or use {', '.join(POOLINGS)}")
-    texts = texts if isinstance(texts, str) else list(texts)
-    pairs = len(texts) > 0 and not isinstance(texts[0], str)
+    if type(batch_size) is not int or batch_size < 1:
+        raise UserError(f"batch_size: write a whole number from 1 on (got {batch_size!r})")
+    if level is not None and type(level) is not int:
+        raise UserError(f"level: write a whole number from 0 to {encoder.num_layers} (got {level!r})")
+    table = isinstance(texts, Mapping) or hasattr(texts, "itertuples")  # rows_from_python refuses it
+    if isinstance(texts, Iterable) and not isinstance(texts, str | bytes) and not table:
+        texts = list(texts)
+    pairs = isinstance(texts, list) and len(texts) > 0 and not isinstance(texts[0], str)
     task = TaskDef(name="texts", data_format="pair" if pairs else "single", **TASK)
     rows = rows_from_python(texts, task)
     if rows is None:

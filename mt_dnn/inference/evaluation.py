@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,21 +39,18 @@ def read_splits(
     tokenizer: PreTrainedTokenizerBase,
     *,
     data: Path | str | None = None,
-    max_rows: int | None = None,
-    required: Sequence[str] = (),
 ) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
     """Reads files of rows as token ids, as a run with this configuration does.
 
-    ``wanted``: pairs of a task and the name of a split. ``data``: another folder of rows. ``max_rows``: how many rows
-    of each training split in this folder are read (default: all). ``required``: tasks whose training rows must exist.
+    ``wanted``: pairs of a task and the name of a split. ``data``: another folder of rows than the configuration's.
 
     Returns:
         The splits by (task, name of the split), and one line for each file that does not exist.
     """
     source = config.data
     if data is not None:
-        source = source.model_copy(update={"dir": Path(data), "cache": None, "max_rows": max_rows})
-    return build_splits(config.model_copy(update={"data": source, "tasks": required}), wanted, tokenizer)
+        source = source.model_copy(update={"dir": Path(data), "cache": None})
+    return build_splits(config.model_copy(update={"data": source}), wanted, tokenizer)
 
 
 def splits_to_score(tasks: Mapping[str, TaskDef], split: str | None) -> list[tuple[TaskDef, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def load(run: Path | str, device: str | None = None, task_defs: Path | str | Non
     # Building a model seeds the random generators. Here they belong to the caller.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         model = build_model(config, tasks, tokenizer, checkpoint)
-    model.to(choose_device(device or config.device))
+    model.to(choose_device(config.device if device is None else device))
     return TrainedModel(run, config, tasks, tokenizer, model.eval())
 
 
@@ -99,6 +100,7 @@ class TrainedModel:
         self, run: Path, config: RunConfig, tasks: Tasks, tokenizer: PreTrainedTokenizerBase, model: Model
     ) -> None:
         self.run, self.config, self.tokenizer, self.model = run, config, tokenizer, model
+        self._encoding = RLock()  # the tokenizer keeps settings between calls, so threads must not share a call
         self.tasks: Mapping[str, TaskDef] = tasks.evaluated
         self.trained: Mapping[str, TaskDef] = tasks.trained
 
@@ -160,15 +162,16 @@ class TrainedModel:
         """
         options = {**self._options, **({} if batch_size is None else {"batch_size": batch_size})}
         data = self.config.data
-        return embed(
-            self.model.encoder,
-            self.tokenizer,
-            texts,
-            pooling=pooling,
-            level=level,
-            max_length=data.max_length,
-            **options,
-        )
+        with self._encoding:
+            return embed(
+                self.model.encoder,
+                self.tokenizer,
+                texts,
+                pooling=pooling,
+                level=level,
+                max_length=data.max_length,
+                **options,
+            )
 
     def score(self, task: str, rows: Iterable[Row]) -> dict[str, Any]:
         """Computes the metrics of a task on labelled rows. Rows are dictionaries with a ``label``.
@@ -197,7 +200,8 @@ class TrainedModel:
             UserError: no such task or split, a file of rows is wrong, or there are no labels to score against.
         """
         chosen = {task: self.task(task)} if task else self.tasks
-        splits, missing = read_splits(self.config, splits_to_score(chosen, split), self.tokenizer, data=data)
+        with self._encoding:
+            splits, missing = read_splits(self.config, splits_to_score(chosen, split), self.tokenizer, data=data)
         if split:
             check_labelled(splits.values())
         results = [
@@ -232,7 +236,8 @@ class TrainedModel:
         if found is None:
             return definition, None
         lengths = {"max_length": data.max_length, "stride": data.stride}
-        return definition, encode_rows(found, definition, self.tokenizer, **lengths)
+        with self._encoding:
+            return definition, encode_rows(found, definition, self.tokenizer, **lengths)
 
 
 def by_row(outputs: Sequence[np.ndarray], split: Prepared) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
+from data_utils.errors import UserError
 from mt_dnn.distributed.launch import process_group
 from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.config import RunConfig
@@ -53,6 +54,8 @@ def train(
         config: the path of a run file, or its content as a dictionary or ``RunConfig``.
         overrides: ``["optimizer.lr=1e-4", …]`` as on the command line, or a dictionary by dotted key.
 
+    In processes that a launcher such as torchrun has started, every process calls it, and only once.
+
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit.
         TrainingStopped: a signal has stopped the training. The same call continues it.
@@ -64,14 +67,24 @@ def train(
     """
     if isinstance(config, RunConfig):
         config = config.model_dump(mode="json")
-    if isinstance(overrides, str):
-        overrides = [overrides]
-    elif isinstance(overrides, Mapping):
-        overrides = [f"{key}={json.dumps(value, default=str)}" for key, value in overrides.items()]
-    settings = load_config(config, overrides)
+    if not isinstance(config, Path | str | Mapping):
+        raise UserError(f"config: give the path of a run file or its content (got {type(config).__name__})")
+    settings = load_config(config, _override_texts(overrides))
     with process_group(timeout_s=settings.distributed.timeout_s):
         summary = Run(settings)()
     if isinstance(summary, int):
         name = Signals(summary).name
         raise TrainingStopped(f"{settings.output}: stopped by {name} and saved; the same call continues it")
     return TrainingResult(settings.output, summary)
+
+
+def _override_texts(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Overrides as they are written on the command line."""
+    if isinstance(overrides, str):
+        return [overrides]
+    if isinstance(overrides, Mapping):
+        items = overrides.items()
+        return [f"{key}={json.dumps(value, default=str, ensure_ascii=False)}" for key, value in items]
+    if not isinstance(overrides, Sequence) or not all(isinstance(text, str) for text in overrides):
+        raise UserError('overrides: give a dictionary by key, or a list of texts such as "optimizer.lr=1e-4"')
+    return list(overrides)

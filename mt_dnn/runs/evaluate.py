@@ -15,7 +15,7 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.collate import collate
-from mt_dnn.distributed.ranks import all_gather, rank, world_size
+from mt_dnn.distributed.ranks import all_gather, connected, rank, world_size
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
@@ -60,15 +60,16 @@ def row_outputs(
     """Runs the model on every row or window of a split. Returns its logits in row order, (decisions, options) each.
 
     ``kept``: a function that gets the logits of a batch and the batch. Its result, one row for each decision, is kept
-    instead of the logits.
+    instead of the logits. Connected ranks share the work. A process that is not connected does all of it.
     """
     order = np.argsort(split.lengths, kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     outputs_here: list[tuple[np.ndarray, list[np.ndarray]]] = []  # this rank's rows, and the output of each
     was_training = model.training
     model.eval()
-    local_batches = batches[rank() :: world_size()]
-    rounds = -(-len(batches) // world_size())
+    ranks, number_here = (world_size(), rank()) if connected() else (1, 0)
+    local_batches = batches[number_here::ranks]
+    rounds = -(-len(batches) // ranks)
     with torch.no_grad():
         for number in range(rounds):
             # With fsdp a forward pass needs all ranks: one that has no batch left runs one row and drops the output.
@@ -81,7 +82,7 @@ def row_outputs(
                 outputs_here.append((rows, np.split(logits, bounds[1:])))
     model.train(was_training)
     outputs = [np.empty(0)] * len(order)
-    for outputs_of_rank in all_gather(outputs_here):
+    for outputs_of_rank in all_gather(outputs_here) if ranks > 1 else [outputs_here]:
         for rows, found in outputs_of_rank:
             for row, output in zip(rows, found, strict=True):
                 outputs[row] = output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import Any
 
 from mt_dnn.distributed.ranks import max_over_ranks
@@ -16,9 +17,13 @@ PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)  # the signals of schedulers; a ru
 def stop_signals() -> Iterator[list[int]]:
     """Gives a list to which SIGTERM, SIGUSR1 and SIGINT append their numbers instead of ending the process.
 
-    Only the first signal of a kind is caught. The second one, and any signal after the block, acts as it did before.
+    Only the main thread catches signals, and only the first signal of a kind. The second one, and any signal after
+    the block, acts as it did before.
     """
     received: list[int] = []
+    if current_thread() is not main_thread():  # Python lets only the main thread catch signals
+        yield received
+        return
 
     def receive(number: int, _: object) -> None:
         received.append(number)

@@ -62,6 +62,8 @@ def test_the_size_of_batches_and_the_order_change_nothing(model: TrainedModel) -
     vectors = model.embed(TEXTS)
     np.testing.assert_allclose(model.embed(TEXTS, batch_size=1), vectors, atol=1e-6)
     np.testing.assert_allclose(model.embed(iter(TEXTS[::-1]))[::-1], vectors, atol=1e-6)
+    np.testing.assert_array_equal(model.embed(np.array(TEXTS)), vectors)
+    np.testing.assert_array_equal(model.embed(dict(enumerate(PAIRS)).values()), model.embed(PAIRS))
     assert model.embed([]).shape == (0, 32)
     model.model.train()
     np.testing.assert_array_equal(model.embed(TEXTS), vectors)  # dropout is off
@@ -77,6 +79,11 @@ def test_the_size_of_batches_and_the_order_change_nothing(model: TrainedModel) -
         ([("a", "b"), "c"], {}, "row 2: has 1 text; a row of texts is a tuple"),
         (["a"], {"pooling": "maen"}, "pooling: no 'maen', did you mean 'mean'"),
         (["a"], {"pooling": "pooler", "level": 1}, "pooling: 'pooler' reads the final states; leave level out"),
+        ({"premise": "the cat"}, {}, "rows: give a list of rows, not a single dict"),
+        (5, {}, "rows: give a list of rows, not a single int"),
+        (["a"], {"batch_size": -1}, r"batch_size: write a whole number from 1 on \(got -1\)"),
+        (["a"], {"batch_size": 1.5}, r"batch_size: write a whole number from 1 on \(got 1.5\)"),
+        (["a"], {"level": True}, "level: write a whole number from 0 to 2"),
         (["a"], {"level": 3}, "level 3: an encoder of 2 blocks has levels 0-2"),
     ],
 )

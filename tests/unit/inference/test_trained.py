@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,34 @@ def test_a_checkpoint_is_a_run_too(folder: Path) -> None:
     (checkpoint,) = (folder / "run" / "checkpoints").iterdir()
     model = mt_dnn.load(checkpoint, device="cpu")
     assert isinstance(model.model, nn.Module) and model.predict("negated", ["a"])[0]["uid"] == "1"
+
+
+def test_training_rows_are_read_as_the_run_has_read_them(folder: Path, tmp_path: Path) -> None:
+    """``data.max_rows`` of the run counts in another folder too, and its tasks need their training rows there."""
+    data = shutil.copytree(folder / "data", tmp_path / "data", ignore=shutil.ignore_patterns("prepared"))
+    options = {"tasks": ["same", "negated"], "data.max_rows": 6, "train.max_steps": 1, "data.dir": data}
+    model = mt_dnn.train(folder / "run.yml", {**options, "output": tmp_path / "run"}).model()
+    other = shutil.copytree(data, tmp_path / "other", ignore=shutil.ignore_patterns("prepared"))
+    assert {result["rows"] for result in model.evaluate(split="train", data=other).results} == {6}
+    (other / "negated_train.tsv").unlink()
+    with pytest.raises(UserError, match="negated_train"):
+        model.evaluate(split="train", data=other)
+
+
+def test_threads_may_share_a_model(model: TrainedModel) -> None:
+    """Rows that are truncated beside rows that are not: a tokenizer keeps this setting between its calls."""
+    short, long = [("the cat", "a dog")] * 3, [("the cat sees " * 40, "a dog " * 40)] * 3
+    expected = [model.predict("same", rows) for rows in (short, long)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: model.predict("same", (short, long)[number % 2]), range(40)))
+    assert found == expected * 20
+
+
+def test_a_process_that_is_not_connected_predicts_alone(model: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = model.predict("negated", ["the cat", "a dog"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert model.predict("negated", ["the cat", "a dog"]) == expected
 
 
 def test_loading_leaves_the_random_generator_alone(folder: Path) -> None:

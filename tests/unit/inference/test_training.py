@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,31 @@ def test_a_single_override_is_a_list_of_one(workspace: Path) -> None:
         ({"task_defs": "x", "droput": 3}, "run configuration: unknown key 'droput'|missing key"),
         ({"task_defs": object()}, "run configuration: "),
         ("none.yml", "none.yml: no such run file"),
+        (None, r"config: give the path of a run file or its content \(got NoneType\)"),
     ],
 )
 def test_a_bad_configuration_is_one_line(config: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         mt_dnn.train(config)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("overrides", [None, 5, [1], [("seed", 1)]])
+def test_bad_overrides_are_one_line(overrides: Any, workspace: Path) -> None:
+    with pytest.raises(UserError, match=r"^overrides: give a dictionary by key, or a list of texts"):
+        mt_dnn.train(workspace / "run.yml", overrides)
+
+
+def test_a_folder_may_have_any_name(workspace: Path) -> None:
+    output = workspace / "\N{GRINNING FACE}"
+    result = mt_dnn.train(workspace / "run.yml", {"output": output, "tasks": ["negated"], "train.max_steps": 1})
+    assert result.folder == output
+
+
+def test_training_in_a_thread(workspace: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        result = pool.submit(mt_dnn.train, workspace / "run.yml", {"tasks": ["negated"], "train.max_steps": 1}).result()
+    assert result.summary["steps"] == 1
 
 
 def test_a_signal_stops_with_a_checkpoint_and_the_same_call_continues(
