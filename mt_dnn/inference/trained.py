@@ -160,18 +160,11 @@ class TrainedModel:
         Raises:
             UserError: an unknown pooling or level, ``pooler`` below the final states, or something that is not a text.
         """
-        options = {**self._options, **({} if batch_size is None else {"batch_size": batch_size})}
-        data = self.config.data
+        options = {**self._options, "max_length": self.config.data.max_length, "pooling": pooling, "level": level}
+        if batch_size is not None:
+            options["batch_size"] = batch_size
         with self._encoding:
-            return embed(
-                self.model.encoder,
-                self.tokenizer,
-                texts,
-                pooling=pooling,
-                level=level,
-                max_length=data.max_length,
-                **options,
-            )
+            return embed(self.model.encoder, self.tokenizer, texts, **options)
 
     def score(self, task: str, rows: Iterable[Row]) -> dict[str, Any]:
         """Computes the metrics of a task on labelled rows. Rows are dictionaries with a ``label``.

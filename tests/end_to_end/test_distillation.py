@@ -170,7 +170,7 @@ def test_a_task_without_rows_is_named_and_left_out(folder: Path, tmp_path: Path,
         (["distillation.weight=2"], "distillation.weight: Input should be less than or equal to 1"),
         (
             ["distillation={weight: 1, temperature: 2}", "data.dir=SOFT", "tasks=[overlap]"],
-            "distillation.temperature: only values have soft labels",
+            "distillation.temperature: soft labels of regression tasks have no temperature",
         ),
         (["encoder.blocks=[0,2]"], "encoder.blocks: 2, but the encoder has blocks 0 to 1"),
         (["encoder.blocks=[1,0]"], "blocks: list each kept block once, in ascending order"),
