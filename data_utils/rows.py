@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.cells import CHOICE, cells
+from data_utils.column_names import check_label_name, check_no_names, looks_like_names, other_name
 from data_utils.errors import MissingRows, UserError
 from data_utils.files import read_json, read_lines, replacing
 from data_utils.labels import read_labels
@@ -98,6 +99,8 @@ def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], t
         if not columns:
             columns = {name: [] for name in record}
             _need(path, columns, ["uid", *texts])
+            if task.type.answer != "tokens":
+                check_label_name(path, list(columns))
         elif record.keys() != columns.keys():
             _widen(location, columns, record, len(locations), texts)
         for name, values in columns.items():
@@ -191,11 +194,15 @@ def _tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
     named = False
     for number, line in read_lines(path):
         fields, location = line.split("\t"), f"{path}:{number}"
-        if number == 1 and fields[0] == "uid":
-            header, named = fields, True
-            _need(path, header, [name for name in expected if name != "label"])
-            continue
-        header = header or old_columns(expected, data_format, len(fields))
+        if not header:
+            needed = [name for name in expected if name != "label"]
+            named = fields[0] == "uid" or (looks_like_names(fields) and set(needed) <= set(fields))
+            if named:
+                header = fields
+                _need(path, header, needed)
+                continue
+            check_no_names(location, fields, expected)
+            header = old_columns(expected, data_format, len(fields))
         if len(fields) != len(header):
             raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
         row = dict(zip(header, fields, strict=True))
@@ -236,7 +243,9 @@ def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
         raise UserError(f"{path}: two columns have the name '{min(twice)}'; rename one of them")
     for name in needed:
         if name not in columns:
-            raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)})")
+            found = other_name([column for column in columns if column not in needed], name)
+            hint = f"; rename '{found}' to '{name}'" if found else ""
+            raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)}){hint}")
 
 
 def _choices(locations: Sequence[str], columns: Sequence[Sequence[str]]) -> list[list[str]]:
