@@ -58,6 +58,7 @@ class TaskDef(BaseModel):
     label_map: dict[str, str] = Field(default_factory=dict)
     value_range: tuple[float, float] | None = None
     no_answer: bool = False
+    constant_test_labels: bool = False
     loss_weight: PositiveFloat = 1.0
     lr_scale: PositiveFloat = 1.0
 
