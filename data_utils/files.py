@@ -36,6 +36,26 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
 
 
+class Spelled(float):
+    """A number from JSON that remembers how it is written there, such as ``1.50``."""
+
+    written: str
+
+    def __new__(cls, written: str) -> Spelled:
+        number = super().__new__(cls, written)
+        number.written = written
+        return number
+
+
+def spelled(value: Any) -> str | None:
+    """A text as it is, a number or truth value as JSON writes it, and an empty text for None. None for other values."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, Spelled):
+        return value.written
+    return json.dumps(value) if isinstance(value, bool | int | float) else None
+
+
 def read_json(text: str, location: str) -> dict[str, Any]:
     """Reads a JSON object, such as a line of JSONL. Messages begin with ``location``.
 
@@ -43,7 +63,7 @@ def read_json(text: str, location: str) -> dict[str, Any]:
         UserError: the text is not JSON, not an object, or holds an unpaired surrogate such as ``"\\ud83d"``.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_float=Spelled)
         if "\\u" in text:  # the file is UTF-8, so only an escape can give an unpaired surrogate
             json.dumps(values, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -56,15 +76,10 @@ def read_json(text: str, location: str) -> dict[str, Any]:
     return values
 
 
-def read_object(line: str, location: str) -> dict[str, str]:
-    """Reads a line of JSONL and gives its values as text, see ``as_text``."""
-    return as_text(read_json(line, location))
-
-
 def as_text(values: dict[str, Any]) -> dict[str, str]:
-    """Returns the values of a JSON object as text. null becomes an empty text. Lists and objects are left out."""
-    flat = {name: value for name, value in values.items() if not isinstance(value, list | dict)}
-    return {name: "" if value is None else str(value) for name, value in flat.items()}
+    """Returns the values of a JSON object as text, see ``spelled``. Lists and objects are left out."""
+    texts = {name: spelled(value) for name, value in values.items()}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data_utils.errors import UserError, did_you_mean
+from data_utils.files import Spelled, spelled
 from data_utils.task_def import TaskDef
 
 LARGEST = 3.4028234e38  # scores are kept in single precision
@@ -43,12 +44,13 @@ def _class(location: str, label: str, subject: Any, task: TaskDef) -> int:
 def _class_set(location: str, label: str, subject: Any, task: TaskDef) -> list[int]:
     """For each class of the task: 1 if the label lists it, else 0."""
     try:
-        names = json.loads(label)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        values = json.loads(label, parse_float=Spelled)
+        names = [spelled(value) for value in values] if isinstance(values, list) else [None]
+        if None in names or None in values:
             raise ValueError
     except (ValueError, RecursionError):
         raise UserError(f'{location}: label: write a list of labels as JSON, ["a", "b"]; [] is none of them') from None
-    chosen = {_class(location, name, subject, task) for name in names}
+    chosen = {_class(location, name or "", subject, task) for name in names}
     return [int(number in chosen) for number in range(task.n_class)]
 
 
@@ -62,7 +64,7 @@ def _word_classes(location: str, label: str, words: str, task: TaskDef) -> list[
 
 def _number(location: str, label: str, subject: Any, task: TaskDef) -> float:
     try:
-        value = float(label)
+        value = float(label.replace("_", "?"))  # Python would read 1_000
     except ValueError:
         raise UserError(f"{location}: label '{label}' is not a number") from None
     low, high = task.value_range or (-LARGEST, LARGEST)
@@ -87,7 +89,7 @@ def _choices(location: str, label: str, choices: Sequence[str], task: TaskDef) -
 def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
     """The right answers as (first character in the context, text)."""
     try:
-        answers = [(start, text) for start, text in json.loads(label)]
+        answers = [_answer(value) for value in json.loads(label)]
         if not all(type(start) is int and isinstance(text, str) and text for start, text in answers):
             raise ValueError
     except (ValueError, TypeError, RecursionError):
@@ -101,6 +103,14 @@ def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple
             there = context[max(start, 0) :][: len(text)]
             raise UserError(f"{location}: label: the context has '{there}' at character {start}, not '{text}'")
     return answers
+
+
+def _answer(value: Any) -> tuple[int, str]:
+    """An answer, [start, text]. Parquet has no lists of different types: there it is {"start": …, "text": …}."""
+    if isinstance(value, dict) and value.keys() == {"start", "text"}:
+        value = value["start"], value["text"]
+    start, text = value if isinstance(value, list | tuple) else ()
+    return start, text
 
 
 # By the kind of answer, the function that reads the label of a row: (location, label, subject, task) → Rows.label.

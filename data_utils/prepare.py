@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from data_utils.errors import UserError
 from data_utils.features import Encoded, encode, ragged
 from data_utils.files import flush
+from data_utils.gold_labels import check_uids, without_placeholders
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
@@ -53,10 +54,12 @@ def prepare(
     """Reads ``<data_dir>/<task>_<split>.*``, turns its rows into token ids, and keeps them in ``cache_dir``.
 
     If the same rows were prepared in the same way before, the kept files are opened instead. ``max_rows``: how many of
-    the first rows are used. ``max_length`` and ``stride``: see ``encode_rows``.
+    the first rows are used. ``max_length`` and ``stride``: see ``encode_rows``. The labels of a test split are dropped
+    if they are placeholders (gold_labels.py).
 
     Raises:
-        UserError: the file of rows is missing or wrong, or ``cache_dir`` cannot be written.
+        UserError: the file of rows is missing or wrong, two rows of a split other than ``train`` have the same uid, or
+            ``cache_dir`` cannot be written.
     """
     source = find_rows(data_dir, task.name, split)
     settings = {
@@ -80,7 +83,9 @@ def prepare(
         _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
     prepared = Prepared.open(folder)
     check_questions(prepared, task)
-    return prepared
+    if split != "train":
+        check_uids(prepared, source, task)
+    return without_placeholders(prepared, task) if "test" in split else prepared
 
 
 def encode_rows(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_utils.cells import CHOICE, cells
 from data_utils.errors import UserError
-from data_utils.rows import CHOICE, Rows, collect_rows
+from data_utils.rows import Rows, collect_rows
+from data_utils.soft_labels import COLUMN
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 
@@ -27,8 +28,8 @@ def rows_from_python(rows: Iterable[Row], task: TaskDef, *, labelled: bool = Fal
       ``(premise, choice1, choice2, …)``. For a task of the format ``words``, the list holds the words of the sentence;
     - a dictionary by column name. It may have a ``uid``. A row without a ``uid`` is named by its number, from 1.
 
-    With ``labelled``, the labels and further columns of dictionaries are read too. Otherwise they are ignored. A label
-    is written as in a file of rows, or as the Python value: a number, or a list of labels, words' labels or answers.
+    Values are read as in JSONL (cells.py). With ``labelled``, the labels and further columns of dictionaries are read
+    too. Otherwise they are ignored.
 
     Raises:
         UserError: ``rows`` is a single row or a table, or a row does not fit the task. The message has its number.
@@ -49,22 +50,23 @@ def _records(rows: Iterable[Row], task: TaskDef, *, labelled: bool) -> Iterator[
     needed = DATA_FORMATS[task.data_format]
     for number, row in enumerate(rows, 1):
         location = f"row {number}"
-        values = (
-            {str(name): value for name, value in row.items()}
-            if isinstance(row, Mapping)
-            else _named(location, row, task)
-        )
-        if missing := [name for name in needed if name not in values]:
-            raise UserError(f"{location}: no '{missing[0]}' among {', '.join(values) or 'nothing'}; {_wanted(task)}")
-        record = {"uid": str(values.get("uid", number))}
+        values = dict(row) if isinstance(row, Mapping) else _named(location, row, task)
+        kept = {}
         for name, value in values.items():
-            if name in needed or (CHOICE.fullmatch(name) and "choice1" in needed):
-                record[name] = _text(f"{location}: {name}", value)
-            elif name == "label" and labelled:
-                record[name] = _label_text(value, task)
-            elif name not in ("uid", "label", "soft_label") and labelled:
-                record[name] = str(value)
+            is_text = name in (*needed, "choices") or bool("choice1" in needed and CHOICE.fullmatch(f"{name}"))
+            if is_text and value is None:
+                raise UserError(f"{location}: {name}: is of type NoneType, not a text; write '' for an empty text")
+            if is_text or (labelled and name not in ("uid", COLUMN)):
+                kept[f"{name}"] = value
+        uid = values.get("uid")
+        record = cells(location, {"uid": number if uid is None else uid, **kept}, task)
+        if missing := [name for name in needed if name not in record]:
+            raise UserError(f"{location}: no '{missing[0]}' among {_names(values)}; {_wanted(task)}")
         yield location, record
+
+
+def _names(values: Mapping[Any, Any]) -> str:
+    return ", ".join(f"{name}" for name in values) or "nothing"
 
 
 def _named(location: str, row: Any, task: TaskDef) -> dict[str, Any]:
@@ -88,31 +90,3 @@ def _wanted(task: TaskDef) -> str:
     kind = "text" if len(columns) == 1 else "tuple"
     more = " and further choices" if "choice1" in columns else ""
     return f"a row of {task.name} is a {kind}, or a dictionary: {', '.join(columns)}{more}"
-
-
-def _text(location: str, value: Any) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and location.endswith(": words"):
-        words = [_text(location, word) for word in value]
-        if spaced := [word for word in words if " " in word]:
-            raise UserError(
-                f"{location}: '{spaced[0]}' has a space; give each word by itself, or the sentence as a text"
-            )
-        return " ".join(words)
-    if not isinstance(value, str):
-        raise UserError(f"{location}: is of type {type(value).__name__}, not a text; convert it with str()")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        lone = value[error.start]
-        raise UserError(f"{location}: unpaired surrogate {lone!r} is not valid text; remove it") from None
-    return str(value)
-
-
-def _label_text(value: Any, task: TaskDef) -> str:
-    """A label as it is written in a file of rows."""
-    if value is None:
-        return ""
-    if isinstance(value, list | tuple):
-        spaced = task.type.answer in ("word_classes", "choices")
-        return " ".join(map(str, value)) if spaced else json.dumps(value, ensure_ascii=False)
-    return str(value)

@@ -2,6 +2,7 @@
 
 Every row has a ``uid`` and the text columns of its data format (``DATA_FORMATS``), such as ``premise`` and
 ``hypothesis``. Rows with choices may have further columns ``choice3``, ``choice4``, …, and the last ones may be empty.
+Lists and numbers of JSONL and Parquet become text in cells.py, so all formats are read alike from there on.
 The task type decides how the columns ``label`` (labels.py) and ``soft_label`` (soft_labels.py) are read. All other
 columns are kept as extra columns. A TSV without a header line is read as a file of the old MT-DNN (old_mtdnn.py).
 Quotes in TSV are data, never syntax.
@@ -12,7 +13,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +20,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data_utils.cells import CHOICE, cells
+from data_utils.column_names import check_label_name, check_no_names, looks_like_names, other_name
 from data_utils.errors import MissingRows, UserError
-from data_utils.files import read_lines, read_object, replacing
+from data_utils.files import read_json, read_lines, replacing
 from data_utils.labels import read_labels
 from data_utils.old_mtdnn import old_columns, old_row
 from data_utils.soft_labels import COLUMN, read_soft_labels
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 
-CHOICE = re.compile(r"choice[1-9][0-9]*")
 PLACEHOLDER = "@placeholder"  # the gap in the query of a cloze, which the choices fill
 EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
 SPACES = str.maketrans("\t\r\n", "   ")
@@ -98,13 +99,12 @@ def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], t
         if not columns:
             columns = {name: [] for name in record}
             _need(path, columns, ["uid", *texts])
+            if task.type.answer != "tokens":
+                check_label_name(path, list(columns))
         elif record.keys() != columns.keys():
-            missing = ", ".join(columns.keys() - record.keys())
-            raise UserError(
-                f"{location}: other columns than the rows before" + (f" ({missing} missing)" if missing else "")
-            )
+            _widen(location, columns, record, len(locations), texts)
         for name, values in columns.items():
-            values.append(record[name])
+            values.append(record.get(name, ""))
         locations.append(location)
     if not locations:
         raise UserError(f"{path}: the file is empty")
@@ -131,6 +131,22 @@ def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], t
     )
 
 
+def _widen(
+    location: str, columns: dict[str, list[str]], record: Mapping[str, str], count: int, texts: Sequence[str]
+) -> None:
+    """Adds the further choices of a row to the columns of the ``count`` rows before it.
+
+    Raises UserError if the row differs from them in another column.
+    """
+    further = {name for name in {*columns, *record} if CHOICE.fullmatch(name) and name not in texts}
+    further = further if "choice1" in texts else set()
+    missing, added = columns.keys() - record.keys() - further, record.keys() - columns.keys() - further
+    if missing or added:
+        named = [*(f"{name} missing" for name in sorted(missing)), *(f"{name} added" for name in sorted(added))]
+        raise UserError(f"{location}: other columns than the rows before ({', '.join(named)})")
+    columns.update({name: [""] * count for name in record.keys() - columns.keys()})
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> int:
     """Writes a canonical TSV with a header line. The file is complete or absent. Returns the number of rows.
 
@@ -146,17 +162,22 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[
 
 
 def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields (location, value of each column) for each row of a file in any format. Nothing is checked yet.
+    """Yields (location, text of each column) for each row of a file in any format. Nothing is compared with the task.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or a value is nested where it may not be.
     """
+    for location, values in _read_values(path, task):
+        yield location, cells(location, values, task)
+
+
+def _read_values(path: Path, task: TaskDef) -> Iterator[tuple[str, Mapping[str, Any]]]:
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     try:
         if kind == "jsonl":
             for number, line in read_lines(path):
                 location = f"{path}:{number}"
-                yield location, read_object(line, location)
+                yield location, read_json(line, location)
         elif kind == "parquet":
             yield from _parquet(path)
         else:
@@ -173,11 +194,15 @@ def _tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
     named = False
     for number, line in read_lines(path):
         fields, location = line.split("\t"), f"{path}:{number}"
-        if number == 1 and fields[0] == "uid":
-            header, named = fields, True
-            _need(path, header, [name for name in expected if name != "label"])
-            continue
-        header = header or old_columns(expected, data_format, len(fields))
+        if not header:
+            needed = [name for name in expected if name != "label"]
+            named = fields[0] == "uid" or (looks_like_names(fields) and set(needed) <= set(fields))
+            if named:
+                header = fields
+                _need(path, header, needed)
+                continue
+            check_no_names(location, fields, expected)
+            header = old_columns(expected, data_format, len(fields))
         if len(fields) != len(header):
             raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
         row = dict(zip(header, fields, strict=True))
@@ -199,7 +224,7 @@ def _csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise UserError(f"{path}:{reader.reader.line_num}: not CSV ({error})") from None
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -209,7 +234,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     except (pa.ArrowInvalid, EOFError) as error:
         raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
     for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{path}: row {number}", {key: "" if value is None else str(value) for key, value in row.items()}
+        yield f"{path}: row {number}", row
 
 
 def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
@@ -218,7 +243,9 @@ def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
         raise UserError(f"{path}: two columns have the name '{min(twice)}'; rename one of them")
     for name in needed:
         if name not in columns:
-            raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)})")
+            found = other_name([column for column in columns if column not in needed], name)
+            hint = f"; rename '{found}' to '{name}'" if found else ""
+            raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)}){hint}")
 
 
 def _choices(locations: Sequence[str], columns: Sequence[Sequence[str]]) -> list[list[str]]:

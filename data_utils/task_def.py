@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,10 +10,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from data_utils.entities import ENTITY
-from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.errors import UserError, did_you_mean, unknown_key
 from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
 from data_utils.task_types import DATA_FORMATS, DIVERGENCES, LOSSES, TASK_TYPES, TaskType
+from data_utils.task_yaml import Rewritten, read_yaml
 
 
 def check_metrics(task: TaskDef) -> None:
@@ -58,6 +59,7 @@ class TaskDef(BaseModel):
     label_map: dict[str, str] = Field(default_factory=dict)
     value_range: tuple[float, float] | None = None
     no_answer: bool = False
+    constant_test_labels: bool = False
     loss_weight: PositiveFloat = 1.0
     lr_scale: PositiveFloat = 1.0
 
@@ -122,7 +124,7 @@ def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
         UserError: the file is not readable, or a task is wrong: ``file: task: what is wrong, remedy``.
     """
     path = Path(path)
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: write a mapping from task names to their definitions")
     names = [_label(str(path), "task name", name) for name in content]
@@ -149,30 +151,6 @@ def task_def_schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": task,
     }
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a mapping with the same key twice; ``1`` and ``"1"`` are the same key."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = str(self.construct_object(key_node, deep=True))
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"'{key}' occurs twice; keep one", problem_mark=key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such task definition file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise not_yaml(path, error) from None
 
 
 def _task(location: str, name: str, values: Any) -> TaskDef:
@@ -231,11 +209,15 @@ def _current(location: str, key: str, value: Any) -> Any:
 
 
 def _label(location: str, key: str, label: Any) -> str:
-    if isinstance(label, bool) or label is None:
-        raise UserError(
-            f"{location}: {key}: YAML reads an unquoted yes, no, on, off, true or null as {label}; quote it"
-        )
-    return str(label)
+    """A label or name as text. Raises UserError if YAML read another text than the file has."""
+    if isinstance(label, Rewritten):
+        written = label.written or "an empty place"
+        value = label.value
+        read = "nothing" if value is None else "a truth value" if isinstance(value, bool) else value
+        raise UserError(f'{location}: {key}: YAML reads {written} as {read}; quote it: "{label.written}"')
+    if isinstance(label, list | dict):
+        raise UserError(f"{location}: {key}: write a text, not a {type(label).__name__}")
+    return f"{label}"
 
 
 def _problem(error: ValidationError) -> str:

@@ -16,6 +16,7 @@ from data_utils.benchmarks.squad import squad_row
 from data_utils.benchmarks.superglue import copa_row, flat_multirc_row, flat_record_row, flat_wsc_row, wic_row
 from data_utils.benchmarks.written import NO_GOLD, Counted, Row, Written, by_answer, by_label, by_word, write_split
 from data_utils.errors import UserError, unknown_key
+from data_utils.files import as_text
 from data_utils.task_types import DATA_FORMATS
 
 CONVERTED = "@refs/convert/parquet"  # in this branch the hub keeps the output of a loading script as Parquet
@@ -236,7 +237,7 @@ def download_split(name: str, task: HubTask, split: str, output: Path, source: s
     missing = {*task.source.texts, task.source.label} - set(dataset.column_names)
     if missing:
         raise UserError(f"{location}: no column '{min(missing)}' among {', '.join(dataset.column_names)}")
-    rows = task.source.rows(as_text(dataset, task.source.label), task.source.extra)
+    rows = task.source.rows(rows_as_text(dataset, task.source.label), task.source.extra)
     columns = [*DATA_FORMATS["single" if task.source.hypothesis is None else "pair"], *task.source.extra]
     return write_split(rows, columns, task=name, split=split, output=output, location=location)
 
@@ -266,10 +267,10 @@ def spelled(dataset: Any) -> Iterator[dict[str, Any]]:
         yield kept | {column: [labels[number] for number in row[column]] for column, labels in names.items()}
 
 
-def as_text(dataset: Any, label: str) -> Iterator[dict[str, str]]:
+def rows_as_text(dataset: Any, label: str) -> Iterator[dict[str, str]]:
     """Yields rows as text. If every label is -1, the split is unlabelled. Else -1 means a row without gold label."""
     labelled = any(value != NO_LABEL for value in dataset[label])
     for row in dataset:
         if row[label] == NO_LABEL:
             row = {**row, label: NO_GOLD if labelled else ""}
-        yield {column: "" if value is None else str(value) for column, value in row.items()}
+        yield as_text(row)

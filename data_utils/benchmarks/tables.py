@@ -29,8 +29,8 @@ class Table:
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         """Yields the rows. Raises UserError with the line number of a row that cannot be read."""
-        for number, line in read_lines(self.path):
-            if number == 1 and self.has_header:
+        for count, (number, line) in enumerate(read_lines(self.path)):
+            if count == 0 and self.has_header:
                 continue
             fields = line.split("\t")
             if len(fields) == len(self.columns):

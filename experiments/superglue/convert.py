@@ -24,7 +24,6 @@ TASKS: dict[str, AnySource] = {
         premise="passage",
         hypothesis="question",
         uid="idx",
-        labels={"True": "true", "False": "false"},
     ),
     "copa": RowSource(three_splits("COPA"), each(copa_row)),
     "multirc": RowSource(three_splits("MultiRC"), multirc_rows),

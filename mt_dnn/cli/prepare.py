@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from data_utils.errors import UserError
+from data_utils.errors import MissingRows, UserError
 
 
 def prepare(
@@ -19,7 +19,10 @@ def prepare(
     stride: Annotated[int, typer.Option(min=0, help="Tokens that two windows of a long text share.")] = 128,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared files; default: <data>/prepared.")] = None,
 ) -> None:
-    """Turn canonical rows into token ids. Training does this by itself; here you see what it finds."""
+    """Turn canonical rows into token ids. Training does this by itself; here you see what it finds.
+
+    Files that do not exist are told. Files that are wrong are listed last, after all others are prepared.
+    """
     from data_utils.features import load_tokenizer
     from data_utils.prepare import prepare_all
     from data_utils.task_def import load_task_defs
@@ -36,7 +39,14 @@ def prepare(
     )
     rows = [(name, split, *prepared.size_figures()) for (name, split), prepared in splits.items()]
     print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated"), rows))
-    for problem in problems.values():
+    missing = [f"{problem}" for problem in problems.values() if isinstance(problem, MissingRows)]
+    notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
+    for line in (*missing, *notices):
+        print(f"mt-dnn: {line}", file=sys.stderr)
+    wrong = [problem for problem in problems.values() if not isinstance(problem, MissingRows)]
+    for problem in wrong[:-1]:
         print(f"mt-dnn: {problem}", file=sys.stderr)
+    if wrong:
+        raise wrong[-1]  # printed like the others; the exit code is 2
     if not splits:
         raise UserError(f"{data}: no rows for any task of {task_defs}; give the folder of <task>_<split>.tsv files")

@@ -119,7 +119,8 @@ def write(lesson: Lesson, data: Path, output: Path, max_rows: int | None) -> Non
         {**record, COLUMN: json.dumps(soft_label, ensure_ascii=False)}
         for (_, record), soft_label in zip(records, soft_labels, strict=True)
     ]
-    write_rows(output / f"{task.name}_train.tsv", rows, list(rows[0]))
+    columns = list(dict.fromkeys(name for row in rows for name in row))  # rows may have different numbers of choices
+    write_rows(output / f"{task.name}_train.tsv", ({**dict.fromkeys(columns, ""), **row} for row in rows), columns)
 
 
 def copy_other_splits(tasks: dict[str, TaskDef], data: Path, output: Path) -> None:

@@ -23,7 +23,7 @@ class Evaluation:
 
     ``results``: one dictionary for each task and split, with the keys ``task``, ``split``, ``rows`` (how many),
     ``scores`` (by metric) and ``baseline`` (the scores of the best prediction that is the same for all rows).
-    ``missing``: one line for each file of rows that does not exist.
+    ``missing``: one line for each file of rows that does not exist or whose labels are placeholders.
     """
 
     results: list[dict[str, Any]]
@@ -45,7 +45,8 @@ def read_splits(
     ``wanted``: pairs of a task and the name of a split. ``data``: another folder of rows than the configuration's.
 
     Returns:
-        The splits by (task, name of the split), and one line for each file that does not exist.
+        The splits by (task, name of the split), and one line for each file that does not exist or whose labels are
+        placeholders.
     """
     source = config.data
     if data is not None:
@@ -73,5 +74,6 @@ def check_labelled(splits: Iterable[Prepared]) -> None:
         if split.labels is None:
             source = split.manifest["source"]
             raise UserError(
-                f"{source}: has no labels, so there is nothing to score; see predictions/ in the run folder"
+                split.manifest.get("notice")
+                or f"{source}: has no labels, so there is nothing to score; see predictions/ in the run folder"
             )

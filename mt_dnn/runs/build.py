@@ -57,7 +57,8 @@ def build_splits(
     """Reads rows as token ids.
 
     Returns:
-        The prepared splits by (task, split), and one line for each file of rows that does not exist.
+        The prepared splits by (task, split), and notices: one line for each file of rows that does not exist, and for
+        each test split whose labels are placeholders.
 
     Raises:
         UserError: a file has a wrong row, training rows have no labels, or the key ``tasks`` names a task without
@@ -78,7 +79,8 @@ def build_splits(
     for (_, split), prepared in splits.items():
         if split == "train" and prepared.labels is None:
             raise UserError(f"{prepared.manifest['source']}: has no labels, so no task can be trained on it")
-    return splits, [str(problem) for problem in problems.values()]
+    notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
+    return splits, [*(str(problem) for problem in problems.values()), *notices]
 
 
 def tasks_with_rows(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: RunConfig) -> Tasks:

@@ -46,6 +46,32 @@ def test_prepare_cuts_windows_with_the_stride_asked_for(tmp_path: Path) -> None:
     assert json.loads(manifest.read_text())["stride"] == 4
 
 
+def test_prepare_fails_after_all_files_if_one_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "task_type: classification, data_format: single, labels: [no, yes], splits: [train, dev, test]"
+    header, constant = "uid\tlabel\tpremise\n", "".join(f"{number}\ta\tx\n" for number in range(11))
+    rows = {"tasks.yml": "".join(f"{name}: {{{task.replace('[no, yes]', '[a, b]')}}}\n" for name in ("one", "two"))}
+    rows |= {"one_train.tsv": header + "0\tc\tx\n", "one_dev.tsv": header + "0\ta\tx\n0\tb\tx\n"}
+    lay_out(tmp_path, {**rows, "two_train.tsv": header + "0\ta\tx\n", "two_test.tsv": header + constant})
+    tiny_tokenizer(tmp_path / "encoder")
+    command = ["prepare", f"{tmp_path / 'tasks.yml'}", "--data", f"{tmp_path}", "--encoder", f"{tmp_path / 'encoder'}"]
+    with pytest.raises(SystemExit) as exit_:
+        main(command)
+    assert exit_.value.code == 2
+    captured = capsys.readouterr()
+    assert [line.split()[:2] for line in captured.out.splitlines() if line.startswith("two")] == [
+        ["two", "train"],
+        ["two", "test"],
+    ]
+    problems = captured.err.splitlines()
+    expected = ("one_test.tsv: no", "two_dev.tsv: no", "all 11 rows", ":2: label 'c' is not", ":3: has the uid '0'")
+    assert all(words in problem for words, problem in zip(expected, problems, strict=True)), problems
+    for name in ("one_train.tsv", "one_dev.tsv"):
+        (tmp_path / name).unlink()
+    with pytest.raises(SystemExit) as exit_:
+        main(command)
+    assert exit_.value.code == 0
+
+
 def test_a_command_is_one_file_and_one_line_of_main() -> None:
     commands: Any = typer.main.get_command(app)
     assert tuple(commands.commands) == COMMANDS

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from data_utils.errors import UserError
-from data_utils.files import read_json, read_lines, read_object, replacing
+from data_utils.files import read_json, read_lines, replacing
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage"])
@@ -31,10 +31,10 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 
 def test_half_a_character_is_refused() -> None:
     with pytest.raises(UserError, match=r"f.jsonl:3: unpaired surrogate"):
-        read_object(r'{"premise": "a \ud83d b"}', "f.jsonl:3")
+        read_json(r'{"premise": "a \ud83d b"}', "f.jsonl:3")
     with pytest.raises(UserError, match=r"f.jsonl:3: unpaired surrogate"):
         read_json(r'{"a": [{"b": "\uD800"}]}', "f.jsonl:3")
-    assert read_object(r'{"premise": "\ud83d\ude00"}', "f.jsonl:3") == {"premise": "\N{GRINNING FACE}"}
+    assert read_json(r'{"premise": "\ud83d\ude00"}', "f.jsonl:3") == {"premise": "\N{GRINNING FACE}"}
 
 
 def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

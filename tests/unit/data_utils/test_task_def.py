@@ -196,6 +196,43 @@ def test_refusals_name_file_task_and_key(tmp_path: Path, text: str, words: list[
         assert word in line
 
 
+BASE = "mine: {task_type: classification, data_format: single, "
+
+
+@pytest.mark.parametrize(
+    ("label", "read"),
+    [
+        *(("1_000", "1000"), ("12:30", "750"), ("0123", "83"), ("0x1F", "31"), (".5", "0.5"), ("1e+3", None)),
+        *(("false", "a truth value"), ("yes", "a truth value"), ("~", "nothing"), ("+1", "1"), ("1.50", "1.5")),
+    ],
+)
+def test_a_label_that_yaml_rewrites_is_named_as_it_is_written(tmp_path: Path, label: str, read: str | None) -> None:
+    lines = (
+        ("labels", BASE + f"labels: [a, {label}]}}"),
+        ("labels", f"all: &labels {{data_format: single, task_type: ordinal, labels: [a, {label}]}}\nmine: *labels"),
+        ("labels", BASE + f"<<: {{labels: [a, {label}]}}}}"),
+        ("label_map", BASE + f"labels: [a, b], head: x, label_map: {{a: {label}}}}}"),
+        ("label_map", BASE + f"labels: [a, b], head: x, label_map: {{{label}: a}}}}"),
+        ("task name", f"{label}: {{task_type: classification, data_format: single}}"),
+    )
+    for key, text in lines:
+        if read is None:
+            assert load(tmp_path, lines[0][1])["mine"].labels == ("a", label)
+        else:
+            assert f'{key}: YAML reads {label} as {read}; quote it: "{label}"' in refused(tmp_path, text)
+        quoted = load(tmp_path, BASE + f'labels: [a, "{label}"]}}')
+        assert quoted["mine"].labels == ("a", label)
+        dump_task_defs(quoted, tmp_path / "dumped.yml")
+        assert load_task_defs(tmp_path / "dumped.yml") == quoted
+
+
+def test_labels_that_yaml_keeps_need_no_quotes(tmp_path: Path) -> None:
+    for text in ("[0, 1, 2]", "[-1, 0, 1]", "[0.5, 1.0]", "[2001-01-01, 2001-01-02]", "\n    - 10\n    - 20"):
+        found = load(tmp_path, f"mine:\n  task_type: classification\n  data_format: single\n  labels: {text}\n")
+        assert list(found["mine"].labels) == re.findall(r"[-.\d]*\d", text)
+    assert "labels: write a text, not a list" in refused(tmp_path, BASE + "labels: [[a], b]}")
+
+
 def test_label_map_must_cover_the_head_and_land_in_own_labels(tmp_path: Path) -> None:
     owner = task(labels=["x", "y", "z"]).replace("mine", "owner")
     reader = {"head": "owner", "splits": ["test"]}

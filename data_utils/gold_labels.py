@@ -1,0 +1,59 @@
+"""Checks of splits that are scored: every row has a name, and labels are gold labels, not placeholders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from data_utils.errors import UserError
+from data_utils.prepared import Prepared
+from data_utils.rows import read_records
+from data_utils.task_def import TaskDef
+
+FEW = 10  # as many gold labels may well be the same
+
+
+def check_uids(prepared: Prepared, source: Path, task: TaskDef) -> None:
+    """Raises UserError if two rows of ``source`` have the same uid, because predictions are known by it."""
+    if len(pc.unique(prepared.uid_column)) == len(prepared.firsts):
+        return
+    seen: dict[str, str] = {}
+    for location, row in read_records(source, task):
+        if row["uid"] in seen:
+            raise UserError(
+                f"{location}: has the uid '{row['uid']}', as {seen[row['uid']]} has; give each row another uid"
+            )
+        seen[row["uid"]] = location
+
+
+def without_placeholders(prepared: Prepared, task: TaskDef) -> Prepared:
+    """A test split without labels if all its rows have the same label, as test files of the old MT-DNN have.
+
+    The notice for the user is in the manifest, under ``notice``. Few rows, and those of a task with
+    ``constant_test_labels``, keep their labels.
+    """
+    rows = len(prepared.firsts)
+    if rows <= FEW or prepared.labels is None or task.type.answer == "tokens" or task.constant_test_labels:
+        return prepared
+    if not _all_the_same(prepared, task):
+        return prepared
+    notice = (
+        f"{prepared.manifest['source']}: all {rows} rows have the same label, so it is taken for a placeholder and "
+        f"they are not scored; if it is the right label, set constant_test_labels: true for {task.name} in the task "
+        "file"
+    )
+    return replace(prepared, labels=None, manifest={**prepared.manifest, "labelled": False, "notice": notice})
+
+
+def _all_the_same(prepared: Prepared, task: TaskDef) -> bool:
+    assert prepared.labels is not None
+    if prepared.contexts is not None:
+        return len(pc.unique(prepared.contexts.answers)) == 1
+    if prepared.candidates is not None:
+        return len({tuple(right) for right in prepared.candidates.right.to_pylist()}) == 1
+    if task.type.answer == "class_set":
+        return len(np.unique(prepared.labels.reshape(-1, task.n_class), axis=0)) == 1
+    return len(np.unique(prepared.labels)) == 1

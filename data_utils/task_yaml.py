@@ -1,0 +1,68 @@
+"""Reads the YAML of a task file, and remembers keys and labels as they are written there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_utils.errors import UserError, not_yaml
+
+TEXT, REWRITTEN = "tag:yaml.org,2002:str", "!rewritten"
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A key or a label that YAML reads as something else than the text in the file, such as ``1_000`` or ``no``."""
+
+    written: str
+    value: Any
+
+    def __str__(self) -> str:
+        return self.written
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses a mapping with the same key twice; ``1`` and ``"1"`` are the same key.
+
+    Keys and labels that YAML rewrites become ``Rewritten``.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = str(self.construct_object(key_node, deep=True))
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"'{key}' occurs twice; keep one", problem_mark=key_node.start_mark)
+            seen.add(key)
+        self.flatten_mapping(node)
+        for key_node, value_node in node.value:
+            self._mark(key_node)
+            if key_node.value in ("labels", "label_map"):
+                for inner in value_node.value if isinstance(value_node, yaml.CollectionNode) else ():
+                    for scalar in inner if isinstance(inner, tuple) else (inner,):
+                        self._mark(scalar)
+        return super().construct_mapping(node, deep)
+
+    def _mark(self, node: yaml.Node) -> None:
+        """Makes a plain text that YAML reads as another one a ``Rewritten``."""
+        if isinstance(node, yaml.ScalarNode) and node.tag not in (TEXT, REWRITTEN):
+            value = self.construct_object(node)
+            if isinstance(value, bool) or value is None or f"{value}" != node.value:
+                self.constructed_objects[node] = Rewritten(node.value, value)
+                node.tag = REWRITTEN
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a task file. Raises UserError if it is not YAML, or has a key twice."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such task definition file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise not_yaml(path, error) from None
