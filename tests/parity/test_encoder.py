@@ -17,6 +17,7 @@ from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import load_encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from tests.tiny import FAMILIES, SHAPE
+from tests.wild import wild_encoder
 
 PACKED = PACKED_FAMILIES
 PADDED = ("deberta-v2", "mpnet", "modernbert", "distilbert")
@@ -389,3 +390,15 @@ def test_what_cannot_be_had_is_one_clear_line(options: dict[str, Any], message: 
     with pytest.raises(UserError, match=message) as caught:
         load_encoder(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_under_old_names_of_a_task_model_are_saved_under_the_names_of_the_encoder(
+    family: str, tmp_path: Path
+) -> None:
+    encoder = load_encoder(name=str(wild_encoder(tmp_path / "wild", family)))
+    encoder.save(tmp_path / "saved")
+    again, saved = load_encoder(name=str(tmp_path / "saved")), load_file(tmp_path / "saved" / "model.safetensors")
+    assert saved.keys() <= encoder.model.state_dict().keys()
+    for name, value in encoder.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
