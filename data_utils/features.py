@@ -14,6 +14,7 @@ from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
 from data_utils.masking import numbered
 from data_utils.rows import PLACEHOLDER, Rows
+from data_utils.vocabulary import check_vocabulary
 
 CHUNK = 4096  # rows in one call of the tokenizer, which spreads them over its threads
 
@@ -42,15 +43,21 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Code from the tokenizer's repository is never run.
 
     Raises:
-        UserError: the tokenizer does not exist or cannot be read.
+        UserError: the tokenizer does not exist, cannot be read or has no vocabulary.
     """
     from transformers import AutoTokenizer
 
+    folder = resolve_name(name)
     try:
-        return AutoTokenizer.from_pretrained(resolve_name(name), trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the package tokenizers raises plain Exceptions
         reason = str(error).split("\n")[0]
-        raise UserError(f"tokenizer '{name}': cannot be loaded ({reason}); give a hub name or a local folder") from None
+        raise UserError(
+            f"tokenizer '{name}': cannot be loaded ({reason}); "
+            "give a hub name or a local folder with the tokenizer's files"
+        ) from None
+    check_vocabulary(tokenizer, name)
+    return tokenizer
 
 
 def encode(

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from data_utils.files import flush
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
+from data_utils.vocabulary import unknown_share
 from data_utils.windows import encode_contexts, encode_words
 
 FORMAT = 3  # raise it when the content of a prepared file changes for the same input
@@ -79,6 +81,9 @@ def prepare(
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
     prepared = Prepared.open(folder)
+    if "unknown_share" not in prepared.manifest:  # an older version has written it
+        share = unknown_share(prepared.tokens, tokenizer)
+        prepared = replace(prepared, manifest={**prepared.manifest, "unknown_share": share})
     check_questions(prepared, task)
     return prepared
 
@@ -110,6 +115,7 @@ def encode_rows(
         "tokens": int(lengths.sum()),
         "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
         "truncated": encoded.truncated,
+        "unknown_share": unknown_share(encoded.tokens, tokenizer),
         "largest_id": int(encoded.tokens.max()),
     }
     return Prepared.of_columns(rows.path, pa.RecordBatch.from_pydict(_columns(rows, task, encoded)), manifest)

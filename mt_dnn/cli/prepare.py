@@ -24,6 +24,7 @@ def prepare(
     from data_utils.prepare import prepare_all
     from data_utils.task_def import load_task_defs
     from data_utils.text_table import table
+    from data_utils.vocabulary import check_unknown
 
     defs = load_task_defs(task_defs)
     splits, problems = prepare_all(
@@ -35,8 +36,8 @@ def prepare(
         stride=stride,
     )
     rows = [(name, split, *prepared.size_figures()) for (name, split), prepared in splits.items()]
-    print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated"), rows))
-    for problem in problems.values():
+    print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated", "unknown"), rows))
+    for problem in (*problems.values(), *check_unknown(splits, most=1)):
         print(f"mt-dnn: {problem}", file=sys.stderr)
     if not splits:
         raise UserError(f"{data}: no rows for any task of {task_defs}; give the folder of <task>_<split>.tsv files")
