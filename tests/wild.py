@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.tiny import FAMILIES, SHAPE, tiny_tokenizer
+from tests.tiny import FAMILIES, SHAPE, WORDS, tiny_tokenizer
 
 
 def wild_encoder(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:
@@ -53,3 +54,23 @@ def split_in_two(folder: Path) -> None:
     index = {"metadata": {"total_size": 0}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     (folder / "model.safetensors").unlink()
+
+
+def python_tokenizer(folder: Path, kind: str) -> None:
+    """Puts a tokenizer that is written in Python into a folder, as PhoBERT and BERTweet have one on the hub."""
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    pieces = [*WORDS, *ascii_lowercase, *(f"{letter}@@" for letter in ascii_lowercase)]
+    (folder / "vocab.txt").write_text("".join(f"{piece} 9\n" for piece in dict.fromkeys(pieces)), encoding="utf-8")
+    merges = [merge for word in WORDS for merge in merges_of(word)]
+    (folder / "bpe.codes").write_text("".join(f"{merge} 9\n" for merge in dict.fromkeys(merges)), encoding="utf-8")
+    settings = {"tokenizer_class": kind}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 1, "model_type": "roberta"}))
+
+
+def merges_of(word: str) -> list[str]:
+    """The merges of a byte-pair encoding that make one piece of a word, from the left."""
+    letters = [*word[:-1], f"{word[-1]}</w>"]
+    return [f"{''.join(letters[:number])} {letters[number]}" for number in range(1, len(letters))]

@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
+from data_utils.features import save_tokenizer
 from data_utils.files import flush
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
@@ -78,7 +79,7 @@ def save_checkpoint(
         if is_main():
             encoder = {name.removeprefix(HF_PREFIX): v for name, v in weights.items() if name.startswith(HF_PREFIX)}
             model.encoder.save(temporary / "encoder", encoder)
-            tokenizer.save_pretrained(temporary / "encoder")
+            save_tokenizer(tokenizer, temporary / "encoder")
             save_file(rest_of(weights), temporary / "heads.safetensors")
             for name, tensors in {} if split else trainer_tensors.items():
                 save_file(dict(tensors), temporary / "trainer" / f"{name}.safetensors")

@@ -8,16 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 import mt_dnn
+from data_utils.errors import UserError
+from data_utils.features import load_tokenizer, save_tokenizer
+from data_utils.prepare import fingerprint, prepare
+from data_utils.task_def import TaskDef
+from data_utils.task_types import TASK_TYPES
 from mt_dnn.runs.checkpoint import last_checkpoint
 from tests.golden.runner import run_command
 from tests.tiny import FAMILIES
-from tests.wild import old_name, split_in_two, weights, wild_encoder, write_weights
-from tests.workspace import make_workspace
+from tests.wild import old_name, python_tokenizer, split_in_two, weights, wild_encoder, write_weights
+from tests.workspace import make_workspace, rows_of, write_task
 
 # Scores stay as they are, so the first checkpoint stays the best, and the last one is another.
 OPTIONS = ["optimizer.lr=1e-12", "train.max_steps=3", "evaluation.every_steps=1", 'tasks=["negated"]']
+
+PYTHON_TOKENIZERS = ["PhobertTokenizer", "BertweetTokenizer"]
 
 
 def train(workspace: Path, encoder: Path) -> dict[str, Any]:
@@ -64,3 +72,38 @@ def test_a_best_checkpoint_that_an_older_version_saved_under_old_names_is_read(w
     shutil.rmtree(workspace / "run" / "checkpoints" / "step-00000003")
     run_command("train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS)
     assert_predicts(workspace / "run")
+
+
+@pytest.mark.parametrize("kind", PYTHON_TOKENIZERS)
+def test_tokenizers_that_are_written_in_python(kind: str, workspace: Path) -> None:
+    """The run resumes, and finds its prepared rows again if the encoder's folder has moved."""
+    folder = wild_encoder(workspace / "wild", "roberta")
+    python_tokenizer(folder, kind)
+    train(workspace, folder)
+    moved = folder.rename(workspace / "moved")
+    run_command("train", str(workspace / "run.yml"), f"encoder.name={moved}", f"output={workspace / 'other'}", *OPTIONS)
+    kept = [path.name for path in (workspace / "data" / "prepared").iterdir() if path.name.startswith("negated_train")]
+    assert len(kept) == 1
+    assert_predicts(workspace / "run")
+    with pytest.raises(UserError, match=f"{kind} is written in Python.*tokenizer.json"):
+        encode_found(load_tokenizer(str(moved)), workspace)
+
+
+@pytest.mark.parametrize("kind", PYTHON_TOKENIZERS)
+def test_a_python_tokenizer_is_saved_as_it_was_though_its_folder_is_gone(kind: str, workspace: Path) -> None:
+    """A resumed run removes the checkpoint that its tokenizer came from."""
+    folder = wild_encoder(workspace / "wild", "roberta")
+    python_tokenizer(folder, kind)
+    first = load_tokenizer(str(folder))
+    shutil.rmtree(folder)
+    save_tokenizer(first, workspace / "saved")
+    again = load_tokenizer(str(workspace / "saved"))
+    assert first.tokenize("the cat") == again.tokenize("the cat") == ["the", "cat"]
+    assert fingerprint(again) == fingerprint(first)
+
+
+def encode_found(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Prepares a question and its context."""
+    write_task(folder, "found", "dev", rows_of("found", 2, 1))
+    task = TaskDef(name="found", task_type="span", data_format="question_context", **TASK_TYPES["span"].defaults)
+    prepare(task, "dev", data_dir=folder, cache_dir=folder / "cache", tokenizer=tokenizer, max_length=32)
