@@ -74,3 +74,16 @@ def merges_of(word: str) -> list[str]:
     """The merges of a byte-pair encoding that make one piece of a word, from the left."""
     letters = [*word[:-1], f"{word[-1]}</w>"]
     return [f"{''.join(letters[:number])} {letters[number]}" for number in range(1, len(letters))]
+
+
+def as_bin(folder: Path) -> None:
+    """Writes the weights as pytorch_model.bin, or as two such files and an index if they are two files."""
+    index = folder / "model.safetensors.index.json"
+    for file in list(folder.glob("*.safetensors")):
+        name = file.name.replace("model", "pytorch_model", 1).replace(".safetensors", ".bin")
+        torch.save(load_file(file), folder / name)
+        file.unlink()
+    if index.exists():
+        content = index.read_text().replace("model-", "pytorch_model-").replace(".safetensors", ".bin")
+        (folder / "pytorch_model.bin.index.json").write_text(content)
+        index.unlink()

@@ -19,7 +19,7 @@ from data_utils.task_types import TASK_TYPES
 from mt_dnn.runs.checkpoint import last_checkpoint
 from tests.golden.runner import run_command
 from tests.tiny import FAMILIES
-from tests.wild import old_name, python_tokenizer, split_in_two, weights, wild_encoder, write_weights
+from tests.wild import as_bin, old_name, python_tokenizer, split_in_two, weights, wild_encoder, write_weights
 from tests.workspace import make_workspace, rows_of, write_task
 
 # Scores stay as they are, so the first checkpoint stays the best, and the last one is another.
@@ -107,3 +107,16 @@ def encode_found(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     write_task(folder, "found", "dev", rows_of("found", 2, 1))
     task = TaskDef(name="found", task_type="span", data_format="question_context", **TASK_TYPES["span"].defaults)
     prepare(task, "dev", data_dir=folder, cache_dir=folder / "cache", tokenizer=tokenizer, max_length=32)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_weights_that_are_only_pickled_are_read_without_running_code(family: str, workspace: Path) -> None:
+    """One file, or two and an index."""
+    folder = wild_encoder(workspace / "wild", family)
+    if family == "bert":
+        split_in_two(folder)
+    as_bin(folder)
+    train(workspace, folder)
+    command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
+    assert "only pickled .bin weights" in run_command(*command, f"output={workspace / 'again'}")
+    assert_predicts(workspace / "run")

@@ -349,6 +349,10 @@ def test_weights_in_excess_are_listed(tmp_path: Path) -> None:
     assert load_encoder(name=str(tmp_path)).ignored_weights == ["cls.predictions.bias"]
 
 
+DAMAGES = ["cut off", "other shape", "objects", "cut off bin", "not a state", "no weights"]
+DAMAGES += ["broken config", "unknown family"]
+
+
 def damage(folder: Path, kind: str) -> None:
     file = folder / "model.safetensors"
     if kind == "cut off":
@@ -356,21 +360,27 @@ def damage(folder: Path, kind: str) -> None:
     elif kind == "other shape":
         wrong = {"embeddings.word_embeddings.weight": torch.zeros(9, 32)}
         save_file({**load_file(file), **wrong}, file, metadata={"format": "pt"})
-    elif kind == "only bin":
-        torch.save(load_file(file), folder / "pytorch_model.bin")
+    elif kind in ("objects", "cut off bin", "not a state"):
+        content: Any = load_file(file) if kind == "cut off bin" else {"weights": ["not", "tensors"]}
+        torch.save({"run": pytest.raises} if kind == "objects" else content, folder / "pytorch_model.bin")
+        if kind == "cut off bin":
+            (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:2000])
+        file.unlink()
+    elif kind == "no weights":
         file.unlink()
     else:
         (folder / "config.json").write_text("{broken" if kind == "broken config" else '{"model_type": "nonesuch"}')
 
 
-@pytest.mark.parametrize("kind", ["cut off", "other shape", "only bin", "broken config", "unknown family"])
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_encoder_is_one_clear_line(kind: str, tmp_path: Path) -> None:
     fresh("bert").save(tmp_path)
     damage(tmp_path, kind)
     with pytest.raises(UserError) as caught:
         load_encoder(name=str(tmp_path))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
-    assert kind != "only bin" or "safetensors" in str(caught.value)
+    assert kind != "objects" or "never run" in str(caught.value)
+    assert kind != "no weights" or "model.safetensors" in str(caught.value)
 
 
 @pytest.mark.parametrize(
