@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +18,7 @@ from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
 from data_utils.masking import numbered
 from data_utils.rows import PLACEHOLDER, Rows
+from data_utils.vocabulary import check_vocabulary
 
 CHUNK = 4096  # rows in one call of the tokenizer, which spreads them over its threads
 
@@ -39,18 +44,61 @@ class Encoded:
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a hub name, a local folder or ``package:<package>/<folder>``.
 
-    Code from the tokenizer's repository is never run.
+    Code from the tokenizer's repository is never run. A tokenizer that is written in Python copies its files whenever
+    it is saved. It reads them from a temporary folder, because the folder ``name`` may be a checkpoint that the run
+    removes. The temporary folder is removed with the tokenizer.
 
     Raises:
-        UserError: the tokenizer does not exist or cannot be read.
+        UserError: the tokenizer does not exist, cannot be read or has no vocabulary.
     """
     from transformers import AutoTokenizer
 
+    folder = resolve_name(name)
     try:
-        return AutoTokenizer.from_pretrained(resolve_name(name), trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if not is_fast(tokenizer):
+            copy = tempfile.mkdtemp(prefix="mt-dnn-tokenizer-")
+            save_tokenizer(tokenizer, Path(copy))
+            tokenizer = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
+            weakref.finalize(tokenizer, shutil.rmtree, copy, ignore_errors=True)
+    except Exception as error:  # the package tokenizers raises plain Exceptions
         reason = str(error).split("\n")[0]
-        raise UserError(f"tokenizer '{name}': cannot be loaded ({reason}); give a hub name or a local folder") from None
+        raise UserError(
+            f"tokenizer '{name}': cannot be loaded ({reason}); "
+            "give a hub name or a local folder with the tokenizer's files"
+        ) from None
+    check_vocabulary(tokenizer, name)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes a tokenizer into a folder that ``load_tokenizer`` reads.
+
+    A tokenizer that is written in Python gets copies of the files that it was loaded from. transformers writes some of
+    them in a form that it cannot read: BERTweet's merges are wrong when they are loaded again.
+    """
+    tokenizer.save_pretrained(folder)
+    for attribute, name in () if is_fast(tokenizer) else tokenizer.vocab_files_names.items():
+        source = getattr(tokenizer, attribute, None)
+        if source is not None and Path(source).is_file():
+            shutil.copy(source, folder / name)
+
+
+def is_fast(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the package tokenizers runs the tokenizer. Others are written in Python, such as PhoBERT's."""
+    return bool(getattr(tokenizer, "is_fast", False))
+
+
+NEEDS_FAST = "use an encoder whose folder has a tokenizer.json, or tasks that classify whole texts"
+
+
+def check_fast(tokenizer: PreTrainedTokenizerBase, location: object, unknown: str, remedy: str = NEEDS_FAST) -> None:
+    """Raises UserError for a tokenizer that is written in Python. ``unknown``: what it cannot say of a token."""
+    if not is_fast(tokenizer):
+        raise UserError(
+            f"{location}: {type(tokenizer).__name__} is written in Python and cannot say which {unknown} a token "
+            f"comes from; {remedy}"
+        )
 
 
 def encode(
@@ -68,14 +116,10 @@ def encode(
         UserError: ``max_length`` leaves no room beside the special tokens; the tokenizer does not know the text or word
             of a token; it makes no token of a row whose words are to be masked.
     """
-    if text_numbers and not getattr(tokenizer, "is_fast", False):
-        raise UserError(
-            f"enable_san: {type(tokenizer).__name__} cannot say which text a token comes from; set it to false"
-        )
-    if words and not getattr(tokenizer, "is_fast", False):
-        raise UserError(
-            f"masked_lm: {type(tokenizer).__name__} cannot say which word a token comes from; use a fast one"
-        )
+    if text_numbers:
+        check_fast(tokenizer, "enable_san", "text", "set it to false")
+    if words:
+        check_fast(tokenizer, "masked_lm", "word")
     texts = _columns(rows)
     special = tokenizer.num_special_tokens_to_add(pair=len(texts) == 2)
     if max_length <= special:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
-from data_utils.features import Encoded, encode, ragged
+from data_utils.features import Encoded, encode, is_fast, ragged
 from data_utils.files import flush
 from data_utils.gold_labels import check_uids, without_placeholders
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
+from data_utils.vocabulary import unknown_share
 from data_utils.windows import encode_contexts, encode_words
 
 FORMAT = 3  # raise it when the content of a prepared file changes for the same input
@@ -31,6 +33,10 @@ FORMAT = 3  # raise it when the content of a prepared file changes for the same 
 
 # Prepared rows depend on these fields of a TaskDef.
 SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer", "enable_san")
+
+
+# These settings of a tokenizer say where it comes from, not what it does.
+ORIGIN = ("name_or_path", "is_local", "local_files_only", "tokenizer_file", "vocab_file", "merges_file", "backend")
 
 
 # The texts of these formats are cut into windows.
@@ -82,6 +88,9 @@ def prepare(
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
     prepared = Prepared.open(folder)
+    if "unknown_share" not in prepared.manifest:  # an older version has written it
+        share = unknown_share(prepared.tokens, tokenizer)
+        prepared = replace(prepared, manifest={**prepared.manifest, "unknown_share": share})
     check_questions(prepared, task)
     if split != "train":
         check_uids(prepared, source, task)
@@ -115,6 +124,7 @@ def encode_rows(
         "tokens": int(lengths.sum()),
         "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
         "truncated": encoded.truncated,
+        "unknown_share": unknown_share(encoded.tokens, tokenizer),
         "largest_id": int(encoded.tokens.max()),
     }
     return Prepared.of_columns(rows.path, pa.RecordBatch.from_pydict(_columns(rows, task, encoded)), manifest)
@@ -147,11 +157,17 @@ def check_questions(prepared: Prepared, task: TaskDef) -> None:
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of what the tokenizer does. It does not depend on the tokenizer's name or folder."""
-    if getattr(tokenizer, "is_fast", False):
+    if is_fast(tokenizer):
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
         content: Any = {key: value for key, value in rules.items() if key not in ("truncation", "padding")}
     else:
-        content = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), repr(tokenizer.init_kwargs)]
+        files = [Path(getattr(tokenizer, name, None) or "") for name in sorted(tokenizer.vocab_files_names)]
+        content = [
+            type(tokenizer).__name__,
+            sorted(tokenizer.get_vocab().items()),
+            [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()],
+            [(key, repr(value)) for key, value in sorted(tokenizer.init_kwargs.items()) if key not in ORIGIN],
+        ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

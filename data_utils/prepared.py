@@ -112,10 +112,10 @@ class Prepared:
         return np.diff(self.offsets)
 
     def size_figures(self) -> tuple[str, ...]:
-        """The numbers that ``mt-dnn prepare`` prints: rows, tokens, mean and longest length, truncated rows."""
+        """What ``mt-dnn prepare`` prints: rows, tokens, mean and longest length, truncated rows, unknown tokens."""
         lengths = self.lengths
         counts = (len(self.firsts), int(lengths.sum()), f"{lengths.mean():.1f}", int(lengths.max()))
-        return (*map(str, counts), str(self.manifest["truncated"]))
+        return (*map(str, counts), str(self.manifest["truncated"]), f"{self.manifest['unknown_share']:.1%}")
 
     @classmethod
     def open(cls, path: Path) -> Prepared:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
-from data_utils.features import CHUNK, Encoded, ragged
+from data_utils.features import CHUNK, Encoded, check_fast, ragged
 from data_utils.rows import Rows
 
 LONGEST_QUESTION = 64  # tokens; longer questions are cut, as in BERT's released code
@@ -72,6 +72,7 @@ def encode_words(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int
     Raises:
         UserError: ``max_length`` leaves no room, or the tokenizer does not know the characters of a token.
     """
+    check_fast(tokenizer, rows.path, "characters")
     room = _room(tokenizer, max_length, pair=False)
     stride = min(stride, room // 2)
     windows, row_of, marked, labels = list[Window](), list[int](), list[np.ndarray](), list[np.ndarray]()
@@ -126,6 +127,7 @@ def encode_contexts(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: 
         UserError: ``max_length`` leaves no room, or the tokenizer does not know the characters of a token.
     """
     assert rows.second is not None
+    check_fast(tokenizer, rows.path, "characters")
     room = _room(tokenizer, max_length, pair=True)
     longest = min(LONGEST_QUESTION, room // 2)
     questions = _cut(rows.first, tokenizer, longest)
@@ -203,9 +205,6 @@ def _texts(
     rows: Rows, columns: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int
 ) -> Iterator[tuple[int, Text]]:
     """Yields for each row its number and its last text, cut into windows. Neighbours share ``stride`` tokens."""
-    if not getattr(tokenizer, "is_fast", False):
-        name = type(tokenizer).__name__
-        raise UserError(f"{rows.path}: {name} cannot say which characters a token comes from; use a fast tokenizer")
     side = len(columns) - 1
     starts = range(0, len(columns[0]), CHUNK)
     for start in tqdm(starts, desc=f"tokenize {rows.path.name}", unit="chunk", leave=False, disable=len(starts) < 2):

@@ -27,6 +27,7 @@ def prepare(
     from data_utils.prepare import prepare_all
     from data_utils.task_def import load_task_defs
     from data_utils.text_table import table
+    from data_utils.vocabulary import check_unknown
 
     defs = load_task_defs(task_defs)
     splits, problems = prepare_all(
@@ -38,10 +39,10 @@ def prepare(
         stride=stride,
     )
     rows = [(name, split, *prepared.size_figures()) for (name, split), prepared in splits.items()]
-    print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated"), rows))
+    print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated", "unknown"), rows))
     missing = [f"{problem}" for problem in problems.values() if isinstance(problem, MissingRows)]
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
-    for line in (*missing, *notices):
+    for line in (*missing, *notices, *check_unknown(splits, most=1)):
         print(f"mt-dnn: {line}", file=sys.stderr)
     wrong = [problem for problem in problems.values() if not isinstance(problem, MissingRows)]
     for problem in wrong[:-1]:

@@ -147,10 +147,11 @@ class Encoder(nn.Module, ABC):
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Writes the model in Hugging Face format, for ``AutoModel.from_pretrained``.
 
-        ``weights`` maps names to tensors. Default: the weights of the model.
+        ``weights`` maps names to tensors. Default: the weights of the model. The file holds the names of the model
+        itself, also if transformers converted older names (such as LayerNorm.gamma) when it loaded the model.
         """
         with quiet():
-            self.model.save_pretrained(folder, state_dict=weights)
+            self.model.save_pretrained(folder, state_dict=weights, save_original_format=False)
 
     def _check_level(self, level: int) -> None:
         if not 0 <= level <= self.num_layers:

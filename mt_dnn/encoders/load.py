@@ -32,7 +32,7 @@ class EncoderConfig(Section):
     name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
     config: dict[str, Any] | None = Field(None, description="new encoder with this transformers configuration")
     tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
-    sha256: str | None = Field(None, description="expected SHA-256 of model.safetensors")
+    sha256: str | None = Field(None, description="expected SHA-256 of the file of weights")
     attention: Literal["auto", "packed", "padded"] = Field("auto", description="auto: packed if the family allows it")
     blocks: tuple[NonNegativeInt, ...] | None = Field(
         None, min_length=1, description="keep only these blocks of a pretrained encoder, counted from 0; default: all"

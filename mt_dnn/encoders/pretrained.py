@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging
@@ -20,6 +19,8 @@ from transformers.utils import logging
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError, did_you_mean, unknown_key
 
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+BIN = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # The names of dropouts in the configurations of different families.
 DROPOUT_NAMES = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")
 ATTENTION_DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")
@@ -80,6 +81,20 @@ def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key:
         setattr(settings, name, value)
 
 
+def only_bin(name: str) -> bool:
+    """Whether a folder has weights, but only pickled ones, ``pytorch_model.bin``. They are read without running code.
+
+    Raises:
+        UserError: a local folder has no weights at all, or only some that are not read.
+    """
+    folder = Path(resolve_name(name))
+    if not folder.is_dir() or any((folder / file).exists() for file in SAFETENSORS):
+        return False
+    if any((folder / file).exists() for file in BIN):
+        return True
+    raise UserError(f"encoder '{name}': no weights; the folder needs model.safetensors (or pytorch_model.bin)")
+
+
 def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[str], list[str]]:
     """Loads a checkpoint in float32. Only weights of a pooler may be missing.
 
@@ -87,25 +102,23 @@ def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[st
         The model, the names of missing weights, and the names of weights that the model does not use.
 
     Raises:
-        UserError: there is no safetensors file, it is damaged, or weights are missing or have another shape.
+        UserError: there is no file of weights, it is damaged or holds other things than tensors, or weights are
+            missing or have another shape.
     """
-    folder = Path(resolve_name(name))
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        pickled = " (pickled .bin weights are not read; save the model again as safetensors)"
-        raise UserError(f"encoder '{name}': no model.safetensors{pickled if any(folder.glob('*.bin')) else ''}")
     try:
         with quiet():
             model, info = AutoModel.from_pretrained(
                 resolve_name(name),
                 config=settings,
                 trust_remote_code=False,
-                use_safetensors=True,
+                use_safetensors=not only_bin(name),
+                weights_only=True,
                 dtype=torch.float32,
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"encoder '{name}': its weights cannot be loaded ({_reason(error)})") from None
+    except Exception as error:  # torch, safetensors and transformers raise many kinds for files that are damaged
+        raise UserError(f"encoder '{name}': {_unreadable(error)}") from None
     missing = sorted(info["missing_keys"])
     if absent := [key for key in missing if not key.startswith("pooler.")]:
         listed = ", ".join(absent[:4]) + (", …" if len(absent) > 4 else "")
@@ -168,6 +181,16 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _unreadable(error: Exception) -> str:
+    """Says why weights cannot be loaded."""
+    if type(error).__name__ != "UnpicklingError":
+        return f"its weights cannot be loaded ({_reason(error)})"
+    return (
+        "its .bin weights are damaged, or hold other Python objects than tensors, which are never run; "
+        "save the encoder as safetensors where you trust them"
+    )
 
 
 def _reason(error: Exception) -> str:

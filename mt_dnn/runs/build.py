@@ -24,6 +24,7 @@ from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_activations
 from mt_dnn.encoders.packed import PACKED_FAMILIES
+from mt_dnn.encoders.pretrained import only_bin
 from mt_dnn.runs.checkpoint import find_checkpoint, load_rest
 from mt_dnn.runs.config import RunConfig, TrainConfig
 from mt_dnn.tasks.kinds import KINDS
@@ -215,13 +216,15 @@ def _notices(options: EncoderConfig, encoder: Encoder) -> Iterator[str]:
     family = encoder.model.config.model_type
     if options.attention == "auto" and encoder.attention == "padded":
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
+    if options.name is not None and only_bin(options.name):
+        yield f"encoder: {options.name} has only pickled .bin weights, read without running code; prefer safetensors"
     if options.name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
         yield f"encoder: {options.name} has no pretrained pooler; a new one is trained"
 
 
 def check_sha256(name: str, expected: str) -> None:
-    """Raises UserError unless the encoder's model.safetensors has this SHA-256."""
-    file = Path(resolve_name(name)) / "model.safetensors"
+    """Raises UserError unless the encoder's model.safetensors, or its only pytorch_model.bin, has this SHA-256."""
+    file = Path(resolve_name(name)) / ("pytorch_model.bin" if only_bin(name) else "model.safetensors")
     if not file.exists():
         raise UserError(f"encoder.sha256: {file} does not exist; the checksum needs a local folder or package")
     with file.open("rb") as stream:

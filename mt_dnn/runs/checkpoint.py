@@ -25,9 +25,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
+from data_utils.features import save_tokenizer
 from data_utils.files import flush
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
+from mt_dnn.encoders.pretrained import load_weights, read_config
 from mt_dnn.tasks.model import Model
 
 HF_PREFIX = "encoder.model."  # names of a Model's weights begin with it if Hugging Face's model holds them
@@ -77,7 +79,7 @@ def save_checkpoint(
         if is_main():
             encoder = {name.removeprefix(HF_PREFIX): v for name, v in weights.items() if name.startswith(HF_PREFIX)}
             model.encoder.save(temporary / "encoder", encoder)
-            tokenizer.save_pretrained(temporary / "encoder")
+            save_tokenizer(tokenizer, temporary / "encoder")
             save_file(rest_of(weights), temporary / "heads.safetensors")
             for name, tensors in {} if split else trainer_tensors.items():
                 save_file(dict(tensors), temporary / "trainer" / f"{name}.safetensors")
@@ -186,20 +188,23 @@ def load_rest(model: Model, checkpoint: Path) -> None:
 
 
 def load_encoder_weights(model: Model, checkpoint: Path) -> None:
-    """Restores the weights of ``encoder/`` into the model's encoder.
+    """Restores the weights of ``encoder/`` into the model's encoder. transformers reads them and converts old names.
 
     Raises:
-        UserError: the file is damaged, or does not hold exactly the weights of the encoder. Buffers may be missing.
+        UserError: a file is damaged, or does not hold exactly the weights of the encoder. Buffers may be missing.
     """
-    saved = read_tensors(checkpoint / "encoder" / "model.safetensors")
+    folder = str(checkpoint / "encoder")
+    saved, absent, _ = load_weights(folder, read_config(folder))
     present = model.encoder.model.state_dict()
-    local = {name: as_split(value, present.get(name, value)) for name, value in saved.items()}
+    local = {
+        name: as_split(value, present.get(name, value))
+        for name, value in saved.state_dict().items()
+        if name not in absent
+    }
     missing, unexpected = model.encoder.model.load_state_dict(local, strict=False)
     if unexpected or set(missing) - {name for name, _ in model.encoder.model.named_buffers()}:
         wrong = ", ".join([*missing, *unexpected][:4])
-        raise UserError(
-            f"{checkpoint}/encoder: its weights do not fit this encoder ({wrong}); use the encoder settings of the run"
-        )
+        raise UserError(f"{folder}: its weights do not fit this encoder ({wrong}); use the encoder settings of the run")
 
 
 def damaged(file: Path, error: Exception) -> UserError:

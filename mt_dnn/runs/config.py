@@ -30,6 +30,9 @@ class DataConfig(Section):
         128, description="tokens that two neighbouring windows share, for tasks whose long texts are cut into windows"
     )
     max_rows: PositiveInt | None = Field(None, description="use only the first rows of each training split")
+    max_unknown_share: float = Field(
+        0.5, ge=0, le=1, description="training refuses splits with a larger share of tokens unknown to the tokenizer"
+    )
 
     @property
     def cache_dir(self) -> Path:

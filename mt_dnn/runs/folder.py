@@ -19,7 +19,10 @@ from mt_dnn.runs.config_file import differences, dump_config
 
 # Keys that may change between a run and its resumption, because they change no result.
 FREE_KEYS = ("device", "distributed", "log", "output")
-FREE_TRAIN_KEYS = ("activation_checkpointing", "apex_layer_norm", "compile")
+FREE_KEYS_OF = {
+    "data": ("max_unknown_share",),
+    "train": ("activation_checkpointing", "apex_layer_norm", "compile"),
+}
 
 
 def check_same_config(config: RunConfig) -> None:
@@ -30,7 +33,8 @@ def check_same_config(config: RunConfig) -> None:
     old = yaml.safe_load(file.read_text(encoding="utf-8"))
     new = config.model_dump(mode="json")
     for values in (old, new):
-        values["train"] = {key: value for key, value in values["train"].items() if key not in FREE_TRAIN_KEYS}
+        for section, free in FREE_KEYS_OF.items():
+            values[section] = {key: value for key, value in values[section].items() if key not in free}
     kept, asked = ({key: value for key, value in values.items() if key not in FREE_KEYS} for values in (old, new))
     changed = list(differences(kept, asked))
     if changed:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
+from data_utils.vocabulary import check_unknown
 from mt_dnn.adversarial.average import build_average
 from mt_dnn.adversarial.modes import build_adversaries
 from mt_dnn.batches.plan import Plan
@@ -97,11 +98,11 @@ def start(config: RunConfig) -> Parts:
     tasks = tasks_with_rows(tasks, prepared, config)
     check_same_tasks(config.output, tasks.evaluated)
     splits = {key: split for key, split in prepared.items() if key[0] in tasks.evaluated}
+    notices += check_unknown(splits, config.data.max_unknown_share)
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
     check_soft_labels(config, tasks.trained, train_splits)
 
-    # Find the splits that are scored during training. The metric that chooses the best model has to be of a trained
-    # task among them.
+    # Find the splits that are scored during training. The metric that selects models has to be of a trained task there.
     scored = dev_splits(tasks.evaluated, splits)
     scored_tasks = {name: tasks.trained[name] for name, _ in scored if name in tasks.trained}
     check_selection(config.evaluation.metric, scored_tasks)

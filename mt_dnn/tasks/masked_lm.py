@@ -20,7 +20,7 @@ from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import initialised
-from mt_dnn.encoders.pretrained import quiet
+from mt_dnn.encoders.pretrained import only_bin, quiet
 from mt_dnn.tasks.base import Decoded, Decoding, Kind
 from mt_dnn.tasks.heads import HeadsConfig
 
@@ -107,7 +107,8 @@ def load_lm_head(name: str, settings: Any, head: nn.Module) -> bool:
         model, info = AutoModelForMaskedLM.from_pretrained(
             resolve_name(name),
             trust_remote_code=False,
-            use_safetensors=True,
+            use_safetensors=not only_bin(name),
+            weights_only=True,
             dtype=torch.float32,
             output_loading_info=True,
         )

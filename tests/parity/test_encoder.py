@@ -17,6 +17,7 @@ from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import load_encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from tests.tiny import FAMILIES, SHAPE
+from tests.wild import wild_encoder
 
 PACKED = PACKED_FAMILIES
 PADDED = ("deberta-v2", "mpnet", "modernbert", "distilbert")
@@ -348,6 +349,10 @@ def test_weights_in_excess_are_listed(tmp_path: Path) -> None:
     assert load_encoder(name=str(tmp_path)).ignored_weights == ["cls.predictions.bias"]
 
 
+DAMAGES = ["cut off", "other shape", "objects", "cut off bin", "not a state", "no weights"]
+DAMAGES += ["broken config", "unknown family"]
+
+
 def damage(folder: Path, kind: str) -> None:
     file = folder / "model.safetensors"
     if kind == "cut off":
@@ -355,21 +360,27 @@ def damage(folder: Path, kind: str) -> None:
     elif kind == "other shape":
         wrong = {"embeddings.word_embeddings.weight": torch.zeros(9, 32)}
         save_file({**load_file(file), **wrong}, file, metadata={"format": "pt"})
-    elif kind == "only bin":
-        torch.save(load_file(file), folder / "pytorch_model.bin")
+    elif kind in ("objects", "cut off bin", "not a state"):
+        content: Any = load_file(file) if kind == "cut off bin" else {"weights": ["not", "tensors"]}
+        torch.save({"run": pytest.raises} if kind == "objects" else content, folder / "pytorch_model.bin")
+        if kind == "cut off bin":
+            (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:2000])
+        file.unlink()
+    elif kind == "no weights":
         file.unlink()
     else:
         (folder / "config.json").write_text("{broken" if kind == "broken config" else '{"model_type": "nonesuch"}')
 
 
-@pytest.mark.parametrize("kind", ["cut off", "other shape", "only bin", "broken config", "unknown family"])
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_encoder_is_one_clear_line(kind: str, tmp_path: Path) -> None:
     fresh("bert").save(tmp_path)
     damage(tmp_path, kind)
     with pytest.raises(UserError) as caught:
         load_encoder(name=str(tmp_path))
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
-    assert kind != "only bin" or "safetensors" in str(caught.value)
+    assert kind != "objects" or "never run" in str(caught.value)
+    assert kind != "no weights" or "model.safetensors" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -389,3 +400,15 @@ def test_what_cannot_be_had_is_one_clear_line(options: dict[str, Any], message: 
     with pytest.raises(UserError, match=message) as caught:
         load_encoder(**options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_under_old_names_of_a_task_model_are_saved_under_the_names_of_the_encoder(
+    family: str, tmp_path: Path
+) -> None:
+    encoder = load_encoder(name=str(wild_encoder(tmp_path / "wild", family)))
+    encoder.save(tmp_path / "saved")
+    again, saved = load_encoder(name=str(tmp_path / "saved")), load_file(tmp_path / "saved" / "model.safetensors")
+    assert saved.keys() <= encoder.model.state_dict().keys()
+    for name, value in encoder.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name

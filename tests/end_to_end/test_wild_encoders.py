@@ -1,0 +1,122 @@
+"""Encoder folders as they are found on the hub train, resume from the best checkpoint and predict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+import mt_dnn
+from data_utils.errors import UserError
+from data_utils.features import load_tokenizer, save_tokenizer
+from data_utils.prepare import fingerprint, prepare
+from data_utils.task_def import TaskDef
+from data_utils.task_types import TASK_TYPES
+from mt_dnn.runs.checkpoint import last_checkpoint
+from tests.golden.runner import run_command
+from tests.tiny import FAMILIES
+from tests.wild import as_bin, old_name, python_tokenizer, split_in_two, weights, wild_encoder, write_weights
+from tests.workspace import make_workspace, rows_of, write_task
+
+# Scores stay as they are, so the first checkpoint stays the best, and the last one is another.
+OPTIONS = ["optimizer.lr=1e-12", "train.max_steps=3", "evaluation.every_steps=1", 'tasks=["negated"]']
+
+PYTHON_TOKENIZERS = ["PhobertTokenizer", "BertweetTokenizer"]
+
+
+def train(workspace: Path, encoder: Path) -> dict[str, Any]:
+    """Trains, resumes from the best checkpoint, and returns the summary of the run."""
+    run, command = workspace / "run", ["train", str(workspace / "run.yml"), f"encoder.name={encoder}", *OPTIONS]
+    run_command(*command)
+    first, last = json.loads((run / "summary.json").read_text()), last_checkpoint(run)
+    assert first["selected_step"] == 1 and last is not None and last.name == "step-00000003"
+    shutil.rmtree(last)
+    assert "after update 1 of 3" in run_command(*command)
+    again = json.loads((run / "summary.json").read_text())
+    assert again == first and last.exists()
+    return again
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    make_workspace(tmp_path, train_rows=16)
+    return tmp_path
+
+
+def assert_predicts(run: Path) -> None:
+    (prediction,) = mt_dnn.load(run).predict("negated", ["the cat sees not"])
+    assert prediction["prediction"] in ("yes", "no")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_old_names_of_weights_and_prefixes_of_task_models(family: str, workspace: Path) -> None:
+    """transformers converts the names when it loads them; a checkpoint holds the names of the model itself."""
+    folder = wild_encoder(workspace / "wild", family)
+    if family in ("bert", "mpnet"):
+        split_in_two(folder)
+    train(workspace, folder)
+    saved = last_checkpoint(workspace / "run")
+    assert saved is not None and not any(".gamma" in name or ".beta" in name for name in weights(saved / "encoder"))
+    assert_predicts(workspace / "run")
+
+
+def test_a_best_checkpoint_that_an_older_version_saved_under_old_names_is_read(workspace: Path) -> None:
+    folder = wild_encoder(workspace / "wild")
+    train(workspace, folder)
+    saved = workspace / "run" / "best" / "encoder"
+    write_weights(saved, {old_name(name): value for name, value in weights(saved).items()})
+    shutil.rmtree(workspace / "run" / "checkpoints" / "step-00000003")
+    run_command("train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS)
+    assert_predicts(workspace / "run")
+
+
+@pytest.mark.parametrize("kind", PYTHON_TOKENIZERS)
+def test_tokenizers_that_are_written_in_python(kind: str, workspace: Path) -> None:
+    """The run resumes, and finds its prepared rows again if the encoder's folder has moved."""
+    folder = wild_encoder(workspace / "wild", "roberta")
+    python_tokenizer(folder, kind)
+    train(workspace, folder)
+    moved = folder.rename(workspace / "moved")
+    run_command("train", str(workspace / "run.yml"), f"encoder.name={moved}", f"output={workspace / 'other'}", *OPTIONS)
+    kept = [path.name for path in (workspace / "data" / "prepared").iterdir() if path.name.startswith("negated_train")]
+    assert len(kept) == 1
+    assert_predicts(workspace / "run")
+    with pytest.raises(UserError, match=f"{kind} is written in Python.*tokenizer.json"):
+        encode_found(load_tokenizer(str(moved)), workspace)
+
+
+@pytest.mark.parametrize("kind", PYTHON_TOKENIZERS)
+def test_a_python_tokenizer_is_saved_as_it_was_though_its_folder_is_gone(kind: str, workspace: Path) -> None:
+    """A resumed run removes the checkpoint that its tokenizer came from."""
+    folder = wild_encoder(workspace / "wild", "roberta")
+    python_tokenizer(folder, kind)
+    first = load_tokenizer(str(folder))
+    shutil.rmtree(folder)
+    save_tokenizer(first, workspace / "saved")
+    again = load_tokenizer(str(workspace / "saved"))
+    assert first.tokenize("the cat") == again.tokenize("the cat") == ["the", "cat"]
+    assert fingerprint(again) == fingerprint(first)
+
+
+def encode_found(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Prepares a question and its context."""
+    write_task(folder, "found", "dev", rows_of("found", 2, 1))
+    task = TaskDef(name="found", task_type="span", data_format="question_context", **TASK_TYPES["span"].defaults)
+    prepare(task, "dev", data_dir=folder, cache_dir=folder / "cache", tokenizer=tokenizer, max_length=32)
+
+
+@pytest.mark.parametrize("family", ["bert", "deberta-v2"])
+def test_weights_that_are_only_pickled_are_read_without_running_code(family: str, workspace: Path) -> None:
+    """One file, or two and an index."""
+    folder = wild_encoder(workspace / "wild", family)
+    if family == "bert":
+        split_in_two(folder)
+    as_bin(folder)
+    train(workspace, folder)
+    command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
+    assert "only pickled .bin weights" in run_command(*command, f"output={workspace / 'again'}")
+    assert_predicts(workspace / "run")
