@@ -18,7 +18,7 @@ from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.text_table import table
 from mt_dnn.inference.evaluation import read_splits
 from mt_dnn.inference.trained import load
-from mt_dnn.runs.checkpoint import find_checkpoint
+from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.run_tasks import evaluated_tasks

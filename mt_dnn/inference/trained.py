@@ -20,7 +20,7 @@ from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.inference.embed import Text, embed
 from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
 from mt_dnn.runs.build import build_model, build_tokenizer, choose_device
-from mt_dnn.runs.checkpoint import find_checkpoint
+from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import predict_split, result, row_outputs, score

@@ -25,7 +25,8 @@ from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_activations
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from mt_dnn.encoders.pretrained import only_bin
-from mt_dnn.runs.checkpoint import find_checkpoint, load_rest
+from mt_dnn.runs.checkpoint import load_rest
+from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig, TrainConfig
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model

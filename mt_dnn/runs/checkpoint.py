@@ -4,7 +4,8 @@
 
 - ``encoder/``: encoder and tokenizer in Hugging Face format;
 - ``heads.safetensors``: every weight that is not the encoder's;
-- ``trainer/``: the state of everything else, which only training needs (see ``saving.py``);
+- ``trainer/``: the state of everything else, which only training needs (see ``saving.py``). ``trainer/state.json``
+  also has the ``format`` of the run folder and the names of all ``files`` of the checkpoint;
 - ``config.yml`` and ``task_defs.yml``: copies of these files of the run folder.
 
 Random numbers are a function of seed and update, so no state of a random generator is saved.
@@ -33,7 +34,8 @@ from mt_dnn.encoders.pretrained import load_weights, read_config
 from mt_dnn.tasks.model import Model
 
 HF_PREFIX = "encoder.model."  # names of a Model's weights begin with it if Hugging Face's model holds them
-BEST = "best"
+CONTENT = {"encoder", "heads.safetensors", "trainer", "config.yml", "task_defs.yml"}
+FORMAT = 1  # raise it when a checkpoint or another file of a run folder can no longer be read by earlier versions
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -83,9 +85,10 @@ def save_checkpoint(
             save_file(rest_of(weights), temporary / "heads.safetensors")
             for name, tensors in {} if split else trainer_tensors.items():
                 save_file(dict(tensors), temporary / "trainer" / f"{name}.safetensors")
-            (temporary / "trainer" / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
             for file in files:
                 shutil.copy(file, temporary / file.name)
+            content = {"format": FORMAT, **state, "files": files_of(temporary)}
+            (temporary / "trainer" / "state.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
             flush_tree(temporary)
             temporary.rename(final)
             flush(final.parent)
@@ -96,55 +99,31 @@ def save_checkpoint(
     return final
 
 
+def files_of(folder: Path) -> list[str]:
+    """The names of all files in the folder, relative to it."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+
+
 def rest_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a model that ``encoder/`` does not hold: heads, scalar mix, and a pooler that we added."""
     return {name: value.contiguous() for name, value in weights.items() if not name.startswith(HF_PREFIX)}
 
 
-def prune(run: Path, keep: Iterable[int]) -> None:
-    """Removes all checkpoints except those of the steps ``keep``. Also removes the rest of saves that were cut off."""
-    kept = {checkpoint_path(run, step) for step in keep}
-    for path in list((run / "checkpoints").iterdir()):
-        if path not in kept:
-            # Renamed first, so that a checkpoint that is half removed does not look like a complete one.
-            hidden = path if path.name.startswith(".") else path.rename(path.with_name(f".{path.name}.old"))
-            shutil.rmtree(hidden)
-
-
-def mark_best(run: Path, step: int) -> None:
-    """Lets the link ``<run>/best`` point at the checkpoint of this step."""
-    temporary = run / f".{BEST}.tmp"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(checkpoint_path(run, step).relative_to(run), target_is_directory=True)
-    temporary.replace(run / BEST)
-
-
-def last_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint of a run, or None."""
-    return max((run / "checkpoints").glob("step-*"), default=None)
-
-
-def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a user means: the folder itself, or the best checkpoint of a run folder, else its last one.
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """The content of ``trainer/state.json``.
 
     Raises:
-        UserError: the folder is no checkpoint and holds none.
+        UserError: the file is damaged, or a later version of the toolkit has written it.
     """
-    if (path / "heads.safetensors").exists():
-        return path
-    found = (path / BEST).resolve() if (path / BEST).exists() else last_checkpoint(path)
-    if found is None:
-        raise UserError(f"{path}: no checkpoint here; give a run folder or one of its checkpoints/step-… folders")
-    return found
-
-
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The content of ``trainer/state.json``."""
     file = checkpoint / "trainer" / "state.json"
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        state = json.loads(file.read_text(encoding="utf-8"))
+        written = state.get("format", FORMAT)  # the first checkpoints had no format
+    except (OSError, ValueError, AttributeError) as error:
         raise damaged(file, error) from None
+    if written not in range(1, FORMAT + 1):
+        raise UserError(f"{file}: format {written!r} is unknown, this version reads up to {FORMAT}; update mt-dnn")
+    return state
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

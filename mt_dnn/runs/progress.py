@@ -71,6 +71,11 @@ class Progress:
             self.stale += 1
         return best
 
+    def forget_best(self) -> str:
+        """Forgets the best model, because its checkpoint is missing. Returns which models can be the best from now."""
+        self.best_step, self.best_score, self.stale = None, None, 0
+        return "the last one" if self.finished else "later ones"
+
 
 class Speed:
     """Counts the examples and tokens of this rank since the last line of the log."""

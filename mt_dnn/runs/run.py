@@ -15,6 +15,7 @@ from mt_dnn.distributed.launch import explained
 from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
 from mt_dnn.distributed.sharded import local_parts
 from mt_dnn.runs.checkpoint import checkpoint_path, load_encoder_weights, load_rest
+from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import dev_scores, result, selection_score
 from mt_dnn.runs.folder import locked, write_inputs, write_json
@@ -51,6 +52,8 @@ class Run:
             barrier()  # now all processes have read the folder in start(), so the main process may write into it
             if is_main():
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
+                if progress.best_step is not None:  # a kill may have come between the last checkpoint and the link
+                    mark_best(self.folder, progress.best_step)
             for notice in self.parts.notices:
                 say(notice)
             log = MetricsLog(self.folder, tensorboard=self.config.log.tensorboard, resume_step=progress.position.step)

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from data_utils.errors import UserError
 from mt_dnn.adversarial.base import Adversary
 from mt_dnn.distributed.ranks import barrier, is_main
-from mt_dnn.runs.checkpoint import mark_best, prune, read_state, read_trainer_tensors, save_checkpoint
+from mt_dnn.runs.checkpoint import checkpoint_path, read_state, read_trainer_tensors, save_checkpoint
+from mt_dnn.runs.checkpoints import mark_best, prune
 from mt_dnn.runs.config_file import differences
 from mt_dnn.runs.progress import Progress
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -103,6 +104,17 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> None:
             part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
         else:
             part.load_state_dict(states[name])
+
+
+def forget_missing_best(folder: Path, progress: Progress) -> list[str]:
+    """Forgets the best model if its checkpoint is missing. Then it returns a line that tells this to the user."""
+    best = progress.best_step
+    if best is None or checkpoint_path(folder, best).is_dir():
+        return []
+    return [
+        f"{folder}: the best checkpoint, of update {best}, is missing; "
+        f"from here on the best model is chosen among {progress.forget_best()}"
+    ]
 
 
 class AdversaryStates:

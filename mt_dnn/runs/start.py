@@ -26,12 +26,12 @@ from mt_dnn.runs.build import (
     tasks_with_rows,
     with_memory_options,
 )
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import Decoder, Splits, check_selection, dev_splits
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
 from mt_dnn.runs.progress import Progress
-from mt_dnn.runs.saving import resume
+from mt_dnn.runs.saving import forget_missing_best, resume
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks
 from mt_dnn.training.balance import build_balance
@@ -115,12 +115,12 @@ def start(config: RunConfig) -> Parts:
         model, tasks.evaluated, batch_size=config.evaluation.batch_size, precision=config.train.precision, device=device
     )
 
-    # The run begins, or continues after its last checkpoint. A checkpoint holds the hashes of the rows that it was
-    # trained on, and ``resume`` refuses other rows.
+    # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
         resume(checkpoint, stepper, progress)
         notices.append(f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}")
+        notices += forget_missing_best(config.output, progress)
     return Parts(
         device=device,
         tasks=tasks,

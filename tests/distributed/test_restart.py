@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from mt_dnn.batches.collate import share_of_rank
 from mt_dnn.batches.plan import Plan
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from tests.distributed.workers import free_port
 from tests.end_to_end.test_resume import assert_same_run, finish, wait_for_step
 from tests.workspace import make_workspace

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from tests import ROOT
 from tests.distributed.workers import free_port
 from tests.end_to_end.test_resume import finish, wait_for_step

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.batches.collate import collate
 from mt_dnn.batches.draws import seed_step
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from mt_dnn.training.loop import Step, train

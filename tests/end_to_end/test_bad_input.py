@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from mt_dnn.cli.main import main
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from tests.tiny import tiny_encoder, tiny_tokenizer
 from tests.workspace import TASK_DEFS, make_workspace, rows_of, write_task
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from mt_dnn.cli.main import main
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from tests.workspace import TASK_DEFS, make_workspace, rows_of
 
 Capture = pytest.CaptureFixture[str]

@@ -20,7 +20,7 @@ from experiments.arc.convert import TASKS as ARC
 from experiments.glue.convert import TASKS as GLUE
 from experiments.ner.convert import TASKS as NER
 from experiments.squad.convert import TASKS as SQUAD
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from tests.workspace import MORE_TASKS, make_workspace
 
 TIMINGS = {"examples_per_s", "tokens_per_s"}

@@ -14,7 +14,7 @@ from torch import Tensor
 from data_utils.errors import UserError
 from mt_dnn.batches.collate import collate
 from mt_dnn.cli.evaluate import evaluate
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import dev_splits
 from mt_dnn.runs.run import Run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import mt_dnn
 from data_utils.errors import UserError
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import write_inputs
@@ -59,7 +61,8 @@ def test_parts_with_state_are_what_a_checkpoint_holds(workspace: Path) -> None:
     found = parts_with_state(run.stepper, run.progress)
     tensors = [name for name, part in found.items() if isinstance(part, TensorState)]
     assert {path.name for path in trainer.iterdir()} == {"state.json", *(f"{name}.safetensors" for name in tensors)}
-    assert list(json.loads((trainer / "state.json").read_text())) == [name for name in found if name not in tensors]
+    others = [name for name in found if name not in tensors]
+    assert list(json.loads((trainer / "state.json").read_text())) == ["format", *others, "files"]
     # the names on disk, which older runs have too
     assert tensors == ["optimizer", "average"]
     assert found.keys() - {*tensors} == {"progress", "schedule", "scaler", "balance", "adversaries"}
@@ -93,3 +96,30 @@ def test_a_folder_that_has_lost_its_task_file_gets_it_again(workspace: Path) -> 
     (config.output / "task_defs.yml").unlink()
     write_inputs(config.output, config, tasks)
     assert {path.name: path.read_bytes() for path in config.output.iterdir()} == written
+
+
+def test_the_link_to_the_best_checkpoint_is_set_right_at_the_next_start(workspace: Path) -> None:
+    options = {"train.max_steps": 6, "evaluation.every_steps": 2, "tasks": ["same"]}
+    mt_dnn.train(workspace / "run.yml", options)
+    best = (workspace / "run" / "best").resolve()
+    (workspace / "run" / "best").unlink()
+    (workspace / "run" / "best").symlink_to("checkpoints/step-00000001")  # as a kill before the move of the link does
+    mt_dnn.train(workspace / "run.yml", options)
+    assert (workspace / "run" / "best").resolve() == best
+
+
+def test_a_missing_best_checkpoint_is_said_when_the_run_goes_on(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"train.max_steps": 6, "evaluation.every_steps": 2, "tasks": ["same"]}
+    mt_dnn.train(workspace / "run.yml", options)
+    last = workspace / "run" / "checkpoints" / "step-00000006" / "trainer" / "state.json"
+    state = json.loads(last.read_text())
+    state["progress"]["best_step"] = 4
+    last.write_text(json.dumps(state))
+    shutil.rmtree(workspace / "run" / "checkpoints" / "step-00000004", ignore_errors=True)
+    capsys.readouterr()
+    summary = mt_dnn.train(workspace / "run.yml", options).summary
+    said = "the best checkpoint, of update 4, is missing; from here on the best model is chosen among the last one"
+    assert said in capsys.readouterr().out
+    assert summary["selected_step"] == 6 and summary["selection"]["score"] is None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_utils.errors import UserError
 from mt_dnn.batches.draws import seed_step
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.log import MetricsLog
