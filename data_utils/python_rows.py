@@ -50,6 +50,8 @@ def _records(rows: Iterable[Row], task: TaskDef, *, labelled: bool) -> Iterator[
     needed = DATA_FORMATS[task.data_format]
     for number, row in enumerate(rows, 1):
         location = f"row {number}"
+        if hasattr(row, "_asdict"):  # a named tuple is read by name, as a dictionary
+            row = row._asdict()
         values = dict(row) if isinstance(row, Mapping) else _named(location, row, task)
         kept = {}
         for name, value in values.items():

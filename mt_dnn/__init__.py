@@ -1,4 +1,4 @@
-"""Multi-task fine-tuning of BERT and XLM-R encoders with adversarial training.
+"""Multi-task fine-tuning of BERT, RoBERTa, ELECTRA and XLM-R encoders with adversarial training.
 
 From Python: ``mt_dnn.train(config)`` trains a run, ``mt_dnn.load(run)`` gives the trained model.
 """
@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = ["load", "train"]
+
+
+def __dir__() -> list[str]:
+    """The names that completion offers."""
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -44,13 +44,14 @@ def names_preset(section: Any) -> bool:
 
 
 def expanded(section: Any, location: str) -> Any:
-    """Replaces presets in an adversary section by their settings.
+    """Replaces presets in an adversary section by their settings, and a mode's name alone by ``{mode: name}``.
 
-    The section is ``preset:<name>``, or a mapping with the key ``preset``, whose other keys change the preset's
-    settings. The settings of each task under ``tasks`` may name presets in the same two ways.
+    The section is a mode such as ``tat``, or ``preset:<name>``, or a mapping. If the mapping has the key ``preset``,
+    its other keys change the preset's settings. The settings of each task under ``tasks`` may be written in these ways
+    too.
     """
-    if isinstance(section, str) and names_preset(section):
-        return read_preset(section.removeprefix(PREFIX), location)
+    if isinstance(section, str):
+        return read_preset(section.removeprefix(PREFIX), location) if names_preset(section) else {"mode": section}
     if not isinstance(section, Mapping):
         return section
     settings = {str(key): value for key, value in section.items()}

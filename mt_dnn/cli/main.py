@@ -14,7 +14,8 @@ import typer
 
 from data_utils.errors import RankError, UserError
 
-# Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order.
+# Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
+# groups last.
 COMMANDS = (
     "prepare",
     "train",
@@ -30,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Multi-task fine-tuning of BERT and XLM-R encoders with adversarial training.",
+    help="Multi-task fine-tuning of BERT, RoBERTa, ELECTRA and XLM-R encoders with adversarial training.",
 )
 for name in COMMANDS:
     command = getattr(import_module(f"mt_dnn.cli.{name}"), name)

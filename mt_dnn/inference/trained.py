@@ -104,6 +104,9 @@ class TrainedModel:
         self.tasks: Mapping[str, TaskDef] = tasks.evaluated
         self.trained: Mapping[str, TaskDef] = tasks.trained
 
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.run}: {', '.join(self.tasks)})"
+
     def task(self, name: str) -> TaskDef:
         """The definition of a task.
 

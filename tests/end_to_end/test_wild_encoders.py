@@ -16,7 +16,7 @@ from data_utils.features import load_tokenizer, save_tokenizer
 from data_utils.prepare import fingerprint, prepare
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
-from mt_dnn.runs.checkpoint import last_checkpoint
+from mt_dnn.runs.checkpoints import last_checkpoint
 from tests.golden.runner import run_command
 from tests.tiny import FAMILIES
 from tests.wild import as_bin, old_name, python_tokenizer, split_in_two, weights, wild_encoder, write_weights

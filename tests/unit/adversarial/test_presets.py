@@ -51,9 +51,10 @@ def test_presets_of_freelb_are_those_of_its_paper(task: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("mode", ADVERSARIES)
 def test_a_mode_alone_has_its_default_settings(mode: str, tmp_path: Path) -> None:
-    assert load(tmp_path, f"adversary.mode={mode}").adversary == ADVERSARIES[mode].options_type.model_validate(
-        {"mode": mode}
-    )
+    expected = ADVERSARIES[mode].options_type.model_validate({"mode": mode})
+    assert load(tmp_path, f"adversary.mode={mode}").adversary == expected
+    assert load(tmp_path, f"adversary={mode}").adversary == expected
+    assert load(tmp_path, yaml=f"adversary: {mode}\n").adversary == expected
 
 
 def test_a_preset_replaces_what_stood_before_and_later_keys_change_it(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
     ("override", "words"),
     [
         ("adversary=preset:tat/mtdn", "override 'adversary=preset:tat/mtdn': adversary: no preset 'tat/mtdn', did you"),
-        ("adversary=tat", "override 'adversary': adversary: Input should be a valid dictionary"),
+        ("adversary=tta", "adversary.mode: no mode 'tta', did you mean"),
         ("adversary={weight: 2}", "missing key 'adversary.mode', one of none, vat"),
         ("adversary={mode: vat, wieght: 2}", "unknown key 'adversary.wieght', did you mean 'adversary.weight'?"),
         ("adversary={mode: vat, passes: 2}", "unknown key 'adversary.passes'"),

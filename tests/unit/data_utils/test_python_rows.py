@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +12,13 @@ from data_utils.python_rows import rows_from_python
 from data_utils.rows import read_rows
 from data_utils.task_def import TaskDef, load_task_defs
 from tests.workspace import MORE_TASKS, TASK_DEFS, make_workspace, rows_of
+
+
+class Pair(NamedTuple):
+    """A named tuple whose fields are in another order than the columns of a pair."""
+
+    hypothesis: str
+    premise: str
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +41,7 @@ def test_a_row_has_many_forms(defs: dict[str, TaskDef]) -> None:
         iter([("a", "b"), {"hypothesis": "d", "premise": "c"}]),
         ({"premise": first, "hypothesis": second} for first, second in ("ab", "cd")),
         np.array([["a", "b"], ["c", "d"]]).tolist(),
+        [Pair(premise="a", hypothesis="b"), Pair(premise="c", hypothesis="d")],
     ):
         read = found(rows, defs["same"])
         assert (read.uid, read.first, read.second) == (["1", "2"], ["a", "c"], ["b", "d"])

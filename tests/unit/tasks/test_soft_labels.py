@@ -33,28 +33,16 @@ from mt_dnn.telemetry import Telemetry
 from tests.tiny import tiny_tokenizer
 from tests.workspace import TEACHABLE, make_workspace
 
-FORMATS = {
-    "classification": "single",
-    "regression": "single",
-    "multiple_choice": "choices",
-    "cloze": "cloze",
-    "sequence_labelling": "words",
-    "span": "question_context",
-    "multi_label": "single",
-    "ordinal": "single",
-}
+FORMATS = {name: entry.formats[0] for name, entry in TASK_TYPES.items() if entry.answer in FORMS}
 
 
 def test_only_masked_language_models_have_no_soft_labels() -> None:
     assert {name for name, entry in TASK_TYPES.items() if entry.answer not in FORMS} == {"masked_lm"}
-    assert set(FORMATS) == set(TASK_TYPES) - {"masked_lm"}
 
 
 def task_of(kind: str, **changes: Any) -> TaskDef:
-    labels: dict[str, Any] = (
-        {} if kind in ("regression", "multiple_choice", "cloze", "span") else {"labels": ("no", "yes")}
-    )
-    labels = {"labels": ("no", "some", "yes")} if kind == "ordinal" else labels
+    known = {0: (), 2: ("no", "yes"), 3: ("no", "some", "yes")}[TASK_TYPES[kind].least_labels]
+    labels = {"labels": known} if known else {}
     return TaskDef.model_validate(
         {"name": "t", "task_type": kind, "data_format": FORMATS[kind], **labels, **TASK_TYPES[kind].defaults, **changes}
     )
