@@ -79,4 +79,4 @@ def test_other_families_start_with_a_fresh_head(
     options = [f"encoder.name={tiny_encoder(tmp_path / 'other', family)}", "tasks=[guessed]"]
     config = load_config(tmp_path / "run.yml", options)
     build_model(config, build_tasks(config), load_tokenizer(str(tmp_path / "other")))
-    assert "guessed: no pretrained head of a masked language model" in capsys.readouterr().out
+    assert "guessed: the encoder has no pretrained head of a masked language model" in capsys.readouterr().out

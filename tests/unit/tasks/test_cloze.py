@@ -81,7 +81,8 @@ def test_any_right_name_counts(chosen: tuple[int, int], tokenizer: Any, tmp_path
 
 
 def test_a_constant_names_a_choice_that_is_there(tokenizer: Any, tmp_path: Path) -> None:
-    rows = "a\t3\tthe\t@placeholder\tcat\tdog\tbird\n" * 2 + "b\t1\tthe\t@placeholder\tcat\tdog\t\n"
+    three = "\t3\tthe\t@placeholder\tcat\tdog\tbird\n"
+    rows = f"a{three}b{three}c\t1\tthe\t@placeholder\tcat\tdog\t\n"
     split = read(tmp_path, tokenizer, rows)
     assert Cloze().constant(TASK, split).predictions.tolist() == [2, 2, 1]
 
