@@ -44,7 +44,11 @@ def test_rows_hold_a_yes_or_no_for_each_label(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("label", "message"),
-    [('["d"]', "m_dev.tsv:2: label 'd' is not one of a, b, c"), ("a", "list of labels as JSON"), ("[1]", "label '1' is not one of a, b, c")],
+    [
+        ('["d"]', "m_dev.tsv:2: label 'd' is not one of a, b, c"),
+        ("a", "list of labels as JSON"),
+        ("[1]", "label '1' is not one of a, b, c"),
+    ],
 )
 def test_wrong_labels_are_one_line(label: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
