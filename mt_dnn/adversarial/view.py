@@ -12,6 +12,7 @@ from torch import Tensor
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.draws import Draws
+from mt_dnn.encoders.dropout import Masks
 from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
@@ -47,7 +48,8 @@ class View:
 
         The state is computed from ``words`` (T, H), by default from the word embeddings of the batch.
         """
-        return self.model.upto(level, self.batch, words)
+        with self.masks.next_pass(self.batch):
+            return self.model.upto(level, self.batch, words)
 
     def resume(self, state: Tensor, level: int) -> Tensor:
         """Logits (N, C) from the state (T, H) at a level.
@@ -55,7 +57,9 @@ class View:
         Several states of the batch may be concatenated, (n·T, H). Then the logits are (n·N, C) in the same order.
         """
         copies = len(state) // len(self.batch.input_ids)
-        return (self.parallel_resume or self.model.resume)(state, level, self.batch.repeated(copies))
+        batch = self.batch.repeated(copies)
+        with self.masks.next_pass(batch):
+            return (self.parallel_resume or self.model.resume)(state, level, batch)
 
     def averaged_logits(self) -> Tensor:
         """Logits (N, C) of the model with averaged weights, without dropout and without gradients."""
@@ -80,6 +84,11 @@ class View:
     def draws(self) -> Draws:
         """The random numbers of the batch."""
         return Draws(self.batch)
+
+    @cached_property
+    def masks(self) -> Masks:
+        """The dropout masks of the batch."""
+        return Masks(self.batch.share.seed)
 
     @property
     def labels(self) -> Tensor:

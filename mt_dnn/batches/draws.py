@@ -22,8 +22,7 @@ def seed_of(*numbers: int) -> int:
 class Draws:
     """Draws the noise of one batch. Every draw starts new generators: one per example, or one for all examples.
 
-    So noise does not depend on how ranks divide a batch, or on other random numbers. Dropout uses torch's global
-    generator and does not change the noise.
+    So noise does not depend on how ranks divide a batch, or on other random numbers such as those of dropout.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -63,7 +62,10 @@ class Draws:
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Seeds torch's global generator, from which dropout draws, so that a resumed run needs no generator state."""
+    """Seeds torch's global generator, so that a resumed run needs no generator state.
+
+    Draws that are not a function of the batch come from it, such as dropout on an accelerator.
+    """
     torch.manual_seed(seed_of(seed, step, rank))
 
 

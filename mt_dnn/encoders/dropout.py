@@ -1,66 +1,166 @@
-"""Dropout whose masks a later pass can use again."""
+"""Dropout whose masks depend on seed, pass, module and example only."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mt_dnn.batches.batch import Batch
+
+T = TypeVar("T")
+
+CHANCES = 2**16  # a mask compares 16 random bits with a threshold
+
 
 class Dropout(nn.Dropout):
-    """Like ``nn.Dropout``, but takes its masks from ``masks`` while a ``KeptMasks`` is open.
+    """Like ``nn.Dropout``. In a pass of ``Masks``, on a CPU, it takes its mask from there.
 
-    It has no weights and no buffers, so saved encoders are the same as with ``nn.Dropout``.
+    It has no weights and no buffers, so saved encoders are the same as with ``nn.Dropout``. ``number``: its number
+    among the dropouts of the model (``number_dropouts``).
     """
 
-    masks: KeptMasks | None = None
+    number = 0
 
-    def forward(self, state: Tensor) -> Tensor:
-        """The state with entries dropped in training, in any shape."""
-        if self.masks is None or not self.training or not 0 < self.p < 1:
+    def forward(self, state: Tensor, sequence: int | None = None) -> Tensor:
+        """The state with entries dropped in training, in any shape.
+
+        ``sequence``: the state belongs to this sequence of the batch, not to all of them.
+        """
+        drops = round(self.p * CHANCES)  # of CHANCES
+        current = _PASS.get()
+        if current is None or not (self.training and 0 < drops < CHANCES) or not _draws_here(state):
             return super().forward(state)
-        mask = self.masks.next_mask(state, self.p)
+        kept = current.kept(self.number, drops, tuple(state.shape), sequence)
+        mask = kept.to(state.dtype).mul_(CHANCES / (CHANCES - drops))
         return state.mul_(mask) if self.inplace else state * mask
 
 
-class KeptMasks:
-    """Keeps the dropout masks of the first pass of a module and gives them to later passes.
+def _draws_here(state: Tensor) -> bool:
+    """An accelerator draws masks faster by itself, and so does compiled code."""
+    return state.device.type == "cpu" and not torch.compiler.is_compiling()
 
-    It is a context manager, entered once per pass. The n-th call of a ``Dropout`` in a pass gets the n-th mask. So a
-    later pass has to make the same calls as the first, but may stop early.
 
-    Not all dropout is a ``Dropout``. In most families that run padded, torch's ``scaled_dot_product_attention`` drops
-    attention weights itself. Some families call ``F.dropout``. Heads are not part of the encoder. All these draw their
-    masks in each pass. They get the same masks if the caller sets the random generator back before each pass, because
-    after a kept mask the generator has the state that it would have after drawing this mask.
+class Masks:
+    """The dropout masks of a batch in the passes of an update.
+
+    The mask of a pass, a dropout and an example is a function of the batch's seed, the number of the pass, the number
+    of the dropout and the example's position. So the masks do not depend on how ranks divide the batch, and a pass
+    that gets the number of an earlier one has the same masks. The numbers come from numpy's Philox generator, whose
+    counter holds them (Salmon et al. 2011).
+
+    ``passes``: the number of passes so far. Set it back to give later passes the masks of earlier ones.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._dropouts = [part for part in module.modules() if isinstance(part, Dropout)]
-        self._drawn: list[tuple[Tensor, Tensor]] = []  # each mask and the generator's state after it
-        self._used = 0
+    def __init__(self, seed: int) -> None:
+        self.seed, self.passes = seed, 0
 
-    def __enter__(self) -> None:
-        self._used = 0
-        for dropout in self._dropouts:
-            dropout.masks = self
+    @contextmanager
+    def next_pass(self, batch: Batch) -> Iterator[None]:
+        """A context in which the network runs once on the batch, or on a batch of several copies of it."""
+        self.passes += 1
+        with Pass(self.seed, self.passes, batch).open():
+            yield
 
-    def __exit__(self, *error: Any) -> None:
-        for dropout in self._dropouts:
-            dropout.masks = None
 
-    def next_mask(self, state: Tensor, p: float) -> Tensor:
-        """The next mask, in the shape of the state: 0 with probability p, otherwise 1/(1 − p), as torch draws it."""
-        if self._used == len(self._drawn):
-            mask = torch.empty_like(state, requires_grad=False).bernoulli_(1 - p).div_(1 - p)
-            self._drawn.append((mask, torch.get_rng_state()))
-        else:
-            mask, generator_state = self._drawn[self._used]
-            assert mask.shape == state.shape  # a pass that makes other calls would get wrong masks
-            torch.set_rng_state(generator_state)
-        self._used += 1
-        return mask
+class Pass:
+    """One run of the network, or of a part of it, over a batch."""
+
+    def __init__(self, seed: int, number: int, batch: Batch) -> None:
+        self.seed, self.number, self.batch = seed, number, batch
+        self._calls: Counter[int] = Counter()  # of each dropout
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Inside of this context dropouts take their masks from this pass."""
+        before = _PASS.set(self)
+        try:
+            yield
+        finally:
+            _PASS.reset(before)
+
+    def again(self) -> Pass:
+        """The same pass from its start, for a part of the network that runs again."""
+        return Pass(self.seed, self.number, self.batch)
+
+    def kept(self, dropout: int, drops: int, shape: tuple[int, ...], sequence: int | None) -> Tensor:
+        """1 where an entry is kept and 0 where it is dropped, in a shape, as uint8. ``drops``: of 2¹⁶ entries."""
+        call = 0 if sequence is not None else self._calls[dropout]
+        self._calls[dropout] += 1
+        kept = np.empty(shape, np.bool_)
+        flat, start = kept.reshape(-1), 0
+        for (position, part), size in zip(*self._sequences(shape, sequence), strict=True):
+            self._counter[:] = 0, position, call << 32 | dropout, part << 32 | self.number
+            self._generator.state = self._state
+            bits = self._generator.random_raw(-(-size // 4)).view(np.uint16)[:size]
+            np.greater_equal(bits, drops, out=flat[start : start + size])
+            start += size
+        assert start == len(flat)
+        return torch.from_numpy(kept.view(np.uint8))
+
+    def _sequences(self, shape: tuple[int, ...], sequence: int | None) -> tuple[list[tuple[int, int]], list[int]]:
+        """For each sequence of a tensor: its example's position and its number in the example, and its entries."""
+        entries = int(np.prod(shape))
+        if sequence is not None:
+            return [self._ids[sequence]], [entries]
+        rows = shape[1] if shape[0] == 1 else shape[0]  # packed states are (1, T, H)
+        if rows == len(self.batch.input_ids):
+            each = entries // rows
+            return self._ids, [length * each for length in self._lengths]
+        assert rows % len(self._ids) == 0, shape
+        return self._ids, [entries // len(self._ids)] * len(self._ids)
+
+    @cached_property
+    def _lengths(self) -> list[int]:
+        return self.batch.lengths.tolist()
+
+    @cached_property
+    def _ids(self) -> list[tuple[int, int]]:
+        """For each sequence the position of its example, and which sequence of it it is, in which copy of the batch."""
+        batch, positions = self.batch, self.batch.share.positions
+        choices = [1] * batch.size if batch.groups is None else batch.groups.diff().tolist()
+        return [
+            (positions[example % len(positions)], example // len(positions) * batch.most_choices + choice)
+            for example, count in enumerate(choices)
+            for choice in range(count)
+        ]
+
+    @cached_property
+    def _generator(self) -> Any:
+        return np.random.Philox(key=self.seed)
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        """The state of a new generator, which is set again for each draw."""
+        return dict(self._generator.state)
+
+    @property
+    def _counter(self) -> np.ndarray:
+        """The four words that the generator counts in, part of ``_state``."""
+        return self._state["state"]["counter"]
+
+
+_PASS: ContextVar[Pass | None] = ContextVar("the pass whose masks dropouts take", default=None)
+
+
+def in_this_pass(run: Callable[..., T]) -> Callable[..., T]:
+    """A function that does what ``run`` does in the present pass, whenever and however often it is called."""
+    current = _PASS.get()
+    if current is None:
+        return run
+
+    def run_again(*args: Any, **kwargs: Any) -> T:
+        with current.again().open():
+            return run(*args, **kwargs)
+
+    return run_again
 
 
 def replace_dropouts(module: nn.Module) -> None:
@@ -69,3 +169,9 @@ def replace_dropouts(module: nn.Module) -> None:
         for name, child in parent.named_children():
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p, child.inplace))
+
+
+def number_dropouts(module: nn.Module) -> None:
+    """Gives every ``Dropout`` inside the module a number of its own."""
+    for number, dropout in enumerate(part for part in module.modules() if isinstance(part, Dropout)):
+        dropout.number = number

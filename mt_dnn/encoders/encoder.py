@@ -21,6 +21,7 @@ from mt_dnn.encoders.block_states import input_states
 from mt_dnn.encoders.pooling import POOLINGS, ScalarMix, attended, first_tokens, initialised
 from mt_dnn.encoders.pretrained import find_blocks, quiet
 
+FIRST_TOKEN_POOLERS = ("pretrained", "fresh", "cls")  # values of encoder.pooler that read first tokens only
 ABOVE_BLOCKS = ("pooler.", "mix.", "model.pooler.", "model.final_norm.")
 
 
@@ -32,11 +33,9 @@ class Encoder(nn.Module, ABC):
     ``mix``: mixes the states of all levels into the final state. None: the final state is the output of the last block.
     ``ignored_weights``: names of weights in the checkpoint that the model does not use, such as those of a
     language-modelling head.
-    ``keeps_dropout_masks``: True: passes that share dropout masks keep them in memory; False: they draw them again.
     """
 
     attention: str
-    keeps_dropout_masks = True
 
     def __init__(
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]
@@ -117,6 +116,16 @@ class Encoder(nn.Module, ABC):
             final = self._run_from(state, level, batch)
         return self.mix([*(self._packed(state, batch) for state in states), final])
 
+    def resume_pooled(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+        """What ``pool`` makes of ``resume``, (S, H), from the state (T, H) at a level.
+
+        If only the states of first tokens are read, the last block computes no others where the family allows it.
+        """
+        if self.mix is not None or self.pooler_source not in FIRST_TOKEN_POOLERS:
+            return self.pool(self.resume(state, level, batch), batch)
+        self._check_level(level)
+        return self._of_first_tokens(self._run_firsts(state, level, batch))
+
     def forward(self, batch: Batch) -> Tensor:
         """The final hidden states of a batch, (T, H)."""
         return self.resume(self.upto(0, batch), 0, batch)
@@ -132,7 +141,11 @@ class Encoder(nn.Module, ABC):
         if self.pooler_source == "attention":
             assert self.pooler is not None
             return attended(batch.pad(self.pooler(hidden))[..., 0], batch.pad(hidden), batch.mask[:, 0, 0])
-        return torch.tanh(self.pooler_dense(first_tokens(hidden, batch)))
+        return self._of_first_tokens(first_tokens(hidden, batch))
+
+    def _of_first_tokens(self, firsts: Tensor) -> Tensor:
+        """The pooled vectors (S, H) from the final states of first tokens, (S, H)."""
+        return firsts if self.pooler_source == "cls" else torch.tanh(self.pooler_dense(firsts))
 
     def depth_of(self, name: str) -> int:
         """The depth of the parameter ``name``: 0 for embeddings, r for block r, ``num_layers`` + 1 above the blocks.
@@ -152,6 +165,10 @@ class Encoder(nn.Module, ABC):
         """
         with quiet():
             self.model.save_pretrained(folder, state_dict=weights, save_original_format=False)
+
+    def _run_firsts(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+        """The final hidden state of the first token of each sequence, (S, H), from the state (T, H) at a level."""
+        return first_tokens(self._run_from(state, level, batch), batch)
 
     def _check_level(self, level: int) -> None:
         if not 0 <= level <= self.num_layers:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from data_utils.errors import UserError
 from mt_dnn.apex import apex_class
+from mt_dnn.encoders.dropout import in_this_pass
 from mt_dnn.encoders.encoder import Encoder
 
 
@@ -35,7 +36,6 @@ def fuse_layer_norms(module: nn.Module) -> None:
 
 def compile_blocks(encoder: Encoder) -> None:
     """Compiles the blocks of the encoder with ``torch.compile``. Attention is not compiled (see attention.py)."""
-    encoder.keeps_dropout_masks = False  # compiled code draws its masks itself
     torch._functorch.config.donated_buffer = False  # adversaries go backward twice through one graph
     for block in encoder.blocks:
         block.forward = torch.compile(block.forward, dynamic=True)
@@ -43,13 +43,12 @@ def compile_blocks(encoder: Encoder) -> None:
 
 def recompute_activations(encoder: Encoder) -> None:
     """Makes each block keep only its input. In the backward pass the block runs again, with the same dropout masks."""
-    encoder.keeps_dropout_masks = False  # kept masks would take the memory that is saved here
     for block in encoder.blocks:
         block.forward = _checkpointed(block.forward)  # forward hooks of the block run once
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        return checkpoint(in_this_pass(forward), *args, use_reentrant=False, **kwargs)
 
     return run

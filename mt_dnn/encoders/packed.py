@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import output_state
 from mt_dnn.encoders.encoder import Encoder, token_types
+from mt_dnn.encoders.first_tokens import allow_first_tokens
 
 # Families whose blocks call the attention function that their configuration names, as BERT's do, and whose attention
 # modules hold their dropout as ``dropout``. All other families run padded.
@@ -17,9 +20,16 @@ class PackedEncoder(Encoder):
     """Runs the embeddings and blocks of a transformers model on all tokens of a batch as one sequence, (1, T, H).
 
     Attention (attention.py) keeps the sequences of the batch apart.
+
+    ``shortens_last_block``: where only first tokens are read, the last block computes no others (first_tokens.py).
     """
 
     attention = "packed"
+    shortens_last_block = True
+
+    def __init__(self, model: Any, **options: Any) -> None:
+        super().__init__(model, **options)
+        allow_first_tokens(self.blocks[-1].get_submodule("attention"))
 
     def _packed(self, state: Tensor, batch: Batch) -> Tensor:
         return state[0]
@@ -29,6 +39,13 @@ class PackedEncoder(Encoder):
 
     def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
         return self._run(state, level, self.num_layers, batch)
+
+    def _run_firsts(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+        last = self.num_layers - 1
+        if level > last or not self.shortens_last_block:
+            return super()._run_firsts(state, level, batch)
+        below = self._run(state, level, last, batch)
+        return output_state(self.blocks[last](below[None], None, packed=batch, first_tokens=True))[0]
 
     def _run(self, state: Tensor, start: int, stop: int, batch: Batch) -> Tensor:
         """Computes the state at level ``stop`` from the state at level ``start``, both (T, H).

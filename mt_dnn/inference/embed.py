@@ -80,5 +80,7 @@ def embed(
 
 def _pooled(encoder: Encoder, batch: Batch, pooling: str, level: int | None) -> Tensor:
     """The vector of each sequence of a batch, (S, H)."""
+    if pooling == POOLER and level is None:
+        return encoder.resume_pooled(encoder.upto(0, batch), 0, batch)
     states = encoder(batch) if level is None else encoder.upto(level, batch)
     return encoder.pool(states, batch) if pooling == POOLER else POOLINGS[pooling](states.float(), batch)

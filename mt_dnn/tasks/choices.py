@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,9 +82,9 @@ class ChoiceHead(PooledHead):
     def __init__(self, hidden: int, dropout: float, std: float) -> None:
         super().__init__(hidden, 1, dropout, std)
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """Final hidden states (T, H) → logits (B, C), MISSING where an example has fewer than C choices."""
-        return batch.by_example(super().forward(hidden, batch, pool)[:, 0], MISSING)
+    def forward(self, pooled: Tensor, batch: Batch) -> Tensor:
+        """(S, H) → logits (B, C), MISSING where an example has fewer than C choices."""
+        return batch.by_example(super().forward(pooled, batch)[:, 0], MISSING)
 
 
 def choice_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:

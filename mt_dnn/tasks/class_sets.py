@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,12 +57,12 @@ class ClassSets(Decoding):
 class MultiLabelHead(PooledHead):
     """A decision between no and yes for each class."""
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """Final hidden states (T, H) → logits (S·C, 2).
+    def forward(self, pooled: Tensor, batch: Batch) -> Tensor:
+        """(S, H) → logits (S·C, 2).
 
         The logit of no is 0, so that cross-entropy is binary cross-entropy.
         """
-        yes = super().forward(hidden, batch, pool).flatten()
+        yes = super().forward(pooled, batch).flatten()
         return torch.stack([torch.zeros_like(yes), yes], dim=1)
 
 

@@ -1,18 +1,18 @@
 """The head that several task types share, and the settings of all heads.
 
-A head turns the final hidden states of a batch, (T, H), into logits, one row per decision. Its third argument ``pool``
-makes one vector of the hidden states of each sequence, (T, H) → (S, H).
+A head turns what it reads of the encoder into logits, one row per decision. Its class says what it reads:
+``reads_tokens = True`` the final hidden states of all tokens, (T, H), ``False`` the pooled vector of each sequence,
+(S, H).
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.dropout import Dropout
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import initialised
 from mt_dnn.section import Section
@@ -32,14 +32,16 @@ class HeadsConfig(Section):
 class PooledHead(nn.Module):
     """Dropout and one linear layer over the pooled sequence, initialised as transformers' classifiers are."""
 
+    reads_tokens = False
+
     def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = initialised(nn.Linear(hidden, outputs), std)
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """(T, H) → (S, C)."""
-        return self.linear(self.dropout(pool(hidden, batch)))
+    def forward(self, pooled: Tensor, batch: Batch) -> Tensor:
+        """(S, H) → (S, C)."""
+        return self.linear(self.dropout(pooled))
 
 
 def pooled_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +75,8 @@ class MaskedLMHead(nn.Module):
     encoder, so it is saved and updated only there.
     """
 
+    reads_tokens = True
+
     def __init__(self, words: nn.Embedding, hidden: int, activation: str, eps: float, std: float) -> None:
         super().__init__()
         vocabulary, size = words.weight.shape
@@ -84,8 +86,8 @@ class MaskedLMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self._words = (words,)  # in a tuple, so that torch does not save the table with this module too
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """Final hidden states (T, H) → logits (N, V) of the N masked tokens. ``pool`` is not used."""
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Final hidden states (T, H) → logits (N, V) of the N masked tokens."""
         states = self.norm(self.activation(self.dense(hidden[batch.marked])))
         return F.linear(states, self._words[0].weight, self.bias)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.dropout import number_dropouts
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.tasks.heads import HeadsConfig
 from mt_dnn.tasks.kinds import KINDS
@@ -35,6 +36,7 @@ class Model(nn.Module):
                 if task.head is None
             }
         )
+        number_dropouts(self)
         self._owner = {name: head_owner(task) for name, task in defs.items()}
 
     def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
@@ -46,8 +48,9 @@ class Model(nn.Module):
 
     def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
         """The logits (N, C) from the hidden states at a level."""
-        hidden = self.encoder.resume(state, level, batch)
-        return self.heads[self._owner[batch.task]](hidden, batch, self.encoder.pool)
+        head = self.heads[self._owner[batch.task]]
+        read = self.encoder.resume if head.reads_tokens else self.encoder.resume_pooled
+        return head(read(state, level, batch), batch)
 
     def forward(self, batch: Batch) -> Tensor:
         """The logits (N, C) of the batch's N decisions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -48,14 +48,14 @@ class OrdinalHead(PooledHead):
         self.lowest = nn.Parameter(thresholds[:1].clone())
         self.gaps = nn.Parameter(thresholds.diff().expm1().log())
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """Final hidden states (T, H) → log P(y = k), (S, C).
+    def forward(self, pooled: Tensor, batch: Batch) -> Tensor:
+        """(S, H) → log P(y = k), (S, C).
 
         P(y = k) = σ(a) − σ(b) is computed as σ(a) σ(−b) (1 − e^(b − a)), because a difference would lose digits.
         """
         gaps = F.softplus(self.gaps.float())
         thresholds = torch.cat([self.lowest.float(), self.lowest.float() + gaps.cumsum(0)])
-        above = thresholds - super().forward(hidden, batch, pool).float()  # (S, C−1)
+        above = thresholds - super().forward(pooled, batch).float()  # (S, C−1)
         nothing, between = above.new_zeros(len(above), 1), torch.log(-torch.expm1(-gaps))
         upper = torch.cat([F.logsigmoid(above), nothing], dim=1)
         lower = torch.cat([nothing, F.logsigmoid(-above)], dim=1)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.dropout import Dropout
 from mt_dnn.encoders.pooling import attended, initialised
 
 
@@ -22,18 +21,20 @@ class SANHead(nn.Module):
     in MT-DNN's released code.
     """
 
+    reads_tokens = True
+
     def __init__(
         self, hidden: int, outputs: int, dropout: float, std: float, *, steps: int, prediction_dropout: float
     ) -> None:
         super().__init__()
         self.steps, self.prediction_dropout = steps, prediction_dropout
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.summary = initialised(nn.Linear(hidden, 1), std)
         self.attention = initialised(nn.Linear(hidden, hidden), std)
         self.cell = nn.GRUCell(hidden, hidden)
         self.linear = initialised(nn.Linear(4 * hidden, outputs), std)
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → logarithms of the mean probabilities, (S, C). With one output: mean values."""
         states = batch.pad(self.dropout(hidden))  # (S, L, H)
         first, second = (self._tokens(batch, number) for number in (0, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -151,13 +151,14 @@ class SpanHead(PooledHead):
     logits. Except in training, ``threshold`` is subtracted from it.
     """
 
+    reads_tokens = True
     threshold: Tensor
 
     def __init__(self, hidden: int, dropout: float, std: float) -> None:
         super().__init__(hidden, 2, dropout, std)
         self.register_buffer("threshold", torch.zeros(()))
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → logits (2·S, L).
 
         Each sequence has a row of start logits, then a row of end logits. They are MISSING after the last token.

@@ -7,7 +7,7 @@ marked token, a row has one for each word of its sentence, in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -63,9 +63,11 @@ def _row_bounds(split: Prepared) -> np.ndarray:
 class TokenHead(PooledHead):
     """Dropout and one linear layer over each marked token."""
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """Final hidden states (T, H) → logits (N, C) of the N marked tokens. ``pool`` is not used."""
-        return self.linear(self.dropout(hidden[batch.marked]))
+    reads_tokens = True
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Final hidden states (T, H) → logits (N, C) of the N marked tokens."""
+        return self.linear(self.dropout(hidden)[batch.marked])
 
 
 class CRFHead(TokenHead):
@@ -86,9 +88,9 @@ class CRFHead(TokenHead):
         self.transitions = nn.Parameter(torch.zeros(outputs, outputs))
         self.lr_factors = {"transitions": float(hidden)}
 
-    def forward(self, hidden: Tensor, batch: Batch, pool: Callable[[Tensor, Batch], Tensor]) -> Tensor:
-        """Final hidden states (T, H) → log p(y_t = c | x), (N, C), at the N marked tokens. ``pool`` is not used."""
-        emissions = super().forward(hidden, batch, pool)
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Final hidden states (T, H) → log p(y_t = c | x), (N, C), at the N marked tokens."""
+        emissions = super().forward(hidden, batch)
         words_each = batch.decisions_each.tolist()  # marked tokens of each window
         return log_marginals(emissions, self.transitions, words_each)
 

@@ -83,10 +83,10 @@ def test_the_head_is_that_of_single_words_until_transitions_are_learnt(tmp_path:
     assert isinstance(head, CRFHead)
     batch = collate(split, [0, 3, 5], task="chained")
     hidden = encoder(batch)
-    plain = TokenHead.forward(head, hidden, batch, encoder.pool)
-    torch.testing.assert_close(head(hidden, batch, encoder.pool), plain.log_softmax(1))
+    plain = TokenHead.forward(head, hidden, batch)
+    torch.testing.assert_close(head(hidden, batch), plain.log_softmax(1))
     torch.nn.init.normal_(head.transitions)
     expected = [enumerated(own, head.transitions) for own in plain.split(batch.decisions_each.tolist())]
-    torch.testing.assert_close(head(hidden, batch, encoder.pool), torch.cat(expected), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(head(hidden, batch), torch.cat(expected), atol=1e-4, rtol=1e-4)
     copies = model.resume(torch.cat([encoder.upto(0, batch)] * 2), 0, batch.repeated(2))
     torch.testing.assert_close(copies, torch.cat([*expected, *expected]), atol=1e-4, rtol=1e-4)

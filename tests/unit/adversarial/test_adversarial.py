@@ -24,6 +24,7 @@ from mt_dnn.adversarial.vat import VAT
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Share
 from mt_dnn.batches.collate import collate
+from mt_dnn.encoders.dropout import Masks
 from mt_dnn.encoders.load import load_encoder
 from mt_dnn.runs.config import HeadsConfig, RunConfig
 from mt_dnn.runs.config_file import load_config
@@ -260,34 +261,25 @@ def test_replayed_masks_give_identical_losses_of_freelb(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_kept_masks_are_those_that_the_generator_would_give_again(family: str, tmp_path: Path) -> None:
-    """Losses, gradients and where the generator ends: packed and padded, with a head that draws by itself."""
+def test_passes_of_freelb_share_masks_in_every_family(family: str, tmp_path: Path) -> None:
+    """Packed and padded, with a head that draws by itself, and with blocks that run again in the backward pass."""
     make_workspace(tmp_path, more=["linked"])
     encoder, found = tiny_encoder(tmp_path / family, family), []
-    for keeps in (True, False):
-        run = build(tmp_path, f"encoder.name={encoder}", "tasks=[linked]")
-        run.model.encoder.keeps_dropout_masks = keeps
-        losses = losses_of(spy_on(run, "linked"), "freelb", **BALL, include_clean=True)
-        found.append((torch.stack(losses), gradients(run.model), torch.get_rng_state()))
-    assert len(set(found[0][0].tolist())) == 5
-    assert found[0][0].equal(found[1][0]) and same(found[0][1], found[1][1]) and found[0][2].equal(found[1][2])
-
-
-@pytest.mark.parametrize("recomputed", [False, True])
-def test_masks_are_drawn_again_where_they_would_take_the_memory_that_recomputation_saves(
-    recomputed: bool, folder: Path
-) -> None:
-    view = spy_on(build(folder, f"train.activation_checkpointing={str(recomputed).lower()}"))
-    assert (Replay(view).masks is None) == recomputed
-    losses_of(view, "freelb", radius=0)
-    assert len(view.logits) == 3 and all(logits.equal(view.logits[0]) for logits in view.logits)
+    for recomputed in ("false", "true"):
+        options = [f"encoder.name={encoder}", "tasks=[linked]", f"train.activation_checkpointing={recomputed}"]
+        run = build(tmp_path, *options)
+        view = spy_on(run, "linked")
+        losses = losses_of(view, "freelb", radius=0)
+        assert len(view.logits) == 3 and all(logits.equal(view.logits[0]) for logits in view.logits)
+        found.append((torch.stack(losses), gradients(run.model)))
+    assert found[0][0].equal(found[1][0]) and same(found[0][1], found[1][1])
 
 
 def test_a_replay_sets_back_the_generator_of_an_accelerator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device, states = torch.device("cuda", 1), {torch.device("cuda", 1): "before"}
     monkeypatch.setattr(torch.cuda, "get_rng_state", states.__getitem__)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device: state}))
-    view: Any = SimpleNamespace(batch=SimpleNamespace(input_ids=SimpleNamespace(device=device)))
+    view: Any = SimpleNamespace(batch=SimpleNamespace(input_ids=SimpleNamespace(device=device)), masks=Masks(0))
     for enabled, then in ((False, "after"), (True, "before")):
         states[device] = "before"
         replay, cpu = Replay(view, enabled=enabled), torch.get_rng_state()

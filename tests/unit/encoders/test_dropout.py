@@ -1,61 +1,128 @@
-"""Dropout with kept masks: the masks of torch, in every encoder family, with nothing of it in saved encoders."""
+"""Masks of dropout: their share and independence, what they depend on, and nothing of them in saved encoders."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel
 
+from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.encoders import load
-from mt_dnn.encoders.dropout import Dropout, KeptMasks, replace_dropouts
+from mt_dnn.encoders.dropout import Dropout, Masks, in_this_pass, number_dropouts, replace_dropouts
 from mt_dnn.encoders.encoder import Encoder
 from tests.parity.test_encoder import PACKED, PADDED, config_of, make_batch
 
 EVERY_FAMILY = [(family, "auto") for family in PACKED + PADDED] + [(family, "padded") for family in PACKED]
 
 
-def test_masks_are_kept_through_other_draws_and_shorter_passes() -> None:
-    first, second, inplace = Dropout(0.5), Dropout(0.5), Dropout(0.5, inplace=True)
-    masks, ones = KeptMasks(nn.ModuleList([first, second, inplace])), torch.ones(4, 50)
-
-    def drawn() -> Tensor:
-        torch.manual_seed(1)
-        return torch.cat([first(ones).flatten(), torch.rand(3), second(ones).flatten()])
-
-    torch.manual_seed(1)
-    expected = torch.cat([F.dropout(ones, 0.5).flatten(), torch.rand(3), nn.Dropout(0.5)(ones).flatten()])
-    assert drawn().equal(expected)
-    for _ in range(3):
-        with masks:
-            assert drawn().equal(expected)
-        with masks:  # a shorter pass, and any module gets the first mask
-            assert second(ones).flatten().equal(expected[:200])
-    with masks:
-        changed = ones.clone()
-        assert inplace(changed) is changed and changed.flatten().equal(expected[:200])
-    with pytest.raises(AssertionError), masks:
-        first(torch.ones(2))
+def mask(
+    batch: Batch, shape: tuple[int, ...], *, p: float = 0.5, number: int = 0, seed: int = 0, passes: int = 0
+) -> Tensor:
+    """What a dropout makes of ones."""
+    dropout, masks = Dropout(p), Masks(seed)
+    dropout.number, masks.passes = number, passes
+    with masks.next_pass(batch):
+        return dropout(torch.ones(shape))
 
 
-def test_masks_are_used_in_training_and_inside_the_context_only() -> None:
-    dropout, ones = Dropout(0.5), torch.ones(4, 50)
-    masks, never = KeptMasks(dropout), Dropout(0.0)
-    with masks:
-        kept = dropout(ones)
-    with masks:
-        assert dropout.eval()(ones) is ones and dropout.train()(ones).equal(kept)
-    assert not dropout(ones).equal(kept) and dropout.masks is None
-    with pytest.raises(ValueError, match="stop"), masks:
-        raise ValueError("stop")
-    assert dropout.masks is None
-    with KeptMasks(never):
-        assert never(ones) is ones
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.123, 1e-4, 0.9])
+def test_mean_and_variance_are_those_of_dropout(p: float) -> None:
+    batch = make_batch((1000, 1000))
+    found = mask(batch, (2000, 5000), p=p).double()  # 10⁷ draws
+    kept = 1 - round(p * 2**16) / 2**16  # chances are multiples of 2⁻¹⁶
+    values = found.unique()
+    assert len(values) == 2 and values[0] == 0 and values[1].item() == pytest.approx(1 / kept, rel=1e-6)
+    error = ((1 - kept) / kept / found.numel()) ** 0.5  # standard error of the mean
+    assert abs(found.mean().item() - 1) < 5 * error
+    assert found.var().item() == pytest.approx((1 - kept) / kept, rel=2e-2 if p > 1e-3 else 0.2)
+    rows = found - found.mean()
+    for shift in (1, 2, 4, 5000):  # neighbours are independent
+        flat = rows.flatten()
+        correlation = (flat[:-shift] * flat[shift:]).mean() / rows.square().mean()
+        assert abs(correlation.item()) < 5 / found.numel() ** 0.5
+
+
+def test_a_mask_is_a_function_of_seed_pass_number_and_example() -> None:
+    batch, shape = make_batch((6, 6)), (12, 50)
+    first = mask(batch, shape)
+    assert first.equal(mask(batch, shape))
+    others = [mask(batch, shape, seed=1), mask(batch, shape, passes=1), mask(batch, shape, number=1), first.flip(0)]
+    others.append(torch.cat([first[6:], first[:6]]))  # the two examples have masks of their own
+    masks = Masks(0)
+    dropout = Dropout(0.5)
+    with masks.next_pass(batch):
+        again, second_call = dropout(torch.ones(shape)), dropout(torch.ones(shape))
+        others += [second_call, dropout(torch.ones(6, 50), sequence=0).repeat(2, 1)]
+    assert again.equal(first)
+    for other in others:
+        agreement = (first == other).double().mean().item()
+        assert abs(agreement - 0.5) < 5 * 0.5 / 600**0.5 or agreement == pytest.approx(0.75, abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, -1, 8), (-1, 8)])
+def test_ranks_draw_the_masks_of_their_examples(shape: tuple[int, ...]) -> None:
+    """Packed states (1, T, H) and (T, H); pooled vectors (S, H); weights of attention (heads, L, L)."""
+    lengths = (7, 3, 12, 5)
+    undivided = make_batch(lengths)
+    states = mask(undivided, tuple(27 if size < 0 else size for size in shape)).reshape(27, 8).split(lengths)
+    pooled = mask(undivided, (4, 8))
+    for positions in ((2, 0), (3, 1)):
+        share = Share(seed=0, positions=positions, global_size=4)
+        part = replace(make_batch(tuple(lengths[i] for i in positions)), share=share)
+        tokens = len(part.input_ids)
+        found = mask(part, tuple(tokens if size < 0 else size for size in shape)).reshape(tokens, 8)
+        assert found.equal(torch.cat([states[i] for i in positions]))
+        assert mask(part, (2, 8)).equal(pooled[list(positions)])
+
+
+def test_copies_of_a_batch_and_choices_of_an_example_have_masks_of_their_own() -> None:
+    batch = make_batch((6, 6))
+    found = mask(batch.repeated(2), (24, 50))
+    assert found[:12].equal(mask(batch, (12, 50))) and not found[:12].equal(found[12:])
+    choices = replace(batch, groups=torch.tensor([0, 2]), most_choices=2, share=Share.undivided(1))
+    found = mask(choices.repeated(2), (24, 50))
+    assert len({tuple(part.flatten().tolist()) for part in found.split(6)}) == 4
+
+
+def test_masks_are_used_in_training_in_a_pass_on_a_cpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, ones = make_batch(), torch.ones(27, 50)
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, state: "torch")
+    dropout = Dropout(0.5)
+    with Masks(0).next_pass(batch):
+        assert dropout(ones) != "torch"
+        assert dropout.eval()(ones) == "torch" and Dropout(0.0)(ones) == "torch" and Dropout(1.0)(ones) == "torch"
+        assert dropout.train()(ones.to("meta")) == "torch"
+    assert dropout(ones) == "torch"
+
+
+def test_inplace_and_gradient() -> None:
+    batch = make_batch((6, 6))
+    changed = torch.ones(12, 50)
+    dropout = Dropout(0.5, inplace=True)
+    with Masks(0).next_pass(batch):
+        assert dropout(changed) is changed and changed.equal(mask(batch, (12, 50)))
+    state = torch.randn(12, 50, requires_grad=True)
+    with Masks(0).next_pass(batch):
+        Dropout(0.5)(state).sum().backward()
+    assert state.grad is not None and state.grad.equal(changed)
+
+
+def test_a_part_that_runs_again_after_its_pass_has_the_same_masks() -> None:
+    batch, dropout, state = make_batch((6, 6)), Dropout(0.5), torch.randn(12, 50, requires_grad=True)
+    masks = Masks(0)
+    with masks.next_pass(batch):
+        found = checkpoint(in_this_pass(dropout), state, use_reentrant=False)
+    with masks.next_pass(batch):
+        dropout(state)  # a later pass
+    found.sum().backward()
+    assert state.grad is not None and state.grad.equal(mask(batch, (12, 50)))
 
 
 def loaded(family: str, attention: str) -> Encoder:
@@ -65,74 +132,32 @@ def loaded(family: str, attention: str) -> Encoder:
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+    number_dropouts(encoder)
     return encoder
 
 
-def passes(encoder: Encoder, *, kept: bool) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Output, gradient at the words and state of the generator of three passes with the same masks."""
-    masks, batch, found = KeptMasks(encoder), make_batch(), []
-    for _ in range(3):
-        torch.manual_seed(3)
+@pytest.mark.parametrize(("family", "attention"), EVERY_FAMILY)
+def test_passes_with_the_same_number_are_the_same(family: str, attention: str) -> None:
+    """Output and gradient at the words, bit by bit; a pass with another number differs."""
+    encoder, batch, masks, found = loaded(family, attention), make_batch(), Masks(5), []
+    for number in (0, 0, 1):
+        torch.manual_seed(3)  # some families drop weights of attention inside of torch
+        masks.passes = number
         words = encoder.upto(0, batch).detach().requires_grad_()
-        if kept:
-            with masks:
-                output = encoder.resume(words, 0, batch)
-        else:
+        with masks.next_pass(batch):
             output = encoder.resume(words, 0, batch)
         (gradient,) = torch.autograd.grad(output.square().mean(), words)
-        found.append((output, gradient, torch.get_rng_state()))
-    return found
-
-
-@pytest.mark.parametrize(("family", "attention"), EVERY_FAMILY)
-def test_kept_masks_are_those_of_transformers_own_dropout(
-    family: str, attention: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bit by bit: output, gradient and generator, in the first pass and in later ones."""
-    with_kept = passes(loaded(family, attention), kept=True)
-    monkeypatch.setattr(load, "replace_dropouts", lambda model: None)
-    plain = loaded(family, attention)
-    assert not any(isinstance(part, Dropout) for part in plain.modules())
-    expected = passes(plain, kept=False)[0]
-    for found in with_kept:
-        assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
-    assert not expected[0].equal(plain.eval()(make_batch()))
-
-
-@pytest.mark.parametrize("family", ["bert", "modernbert", "distilbert"])
-def test_calls_of_functional_dropout_draw_the_same_masks_again(family: str) -> None:
-    """Attention written out in transformers drops its weights with ``F.dropout``."""
-    found = []
-    for kept in (True, False):
-        encoder = loaded(family, "padded")
-        encoder.model.set_attn_implementation("eager")
-        found += passes(encoder, kept=kept)
-    for later in found[1:]:
-        assert all(one.equal(other) for one, other in zip(later, found[0], strict=True))
+        found.append((output, gradient))
+    assert all(one.equal(other) for one, other in zip(found[0], found[1], strict=True))
+    assert not found[0][0].equal(found[2][0])
 
 
 @pytest.mark.parametrize(("family", "attention"), EVERY_FAMILY)
 def test_an_encoder_holds_no_other_dropout(family: str, attention: str) -> None:
     encoder = loaded(family, attention)
-    kinds = {type(part) for part in encoder.model.modules() if isinstance(part, nn.Dropout)}
-    assert kinds == {Dropout} and all(part.training for part in encoder.modules())
-
-
-def test_a_later_pass_of_a_packed_encoder_draws_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder, batch, draws = loaded("bert", "auto"), make_batch(), []
-    draw = Tensor.bernoulli_
-
-    def counted(mask: Tensor, p: float) -> Tensor:
-        draws.append(p)
-        return draw(mask, p)
-
-    monkeypatch.setattr(Tensor, "bernoulli_", counted)
-    masks, counts = KeptMasks(encoder), []
-    for _ in range(2):
-        with masks:
-            encoder(batch)
-        counts.append(len(draws))
-    assert counts == [1 + 3 * (2 + batch.size)] * 2  # embeddings; per block two layers and the weights of attention
+    parts = [part for part in encoder.model.modules() if isinstance(part, nn.Dropout)]
+    assert {type(part) for part in parts} == {Dropout} and all(part.training for part in encoder.modules())
+    assert sorted(part.number for part in parts if isinstance(part, Dropout)) == list(range(len(parts)))
 
 
 def test_saved_encoders_know_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,15 +172,13 @@ def test_saved_encoders_know_nothing_of_it(tmp_path: Path, monkeypatch: pytest.M
     assert Dropout not in {type(part) for part in again.modules()}
 
 
-def test_a_copy_of_an_encoder_draws_masks_of_its_own() -> None:
-    """As the averaged model of SMART, which is a copy."""
+def test_a_copy_of_an_encoder_draws_the_same_masks() -> None:
     encoder, batch = loaded("bert", "auto"), make_batch()
-    copied, masks = copy.deepcopy(encoder), KeptMasks(encoder)
-    with masks:
-        kept = encoder(batch)
-    with masks:
-        assert not copied(batch).equal(kept) and encoder(batch).equal(kept)
-        assert all(part.masks is None for part in copied.modules() if isinstance(part, Dropout))
+    copied, found = copy.deepcopy(encoder), []
+    for one in (encoder, copied):
+        with Masks(0).next_pass(batch):
+            found.append(one(batch))
+    assert found[0].equal(found[1])
 
 
 def test_dropouts_of_other_kinds_stay() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -88,8 +87,7 @@ def test_the_loss_is_binary_cross_entropy() -> None:
     torch.manual_seed(1)
     head = MultiLabelHead(8, 3, 0.0, 0.5)
     hidden, labels = torch.randn(4, 8), torch.randint(0, 2, (12,))
-    pool: Any = lambda states, batch: states  # noqa: E731
-    logits = head(hidden, None, pool)
+    logits = head(hidden, None)
     yes = head.linear(hidden).flatten()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(yes, labels.float())
     torch.testing.assert_close(cross_entropy(logits, labels), expected)
