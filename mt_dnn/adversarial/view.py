@@ -48,7 +48,9 @@ class View:
 
         The state is computed from ``words`` (T, H), by default from the word embeddings of the batch.
         """
-        with self.masks.next_pass(self.batch):
+        if level == 0:  # nothing is dropped yet
+            return self.model.upto(level, self.batch, words)
+        with self.masks.first_part(self.batch):
             return self.model.upto(level, self.batch, words)
 
     def resume(self, state: Tensor, level: int) -> Tensor:
@@ -58,7 +60,7 @@ class View:
         """
         copies = len(state) // len(self.batch.input_ids)
         batch = self.batch.repeated(copies)
-        with self.masks.next_pass(batch):
+        with self.masks.last_part(batch, level):
             return (self.parallel_resume or self.model.resume)(state, level, batch)
 
     def averaged_logits(self) -> Tensor:
@@ -88,7 +90,7 @@ class View:
     @cached_property
     def masks(self) -> Masks:
         """The dropout masks of the batch."""
-        return Masks(self.batch.share.seed)
+        return Masks(self.batch.share.seed, enabled=self.model.encoder.draws_masks)
 
     @property
     def labels(self) -> Tensor:

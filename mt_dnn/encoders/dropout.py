@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, TypeVar
@@ -52,22 +52,31 @@ class Masks:
     """The dropout masks of a batch in the passes of an update.
 
     The mask of a pass, a dropout and an example is a function of the batch's seed, the number of the pass, the number
-    of the dropout and the example's position. So the masks do not depend on how ranks divide the batch, and a pass
-    that gets the number of an earlier one has the same masks. The numbers come from numpy's Philox generator, whose
-    counter holds them (Salmon et al. 2011).
+    of the dropout and the example's position. So the masks do not depend on how ranks divide the batch, nor on whether
+    a pass is made in one part or in two. A pass that gets the number of an earlier one has the same masks. The numbers
+    come from numpy's Philox generator, whose counter holds them (Salmon et al. 2011).
 
-    ``passes``: the number of passes so far. Set it back to give later passes the masks of earlier ones.
+    ``position``: the number of the present pass, and whether only its first part has been made. Set it back to give
+    later passes the masks of earlier ones.
+    ``enabled``: False: dropouts draw from torch's global generator.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed, self.passes = seed, 0
+    def __init__(self, seed: int, *, enabled: bool = True) -> None:
+        self.seed, self.enabled, self.position = seed, enabled, (0, False)
 
-    @contextmanager
-    def next_pass(self, batch: Batch) -> Iterator[None]:
-        """A context in which the network runs once on the batch, or on a batch of several copies of it."""
-        self.passes += 1
-        with Pass(self.seed, self.passes, batch).open():
-            yield
+    def first_part(self, batch: Batch) -> AbstractContextManager[None]:
+        """A context for the part of a pass up to a level, on the batch or on several copies of it."""
+        self.position = self.position[0] + 1, True
+        return self._open(batch)
+
+    def last_part(self, batch: Batch, level: int) -> AbstractContextManager[None]:
+        """A context for the part of a pass from a level on. It follows a first part, or is a pass of its own."""
+        number, begun = self.position
+        self.position = number if begun and level > 0 else number + 1, False
+        return self._open(batch)
+
+    def _open(self, batch: Batch) -> AbstractContextManager[None]:
+        return Pass(self.seed, self.position[0], batch).open() if self.enabled else nullcontext()
 
 
 class Pass:

@@ -33,9 +33,14 @@ class Encoder(nn.Module, ABC):
     ``mix``: mixes the states of all levels into the final state. None: the final state is the output of the last block.
     ``ignored_weights``: names of weights in the checkpoint that the model does not use, such as those of a
     language-modelling head.
+    ``draws_masks``: in training dropout masks come from dropout.py. False: from torch's global generator.
+    ``shortens_last_block``: where heads read only first tokens, the last block computes no others, if the family allows
+    it (first_tokens.py).
     """
 
     attention: str
+    draws_masks = True
+    shortens_last_block = True
 
     def __init__(
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]

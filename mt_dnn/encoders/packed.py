@@ -20,12 +20,9 @@ class PackedEncoder(Encoder):
     """Runs the embeddings and blocks of a transformers model on all tokens of a batch as one sequence, (1, T, H).
 
     Attention (attention.py) keeps the sequences of the batch apart.
-
-    ``shortens_last_block``: where only first tokens are read, the last block computes no others (first_tokens.py).
     """
 
     attention = "packed"
-    shortens_last_block = True
 
     def __init__(self, model: Any, **options: Any) -> None:
         super().__init__(model, **options)

@@ -181,6 +181,8 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
         compile_blocks(model.encoder)
     if options.activation_checkpointing:
         recompute_activations(model.encoder)
+    model.encoder.draws_masks = "dropout" in options.fast_paths
+    model.encoder.shortens_last_block = "last_block" in options.fast_paths
     return model
 
 

@@ -71,6 +71,10 @@ class TrainConfig(Section):
         description="pcgrad: remove from each task's gradient the part that points against the gradient of another "
         "task of the update; needs the extra pcgrad",
     )
+    fast_paths: tuple[Literal["dropout", "last_block", "word_gradients"], ...] = Field(
+        ("dropout", "last_block", "word_gradients"),
+        description="ways to save time that change no result beyond rounding and the draw of dropout masks; []: none",
+    )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
 

@@ -20,6 +20,8 @@ from mt_dnn.runs.progress import Progress
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.training.step import Stepper
 
+STREAMS = 2  # raise it when the same seed gives other random numbers; 1 drew dropout masks with torch's generator
+
 
 class Stateful(Protocol):
     """A part with a state that JSON can hold."""
@@ -78,7 +80,7 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, pro
         model=stepper.model,
         tokenizer=tokenizer,
         trainer_tensors={name: state for name, state in states.items() if name in tensors},
-        state={name: state for name, state in states.items() if name not in tensors},
+        state={"streams": STREAMS, **{name: state for name, state in states.items() if name not in tensors}},
         files=(folder / "config.yml", folder / "task_defs.yml"),
     )
     if is_main():
@@ -90,8 +92,11 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, pro
     barrier()
 
 
-def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> None:
+def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> list[str]:
     """Restores the state of all parts except the model, which was built from the checkpoint. Every rank has to call it.
+
+    Returns:
+        Lines that tell the user what will not be as it would have been without the interruption.
 
     Raises:
         UserError: a file is damaged, or the checkpoint was trained on other rows than ``progress.data`` names.
@@ -104,6 +109,9 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> None:
             part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
         else:
             part.load_state_dict(states[name])
+    if states.get("streams", 1) == STREAMS:
+        return []
+    return [f"{checkpoint}: an earlier version drew other dropout masks; from here on they are those of this version"]
 
 
 def forget_missing_best(folder: Path, progress: Progress) -> list[str]:

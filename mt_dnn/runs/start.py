@@ -14,7 +14,7 @@ from data_utils.vocabulary import check_unknown
 from mt_dnn.adversarial.average import build_average
 from mt_dnn.adversarial.modes import build_adversaries
 from mt_dnn.batches.plan import Plan
-from mt_dnn.distributed.ranks import is_main, local_device, main_first
+from mt_dnn.distributed.ranks import is_main, local_device, main_first, world_size
 from mt_dnn.runs.build import (
     build_model,
     build_plan,
@@ -40,6 +40,7 @@ from mt_dnn.training.parallel import Parallel, distribute
 from mt_dnn.training.schedules import build_schedule
 from mt_dnn.training.step import Stepper
 from mt_dnn.training.surgery import build_surgery
+from mt_dnn.training.word_gradients import give_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +119,9 @@ def start(config: RunConfig) -> Parts:
     # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
-        resume(checkpoint, stepper, progress)
+        changed = resume(checkpoint, stepper, progress)
         notices.append(f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}")
+        notices += changed
         notices += forget_missing_best(config.output, progress)
     return Parts(
         device=device,
@@ -167,6 +169,9 @@ def build_stepper(
     # Build the optimizer after ``distribute``, which may replace the parameters.
     distribute(with_memory_options(model, config.train), device, strategy)
     optimizer = build_optimizer(model, config.optimizer)
+    alone = world_size() == 1 and config.train.gradient_surgery == "none"
+    if "word_gradients" in config.train.fast_paths and alone and device.type == "cpu":
+        give_rows(model)
     return Stepper(
         parallel=Parallel(model),
         tasks=tasks,

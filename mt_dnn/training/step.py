@@ -24,6 +24,7 @@ from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.balance import LossBalance
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.surgery import PCGrad
+from mt_dnn.training.word_gradients import DenseGradients, clip_gradients
 
 T = TypeVar("T", Tensor, float)
 
@@ -97,6 +98,7 @@ class Stepper:
         surgery: changes the gradients of each task before they are added; None: adds them unchanged.
         dropout_floor_every_steps: updates between two measurements of the dropout floor (base.py); None: never.
         distillation: weight and temperature of soft labels in the loss.
+        dense_gradients: gives the optimizer dense gradients where they are sparse (word_gradients.py).
     """
 
     parallel: Parallel
@@ -112,6 +114,7 @@ class Stepper:
     surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    dense_gradients: DenseGradients = field(default_factory=DenseGradients)
 
     @property
     def model(self) -> Model:
@@ -215,8 +218,8 @@ class Stepper:
         """Clips the gradients, makes an optimizer step and clears the gradients. Returns the norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or float("inf"))
-        with scaled_lr(self.optimizer, lr_scale):
+        norm = clip_gradients(parameters, self.clip_norm)
+        with scaled_lr(self.optimizer, lr_scale), self.dense_gradients.of(parameters):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -190,6 +190,7 @@ def load_both(folder: Path) -> tuple[Encoder, Any]:
 def make_model(folder: Path, task: TaskDef, *, head_dropout: float = 0.0) -> Model:
     """The toolkit's model, its head large enough to matter."""
     encoder = copy.deepcopy(load_both(folder)[0])
+    encoder.draws_masks = False  # the boxes draw the head's masks from torch's generator
     model = Model(encoder, {task.name: task}, {task.name: task}, HeadsConfig(dropout=head_dropout))
     torch.manual_seed(1)
     for name, parameter in model.heads.named_parameters():

@@ -117,6 +117,7 @@ def adversary(mode: str, task: TaskDef, **options: Any) -> Adversary[Any]:
 def losses_of(view: View, mode: str, **options: Any) -> list[Tensor]:
     """The losses of one call; backward has run on each, as the stepper does. Dropout starts from the same masks."""
     torch.manual_seed(5)
+    view.masks.position = (0, False)
     view.model.zero_grad()
     losses = []
     for loss in adversary(mode, view.task, **options)(view):
@@ -159,7 +160,11 @@ def test_at_delta_zero_every_regularizer_is_exactly_zero(family: str, folder: Pa
         clean = model(own)
         for level in range(model.encoder.num_layers + 1):
             state = view.upto(level)
-            assert view.divergence(clean, view.resume(state + torch.zeros_like(state), level)).item() == 0
+            difference = view.divergence(clean, view.resume(state + torch.zeros_like(state), level)).item()
+            if level < model.encoder.num_layers:
+                assert difference == 0
+            else:  # the state at the top level has all tokens; without it the last block computes first tokens only
+                assert abs(difference) < 1e-12
             assert view.divergence(clean, view.resume(state + 0.5 * torch.randn_like(state), level)).item() > 1e-6
 
 
