@@ -10,8 +10,16 @@ from contextlib import contextmanager
 class UserError(Exception):
     """Bad input. The message is one line. It names the file, row or key, and says what to do.
 
-    The command line prints the message and exits with code 2.
+    The command line prints the message and exits with ``exit_code``.
     """
+
+    exit_code = 2
+
+
+class NotSaved(UserError):
+    """Results cannot be written, for example to a full disk. The input is not bad, so the exit code is 1."""
+
+    exit_code = 1
 
 
 class MissingRows(UserError):
@@ -20,6 +28,8 @@ class MissingRows(UserError):
 
 class RankError(UserError):
     """A problem of one process among several. This process prints the message, even if it is not the main one."""
+
+    exit_code = 1
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from data_utils.features import save_tokenizer
 from data_utils.files import flush
 from mt_dnn.distributed.ranks import barrier, is_main
@@ -65,7 +65,7 @@ def save_checkpoint(
         parts of ``trainer_tensors``.
 
     Raises:
-        UserError: the disk is full or not writable.
+        NotSaved: the disk is full or not writable.
     """
     final = checkpoint_path(run, step)
     temporary = final.with_name(f".{final.name}.tmp")
@@ -95,7 +95,7 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = str(error).split("\n")[0]
-        raise UserError(f"{final}: checkpoint not written ({reason}); earlier checkpoints are untouched") from None
+        raise NotSaved(f"{final}: checkpoint not written ({reason}); earlier checkpoints are untouched") from None
     return final
 
 

@@ -122,6 +122,11 @@ class DistributedConfig(Section):
         description="ddp: every process holds all weights; fsdp: each holds a part of every weight, for large encoders",
     )
     timeout_s: PositiveInt = Field(1800, description="seconds that a process waits for the others before it gives up")
+    stop_timeout_s: PositiveInt = Field(
+        600,
+        description="with --gpus: seconds that the processes have to save after a signal, before they are killed; "
+        "a scheduler's time between signal and end has to be longer",
+    )
 
 
 class LogConfig(Section):

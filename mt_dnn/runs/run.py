@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from tqdm import tqdm
 
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from mt_dnn.distributed.launch import explained
+from mt_dnn.distributed.output import lasting_output
 from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
 from mt_dnn.distributed.sharded import local_parts
+from mt_dnn.distributed.signals import first_signal, stop_signals
 from mt_dnn.runs.checkpoint import checkpoint_path, load_encoder_weights, load_rest
 from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
@@ -23,7 +26,6 @@ from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.predictions import write_predictions
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import save
-from mt_dnn.runs.signals import first_signal, stop_signals
 from mt_dnn.runs.start import start
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.step import Stepper
@@ -45,10 +47,11 @@ class Run:
             The content of ``summary.json``, or the number of the signal that stopped the run.
 
         Raises:
-            UserError: the folder cannot be written or is in use, or a loss or weight is not finite.
+            NotSaved: a file of the folder cannot be written.
+            UserError: the folder cannot be made or is in use, or a loss or weight is not finite.
         """
         progress = self.parts.progress
-        with locked(self.folder) if is_main() else nullcontext(), stop_signals() as received:
+        with locked(self.folder) if is_main() else nullcontext(), lasting_output(), stop_signals() as received:
             barrier()  # now all processes have read the folder in start(), so the main process may write into it
             if is_main():
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
@@ -58,7 +61,7 @@ class Run:
                 say(notice)
             log = MetricsLog(self.folder, tensorboard=self.config.log.tensorboard, resume_step=progress.position.step)
             try:
-                with explained(lambda: f"after update {progress.position.step}"):
+                with explained(lambda: f"after update {progress.position.step}"), unsaved(self.folder):
                     stopped_by = 0 if progress.finished else self._train(log, received)
                     return stopped_by or self._finish(received)
             finally:
@@ -153,6 +156,16 @@ class Run:
         if is_main():
             write_json(self.folder / "summary.json", summary)
         return summary
+
+
+@contextmanager
+def unsaved(folder: Path) -> Iterator[None]:
+    """Turns an OSError of the block into NotSaved, for example when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        file = error.filename or folder
+        raise NotSaved(f"{file}: cannot be written ({error.strerror or error}); the last checkpoint is whole") from None
 
 
 def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed) -> dict[str, Any]:
