@@ -14,6 +14,7 @@ from torch import distributed
 
 from data_utils.errors import RankError, UserError
 from mt_dnn.distributed.ranks import barrier, rank, world_size
+from mt_dnn.distributed.signals import follow_launcher
 
 COMMUNICATION = ("gloo", "Gloo", "NCCL", "nccl", "imed out", "onnection", "peer")  # parts of messages about lost ranks
 
@@ -27,6 +28,7 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
     Raises:
         UserError: there are GPUs, but this torch has no NCCL.
     """
+    follow_launcher()
     if world_size() == 1:
         yield
         return

@@ -11,7 +11,7 @@ from subprocess import Popen
 
 from torch.distributed import TCPStore
 
-from mt_dnn.distributed.signals import exit_code, stop_signals
+from mt_dnn.distributed.signals import LAUNCHER_PIPE, exit_code, stop_signals
 
 COMMAND = (sys.executable, "-m", "mt_dnn.cli")
 SAVED = (0, exit_code(signal.SIGINT))  # exit codes of workers that have finished or saved
@@ -46,7 +46,9 @@ def _attempt(processes: int, arguments: Sequence[str], received: list[int], stop
     """Starts the workers once and waits for them. Returns their exit codes. At the end none of them is left."""
     # The workers find each other through this store. Each attempt has a new one, without the addresses of dead workers.
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    alive, held = os.pipe()  # a worker that waits at this end of the pipe is told when the launcher is killed
     shared = {
+        LAUNCHER_PIPE: str(alive),
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # tells torch that the store is there already
@@ -57,12 +59,14 @@ def _attempt(processes: int, arguments: Sequence[str], received: list[int], stop
     try:
         for rank in map(str, range(processes)):
             environment = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}
-            workers.append(Popen([*COMMAND, *arguments], env=environment))
+            workers.append(Popen([*COMMAND, *arguments], env=environment, pass_fds=[alive]))
         _wait(workers, received, stop_timeout_s)
     finally:
         for worker in workers:
             worker.kill()
         codes = [worker.wait() for worker in workers]
+        os.close(alive)
+        os.close(held)
     return codes
 
 

@@ -42,10 +42,11 @@ class LastingStream:
 def lasting_output() -> Iterator[None]:
     """During the block, a standard output or standard error that is closed stops nothing."""
     streams: tuple[Any, Any] = (sys.stdout, sys.stderr)
-    sys.stdout, sys.stderr = lasting = tuple(map(LastingStream, streams))
+    # A stream is None if it was closed before Python started. Python prints nothing then.
+    sys.stdout, sys.stderr = lasting = [stream and LastingStream(stream) for stream in streams]
     try:
         yield
     finally:
-        for stream in lasting:
+        for stream in filter(None, lasting):
             stream.flush()
         sys.stdout, sys.stderr = streams

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import current_thread, main_thread
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 from mt_dnn.distributed.ranks import max_over_ranks
 
 # The signals of schedulers and of a terminal that is closed. A run that they stop, and that has saved, has not failed.
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+LAUNCHER_PIPE = "MT_DNN_LAUNCHER_PIPE"  # the launcher holds the other end of this pipe as long as it lives
 
 
 @contextmanager
@@ -51,3 +53,17 @@ def first_signal(received: list[int]) -> int:
 def exit_code(number: int) -> int:
     """The exit code of a run that has saved and stopped at the signal of this number."""
     return 0 if number in PREEMPTION else 128 + number
+
+
+def follow_launcher() -> None:
+    """Lets this worker get SIGTERM when its launcher ends, also if the launcher was killed and could hand nothing on.
+
+    Without it, the workers would train on in the background. Does nothing in a process that ``launch`` has not started.
+    """
+    if pipe := os.environ.get(LAUNCHER_PIPE):
+        Thread(target=_wait_for_end, args=(int(pipe),), daemon=True).start()
+
+
+def _wait_for_end(pipe: int) -> None:
+    os.read(pipe, 1)  # nothing is ever written, so this returns when the other end is closed
+    os.kill(os.getpid(), signal.SIGTERM)

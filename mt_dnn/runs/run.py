@@ -51,7 +51,8 @@ class Run:
             UserError: the folder cannot be made or is in use, or a loss or weight is not finite.
         """
         progress = self.parts.progress
-        with locked(self.folder) if is_main() else nullcontext(), lasting_output(), stop_signals() as received:
+        lock = locked(self.folder) if is_main() else nullcontext()
+        with lock, lasting_output(), unsaved(self.folder), stop_signals() as received:
             barrier()  # now all processes have read the folder in start(), so the main process may write into it
             if is_main():
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
@@ -61,7 +62,7 @@ class Run:
                 say(notice)
             log = MetricsLog(self.folder, tensorboard=self.config.log.tensorboard, resume_step=progress.position.step)
             try:
-                with explained(lambda: f"after update {progress.position.step}"), unsaved(self.folder):
+                with explained(lambda: f"after update {progress.position.step}"):
                     stopped_by = 0 if progress.finished else self._train(log, received)
                     return stopped_by or self._finish(received)
             finally:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from mt_dnn.distributed.signals import stop_signals
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from mt_dnn.distributed.signals import exit_code, stop_signals
+from mt_dnn.distributed.signals import exit_code, follow_launcher, stop_signals
 folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+follow_launcher()
 with stop_signals() as received:
     (folder / f"ready{rank}").touch()
     while not received:
@@ -85,6 +87,22 @@ def test_one_worker_that_cannot_save_is_a_failure(tmp_path: Path, monkeypatch: p
     then = "rank == '0' and sys.exit(1)"
     assert stopped(tmp_path, monkeypatch, signal.SIGTERM, then, stop_timeout_s=60, restarts=3) == 1
     assert saved(tmp_path) == ["saved1"]
+
+
+def test_workers_save_when_the_launcher_is_killed(tmp_path: Path) -> None:
+    worker = (sys.executable, "-c", WORKER.replace("THEN", "pass"))
+    script = f"from mt_dnn.distributed import launcher; launcher.COMMAND = {worker}; launcher.launch(2, ['{tmp_path}'])"
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        wait_for(lambda: len(list(tmp_path.glob("ready*"))) == 2)
+        process.kill()
+    wait_for(lambda: saved(tmp_path) == ["saved0", "saved1"])
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("code", "starts"), [(1, 3), (2, 1), (0, 1)])

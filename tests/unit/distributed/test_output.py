@@ -29,3 +29,9 @@ def test_a_closed_standard_output_stops_nothing(tmp_path: object) -> None:
         process.stdin.close()
         assert process.wait() == 0 and process.stderr.read() == ""
     assert subprocess.run(["ls", f"{tmp_path}/saved"], capture_output=True).returncode == 0
+
+
+def test_a_run_goes_on_if_its_streams_were_closed_before_it_started(tmp_path: object) -> None:
+    command = f"'{sys.executable}' -c '{SCRIPT}' '{tmp_path}/saved' < /dev/null >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command]).returncode == 0
+    assert subprocess.run(["ls", f"{tmp_path}/saved"], capture_output=True).returncode == 0
