@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+# The reasons that an input cannot mend: the disk, a quota or a limit of size is full, or the disk is broken.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class UserError(Exception):
@@ -37,11 +41,16 @@ def os_errors(location: object, problem: str) -> Iterator[None]:
     """Turns an OSError of the block into a UserError, such as ``rows.tsv: cannot be read (Is a directory)``.
 
     ``problem``: the words after the location, such as "cannot be read" or "cannot be written".
+
+    Raises:
+        NotSaved: the disk is full or broken.
+        UserError: for every other reason.
     """
     try:
         yield
     except OSError as error:
-        raise UserError(f"{location}: {problem} ({error.strerror or error})") from None
+        kind = NotSaved if error.errno in NO_ROOM else UserError
+        raise kind(f"{location}: {problem} ({error.strerror or error})") from None
 
 
 def not_yaml(path: object, error: Exception) -> UserError:
