@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError, did_you_mean, unknown_key
+from data_utils.files import replacing
 from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
 from data_utils.task_types import DATA_FORMATS, DIVERGENCES, LOSSES, TASK_TYPES, TaskType
@@ -137,7 +138,8 @@ def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
 def dump_task_defs(defs: Mapping[str, TaskDef], path: Path) -> None:
     """Writes tasks so that ``load_task_defs`` reads them back."""
     content = {name: task.model_dump(mode="json", exclude={"name"}, exclude_none=True) for name, task in defs.items()}
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def task_def_schema() -> dict[str, Any]:

@@ -92,6 +92,7 @@ class Run:
                     check_finite(parts.model, progress)
                     if evaluates:
                         self._evaluate(log)
+                    log.flush()
                     save(self.folder, parts.tokenizer, parts.stepper, progress)
                 if stopped_by:
                     say(f"stopped after update {event.position.step}; the same command continues from there")
