@@ -132,6 +132,7 @@ def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
     defs = {name: _task(f"{path}: {name}", name, values) for name, values in zip(names, content.values(), strict=True)}
     for task in defs.values():
         _check_head(f"{path}: {task.name}", task, defs)
+    _check_file_names(path, defs)
     return defs
 
 
@@ -140,6 +141,20 @@ def dump_task_defs(defs: Mapping[str, TaskDef], path: Path) -> None:
     content = {name: task.model_dump(mode="json", exclude={"name"}, exclude_none=True) for name, task in defs.items()}
     with replacing(path) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _check_file_names(path: Path, defs: Mapping[str, TaskDef]) -> None:
+    """Raises UserError if two splits have the same file name: ``dev_x`` of task ``same``, and ``x`` of ``same_dev``."""
+    owners: dict[str, str] = {}
+    for task in defs.values():
+        for split in task.splits:
+            name = f"{task.name}_{split}"
+            if name in owners:
+                raise UserError(
+                    f"{path}: {task.name}: split {split} has the same file name, {name}, as a split of task "
+                    f"{owners[name]}; rename one of the tasks or splits"
+                )
+            owners[name] = task.name
 
 
 def task_def_schema() -> dict[str, Any]:

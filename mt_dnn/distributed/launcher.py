@@ -11,6 +11,7 @@ from subprocess import Popen
 
 from torch.distributed import TCPStore
 
+from mt_dnn.distributed.output import lasting_output
 from mt_dnn.distributed.signals import LAUNCHER_PIPE, exit_code, stop_signals
 
 COMMAND = (sys.executable, "-m", "mt_dnn.cli")
@@ -28,18 +29,20 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0, stop_
     Returns:
         0 if all workers have finished or saved, 130 if they have saved after Ctrl-C, 2 for bad input, else 1.
     """
-    with stop_signals() as received:
+    with lasting_output(), stop_signals() as received:
         for _ in range(restarts + 1):
             codes = _attempt(processes, arguments, received, stop_timeout_s)
             failed = [code for code in codes if code not in SAVED]
             if not failed or received or BAD_INPUT in failed:
                 break
-    if not failed:
-        return exit_code(received[0]) if received else max(codes)
-    if received:
-        name = signal.Signals(received[0]).name
-        _say(f"stopped by {name} before all processes had saved; the same command continues from the last checkpoint")
-    return BAD_INPUT if BAD_INPUT in failed else 1
+        if not failed:
+            return exit_code(received[0]) if received else max(codes)
+        if received:
+            name = signal.Signals(received[0]).name
+            _say(
+                f"stopped by {name} before all processes had saved; the same command continues from the last checkpoint"
+            )
+        return BAD_INPUT if BAD_INPUT in failed else 1
 
 
 def _attempt(processes: int, arguments: Sequence[str], received: list[int], stop_timeout_s: float) -> list[int]:
