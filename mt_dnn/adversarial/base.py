@@ -19,6 +19,10 @@ from mt_dnn.tasks.model import Model
 
 DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
 LevelName = Literal["words", "embeddings"]
+STOP_GRADIENT = (
+    "none: l_s trains both of its arguments; target: each of its terms trains the second only; "
+    "kl_target: as target, but a squared difference trains both"
+)
 LEVELS: Mapping[LevelName, Level] = {"words": 0, "embeddings": EMBEDDINGS}
 
 

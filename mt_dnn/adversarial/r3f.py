@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import LEVELS, DivergenceName, LevelName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
 from mt_dnn.adversarial.perturbation import gaussian, report_size, uniform
 from mt_dnn.adversarial.view import View
 from mt_dnn.tasks.losses import StopGradient
@@ -26,7 +26,7 @@ class R3FOptions(Options):
     epsilon: NonNegativeFloat = Field(1e-5, description="ε, size of the noise")
     weight: NonNegativeFloat = Field(1.0, description="λ, weight of the regulariser")
     divergence: DivergenceName | None = Field("sym_kl", description="KL_S; null: the task's adv_loss")
-    stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
+    stop_gradient: StopGradient = Field("none", description=STOP_GRADIENT)
 
 
 class R3F(Regularized[R3FOptions]):

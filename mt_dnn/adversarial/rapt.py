@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor
 
 from data_utils.errors import UserError
-from mt_dnn.adversarial.base import LEVELS, DivergenceName, LevelName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
 from mt_dnn.adversarial.perturbation import Scope, gaussian, report_size, unit
 from mt_dnn.adversarial.view import View
 from mt_dnn.encoders.encoder import Level
@@ -33,7 +33,7 @@ class RAPTOptions(Options):
     divergence: DivergenceName | None = Field(
         "kl", description="l_s of classification tasks; null: the task's adv_loss (regression: always mse)"
     )
-    stop_gradient: StopGradient = Field("target", description="target: each term trains its second argument only")
+    stop_gradient: StopGradient = Field("target", description=STOP_GRADIENT)
     share_prefix: bool = Field(True, description="run what is below the perturbed state once, not twice")
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from mt_dnn.adversarial.base import LEVELS, DivergenceName, LevelName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
 from mt_dnn.adversarial.perturbation import (
     NORMALIZE_EPS,
     gaussian,
@@ -58,7 +58,7 @@ class VirtualOptions(Options):
     divergence: DivergenceName | None = Field(
         None, description="l_s of classification tasks; default: the task's adv_loss (regression: always mse)"
     )
-    stop_gradient: StopGradient = Field("target", description="target: each term trains its second argument only")
+    stop_gradient: StopGradient = Field("target", description=STOP_GRADIENT)
     reuse_dropout_mask: bool = Field(False, description="the same dropout masks in all passes")
 
     @model_validator(mode="after")

@@ -153,13 +153,16 @@ def kl(z: Tensor, other: Tensor) -> Tensor:
 
 
 def distance(e: Example, z: Tensor, z2: Tensor, name: str | None, stop_gradient: str) -> Tensor:
-    """l_s(z, z~); with ``target`` the first argument of each term is a constant. The mean over several answers."""
+    """l_s(z, z~); with ``target`` the first argument of each term is a constant. The mean over several answers.
+
+    With ``kl_target`` so is that of each KL term, but nothing of a squared difference.
+    """
     if z.dim() == 2:
         one = Example(e.ids, e.types, e.gold[0], e.sizes)
         return torch.stack([distance(one, a, b, name, stop_gradient) for a, b in zip(z, z2, strict=True)]).mean()
-    hold: Callable[[Tensor], Tensor] = Tensor.detach if stop_gradient == "target" else lambda t: t
+    hold: Callable[[Tensor], Tensor] = (lambda t: t) if stop_gradient == "none" else Tensor.detach
     if e.gold.is_floating_point():
-        return (hold(z)[0] - z2[0]) ** 2
+        return ((hold(z) if stop_gradient == "target" else z)[0] - z2[0]) ** 2
     if name == "kl":
         return kl(hold(z), z2)
     if name in (None, "sym_kl"):

@@ -77,7 +77,15 @@ def test_a_preset_replaces_what_stood_before_and_later_keys_change_it(tmp_path: 
     old = "adversary: {mode: freelb, passes: 5, tasks: {rte: {radius: 0.1}}}\n"
     config = load(tmp_path, "adversary=preset:tat/mtdnn", "adversary.weight=0.5", yaml=old)
     assert config.adversary == ADVERSARIES["tat"].options_type.model_validate(
-        {"mode": "tat", "level": "embeddings", "projection": "normalize", "radius": 1, "step_size": 1e-5, "weight": 0.5}
+        {
+            "mode": "tat",
+            "level": "embeddings",
+            "projection": "normalize",
+            "radius": 1,
+            "step_size": 1e-5,
+            "weight": 0.5,
+            "stop_gradient": "kl_target",
+        }
     )
     inside = load(tmp_path, yaml="adversary: {preset: tat/mtdnn, weight: 0.5}\n")
     assert inside.adversary == config.adversary
