@@ -36,7 +36,8 @@ MODES = {
     "tat_mtdnn": "preset:tat/mtdnn",
     "freelb": "preset:freelb/bert_base",
     "rapt_paper": "preset:rapt/paper",
-    "rapt_embedding": "preset:rapt/embedding",
+    "rapt_words": "preset:rapt/words",
+    "rapt_embeddings": "preset:rapt/embeddings",
 }
 NLI_MODES = ("none", "vat_paper", "tat_paper", "freelb", "rapt_paper")
 SAMPLE = 1000  # rows of each set that is evaluated zero-shot

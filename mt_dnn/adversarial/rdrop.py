@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
+from mt_dnn.adversarial.base import STOP_GRADIENT, DivergenceName, Options, Regularized
 from mt_dnn.adversarial.view import View
 from mt_dnn.tasks.losses import StopGradient
 
@@ -20,7 +20,7 @@ class RDropOptions(Options):
     mode: Literal["rdrop"] = "rdrop"
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
     divergence: DivergenceName | None = Field("kl", description="d, in both directions; null: the task's adv_loss")
-    stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
+    stop_gradient: StopGradient = Field("none", description=STOP_GRADIENT)
 
 
 class RDrop(Regularized[RDropOptions]):

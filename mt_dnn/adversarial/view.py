@@ -12,6 +12,7 @@ from torch import Tensor
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.draws import Draws
+from mt_dnn.encoders.encoder import Level
 from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
@@ -38,18 +39,18 @@ class View:
     telemetry: Telemetry
     average: Model | None = None
     scale: float = 1.0
-    parallel_resume: Callable[[Tensor, int, Batch], Tensor] | None = None
+    parallel_resume: Callable[[Tensor, Level, Batch], Tensor] | None = None
     steps_each_pass: bool = False
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
-    def upto(self, level: int, words: Tensor | None = None) -> Tensor:
-        """The state at a level, (T, H). Level 0 is the word embeddings, level r the output of block r.
+    def upto(self, level: Level, words: Tensor | None = None) -> Tensor:
+        """The state at a level, (T, H): 0, the word embeddings; ``embeddings``; or r, the output of block r.
 
         The state is computed from ``words`` (T, H), by default from the word embeddings of the batch.
         """
         return self.model.upto(level, self.batch, words)
 
-    def resume(self, state: Tensor, level: int) -> Tensor:
+    def resume(self, state: Tensor, level: Level) -> Tensor:
         """Logits (N, C) from the state (T, H) at a level.
 
         Several states of the batch may be concatenated, (n·T, H). Then the logits are (n·N, C) in the same order.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
-from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.encoder import Encoder, Level
 from mt_dnn.tasks.heads import HeadsConfig
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.run_tasks import head_owner
@@ -37,14 +37,14 @@ class Model(nn.Module):
         )
         self._owner = {name: head_owner(task) for name, task in defs.items()}
 
-    def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
-        """The hidden states at a level, (T, H). Level 0 is the word embeddings, level r the output of block r.
+    def upto(self, level: Level, batch: Batch, words: Tensor | None = None) -> Tensor:
+        """The hidden states at a level, (T, H): 0, the word embeddings; ``embeddings``; or r, the output of block r.
 
         ``words``, (T, H), are used instead of the word embeddings of the batch's tokens.
         """
         return self.encoder.upto(level, batch, words)
 
-    def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def resume(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         """The logits (N, C) from the hidden states at a level."""
         hidden = self.encoder.resume(state, level, batch)
         return self.heads[self._owner[batch.task]](hidden, batch, self.encoder.pool)

@@ -108,6 +108,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 CLIP = {"noise_std": 0.05, "step_size": 0.5, "radius": 0.2}  # raw gradients
 CLIP_SCALED = {"noise_std": 0.05, "step_size": 0.1, "radius": 0.12}
+WIDE = {"level": "embeddings", "noise_std": 0.2, "step_size": 2.0, "radius": 0.8}  # these states are larger
 NORMALIZE = {"noise_std": 0.05, "step_size": 0.3, "radius": 0.3, "projection": "normalize"}
 BALL = {"step_size": 0.3, "radius": 0.5, "init_magnitude": 0.2}
 NARROW = {"step_size": 0.3, "radius": 0.3, "init_magnitude": 0.8}  # δ_0 already lies outside the ball
@@ -125,6 +126,11 @@ GRADIENT_STEPS: list[Case] = [  # a number of steps or passes is added to each
     ("tat", {**CLIP, "reuse_clean_pass": True}),
     ("tat", {**CLIP, "noise_std": 0.0, "reuse_clean_pass": True}),
     ("vat", {**CLIP, "stop_gradient": "none"}),
+    ("vat", WIDE),
+    ("vat", {**WIDE, "projection": "normalize", "reuse_dropout_mask": True}),
+    ("tat", {**WIDE, "projection": "normalize"}),
+    ("tat", {**WIDE, "reuse_clean_pass": True}),
+    ("vat", {**CLIP, "stop_gradient": "kl_target"}),
     ("vat", {**CLIP, "divergence": "kl"}),
     ("vat", {**CLIP, "divergence": "js"}),
     ("vat", {**CLIP, "divergence": "hellinger"}),
@@ -143,13 +149,17 @@ COUNTS = {"vat": "steps", "tat": "steps", "freelb": "passes", "pgd": "passes", "
 NOISE_ALONE: list[Case] = [
     ("rapt", {"max_layer": 0, "norm": "sentence", "share_prefix": True, "magnitude": 0.5}),
     ("rapt", {"max_layer": 0, "norm": "token", "share_prefix": False, "magnitude": 0.5}),
+    ("rapt", {"max_layer": 0, "level": "embeddings", "share_prefix": True, "magnitude": 1.0}),
+    ("rapt", {"max_layer": 0, "level": "embeddings", "norm": "token", "share_prefix": False, "magnitude": 1.0}),
     ("rapt", {"max_layer": 2, "norm": "sentence", "share_prefix": True, "magnitude": 0.5}),
     ("rapt", {"max_layer": 2, "norm": "sentence", "share_prefix": False, "magnitude": 0.5}),
     ("rapt", {"max_layer": 2, "norm": "token", "share_prefix": True, "magnitude": 0.5}),
     ("rapt", {"max_layer": 2, "norm": "token", "share_prefix": False, "magnitude": 0.5}),
     ("rapt", {"max_layer": 2, "magnitude": 0.5, "stop_gradient": "none", "divergence": None, "weight": 2.0}),
+    ("rapt", {"max_layer": 2, "magnitude": 0.5, "stop_gradient": "kl_target"}),
     ("r3f", {"noise": "uniform", "epsilon": 0.3}),
     ("r3f", {"noise": "normal", "epsilon": 0.2, "weight": 2.0}),
+    ("r3f", {"level": "embeddings", "noise": "uniform", "epsilon": 1.0}),
     ("r4f", {"noise": "uniform", "epsilon": 0.3}),
     ("r4f", {"noise": "normal", "epsilon": 0.2}),
     ("rdrop", {"head_dropout": 0.0}),
@@ -305,7 +315,8 @@ def compare(
     head_dropout = settings.pop("head_dropout", 0.0)
     model = make_model(folder, task, head_dropout=head_dropout)
     net = make_net(folder, model, task, spectral=mode == "r4f")
-    for_box: Options = {key: value for key, value in options.items() if key != "share_prefix"}
+    unseen = ("share_prefix", "reuse_dropout_mask")  # without dropout they change nothing
+    for_box: Options = {key: value for key, value in options.items() if key not in unseen}
     average = None
     if "bregman" in options:
         average = copy.deepcopy(model)
