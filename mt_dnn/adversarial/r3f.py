@@ -47,5 +47,5 @@ class R3F(Regularized[R3FOptions]):
         clean, perturbed = network.resume(torch.cat([state, state + noise]), 0).chunk(2)
         regularizer = self.regularizer(network, clean, perturbed)
         report_size(network, noise, state)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer

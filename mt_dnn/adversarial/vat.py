@@ -103,7 +103,7 @@ class Virtual(Regularized[OptionsT]):
         with replay:
             perturbed = network.resume(state + delta, 0)
         regularizer = self.regularizer(network, clean, perturbed)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer + self.further_term(network, clean)
 
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
@@ -174,5 +174,5 @@ class VAT(Virtual[VATOptions]):
             return 0.0
         average, options = network.averaged_logits(), self.options
         term = network.divergence(average, clean, name=options.divergence, stop_gradient=options.stop_gradient)
-        network.report("bregman", term)
+        network.report_loss("bregman", term)
         return bregman.mu * term
