@@ -133,6 +133,6 @@ class Regularized(Adversary[OptionsT]):
         fresh = replace(network, parallel_resume=None)  # its random numbers start from the batch's first one again
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             floor = self.regularizer(fresh, *self.clean_passes(fresh))
-        network.report("dropout_floor", floor)
+        network.report_loss("dropout_floor", floor)
         for buffer, before in buffers:
             buffer.copy_(before)

@@ -51,7 +51,7 @@ class R3F(Regularized[R3FOptions]):
         clean, perturbed = network.resume(torch.cat([state, state + noise]), level).chunk(2)
         regularizer = self.regularizer(network, clean, perturbed)
         report_size(network, noise, state)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer
 
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:

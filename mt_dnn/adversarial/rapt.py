@@ -68,7 +68,7 @@ class RAPT(Regularized[RAPTOptions]):
             perturbed = network.resume(state + delta, level)
         regularizer = self.regularizer(network, clean, perturbed)
         report_size(network, delta, state)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer
 
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ class RDrop(Regularized[RDropOptions]):
         state = network.upto(0)
         first, second = network.resume(torch.cat([state, state]), 0).chunk(2)
         regularizer = self.regularizer(network, first, second)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield 0.5 * (network.loss(first) + network.loss(second)) + options.weight * regularizer
 
     def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class Virtual(Regularized[OptionsT]):
         with replay:
             perturbed = network.resume(state + delta, level)
         regularizer = self.regularizer(network, clean, perturbed)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer + self.further_term(network, clean)
 
     def clean_state(self, network: View, state: Tensor) -> Tensor:
@@ -192,5 +192,5 @@ class VAT(Virtual[VATOptions]):
             return 0.0
         average, options = network.averaged_logits(), self.options
         term = network.divergence(average, clean, name=options.divergence, stop_gradient=options.stop_gradient)
-        network.report("bregman", term)
+        network.report_loss("bregman", term)
         return bregman.mu * term

@@ -16,6 +16,7 @@ from mt_dnn.encoders.encoder import Level
 from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
+from mt_dnn.tasks.units import NoUnits, Units
 from mt_dnn.telemetry import Telemetry
 
 
@@ -69,13 +70,20 @@ class View:
 
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
-        value = LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+        answers = self.units.to_head(self.labels if labels is None else labels)
+        value = LOSSES[self.task.loss](logits, answers, reduction=reduction)
         weight, temperature = self.distillation.weight, self.distillation.temperature
         if labels is None and weight and self.batch.soft is not None:
             divergence = DIVERGENCES[self.task.kd_loss]
-            soft = soft_loss(logits, self.batch.soft, divergence, temperature=temperature, reduction=reduction)
+            soft_labels = self.units.to_head(self.batch.soft)
+            soft = soft_loss(logits, soft_labels, divergence, temperature=temperature, reduction=reduction)
             value = (1 - weight) * value + weight * soft
         return value if reduction == "mean" else self.batch.example_means(value)
+
+    @property
+    def units(self) -> Units | NoUnits:
+        """The units of numbers: labels are in the user's units, logits are in those of the head."""
+        return self.model.units(self.batch.task)
 
     @cached_property
     def draws(self) -> Draws:
@@ -121,6 +129,10 @@ class View:
         """Adds a figure of this batch to the log: a mean over its decisions, or one value per example, (B,)."""
         weight = self.batch.counted if value.dim() else self.batch.weight
         self.telemetry.mean(name, value.detach().float().mean(), weight)
+
+    def report_loss(self, name: str, value: Tensor) -> None:
+        """Adds a part of the loss to the log, as ``report`` does, in the user's units."""
+        self.report(name, value * self.units.squared)
 
     def count(self, name: str, value: Tensor) -> None:
         """Adds a number of cases to the log."""

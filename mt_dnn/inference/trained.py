@@ -135,9 +135,10 @@ class TrainedModel:
         """The outputs of a task's head, in float32, before they become answers.
 
         Returns:
-            One array for each row, (decisions, options): (1, C) for C classes or choices; (1, 1) for a value; (C, 2)
-            for a set of classes; (W, C) for W words; (2·windows, L) for start and end of an answer in windows of up to
-            L tokens; (n, V) for n masked tokens. A task that reads the head of another has that task's classes.
+            One array for each row, (decisions, options): (1, C) for C classes or choices; (1, 1) for a value, in the
+            user's units; (C, 2) for a set of classes; (W, C) for W words; (2·windows, L) for start and end of an answer
+            in windows of up to L tokens; (n, V) for n masked tokens. A task that reads the head of another has that
+            task's classes.
 
         Raises:
             UserError: no such task, or a row does not fit it.

@@ -98,19 +98,6 @@ def tasks_with_rows(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], co
     return Tasks(trained, evaluated_tasks(tasks.evaluated, trained))
 
 
-def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_splits: Mapping[str, Prepared]) -> None:
-    """Raises UserError when ``distillation`` needs soft labels but the rows have none, or its temperature is unused."""
-    options = config.distillation
-    kinds = {tasks[name].type.answer for name, split in train_splits.items() if split.soft is not None}
-    if options.weight and not kinds:
-        raise UserError(
-            f"{config.data.dir}: distillation.weight is {options.weight:g}, but no training rows have a soft_label; "
-            "write them with mt-dnn distill, or leave distillation.weight out"
-        )
-    if options.temperature != 1 and kinds == {"number"}:
-        raise UserError("distillation.temperature: soft labels of regression tasks have no temperature; leave it out")
-
-
 def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
     """Builds the plan of the updates. ``sizes``: how many training rows each task has."""
     return Plan(
