@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging
 
@@ -167,6 +167,18 @@ def keep_blocks(model: Any, kept: Sequence[int]) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, nn.ModuleList(blocks[number] for number in kept))
     model.config.num_hidden_layers = len(kept)
+
+
+def add_words(model: Any, count: int) -> None:
+    """Adds rows to the table of word embeddings, up to ``count`` rows, for tokens that were added to the tokenizer."""
+    table = model.get_input_embeddings()
+    table.weight = nn.Parameter(with_mean_rows(table.weight.detach(), count))
+    table.num_embeddings = model.config.vocab_size = count
+
+
+def with_mean_rows(table: Tensor, count: int) -> Tensor:
+    """The table, (V, …), with more rows up to ``count`` rows, (count, …). Each new row is the mean of the V rows."""
+    return torch.cat([table, table.mean(dim=0, keepdim=True).expand(count - len(table), *table.shape[1:])])
 
 
 @contextmanager

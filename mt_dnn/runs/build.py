@@ -24,7 +24,7 @@ from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_activations
 from mt_dnn.encoders.packed import PACKED_FAMILIES
-from mt_dnn.encoders.pretrained import only_bin
+from mt_dnn.encoders.pretrained import add_words, only_bin
 from mt_dnn.runs.checkpoint import load_rest
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig, TrainConfig
@@ -235,12 +235,19 @@ def check_sha256(name: str, expected: str) -> None:
 
 
 def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens."""
-    if len(tokenizer) > encoder.vocab_size:
-        raise UserError(
-            f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
-            "tokenizer and encoder do not belong together"
-        )
+    """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens.
+
+    If tokens were added to the tokenizer (``tokenizer.add_tokens``), the encoder gets rows for them.
+    """
+    if new := {token: number for token, number in tokenizer.get_vocab().items() if number >= encoder.vocab_size}:
+        if not new.keys() <= tokenizer.get_added_vocab().keys():
+            raise UserError(
+                f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
+                "tokenizer and encoder do not belong together"
+            )
+        listed = ", ".join([*new][:4]) + (", …" if len(new) > 4 else "")
+        say(f"encoder: the tokenizer has {len(new)} added tokens ({listed}); each starts as the mean of all words")
+        add_words(encoder.model, max(new.values()) + 1)
     pad = encoder.model.config.pad_token_id
     if pad is not None and tokenizer.pad_token_id is not None and pad != tokenizer.pad_token_id:
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerBase
 
 import mt_dnn
@@ -18,12 +19,24 @@ from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.runs.checkpoints import last_checkpoint
 from tests.golden.runner import run_command
-from tests.tiny import FAMILIES
-from tests.wild import as_bin, old_name, python_tokenizer, split_in_two, weights, wild_encoder, write_weights
+from tests.tiny import FAMILIES, tiny_encoder
+from tests.wild import (
+    add_tokens,
+    as_bin,
+    old_name,
+    python_tokenizer,
+    split_in_two,
+    weights,
+    wild_encoder,
+    word_rows,
+    write_weights,
+)
 from tests.workspace import make_workspace, rows_of, write_task
 
 # Scores stay as they are, so the first checkpoint stays the best, and the last one is another.
 OPTIONS = ["optimizer.lr=1e-12", "train.max_steps=3", "evaluation.every_steps=1", 'tasks=["negated"]']
+
+MARKERS = ["[E]", "[/E]"]
 
 PYTHON_TOKENIZERS = ["PhobertTokenizer", "BertweetTokenizer"]
 
@@ -53,15 +66,48 @@ def assert_predicts(run: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_old_names_of_weights_and_prefixes_of_task_models(family: str, workspace: Path) -> None:
-    """transformers converts the names when it loads them; a checkpoint holds the names of the model itself."""
+def test_every_family_as_the_hub_holds_it(family: str, workspace: Path) -> None:
+    """Old names of weights, prefixes of task models, several files, and tokens that were added to the tokenizer.
+
+    transformers converts the names when it loads them; a checkpoint holds the names of the model itself. The rows for
+    added tokens begin as the mean of the others. Here they hardly move.
+    """
     folder = wild_encoder(workspace / "wild", family)
     if family in ("bert", "mpnet"):
         split_in_two(folder)
+    before = word_rows(folder)
+    add_tokens(folder, *MARKERS)
+    mark_cats(workspace / "data")
     train(workspace, folder)
     saved = last_checkpoint(workspace / "run")
     assert saved is not None and not any(".gamma" in name or ".beta" in name for name in weights(saved / "encoder"))
+    expected = torch.cat([before, before.mean(dim=0).expand(len(MARKERS), -1)])
+    torch.testing.assert_close(word_rows(saved / "encoder"), expected, atol=1e-6, rtol=0)
     assert_predicts(workspace / "run")
+
+
+def mark_cats(data: Path) -> None:
+    """Puts markers around a word of the rows."""
+    for file in data.glob("negated_*.tsv"):
+        file.write_text(file.read_text().replace("cat", "[E] cat [/E]"))
+
+
+def test_added_tokens_change_nothing_if_the_encoder_has_rows_for_them(workspace: Path) -> None:
+    """Some encoders have more rows than their tokenizer has tokens."""
+    folder = tiny_encoder(workspace / "wild", vocab_size=100)
+    add_tokens(folder, *MARKERS)
+    train(workspace, folder)
+    saved = last_checkpoint(workspace / "run")
+    assert saved is not None
+    torch.testing.assert_close(word_rows(saved / "encoder"), word_rows(folder), atol=1e-6, rtol=0)
+
+
+def test_new_rows_are_said_once(workspace: Path) -> None:
+    folder = tiny_encoder(workspace / "wild")
+    add_tokens(folder, *MARKERS)
+    said = "encoder: the tokenizer has 2 added tokens ([E], [/E]); each starts as the mean of all words\n"
+    command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
+    assert said in run_command(*command) and said not in run_command(*command)
 
 
 def test_a_best_checkpoint_that_an_older_version_saved_under_old_names_is_read(workspace: Path) -> None:
@@ -79,6 +125,7 @@ def test_tokenizers_that_are_written_in_python(kind: str, workspace: Path) -> No
     """The run resumes, and finds its prepared rows again if the encoder's folder has moved."""
     folder = wild_encoder(workspace / "wild", "roberta")
     python_tokenizer(folder, kind)
+    add_tokens(folder, *MARKERS)
     train(workspace, folder)
     moved = folder.rename(workspace / "moved")
     run_command("train", str(workspace / "run.yml"), f"encoder.name={moved}", f"output={workspace / 'other'}", *OPTIONS)
