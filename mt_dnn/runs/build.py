@@ -245,7 +245,7 @@ def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokeniz
                 f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
                 "tokenizer and encoder do not belong together"
             )
-        listed = ", ".join([*new][:4]) + (", …" if len(new) > 4 else "")
+        listed = ", ".join(sorted(new, key=new.__getitem__)[:4]) + (", …" if len(new) > 4 else "")
         say(f"encoder: the tokenizer has {len(new)} added tokens ({listed}); each starts as the mean of all words")
         add_words(encoder.model, max(new.values()) + 1)
     pad = encoder.model.config.pad_token_id
