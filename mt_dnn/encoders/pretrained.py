@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging
+from transformers.utils import has_file, logging
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError, did_you_mean, unknown_key
@@ -82,17 +82,25 @@ def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key:
 
 
 def only_bin(name: str) -> bool:
-    """Whether a folder has weights, but only pickled ones, ``pytorch_model.bin``. They are read without running code.
+    """Whether an encoder has weights, but only pickled ones, ``pytorch_model.bin``. They are read without running code.
 
     Raises:
         UserError: a local folder has no weights at all, or only some that are not read.
     """
-    folder = Path(resolve_name(name))
-    if not folder.is_dir() or any((folder / file).exists() for file in SAFETENSORS):
+    source = resolve_name(name)
+    if _has_one(source, SAFETENSORS):
         return False
-    if any((folder / file).exists() for file in BIN):
-        return True
-    raise UserError(f"encoder '{name}': no weights; the folder needs model.safetensors (or pytorch_model.bin)")
+    if Path(source).is_dir() and not _has_one(source, BIN):
+        raise UserError(f"encoder '{name}': no weights; the folder needs model.safetensors (or pytorch_model.bin)")
+    return _has_one(source, BIN)
+
+
+def _has_one(source: str, files: Sequence[str]) -> bool:
+    """Whether a folder or a repository of the hub has one of the files. Without a network, the local cache is read."""
+    try:
+        return any(has_file(source, file) for file in files)
+    except (OSError, ValueError):  # no such repository, which is said where it is loaded
+        return False
 
 
 def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 import mt_dnn
@@ -18,12 +21,13 @@ from data_utils.prepare import fingerprint, prepare
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.runs.checkpoints import last_checkpoint
-from tests.golden.runner import run_command
+from tests.golden.runner import CommandError, run_command
 from tests.tiny import FAMILIES, tiny_encoder
 from tests.wild import (
     add_tokens,
     as_bin,
     old_name,
+    on_the_hub,
     python_tokenizer,
     split_in_two,
     weights,
@@ -31,7 +35,7 @@ from tests.wild import (
     word_rows,
     write_weights,
 )
-from tests.workspace import make_workspace, rows_of, write_task
+from tests.workspace import MORE_TASKS, make_workspace, rows_of, write_task
 
 # Scores stay as they are, so the first checkpoint stays the best, and the last one is another.
 OPTIONS = ["optimizer.lr=1e-12", "train.max_steps=3", "evaluation.every_steps=1", 'tasks=["negated"]']
@@ -167,3 +171,37 @@ def test_weights_that_are_only_pickled_are_read_without_running_code(family: str
     command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
     assert "only pickled .bin weights" in run_command(*command, f"output={workspace / 'again'}")
     assert_predicts(workspace / "run")
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["one file", "index"])
+def test_pickled_weights_from_the_hub(split: bool, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's local cache is the source, with and without the language model's head."""
+    folder = wild_encoder(workspace / "wild")
+    expected = weights(folder)["cls.predictions.transform.dense.weight"]
+    if split:
+        split_in_two(folder)
+    as_bin(folder)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(workspace / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    name = on_the_hub(folder, workspace / "hub", "someone/wild")
+    write_task(workspace / "data", "guessed", "train", rows_of("guessed", 16, 1))
+    tasks = yaml.safe_load((workspace / "tasks.yml").read_text())
+    (workspace / "tasks.yml").write_text(yaml.safe_dump({**tasks, "guessed": MORE_TASKS["guessed"]}))
+    options = [f"encoder.name={name}", *OPTIONS[:-1], "tasks=[negated,guessed]"]
+    said = run_command("train", str(workspace / "run.yml"), *options)
+    assert "someone/wild has only pickled .bin weights" in said and "no pretrained head" not in said
+    saved = last_checkpoint(workspace / "run")
+    assert saved is not None
+    head = load_file(saved / "heads.safetensors")["heads.guessed.dense.weight"]
+    torch.testing.assert_close(head, expected, atol=1e-6, rtol=0)
+    assert_predicts(workspace / "run")
+
+
+def test_a_checksum_of_pickled_weights(workspace: Path) -> None:
+    folder = wild_encoder(workspace / "wild")
+    as_bin(folder)
+    digest = hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
+    command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
+    with pytest.raises(CommandError, match=r"pytorch_model\.bin: SHA-256 is"):
+        run_command(*command, f"encoder.sha256={'f' * 64}")
+    run_command(*command, f"encoder.sha256={digest}")
