@@ -103,8 +103,12 @@ def _has_one(source: str, files: Sequence[str]) -> bool:
         return False
 
 
-def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[str], list[str]]:
+def load_weights(
+    name: str, settings: Any, *, state: Mapping[str, Tensor] | None = None, **options: Any
+) -> tuple[Any, list[str], list[str]]:
     """Loads a checkpoint in float32. Only weights of a pooler may be missing.
+
+    ``state``: the weights by name, if they were read already. Then ``name`` only says where they come from.
 
     Returns:
         The model, the names of missing weights, and the names of weights that the model does not use.
@@ -113,18 +117,17 @@ def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[st
         UserError: there is no file of weights, it is damaged or holds other things than tensors, or weights are
             missing or have another shape.
     """
+    common = {"config": settings, "dtype": torch.float32, "output_loading_info": True, **options}
     try:
         with quiet():
-            model, info = AutoModel.from_pretrained(
-                resolve_name(name),
-                config=settings,
-                trust_remote_code=False,
-                use_safetensors=not only_bin(name),
-                weights_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **options,
-            )
+            if state is not None:
+                kind = type(fresh_model(settings, **options))
+                model, info = kind.from_pretrained(None, state_dict=dict(state), **common)
+            else:
+                safe = {"trust_remote_code": False, "use_safetensors": not only_bin(name), "weights_only": True}
+                model, info = AutoModel.from_pretrained(resolve_name(name), **safe, **common)
+    except UserError:
+        raise
     except Exception as error:  # torch, safetensors and transformers raise many kinds for files that are damaged
         raise UserError(f"encoder '{name}': {_unreadable(error)}") from None
     missing = sorted(info["missing_keys"])

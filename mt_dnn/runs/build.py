@@ -26,8 +26,8 @@ from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_a
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from mt_dnn.encoders.pretrained import add_words, only_bin
 from mt_dnn.runs.checkpoint import load_rest
-from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig, TrainConfig
+from mt_dnn.runs.initial import Initial, read_initial
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
@@ -135,16 +135,22 @@ def build_model(
             positions, or the encoder's checksum is wrong.
     """
     torch.manual_seed(config.seed)  # new weights are drawn in the order of the lines below
-    encoder = _load_encoder(config, checkpoint)
+    initial = None
+    if checkpoint is None and config.train.init_from is not None:
+        initial = read_initial(config.train.init_from)
+    encoder = _load_encoder(config, checkpoint, initial)
     _check_fit(config, encoder, tokenizer)
     model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
     prepare_model(config.adversary, model, tasks.trained)
+    loaded = set(model.heads) if checkpoint is not None else set[str]()
     if checkpoint is not None:
         load_rest(model, checkpoint)
+    elif initial is not None and config.train.init_heads:
+        loaded = initial.load_heads(model, tasks.trained)
     for name, head in model.heads.items():
         load_head = KINDS[tasks.trained[name].task_type].pretrained
         if load_head is not None:
-            _prepare_lm_head(config, name, load_head, head, encoder, new=checkpoint is None)
+            _prepare_lm_head(config, name, load_head, head, encoder, new=name not in loaded)
     return model
 
 
@@ -184,16 +190,16 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
     return model
 
 
-def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
+def _load_encoder(config: RunConfig, checkpoint: Path | None, initial: Initial | None) -> Encoder:
     options = config.encoder
-    name, pooler = options.name, options.pooler
+    name, pooler, state = options.name, options.pooler, None
     if checkpoint is not None:
         name = str(checkpoint / "encoder")
         pooler = "pretrained" if pooler == "fresh" else pooler  # the checkpoint holds the trained one
-    elif config.train.init_from is not None:
-        source = find_checkpoint(config.train.init_from)
-        name = str(source / "encoder")
-        say(f"encoder from {source}; its heads are dropped, and those of this run start fresh")
+    elif initial is not None and initial.encoder is not None:
+        state = (str(initial.source), initial.encoder)
+    elif initial is not None:
+        name = str(initial.source / "encoder")
     elif options.sha256 is not None:
         check_sha256(options.name or "", options.sha256)
     encoder = load_encoder(
@@ -205,22 +211,27 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
         blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds only the blocks that were kept
+        state=state,
     )
+    if initial is not None and pooler != "fresh":
+        initial.load_pooler(encoder)
+    if initial is not None and not config.train.init_heads:
+        say(f"encoder from {initial.source}; its heads are dropped, and those of this run start fresh")
     if checkpoint is None:
-        for notice in _notices(options, encoder):
+        for notice in _notices(options, encoder, state[0] if state else name):
             say(notice)
     return encoder
 
 
-def _notices(options: EncoderConfig, encoder: Encoder) -> Iterator[str]:
-    """Yields lines that tell the user what is unusual about this encoder."""
+def _notices(options: EncoderConfig, encoder: Encoder, name: str | None) -> Iterator[str]:
+    """Yields lines that tell the user what is unusual about this encoder. ``name``: the source of its weights."""
     family = encoder.model.config.model_type
     if options.attention == "auto" and encoder.attention == "padded":
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
-    if options.name is not None and only_bin(options.name):
-        yield f"encoder: {options.name} has only pickled .bin weights, read without running code; prefer safetensors"
-    if options.name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
-        yield f"encoder: {options.name} has no pretrained pooler; a new one is trained"
+    if name is not None and not Path(name).is_file() and only_bin(name):
+        yield f"encoder: {name} has only pickled .bin weights, read without running code; prefer safetensors"
+    if name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
+        yield f"encoder: {name} has no pretrained pooler; a new one is trained"
 
 
 def check_sha256(name: str, expected: str) -> None:

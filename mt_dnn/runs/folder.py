@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import differences, dump_config
+from mt_dnn.runs.config_file import differences, dump_config, load_config
 
 # Keys that may change between a run and its resumption, because they change no result.
 FREE_KEYS = ("device", "distributed", "log", "output")
@@ -30,7 +28,7 @@ def check_same_config(config: RunConfig) -> None:
     file = config.output / "config.yml"
     if not file.exists():
         return
-    old = yaml.safe_load(file.read_text(encoding="utf-8"))
+    old = load_config(file).model_dump(mode="json")  # with defaults of keys that were added since
     new = config.model_dump(mode="json")
     for values in (old, new):
         for section, free in FREE_KEYS_OF.items():
