@@ -138,6 +138,7 @@ def build_model(
     initial = None
     if checkpoint is None and config.train.init_from is not None:
         initial = read_initial(config.train.init_from)
+        initial.check_tokenizer(tokenizer)
     encoder = _load_encoder(config, checkpoint, initial)
     _check_fit(config, encoder, tokenizer)
     model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
@@ -257,7 +258,7 @@ def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokeniz
                 "tokenizer and encoder do not belong together"
             )
         listed = ", ".join(sorted(new, key=new.__getitem__)[:4]) + (", …" if len(new) > 4 else "")
-        say(f"encoder: the tokenizer has {len(new)} added tokens ({listed}); each starts as the mean of all words")
+        say(f"encoder: tokens added to the tokenizer: {listed}; each starts as the mean of all words")
         add_words(encoder.model, max(new.values()) + 1)
     pad = encoder.model.config.pad_token_id
     if pad is not None and tokenizer.pad_token_id is not None and pad != tokenizer.pad_token_id:

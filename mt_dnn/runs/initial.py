@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
+from data_utils.features import load_tokenizer
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.distributed.ranks import say
 from mt_dnn.encoders.encoder import Encoder
@@ -80,6 +82,18 @@ class Initial:
         if self.encoder is not None:
             needed.pop("threshold", None)  # the old toolkit's heads for spans have none
         return "" if shapes == needed else "its weights have other names or shapes"
+
+    def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raises UserError unless every token of the source has the same number in the new run's tokenizer."""
+        if self.encoder is not None:  # the old MT-DNN keeps no tokenizer in its files
+            return
+        known, found = load_tokenizer(str(self.source / "encoder")).get_vocab(), tokenizer.get_vocab()
+        for token, number in known.items():
+            if found.get(token) != number:
+                raise UserError(
+                    f"train.init_from: {self.source} was trained with another tokenizer (it has '{token}' as number "
+                    f"{number}); set encoder.tokenizer={self.source}/encoder"
+                )
 
     def load_pooler(self, encoder: Encoder) -> None:
         """Copies the scalar mix and the added pooler into a new encoder that has the same ones."""

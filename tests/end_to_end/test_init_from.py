@@ -14,8 +14,8 @@ from transformers import AutoModel
 
 import mt_dnn
 from tests.golden.runner import CommandError, run_command
-from tests.tiny import tiny_encoder
-from tests.wild import old_name
+from tests.tiny import tiny_encoder, tiny_tokenizer
+from tests.wild import add_tokens, old_name
 from tests.workspace import make_workspace
 
 # Nothing moves, so a run ends with the weights that it started with.
@@ -59,6 +59,21 @@ def test_a_new_task_is_added_to_a_trained_run(trained: Path) -> None:
     rows = ["the cat sees not", "a dog"]
     old, new = (mt_dnn.load(trained / run).predict("negated", rows) for run in ("run", "more"))
     assert [row["prediction"] for row in old] == [row["prediction"] for row in new]
+
+
+def test_another_tokenizer_than_that_of_the_first_run_is_refused(trained: Path, tmp_path: Path) -> None:
+    tiny_tokenizer(tmp_path, without="cat")
+    init = [f"train.init_from={trained / 'run'}", "tasks=[same]"]
+    line = refused(trained, "none", *init, f"encoder.tokenizer={tmp_path}")
+    assert "was trained with another tokenizer (it has '" in line and line.endswith("/encoder")
+    train(trained, "same_tokenizer", *init, f"encoder.tokenizer={line.rpartition('=')[2]}", *STILL)
+
+
+def test_tokens_may_be_added_to_the_tokenizer_of_the_first_run(trained: Path) -> None:
+    folder = tiny_encoder(trained / "marked")
+    add_tokens(folder, "[E]")
+    options = [f"train.init_from={trained / 'run'}", f"encoder.name={folder}", "tasks=[same]", *STILL]
+    assert "tokens added to the tokenizer: [E];" in train(trained, "marked_run", *options)
 
 
 def test_the_head_of_masked_words_is_kept(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_added_tokens_change_nothing_if_the_encoder_has_rows_for_them(workspace:
 def test_new_rows_are_said_once(workspace: Path) -> None:
     folder = tiny_encoder(workspace / "wild")
     add_tokens(folder, *MARKERS)
-    said = "encoder: the tokenizer has 2 added tokens ([E], [/E]); each starts as the mean of all words\n"
+    said = "encoder: tokens added to the tokenizer: [E], [/E]; each starts as the mean of all words\n"
     command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
     assert said in run_command(*command) and said not in run_command(*command)
 
