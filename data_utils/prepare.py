@@ -81,11 +81,12 @@ def prepare(
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
-        rows = read_rows(source, task, max_rows=max_rows)
+        rows = read_rows(source, task, max_rows=max_rows, test="test" in split)
         if task.type.answer == "choices" and split == "train":
             _check_single(rows)
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
+        named |= {"notice": rows.notice} if rows.notice else {}
         _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
     prepared = Prepared.open(folder)
     if "unknown_share" not in prepared.manifest:  # an older version has written it
