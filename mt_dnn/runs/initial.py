@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
@@ -60,7 +60,7 @@ class Initial:
         Raises:
             UserError: no head fits.
         """
-        problems = {name: self._problem(tasks[name], model.heads[name].state_dict()) for name in model.heads}
+        problems = {name: self._problem(tasks[name], head) for name, head in model.heads.items()}
         fresh = [f"{name} ({problem})" for name, problem in problems.items() if problem]
         fitting = {name for name, problem in problems.items() if not problem}
         if not fitting:
@@ -70,18 +70,21 @@ class Initial:
         say(f"heads from {self.source}: {', '.join(sorted(fitting))}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
         return fitting
 
-    def _problem(self, task: TaskDef, present: Mapping[str, Tensor]) -> str:
-        """Why there is no head that fits a task whose new head has the weights ``present``. Empty if there is one."""
+    def _problem(self, task: TaskDef, head: nn.Module) -> str:
+        """Why no head of the source fits the new head of a task. Empty if there is one. It may lack buffers."""
         if task.name not in self.heads:
             return "no head of this name"
         if (before := self.tasks.get(task.name)) is not None:
             for field in HEAD_FIELDS:
                 if getattr(before, field) != getattr(task, field):
                     return f"{field} differs"
-        shapes, needed = ({name: value.shape for name, value in of.items()} for of in (self.heads[task.name], present))
-        if self.encoder is not None:
-            needed.pop("threshold", None)  # the old toolkit's heads for spans have none
-        return "" if shapes == needed else "its weights have other names or shapes"
+        shapes, present = (
+            {name: value.shape for name, value in weights.items()}
+            for weights in (self.heads[task.name], head.state_dict())
+        )
+        needed = {name for name, _ in head.named_parameters()}
+        fits = needed <= shapes.keys() and shapes.items() <= present.items()
+        return "" if fits else "its weights have other names or shapes"
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises UserError unless every token of the source has the same number in the new run's tokenizer."""

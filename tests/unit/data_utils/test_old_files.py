@@ -132,7 +132,7 @@ REFUSED = {
 }
 
 # Rows by task: the fields of a line. There is no line of column names.
-ROWS = {
+ROWS: dict[str, Sequence[tuple[str, ...]]] = {
     "rte": [("0", "entailment", "the cat sees", "a cat"), ("1", "not_entailment", "the dog", "a bird")],
     "cola": [("0", "1", "the cat sees a bird"), ("1", "0", "cat the")],
     "stsb": [("0", "3.8", "the cat", "a cat"), ("1", "0.25", "the cat", "a dog")],
