@@ -78,13 +78,14 @@ def prepare(
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
-        rows = read_rows(source, task, max_rows=max_rows)
+        rows = read_rows(source, task, max_rows=max_rows, test="test" in split)
         if task.type.answer == "choices" and split == "train":
             _check_single(rows)
         if _sha256(source) != settings["rows_sha256"]:  # never keep other rows under the hash of these
             raise UserError(f"{source}: was changed while it was read; start again when it is complete")
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
+        named |= {"notice": rows.notice} if rows.notice else {}
         _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
     prepared = Prepared.open(folder)
     if "unknown_share" not in prepared.manifest:  # an older version has written it

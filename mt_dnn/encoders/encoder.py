@@ -50,7 +50,6 @@ class Encoder(nn.Module, ABC):
         self.ignored_weights = ignored_weights
         self.hidden_size: int = model.config.hidden_size
         self.num_layers: int = model.config.num_hidden_layers
-        self.vocab_size: int = model.config.vocab_size
         self.initializer_range: float = getattr(model.config, "initializer_range", 0.02)
         self.blocks_name = f"model.{find_blocks(model)}"
         self.pooler: nn.Linear | None = None
@@ -72,6 +71,11 @@ class Encoder(nn.Module, ABC):
         blocks = self.get_submodule(self.blocks_name)
         assert isinstance(blocks, nn.ModuleList)
         return blocks
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of rows of the table of word embeddings. It may be more than the tokenizer has tokens."""
+        return self.model.config.vocab_size
 
     @property
     def max_positions(self) -> int | None:

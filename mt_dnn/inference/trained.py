@@ -28,10 +28,7 @@ from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
-from mt_dnn.tasks.run_tasks import Tasks, evaluated_tasks, head_owner
-
-# The fields of a task definition that decide what its head is.
-HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "crf", "head", "value_range", "no_answer")
+from mt_dnn.tasks.run_tasks import HEAD_FIELDS, Tasks, evaluated_tasks, head_owner
 
 
 def load(run: Path | str, device: str | None = None, task_defs: Path | str | None = None) -> TrainedModel:

@@ -72,13 +72,19 @@ class TrainConfig(Section):
         "task of the update; needs the extra pcgrad",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
-    init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
+    init_from: Path | None = Field(
+        None, description="start from the encoder of this run, checkpoint or .pt file of the old MT-DNN"
+    )
+    init_heads: bool = Field(
+        False, description="with init_from: take its heads too, for tasks of the same name whose heads fit"
+    )
 
     @model_validator(mode="after")
     def _all_read(self) -> TrainConfig:
         self._refuse_unread(
             self.loss_balance, {"balance_lr"}, {"balance_lr"} if self.loss_balance == "uncertainty" else set()
         )
+        self._refuse_unread("init_from: null", {"init_heads"}, {"init_heads"} if self.init_from else set())
         if self.gradient_surgery != "none" and not (self.accumulate > 1 and self.mix_tasks):
             raise ValueError(
                 f"gradient_surgery: {self.gradient_surgery} needs several tasks in one update; "

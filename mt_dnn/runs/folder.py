@@ -15,7 +15,7 @@ from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_yaml import read_yaml
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import differences, dump_config
+from mt_dnn.runs.config_file import differences, dump_config, load_config
 
 CONFIG, LOCK = "config.yml", ".lock"
 WRITTEN = ("task_defs.yml", "metrics.jsonl", "summary.json", "predictions/*.jsonl", "adversary/*.json")
@@ -34,9 +34,11 @@ def check_same_config(config: RunConfig) -> None:
     if not file.exists():
         _check_empty(config.output)
         return
-    old, new = read_yaml(file), config.model_dump(mode="json")
-    if not isinstance(old, dict) or not all(isinstance(old.get(section), dict) for section in FREE_KEYS_OF):
+    raw = read_yaml(file)
+    if not isinstance(raw, dict) or not all(isinstance(raw.get(section), dict) for section in FREE_KEYS_OF):
         raise UserError(f"{file}: is not the configuration of a run; choose another output= or move this file away")
+    old = load_config(file).model_dump(mode="json")  # with defaults of keys that were added since
+    new = config.model_dump(mode="json")
     for values in (old, new):
         for section, free in FREE_KEYS_OF.items():
             values[section] = {key: value for key, value in values[section].items() if key not in free}
