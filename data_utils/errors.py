@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+# The reasons that an input cannot mend: the disk, a quota or a limit of size is full, or the disk is broken.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class UserError(Exception):
     """Bad input. The message is one line. It names the file, row or key, and says what to do.
 
-    The command line prints the message and exits with code 2.
+    The command line prints the message and exits with ``exit_code``.
     """
+
+    exit_code = 2
+
+
+class NotSaved(UserError):
+    """Results cannot be written, for example to a full disk. The input is not bad, so the exit code is 1."""
+
+    exit_code = 1
 
 
 class MissingRows(UserError):
@@ -21,17 +33,24 @@ class MissingRows(UserError):
 class RankError(UserError):
     """A problem of one process among several. This process prints the message, even if it is not the main one."""
 
+    exit_code = 1
+
 
 @contextmanager
 def os_errors(location: object, problem: str) -> Iterator[None]:
     """Turns an OSError of the block into a UserError, such as ``rows.tsv: cannot be read (Is a directory)``.
 
     ``problem``: the words after the location, such as "cannot be read" or "cannot be written".
+
+    Raises:
+        NotSaved: the disk is full or broken.
+        UserError: for every other reason.
     """
     try:
         yield
     except OSError as error:
-        raise UserError(f"{location}: {problem} ({error.strerror or error})") from None
+        kind = NotSaved if error.errno in NO_ROOM else UserError
+        raise kind(f"{location}: {problem} ({error.strerror or error})") from None
 
 
 def not_yaml(path: object, error: Exception) -> UserError:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import secrets
+import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,15 +94,37 @@ def replacing(path: Path) -> Iterator[Path]:
 
         with replacing(folder / "summary.json") as temporary:
             temporary.write_text("{}", encoding="utf-8")
+
+    A symbolic link stays a link, and the file that it points at is replaced. What is not a file, such as
+    ``/dev/stdout``, is not replaced but written.
+
+    Raises:
+        NotSaved: the disk is full.
+        UserError: the file cannot be written for another reason.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        flush(temporary)
-        temporary.replace(path)
-        flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with os_errors(path, "cannot be written"):
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        final = path.resolve()
+        # Random, because processes on other machines or in other containers may have the same number as this one.
+        temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            yield temporary
+            flush(temporary)
+            if final.exists():
+                shutil.copymode(final, temporary)
+            temporary.replace(final)
+            flush(final.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json_lines(path: Path, records: Iterable[Any]) -> None:
+    """Writes each record as a line of JSON. The file is complete or absent, see ``replacing``."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for record in records:
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def flush(path: Path) -> None:
@@ -110,3 +134,12 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def checksum(path: Path) -> str:
+    """The CRC-32 of a file. It tells damage, and is as fast as reading."""
+    value = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            value = zlib.crc32(block, value)
+    return f"{value:08x}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_utils.entities import ENTITY
@@ -30,6 +30,8 @@ OLD_VALUES: dict[str, dict[str, Any]] = {
         "SeqenceLabeling": "sequence_labelling",
         "Span": "span",
         "SpanYN": "span",
+        "SpanClassification": "span",
+        "SpanClassificationYN": "span",
         "ClozeChoice": "cloze",
         "MaskLM": "masked_lm",
     },
@@ -74,7 +76,7 @@ def adapt(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
 
     ``fields``: keys and values already translated. ``values``: the definition as it is in the file.
     """
-    if values.get("task_type") == "SpanYN":
+    if values.get("task_type") in ("SpanYN", "SpanClassificationYN"):
         fields.setdefault("no_answer", True)
     if values.get("task_type") == "Ranking":  # they named the labels of single choices
         fields.pop("labels", None)
@@ -128,6 +130,11 @@ def old_row(location: str, row: dict[str, str], data_format: str) -> dict[str, s
     if data_format == "words":
         return {**row, "label": _joined(location, row["label"]), "words": _joined(location, row["words"])}
     return row
+
+
+def is_placeholder(labels: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether the labels of a test split stand for none: they are all 0, while the task's labels are names."""
+    return bool(known) and "0" not in known and set(labels) == {"0"}
 
 
 def _right_choice(location: str, label: str, count: int) -> str:

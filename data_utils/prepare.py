@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,18 +18,15 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 from data_utils.features import Encoded, encode, is_fast, ragged
-from data_utils.files import flush
+from data_utils.files import checksum, flush
 from data_utils.gold_labels import check_uids, without_placeholders
-from data_utils.prepared import Prepared
+from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
 from data_utils.vocabulary import unknown_share
 from data_utils.windows import encode_contexts, encode_words
-
-FORMAT = 3  # raise it when the content of a prepared file changes for the same input
-
 
 # Prepared rows depend on these fields of a TaskDef.
 SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer", "enable_san")
@@ -64,12 +61,12 @@ def prepare(
     if they are placeholders (gold_labels.py).
 
     Raises:
-        UserError: the file of rows is missing or wrong, two rows of a split other than ``train`` have the same uid, or
-            ``cache_dir`` cannot be written.
+        UserError: the file of rows is missing, wrong or being changed, two rows of a split other than ``train`` have
+            the same uid, or ``cache_dir`` cannot be written.
     """
     source = find_rows(data_dir, task.name, split)
     settings = {
-        "rows_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "rows_sha256": _sha256(source),
         "definition": {field: task.model_dump(mode="json")[field] for field in SHARED_FIELDS},
         "tokenizer": fingerprint(tokenizer),
         "max_length": max_length,
@@ -81,11 +78,14 @@ def prepare(
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
     if not folder.exists():
-        rows = read_rows(source, task, max_rows=max_rows)
+        rows = read_rows(source, task, max_rows=max_rows, test="test" in split)
         if task.type.answer == "choices" and split == "train":
             _check_single(rows)
+        if _sha256(source) != settings["rows_sha256"]:  # never keep other rows under the hash of these
+            raise UserError(f"{source}: was changed while it was read; start again when it is complete")
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
+        named |= {"notice": rows.notice} if rows.notice else {}
         _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
     prepared = Prepared.open(folder)
     if "unknown_share" not in prepared.manifest:  # an older version has written it
@@ -171,6 +171,11 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _sha256(path: Path) -> str:
+    with os_errors(path, "cannot be read"):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _masking(task: TaskDef, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:
     """The settings that ``Prepared.masked`` needs. Empty if the task masks no tokens."""
     if task.type.answer != "tokens":
@@ -225,17 +230,21 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
 
 def _write(folder: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> None:
     """Writes the files into a temporary folder, flushes them to disk and renames the folder."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        with pa.OSFile(str(temporary / "data.arrow"), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        for path in (*temporary.iterdir(), temporary):
-            flush(path)
-        temporary.rename(folder)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if folder.exists():  # another process was faster; the content is the same
-            return
-        raise UserError(f"{folder}: prepared data cannot be written ({error.strerror or error})") from None
+    # Random, because processes in other containers, which share the cache, may have the same number as this one.
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+    data = temporary / "data.arrow"
+    with os_errors(folder, "prepared data cannot be written"):
+        try:
+            temporary.mkdir(parents=True)
+            with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            content = json.dumps({**manifest, "checksum": checksum(data)}, indent=1)
+            (temporary / "manifest.json").write_text(content + "\n", encoding="utf-8")
+            for path in (*temporary.iterdir(), temporary):
+                flush(path)
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():  # else another process was faster; the content is the same
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -11,7 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from data_utils.errors import UserError
+from data_utils.files import checksum
 from data_utils.masking import masked
+
+FORMAT = (
+    3  # raise it when the content of a prepared file changes for the same input, or earlier versions cannot read it
+)
 
 
 @dataclass(frozen=True)
@@ -122,13 +127,19 @@ class Prepared:
         """Maps the files of a folder that ``prepare`` has written. Nothing is copied into memory.
 
         Raises:
-            UserError: the folder is damaged.
+            UserError: the folder is damaged, or a later version of the toolkit has written it.
         """
         try:
             manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-            batch = pa.ipc.open_file(pa.memory_map(str(path / "data.arrow"))).get_batch(0)
+            written, data = manifest.get("format", FORMAT), path / "data.arrow"
+            if written not in range(1, FORMAT + 1):
+                remedy = "update mt-dnn, or choose another folder of prepared files"
+                raise UserError(f"{path}: format {written!r} is unknown, this version reads up to {FORMAT}; {remedy}")
+            if manifest.get("checksum", "") not in ("", checksum(data)):  # earlier versions have written none
+                raise ValueError("data.arrow was changed")
+            batch = pa.ipc.open_file(pa.memory_map(str(data))).get_batch(0)
             return cls.of_columns(path, batch, manifest)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"{path}: prepared data is damaged ({reason}); delete the folder") from None
 

@@ -25,7 +25,7 @@ from data_utils.column_names import check_label_name, check_no_names, looks_like
 from data_utils.errors import MissingRows, UserError
 from data_utils.files import read_json, read_lines, replacing
 from data_utils.labels import read_labels
-from data_utils.old_mtdnn import old_columns, old_row
+from data_utils.old_mtdnn import is_placeholder, old_columns, old_row
 from data_utils.soft_labels import COLUMN, read_soft_labels
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
@@ -44,6 +44,7 @@ class Rows:
     number, the number of the right choice from 0, a list of such numbers, the class of each word, 0 or 1 for each
     class, or a list of ``(first character in the context, text)``.
     ``soft``: soft labels (soft_labels.py), or None. ``locations``: where in the file each row is.
+    ``notice``: a line for the user, or an empty text.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Rows:
     choices: list[list[str]] | None = None
     soft: list[Any] | None = None
     locations: list[str] = field(default_factory=list)
+    notice: str = ""
 
     def __len__(self) -> int:
         return len(self.uid)
@@ -76,17 +78,21 @@ def find_rows(folder: Path, task: str, split: str) -> Path:
     return found[0]
 
 
-def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None) -> Rows:
+def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None, test: bool = False) -> Rows:
     """Reads the rows of a file, at most ``max_rows``, and checks each against the task.
+
+    ``test``: the rows are a test split. Then the old MT-DNN's placeholder for labels, 0 in every row, is no label.
 
     Raises:
         UserError: the file is empty or not UTF-8, a column is missing, a row has another number of columns, or a label
             or soft label does not fit the task. The message has the line.
     """
-    return collect_rows(path, islice(read_records(path, task), max_rows), task)
+    return collect_rows(path, islice(read_records(path, task), max_rows), task, test=test)
 
 
-def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], task: TaskDef) -> Rows:
+def collect_rows(
+    path: Path, records: Iterable[tuple[str, Mapping[str, str]]], task: TaskDef, *, test: bool = False
+) -> Rows:
     """Checks rows and puts them together. ``records``: (location, value of each column). ``path``: their file.
 
     Raises:
@@ -118,16 +124,20 @@ def collect_rows(path: Path, records: Iterable[tuple[str, Mapping[str, str]]], t
         _check_queries(locations, columns["query"])
     extra = {name: values for name, values in columns.items() if name not in used}
     subjects = choices or (second or [first])[0]
+    labels, notice = columns.get("label"), ""
+    if test and labels is not None and is_placeholder(labels, task.labels):
+        labels, notice = None, f"{path}: the label of all rows is 0, which is no label of {task.name}: unlabelled"
     return Rows(
         path=path,
         uid=columns["uid"],
         first=first,
         second=second[0] if second else None,
-        label=read_labels(locations, columns.get("label"), task, subjects),
+        label=read_labels(locations, labels, task, subjects),
         extra=extra,
         choices=choices,
         soft=read_soft_labels(locations, columns.get(COLUMN), task, subjects),
         locations=locations,
+        notice=notice,
     )
 
 

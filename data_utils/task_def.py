@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError, did_you_mean, unknown_key
+from data_utils.files import replacing
 from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
 from data_utils.task_types import DATA_FORMATS, DIVERGENCES, LOSSES, TASK_TYPES, TaskType
@@ -131,13 +132,29 @@ def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
     defs = {name: _task(f"{path}: {name}", name, values) for name, values in zip(names, content.values(), strict=True)}
     for task in defs.values():
         _check_head(f"{path}: {task.name}", task, defs)
+    _check_file_names(path, defs)
     return defs
 
 
 def dump_task_defs(defs: Mapping[str, TaskDef], path: Path) -> None:
     """Writes tasks so that ``load_task_defs`` reads them back."""
     content = {name: task.model_dump(mode="json", exclude={"name"}, exclude_none=True) for name, task in defs.items()}
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _check_file_names(path: Path, defs: Mapping[str, TaskDef]) -> None:
+    """Raises UserError if two splits have the same file name: ``dev_x`` of task ``same``, and ``x`` of ``same_dev``."""
+    owners: dict[str, str] = {}
+    for task in defs.values():
+        for split in task.splits:
+            name = f"{task.name}_{split}"
+            if name in owners:
+                raise UserError(
+                    f"{path}: {task.name}: split {split} has the same file name, {name}, as a split of task "
+                    f"{owners[name]}; rename one of the tasks or splits"
+                )
+            owners[name] = task.name
 
 
 def task_def_schema() -> dict[str, Any]:

@@ -28,18 +28,20 @@ class Rewritten:
 class _StrictLoader(yaml.SafeLoader):
     """A safe loader that refuses a mapping with the same key twice; ``1`` and ``"1"`` are the same key.
 
+    Only a key with the same text or number twice passes, as in a file of the old MT-DNN.
+
     Keys and labels that YAML rewrites become ``Rewritten``.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
+        seen: dict[str, yaml.Node] = {}
+        for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = str(self.construct_object(key_node, deep=True))
-            if key in seen:
+            first = seen.setdefault(key, value_node)
+            if first is not value_node and not (isinstance(first, yaml.ScalarNode) and first.value == value_node.value):
                 raise yaml.MarkedYAMLError(problem=f"'{key}' occurs twice; keep one", problem_mark=key_node.start_mark)
-            seen.add(key)
         self.flatten_mapping(node)
         for key_node, value_node in node.value:
             self._mark(key_node)
@@ -59,7 +61,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> Any:
-    """Reads a task file. Raises UserError if it is not YAML, or has a key twice."""
+    """Reads a task file. Raises UserError if it is not YAML, or has two values for a key."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
     except FileNotFoundError:

@@ -28,11 +28,8 @@ job=$!
 again=0
 trap 'again=1; kill -USR1 "$job"' USR1 # srun hands it on to every process
 trap 'again=1; kill -TERM "$job"' TERM
+while kill -0 "$job" 2> /dev/null; do wait "$job" || true; done # a signal ends wait, not the job
 code=0
 wait "$job" || code=$?
-if [[ $again == 1 ]]; then
-    code=0
-    wait "$job" || code=$? # the first wait has ended with the signal
-    [[ $code == 0 ]] && scontrol requeue "$SLURM_JOB_ID"
-fi
+[[ $again == 1 && $code == 0 ]] && scontrol requeue "$SLURM_JOB_ID"
 exit "$code"

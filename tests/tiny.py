@@ -34,13 +34,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_tokenizer(folder: Path, *, extra_words: list[str] | None = None) -> int:
-    """Writes a BERT tokenizer of the words above, letters and digits; returns the size of its vocabulary."""
+def tiny_tokenizer(folder: Path, *, extra_words: list[str] | None = None, without: str | None = None) -> int:
+    """Writes a BERT tokenizer of the words above, letters and digits; returns the size of its vocabulary.
+
+    ``without``: a word that is left out.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     entries = dict.fromkeys([*special, *WORDS, *PIECES, *(extra_words or [])])
+    entries.pop(without or "", None)
     vocabulary = {token: i for i, token in enumerate(entries)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

@@ -76,6 +76,33 @@ def merges_of(word: str) -> list[str]:
     return [f"{''.join(letters[:number])} {letters[number]}" for number in range(1, len(letters))]
 
 
+def add_tokens(folder: Path, *tokens: str) -> None:
+    """Adds tokens to the tokenizer, as people do for the markers of entities. The encoder has no rows for them."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.add_tokens([*tokens]) == len(tokens)
+    tokenizer.save_pretrained(folder)
+
+
+def on_the_hub(folder: Path, cache: Path, name: str) -> str:
+    """Moves a folder into a cache of the hub, as if it had been downloaded. Returns its name there."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    folder.rename(repository / "snapshots" / commit)
+    return name
+
+
+def word_rows(folder: Path) -> Tensor:
+    """The table of word embeddings that a folder holds, (V, H)."""
+    from transformers import AutoModel
+
+    return AutoModel.from_pretrained(folder).get_input_embeddings().weight.detach()
+
+
 def as_bin(folder: Path) -> None:
     """Writes the weights as pytorch_model.bin, or as two such files and an index if they are two files."""
     index = folder / "model.safetensors.index.json"

@@ -153,6 +153,7 @@ def check_indices(path: Path, indices: Sequence[tuple[int, ...]], part: Part) ->
 
 
 def write_zip(path: Path, directory: Path, names: Iterable[str]) -> None:
-    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    """Packs the files. The zip has no times in it, so it is the same for the same files."""
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in names:
-            archive.write(directory / name, arcname=name)
+            archive.writestr(zipfile.ZipInfo(name), (directory / name).read_bytes(), zipfile.ZIP_DEFLATED)

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from data_utils.errors import UserError
+from data_utils.files import replacing
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import write_json
@@ -35,7 +36,8 @@ MODES = {
     "tat_mtdnn": "preset:tat/mtdnn",
     "freelb": "preset:freelb/bert_base",
     "rapt_paper": "preset:rapt/paper",
-    "rapt_embedding": "preset:rapt/embedding",
+    "rapt_words": "preset:rapt/words",
+    "rapt_embeddings": "preset:rapt/embeddings",
 }
 NLI_MODES = ("none", "vat_paper", "tat_paper", "freelb", "rapt_paper")
 SAMPLE = 1000  # rows of each set that is evaluated zero-shot
@@ -64,8 +66,10 @@ def write_samples(glue: Path, nli: Path, output: Path) -> None:
     for folder, split in ((glue, "mnli_dev_matched"), (nli, "snli_test"), (nli, "scitail_test"), (nli, "hans_test")):
         header, *rows = (folder / f"{split}.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
         kept = random.Random(split).sample(rows, min(SAMPLE, len(rows)))
-        (output / f"{split}.tsv").write_text("".join([header, *kept]), encoding="utf-8")
-    (output / "mnli_train.tsv").write_bytes((glue / "mnli_train.tsv").read_bytes())
+        with replacing(output / f"{split}.tsv") as temporary:
+            temporary.write_text("".join([header, *kept]), encoding="utf-8")
+    with replacing(output / "mnli_train.tsv") as temporary:
+        temporary.write_bytes((glue / "mnli_train.tsv").read_bytes())
 
 
 def train(config: RunConfig) -> None:

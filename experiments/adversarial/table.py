@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_utils.files import write_json_lines
+
 GLUE = [("cola", "mcc"), ("sst2", "accuracy"), ("stsb", "pearson"), ("stsb", "spearman")]
 GLUE += [("mrpc", "accuracy"), ("mrpc", "f1")]
 NLI = [("mnli", "accuracy"), ("snli", "accuracy"), ("scitail", "accuracy"), ("hans", "accuracy")]
@@ -112,7 +114,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def save(locations: Sequence[Path], file: Path) -> None:
     """Writes the records of all locations, one JSON object a line."""
     runs = {(record["name"], record["seed"]): record for location in locations for record in records(location)}
-    file.write_text("".join(json.dumps(runs[key]) + "\n" for key in sorted(runs)), encoding="utf-8")
+    write_json_lines(file, (runs[key] for key in sorted(runs)))
 
 
 def main() -> None:

@@ -21,6 +21,8 @@ import transformers
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from data_utils.files import write_json_lines
+
 LABELS = {
     "cola": ["0", "1"],
     "sst2": ["0", "1"],
@@ -119,8 +121,9 @@ def main() -> None:
     options = parser.parse_args()
     keys = ("task", "rows", "epochs", "batch_size", "lr", "max_length", "seed")
     settings = {key: getattr(options, key) for key in keys}
-    records = options.output.read_text(encoding="utf-8").splitlines() if options.output.exists() else []
-    if any(json.loads(record).items() >= settings.items() for record in records):
+    text = options.output.read_text(encoding="utf-8") if options.output.exists() else ""
+    records = [json.loads(line) for line in text.splitlines()]
+    if any(record.items() >= settings.items() for record in records):
         return
     record = {
         "system": "hf_trainer",
@@ -131,8 +134,7 @@ def main() -> None:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
     }
-    with options.output.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record) + "\n")
+    write_json_lines(options.output, [*records, record])
     print(record["task"], record["seed"], record["scores"])
 
 

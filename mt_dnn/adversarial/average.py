@@ -14,6 +14,7 @@ from mt_dnn.adversarial.base import Adversary
 from mt_dnn.adversarial.vat import BregmanOptions
 from mt_dnn.distributed.sharded import as_split
 from mt_dnn.tasks.model import Model
+from mt_dnn.tasks.units import new_units
 
 
 class WeightAverage:
@@ -42,8 +43,8 @@ class WeightAverage:
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         """Restores averaged weights. Full tensors are split over ranks as the model's weights are."""
-        current = self.model.state_dict()
-        self.model.load_state_dict({name: as_split(value, current[name]) for name, value in tensors.items()})
+        current, complete = self.model.state_dict(), {**new_units(self.model), **tensors}
+        self.model.load_state_dict({name: as_split(value, current[name]) for name, value in complete.items()})
 
 
 def build_average(model: Model, adversaries: Iterable[Adversary[Any]], warmup_steps: int) -> WeightAverage | None:

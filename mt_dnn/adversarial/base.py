@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -13,10 +13,17 @@ from torch import Tensor
 
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.view import View
+from mt_dnn.encoders.encoder import EMBEDDINGS, Level
 from mt_dnn.section import Section
 from mt_dnn.tasks.model import Model
 
 DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
+LevelName = Literal["words", "embeddings"]
+STOP_GRADIENT = (
+    "none: l_s trains both of its arguments; target: each of its terms trains the second only; "
+    "kl_target: as target, but a squared difference trains both"
+)
+LEVELS: Mapping[LevelName, Level] = {"words": 0, "embeddings": EMBEDDINGS}
 
 
 class Options(Section):
@@ -126,6 +133,6 @@ class Regularized(Adversary[OptionsT]):
         fresh = replace(network, parallel_resume=None)  # its random numbers start from the batch's first one again
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             floor = self.regularizer(fresh, *self.clean_passes(fresh))
-        network.report("dropout_floor", floor)
+        network.report_loss("dropout_floor", floor)
         for buffer, before in buffers:
             buffer.copy_(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from data_utils.errors import UserError, did_you_mean, not_yaml
 
 PREFIX = "preset:"
 FOLDER = Path(__file__).parent / "presets"
+# Names that presets had before, and the presets to choose from instead.
+OLD_NAMES: Mapping[str, Sequence[str]] = {"rapt/embedding": ("rapt/words", "rapt/embeddings")}
 
 
 def preset_names() -> list[str]:
@@ -23,8 +25,13 @@ def read_preset(name: str, location: str) -> dict[str, Any]:
     """Reads the settings of a preset. Messages begin with ``location``.
 
     Raises:
-        UserError: no preset has this name, or its file is not YAML.
+        UserError: no preset has this name any more or at all, or its file is not YAML.
     """
+    if name in OLD_NAMES:
+        same, other = OLD_NAMES[name]
+        raise UserError(
+            f"{location}: preset '{name}' is now called {same}; {other} is new, see {name.split('/')[0]}.md"
+        )
     known = preset_names()
     if name not in known:
         hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"

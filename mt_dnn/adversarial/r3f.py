@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
 from mt_dnn.adversarial.perturbation import gaussian, report_size, uniform
 from mt_dnn.adversarial.view import View
 from mt_dnn.tasks.losses import StopGradient
@@ -19,11 +19,14 @@ class R3FOptions(Options):
     """Settings of r3f."""
 
     mode: Literal["r3f"] = "r3f"
+    level: LevelName = Field(
+        "words", description="what z is added to: word embeddings, or the output of the whole embedding module"
+    )
     noise: Literal["uniform", "normal"] = Field("uniform", description="U(−ε, ε) or N(0, ε²)")
     epsilon: NonNegativeFloat = Field(1e-5, description="ε, size of the noise")
     weight: NonNegativeFloat = Field(1.0, description="λ, weight of the regulariser")
     divergence: DivergenceName | None = Field("sym_kl", description="KL_S; null: the task's adv_loss")
-    stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
+    stop_gradient: StopGradient = Field("none", description=STOP_GRADIENT)
 
 
 class R3F(Regularized[R3FOptions]):
@@ -39,13 +42,19 @@ class R3F(Regularized[R3FOptions]):
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
-        state = network.upto(0)
+        level = LEVELS[options.level]
+        state = network.upto(level)
         if self.task.type.answer == "number":
-            yield network.loss(network.resume(state, 0))
+            yield network.loss(network.resume(state, level))
             return
         noise = (uniform if options.noise == "uniform" else gaussian)(network, state, options.epsilon)
-        clean, perturbed = network.resume(torch.cat([state, state + noise]), 0).chunk(2)
+        clean, perturbed = network.resume(torch.cat([state, state + noise]), level).chunk(2)
         regularizer = self.regularizer(network, clean, perturbed)
         report_size(network, noise, state)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer
+
+    def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
+        level = LEVELS[self.options.level]
+        state = network.upto(level)
+        return network.resume(state, level), network.resume(state, level)

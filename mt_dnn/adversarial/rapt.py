@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
 from torch import Tensor
 
 from data_utils.errors import UserError
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
 from mt_dnn.adversarial.perturbation import Scope, gaussian, report_size, unit
 from mt_dnn.adversarial.view import View
+from mt_dnn.encoders.encoder import Level
 from mt_dnn.tasks.losses import StopGradient
 from mt_dnn.tasks.model import Model
 
@@ -21,15 +22,24 @@ class RAPTOptions(Options):
     """Settings of rapt."""
 
     mode: Literal["rapt"] = "rapt"
-    max_layer: NonNegativeInt = Field(3, description="a block of 1 to max_layer is drawn per batch; 0: word embeddings")
+    max_layer: NonNegativeInt = Field(3, description="a block of 1 to max_layer is drawn per batch; 0: level, no block")
+    level: LevelName = Field(
+        "words",
+        description="with max_layer 0, what δ is added to: word embeddings, or output of the whole embedding module",
+    )
     magnitude: NonNegativeFloat = Field(2.0, description="η, largest entry of the perturbation")
     norm: Scope = Field("sentence", description="what ‖δ‖∞ is taken over: the whole example, or each token")
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
     divergence: DivergenceName | None = Field(
         "kl", description="l_s of classification tasks; null: the task's adv_loss (regression: always mse)"
     )
-    stop_gradient: StopGradient = Field("target", description="target: each term trains its second argument only")
-    share_prefix: bool = Field(True, description="run the blocks below the perturbed one once, not twice")
+    stop_gradient: StopGradient = Field("target", description=STOP_GRADIENT)
+    share_prefix: bool = Field(True, description="run what is below the perturbed state once, not twice")
+
+    @model_validator(mode="after")
+    def _all_read(self) -> RAPTOptions:
+        self._refuse_unread(f"max_layer: {self.max_layer}", {"level"}, set() if self.max_layer else {"level"})
+        return self
 
 
 class RAPT(Regularized[RAPTOptions]):
@@ -58,7 +68,7 @@ class RAPT(Regularized[RAPTOptions]):
             perturbed = network.resume(state + delta, level)
         regularizer = self.regularizer(network, clean, perturbed)
         report_size(network, delta, state)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer
 
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
@@ -82,9 +92,11 @@ class RAPT(Regularized[RAPTOptions]):
                 "only the blocks above it; set encoder.scalar_mix=false or adversary.max_layer=0"
             )
 
-    def level(self, network: View) -> int:
-        """Draws r, the first random number of a batch. 0 means the word embeddings."""
-        return network.draws.integer(1, self.options.max_layer) if self.options.max_layer else 0
+    def level(self, network: View) -> Level:
+        """Draws r, the first random number of a batch. With ``max_layer: 0`` the option ``level`` says where δ lies."""
+        if self.options.max_layer:
+            return network.draws.integer(1, self.options.max_layer)
+        return LEVELS[self.options.level]
 
     def perturbation(self, state: Tensor, network: View) -> Tensor:
         """Draws δ, (T, H). The variance of the noise cancels, so δ does not depend on it."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
+from mt_dnn.adversarial.base import STOP_GRADIENT, DivergenceName, Options, Regularized
 from mt_dnn.adversarial.view import View
 from mt_dnn.tasks.losses import StopGradient
 
@@ -20,7 +20,7 @@ class RDropOptions(Options):
     mode: Literal["rdrop"] = "rdrop"
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
     divergence: DivergenceName | None = Field("kl", description="d, in both directions; null: the task's adv_loss")
-    stop_gradient: StopGradient = Field("none", description="none: the term trains both of its arguments")
+    stop_gradient: StopGradient = Field("none", description=STOP_GRADIENT)
 
 
 class RDrop(Regularized[RDropOptions]):
@@ -39,7 +39,7 @@ class RDrop(Regularized[RDropOptions]):
         state = network.upto(0)
         first, second = network.resume(torch.cat([state, state]), 0).chunk(2)
         regularizer = self.regularizer(network, first, second)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield 0.5 * (network.loss(first) + network.loss(second)) + options.weight * regularizer
 
     def regularizer(self, network: View, clean: Tensor, perturbed: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class TAT(Virtual[TATOptions]):
         """
         # A rank without examples runs the first example of the batch (``Share``), which is not counted.
         if self.options.tally != "fixed" and network.batch.counted > 0:
-            self.tally.count(network.labels, clean, soft=self.options.tally == "soft")
+            self.tally.count(network.labels, network.units.to_user(clean), soft=self.options.tally == "soft")
         # Two random numbers for each decision: the first chooses the wrong answer, the second a value inside its bin.
         chances, fractions = network.draws.chances(), network.draws.chances()
         targets = self.tally.sample(network.labels, chances, fractions, _allowed(clean, network.batch))

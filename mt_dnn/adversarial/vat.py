@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from mt_dnn.adversarial.base import DivergenceName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
 from mt_dnn.adversarial.perturbation import (
     NORMALIZE_EPS,
     gaussian,
@@ -40,6 +40,9 @@ class BregmanOptions(Section):
 class VirtualOptions(Options):
     """Settings of vat and tat."""
 
+    level: LevelName = Field(
+        "words", description="what δ is added to: word embeddings, or the output of the whole embedding module"
+    )
     steps: PositiveInt = Field(1, description="K, gradient steps to the perturbation")
     noise_std: NonNegativeFloat = Field(1e-5, description="σ of the first perturbation, N(0, σ²)")
     step_size: NonNegativeFloat = Field(1e-4, description="η, factor on the gradient of each example's objective")
@@ -55,7 +58,7 @@ class VirtualOptions(Options):
     divergence: DivergenceName | None = Field(
         None, description="l_s of classification tasks; default: the task's adv_loss (regression: always mse)"
     )
-    stop_gradient: StopGradient = Field("target", description="target: each term trains its second argument only")
+    stop_gradient: StopGradient = Field("target", description=STOP_GRADIENT)
     reuse_dropout_mask: bool = Field(False, description="the same dropout masks in all passes")
 
     @model_validator(mode="after")
@@ -93,25 +96,40 @@ class Virtual(Regularized[OptionsT]):
 
     def __call__(self, network: View) -> Iterator[Tensor]:
         options = self.options
-        state = network.upto(0)
+        level = LEVELS[options.level]
+        state = network.upto(level)
         if self.reuses_clean_pass and not state.requires_grad:
             state.requires_grad_()  # embeddings are frozen, but the first step differentiates by them
+        clean_state = self.clean_state(network, state)
         replay = Replay(network, enabled=options.reuse_dropout_mask)
         with replay:
-            clean = network.resume(state, 0)
+            clean = network.resume(clean_state, level)
         delta = self.perturbation(network, state, clean, replay)
         with replay:
-            perturbed = network.resume(state + delta, 0)
+            perturbed = network.resume(state + delta, level)
         regularizer = self.regularizer(network, clean, perturbed)
-        network.report("regularizer", regularizer)
+        network.report_loss("regularizer", regularizer)
         yield network.loss(clean) + options.weight * regularizer + self.further_term(network, clean)
 
+    def clean_state(self, network: View, state: Tensor) -> Tensor:
+        """The state from which the clean pass runs, (T, H). ``state``: the one that δ is added to.
+
+        The embedding module has dropout. The clean pass has a mask of its own there, as in the released MT-DNN code,
+        unless all passes share their masks or the first gradient is that of the clean pass.
+        """
+        if self.options.level == "words" or self.options.reuse_dropout_mask or self.reuses_clean_pass:
+            return state
+        return network.upto(LEVELS[self.options.level])
+
     def clean_passes(self, network: View) -> tuple[Tensor, Tensor]:
+        level = LEVELS[self.options.level]
+        state = network.upto(level)
+        clean_state = self.clean_state(network, state)
         replay = Replay(network, enabled=self.options.reuse_dropout_mask)
         with replay:
-            first = network.resume(network.upto(0), 0)
+            first = network.resume(clean_state, level)
         with replay:
-            second = network.resume(network.upto(0), 0)
+            second = network.resume(state, level)
         return first, second
 
     def perturbation(self, network: View, state: Tensor, clean: Tensor, replay: Replay) -> Tensor:
@@ -126,7 +144,7 @@ class Virtual(Regularized[OptionsT]):
             else:
                 delta = delta.detach().requires_grad_()
                 with replay:
-                    value = objective(network.resume(fixed + delta, 0)).mean()
+                    value = objective(network.resume(fixed + delta, LEVELS[self.options.level])).mean()
                 gradient = network.gradient(value, delta)
             gradient = gradient * network.batch.size  # from the mean to each example; a sum may overflow in fp16
             step = self.options.step_size * self._normalized(gradient, network)
@@ -174,5 +192,5 @@ class VAT(Virtual[VATOptions]):
             return 0.0
         average, options = network.averaged_logits(), self.options
         term = network.divergence(average, clean, name=options.divergence, stop_gradient=options.stop_gradient)
-        network.report("bregman", term)
+        network.report_loss("bregman", term)
         return bregman.mu * term

@@ -13,9 +13,11 @@ from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.draws import Draws
 from mt_dnn.encoders.dropout import Masks
+from mt_dnn.encoders.encoder import Level
 from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
+from mt_dnn.tasks.units import NoUnits, Units
 from mt_dnn.telemetry import Telemetry
 
 
@@ -39,12 +41,12 @@ class View:
     telemetry: Telemetry
     average: Model | None = None
     scale: float = 1.0
-    parallel_resume: Callable[[Tensor, int, Batch], Tensor] | None = None
+    parallel_resume: Callable[[Tensor, Level, Batch], Tensor] | None = None
     steps_each_pass: bool = False
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
 
-    def upto(self, level: int, words: Tensor | None = None) -> Tensor:
-        """The state at a level, (T, H). Level 0 is the word embeddings, level r the output of block r.
+    def upto(self, level: Level, words: Tensor | None = None) -> Tensor:
+        """The state at a level, (T, H): 0, the word embeddings; ``embeddings``; or r, the output of block r.
 
         The state is computed from ``words`` (T, H), by default from the word embeddings of the batch.
         """
@@ -53,14 +55,14 @@ class View:
         with self.masks.first_part(self.batch):
             return self.model.upto(level, self.batch, words)
 
-    def resume(self, state: Tensor, level: int) -> Tensor:
+    def resume(self, state: Tensor, level: Level) -> Tensor:
         """Logits (N, C) from the state (T, H) at a level.
 
         Several states of the batch may be concatenated, (n·T, H). Then the logits are (n·N, C) in the same order.
         """
         copies = len(state) // len(self.batch.input_ids)
         batch = self.batch.repeated(copies)
-        with self.masks.last_part(batch, level):
+        with self.masks.last_part(batch, begins=level == 0):
             return (self.parallel_resume or self.model.resume)(state, level, batch)
 
     def averaged_logits(self) -> Tensor:
@@ -74,13 +76,20 @@ class View:
 
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
-        value = LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+        answers = self.units.to_head(self.labels if labels is None else labels)
+        value = LOSSES[self.task.loss](logits, answers, reduction=reduction)
         weight, temperature = self.distillation.weight, self.distillation.temperature
         if labels is None and weight and self.batch.soft is not None:
             divergence = DIVERGENCES[self.task.kd_loss]
-            soft = soft_loss(logits, self.batch.soft, divergence, temperature=temperature, reduction=reduction)
+            soft_labels = self.units.to_head(self.batch.soft)
+            soft = soft_loss(logits, soft_labels, divergence, temperature=temperature, reduction=reduction)
             value = (1 - weight) * value + weight * soft
         return value if reduction == "mean" else self.batch.example_means(value)
+
+    @property
+    def units(self) -> Units | NoUnits:
+        """The units of numbers: labels are in the user's units, logits are in those of the head."""
+        return self.model.units(self.batch.task)
 
     @cached_property
     def draws(self) -> Draws:
@@ -131,6 +140,10 @@ class View:
         """Adds a figure of this batch to the log: a mean over its decisions, or one value per example, (B,)."""
         weight = self.batch.counted if value.dim() else self.batch.weight
         self.telemetry.mean(name, value.detach().float().mean(), weight)
+
+    def report_loss(self, name: str, value: Tensor) -> None:
+        """Adds a part of the loss to the log, as ``report`` does, in the user's units."""
+        self.report(name, value * self.units.squared)
 
     def count(self, name: str, value: Tensor) -> None:
         """Adds a number of cases to the log."""

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from data_utils.errors import UserError
 from data_utils.text_table import table
 from mt_dnn.bench.workload import Workload, build_workload, machine
-from mt_dnn.distributed.launch import launch, process_group
+from mt_dnn.distributed.launch import process_group
+from mt_dnn.distributed.launcher import launch
 from mt_dnn.distributed.ranks import all_gather, barrier, is_main, local_device, main_first, rank, world_size
 from mt_dnn.runs.config_file import load_config
 

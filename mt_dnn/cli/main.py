@@ -42,11 +42,11 @@ for name in COMMANDS:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Runs a subcommand. A UserError becomes one line on stderr and exit code 2."""
+    """Runs a subcommand. A UserError becomes one line on stderr and the exit code of the error."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         return app(arguments)
     except UserError as error:
         if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
             print(f"mt-dnn: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)

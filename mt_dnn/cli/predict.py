@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from data_utils.errors import UserError, os_errors
+from data_utils.errors import UserError
+from data_utils.files import write_json_lines
 from mt_dnn.cli.arguments import RunFolder
 
 
@@ -31,9 +32,8 @@ def predict(
         predictions = model.predict(task, rows)
     except UserError as error:
         raise UserError(f"{input}: {error}") from None
-    text = "".join(f"{json.dumps(prediction, ensure_ascii=False)}\n" for prediction in predictions)
     if output is None:
-        print(text, end="")
+        for prediction in predictions:
+            print(json.dumps(prediction, ensure_ascii=False))
     else:
-        with os_errors(output, "cannot be written"):
-            output.write_text(text, encoding="utf-8")
+        write_json_lines(output, predictions)

@@ -27,22 +27,23 @@ def train(
 def train_here(path: Path, overrides: Sequence[str]) -> int:
     """Trains in this process and prints the table of scores. Returns the exit code."""
     from mt_dnn.distributed.launch import process_group
+    from mt_dnn.distributed.output import lasting_output
     from mt_dnn.distributed.ranks import is_main
+    from mt_dnn.distributed.signals import exit_code
     from mt_dnn.runs.config_file import load_config
     from mt_dnn.runs.run import Run
     from mt_dnn.runs.score_table import score_table
-    from mt_dnn.runs.signals import PREEMPTION
 
     config = load_config(path, overrides)
-    with process_group(timeout_s=config.distributed.timeout_s):
-        summary = Run(config)()
-    if isinstance(summary, int):  # stopped by a signal; Ctrl-C is not a success
-        return 0 if summary in PREEMPTION else 128 + summary
-    if not is_main():
-        return 0
-    print(score_table(summary["results"]))
-    print(f"\nrun folder: {config.output} (step {summary['selected_step']} of {summary['steps']} selected)")
-    print(f"next: mt-dnn evaluate {config.output}")
+    with lasting_output():
+        with process_group(timeout_s=config.distributed.timeout_s):
+            summary = Run(config)()
+        if isinstance(summary, int):
+            return exit_code(summary)
+        if is_main():
+            print(score_table(summary["results"]))
+            print(f"\nrun folder: {config.output} (step {summary['selected_step']} of {summary['steps']} selected)")
+            print(f"next: mt-dnn evaluate {config.output}")
     return 0
 
 
@@ -50,7 +51,7 @@ def launch_here(path: Path, overrides: Sequence[str], *, processes: int, restart
     """Trains in several processes on this machine. Returns the exit code."""
     import torch
 
-    from mt_dnn.distributed.launch import launch
+    from mt_dnn.distributed.launcher import launch
     from mt_dnn.distributed.ranks import world_size
     from mt_dnn.runs.config_file import load_config
 
@@ -60,4 +61,5 @@ def launch_here(path: Path, overrides: Sequence[str], *, processes: int, restart
     if config.device != "cpu" and torch.cuda.is_available() and processes > torch.cuda.device_count():
         available = torch.cuda.device_count()
         raise UserError(f"--gpus {processes}: this machine has {available}; give at most {available}")
-    return launch(processes, ["train", str(path), *overrides], restarts=restarts)
+    stop_timeout_s = config.distributed.stop_timeout_s
+    return launch(processes, ["train", str(path), *overrides], restarts=restarts, stop_timeout_s=stop_timeout_s)

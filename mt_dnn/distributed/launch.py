@@ -1,11 +1,11 @@
-"""Starts and ends the processes of a run."""
+"""Connects the processes of a run, and explains what ends them."""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -14,6 +14,7 @@ from torch import distributed
 
 from data_utils.errors import RankError, UserError
 from mt_dnn.distributed.ranks import barrier, rank, world_size
+from mt_dnn.distributed.signals import follow_launcher
 
 COMMUNICATION = ("gloo", "Gloo", "NCCL", "nccl", "imed out", "onnection", "peer")  # parts of messages about lost ranks
 
@@ -27,6 +28,7 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
     Raises:
         UserError: there are GPUs, but this torch has no NCCL.
     """
+    follow_launcher()
     if world_size() == 1:
         yield
         return
@@ -72,36 +74,3 @@ def explained(progress: Callable[[], str]) -> Iterator[None]:
             reason = "does not answer (distributed.timeout_s)" if "imed out" in text else "has died"
             raise RankError(f"{who}: another rank {reason}; see what it printed. {text[:160]}") from None
         raise
-
-
-def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0) -> int:
-    """Runs ``mt-dnn`` with these arguments in several processes on this machine, and returns the exit code.
-
-    This is what ``torchrun --standalone`` does. If a worker dies, all workers are started again, at most ``restarts``
-    times.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    # Each attempt needs a new store: an old one still holds the addresses of dead workers.
-    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=f"mt-dnn-{os.getpid()}",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=restarts,
-        monitor_interval=1,
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "mt_dnn.cli", *arguments)
-    except ChildFailedError as error:
-        codes = {failure.exitcode for failure in error.failures.values()}
-        return 2 if 2 in codes else 1  # 2 is a user's error; workers that were told to stop have other codes
-    except SignalException:
-        return 0  # the workers have saved; the same command continues from there
-    return 0

@@ -99,17 +99,17 @@ def main_first(work: Callable[[], T]) -> T:
     Raises:
         UserError: ``work`` raised it on the main rank. Then all ranks raise it.
     """
-    problem: list[str | None] = [None]
+    problem: list[UserError | None] = [None]
     result: T | None = None
     if is_main():
         try:
             result = work()
         except UserError as error:
-            problem = [str(error)]
+            problem = [error]
             if world_size() == 1:
                 raise
     if world_size() > 1:
         distributed.broadcast_object_list(problem)
     if problem[0] is not None:
-        raise UserError(problem[0])
+        raise problem[0]
     return result if is_main() else work()  # type: ignore[return-value]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from mt_dnn.batches.batch import Batch
 T = TypeVar("T")
 
 CHANCES = 2**16  # a mask compares 16 random bits with a threshold
+SHARED = (0, 2**31)  # the position and number that no sequence has
 
 
 class Dropout(nn.Dropout):
@@ -69,10 +71,10 @@ class Masks:
         self.position = self.position[0] + 1, True
         return self._open(batch)
 
-    def last_part(self, batch: Batch, level: int) -> AbstractContextManager[None]:
-        """A context for the part of a pass from a level on. It follows a first part, or is a pass of its own."""
+    def last_part(self, batch: Batch, *, begins: bool) -> AbstractContextManager[None]:
+        """A context for the rest of a pass after a first part, or a new pass if there was none or it ``begins``."""
         number, begun = self.position
-        self.position = number if begun and level > 0 else number + 1, False
+        self.position = number if begun and not begins else number + 1, False
         return self._open(batch)
 
     def _open(self, batch: Batch) -> AbstractContextManager[None]:
@@ -115,16 +117,24 @@ class Pass:
         return torch.from_numpy(kept.view(np.uint8))
 
     def _sequences(self, shape: tuple[int, ...], sequence: int | None) -> tuple[list[tuple[int, int]], list[int]]:
-        """For each sequence of a tensor: its example's position and its number in the example, and its entries."""
-        entries = int(np.prod(shape))
+        """For each sequence of a tensor: its example's position and its number in the example, and its entries.
+
+        The rows of the tensor are tokens, (T, …) or (1, T, …); marked tokens, (N, …); or whole sequences, (S, …). Other
+        tensors, such as relative positions, belong to all sequences together.
+        """
         if sequence is not None:
-            return [self._ids[sequence]], [entries]
-        rows = shape[1] if shape[0] == 1 else shape[0]  # packed states are (1, T, H)
+            return [self._ids[sequence]], [prod(shape)]
+        rows = shape[1] if shape[0] == 1 else shape[0]
         if rows == len(self.batch.input_ids):
-            each = entries // rows
-            return self._ids, [length * each for length in self._lengths]
-        assert rows % len(self._ids) == 0, shape
-        return self._ids, [entries // len(self._ids)] * len(self._ids)
+            counts = self._lengths
+        elif self.batch.decisions is not None and rows == self.batch.decisions[-1]:
+            counts = self.batch.decisions_each.tolist()
+        elif rows == len(self._ids):
+            counts = [1] * rows
+        else:
+            return [SHARED], [prod(shape)]
+        each = prod(shape) // rows
+        return self._ids, [count * each for count in counts]
 
     @cached_property
     def _lengths(self) -> list[int]:

@@ -1,8 +1,9 @@
 """The shared encoder: a transformers model with two methods, ``upto(level)`` and ``resume(state, level)``.
 
-Level 0 is the output of the word-embedding table, before positions, segments and LayerNorm. Level r is the output of
-block r; blocks are counted from 1. States are packed, (T, H): T is the number of tokens of all sequences of the batch,
-without padding. Only padded.py and attention.py know padding tokens.
+Level 0 is the output of the word-embedding table, before positions, segments and LayerNorm. Level ``embeddings`` is the
+output of the whole embedding module, as it goes into block 1. Level r is the output of block r; blocks are counted from
+1. States are packed, (T, H): T is the number of tokens of all sequences of the batch, without padding. Only padded.py
+and attention.py know padding tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,9 @@ from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import input_states
 from mt_dnn.encoders.pooling import POOLINGS, ScalarMix, attended, first_tokens, initialised
 from mt_dnn.encoders.pretrained import find_blocks, quiet
+
+Level = int | Literal["embeddings"]
+EMBEDDINGS: Literal["embeddings"] = "embeddings"
 
 FIRST_TOKEN_POOLERS = ("pretrained", "fresh", "cls")  # values of encoder.pooler that read first tokens only
 ABOVE_BLOCKS = ("pooler.", "mix.", "model.pooler.", "model.final_norm.")
@@ -50,7 +54,6 @@ class Encoder(nn.Module, ABC):
         self.ignored_weights = ignored_weights
         self.hidden_size: int = model.config.hidden_size
         self.num_layers: int = model.config.num_hidden_layers
-        self.vocab_size: int = model.config.vocab_size
         self.initializer_range: float = getattr(model.config, "initializer_range", 0.02)
         self.blocks_name = f"model.{find_blocks(model)}"
         self.pooler: nn.Linear | None = None
@@ -74,6 +77,11 @@ class Encoder(nn.Module, ABC):
         return blocks
 
     @property
+    def vocab_size(self) -> int:
+        """Number of rows of the table of word embeddings. It may be more than the tokenizer has tokens."""
+        return self.model.config.vocab_size
+
+    @property
     def max_positions(self) -> int | None:
         """The longest sequence that the model takes, in tokens. None if it has only relative positions."""
         config = self.model.config
@@ -93,7 +101,7 @@ class Encoder(nn.Module, ABC):
         """The linear layer of a pooler like BERT's: the model's if the family has one, otherwise the encoder's."""
         return self.model.pooler.dense if self.pooler is None else self.pooler
 
-    def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
+    def upto(self, level: Level, batch: Batch, words: Tensor | None = None) -> Tensor:
         """The state at a level, (T, H), computed from ``words`` (T, H), by default the word embeddings of the batch.
 
         Raises:
@@ -104,24 +112,24 @@ class Encoder(nn.Module, ABC):
             words = self.model.get_input_embeddings()(batch.input_ids)
         return words if level == 0 else self._run_upto(words, level, batch)
 
-    def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def resume(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         """The final hidden states (T, H), computed from the state (T, H) at a level.
 
         With a scalar mix they are the mix of the states that go into each block and of the output of the last block.
 
         Raises:
-            UserError: the encoder has fewer blocks, or it has a scalar mix and ``level`` is above 0.
+            UserError: the encoder has fewer blocks, or it has a scalar mix and ``level`` is the output of a block.
         """
         self._check_level(level)
         if self.mix is None:
             return self._run_from(state, level, batch)
-        if level > 0:
+        if blocks_below(level) > 0:
             raise UserError(f"level {level}: encoder.scalar_mix reads the states below this level too; set it to false")
         with input_states(self.blocks) as states:
             final = self._run_from(state, level, batch)
         return self.mix([*(self._packed(state, batch) for state in states), final])
 
-    def resume_pooled(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def resume_pooled(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         """What ``pool`` makes of ``resume``, (S, H), from the state (T, H) at a level.
 
         If only the states of first tokens are read, the last block computes no others where the family allows it.
@@ -171,12 +179,12 @@ class Encoder(nn.Module, ABC):
         with quiet():
             self.model.save_pretrained(folder, state_dict=weights, save_original_format=False)
 
-    def _run_firsts(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def _run_firsts(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         """The final hidden state of the first token of each sequence, (S, H), from the state (T, H) at a level."""
         return first_tokens(self._run_from(state, level, batch), batch)
 
-    def _check_level(self, level: int) -> None:
-        if not 0 <= level <= self.num_layers:
+    def _check_level(self, level: Level) -> None:
+        if not 0 <= blocks_below(level) <= self.num_layers:
             raise UserError(f"level {level}: an encoder of {self.num_layers} blocks has levels 0-{self.num_layers}")
 
     @abstractmethod
@@ -184,12 +192,17 @@ class Encoder(nn.Module, ABC):
         """The state that goes into a block, in the model's layout, as (T, H)."""
 
     @abstractmethod
-    def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
-        """The state at a level above 0, (T, H), computed from word embeddings (T, H)."""
+    def _run_upto(self, words: Tensor, level: Level, batch: Batch) -> Tensor:
+        """The state at a level other than 0, (T, H), computed from word embeddings (T, H)."""
 
     @abstractmethod
-    def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def _run_from(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         """The final hidden states (T, H), computed from the state (T, H) at a level."""
+
+
+def blocks_below(level: Level) -> int:
+    """How many blocks have run at a level: r at level r, none at levels 0 and ``embeddings``."""
+    return 0 if level == EMBEDDINGS else level
 
 
 def token_types(config: Any, batch: Batch) -> Tensor:

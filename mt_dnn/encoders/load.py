@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
+from torch import Tensor
 
 from data_utils.errors import UserError
 from mt_dnn.encoders import attention as packed_attention
@@ -67,10 +68,12 @@ def load_encoder(
     dropout: float | None = None,
     attention_dropout: float | None = None,
     blocks: Sequence[int] | None = None,
+    state: tuple[str, Mapping[str, Tensor]] | None = None,
 ) -> Encoder:
     """Loads the pretrained encoder ``name``, or makes an encoder with random weights from the mapping ``config``.
 
     ``name`` is a hub name, a folder or ``package:<package>/<folder>``. ``EncoderConfig`` describes the other settings.
+    ``state``: a file that was read, and the weights in it by name; they are taken instead of those of ``name``.
     Every ``nn.Dropout`` of the model becomes a ``Dropout``, whose masks several passes can share.
 
     Raises:
@@ -79,7 +82,7 @@ def load_encoder(
     settings = read_config(name) if name is not None else make_config(config or {})
     set_dropout(settings, dropout, DROPOUT_NAMES, "encoder.dropout")
     set_dropout(settings, attention_dropout, ATTENTION_DROPOUT_NAMES, "encoder.attention_dropout")
-    if name is None and blocks is not None:
+    if name is None and state is None and blocks is not None:
         raise UserError(
             "encoder.blocks: a fresh encoder has no pretrained blocks to keep; leave it out and set "
             "encoder.config.num_hidden_layers"
@@ -91,17 +94,19 @@ def load_encoder(
             f"encoder.attention: '{settings.model_type}' cannot be packed (only {known}); use auto or padded"
         )
     packs = packs and attention != "padded"
-    chosen = {"attn_implementation": packed_attention.NAME} if packs else {}
+    chosen: dict[str, Any] = {"attn_implementation": packed_attention.NAME} if packs else {}
     missing: list[str] = []
     ignored: list[str] = []
-    if name is None:
-        model = fresh_model(settings, **chosen)
-    else:
+    if state is not None:
+        model, missing, ignored = load_weights(state[0], settings, state=state[1], **chosen)
+    elif name is not None:
         model, missing, ignored = load_weights(name, settings, **chosen)
+    else:
+        model = fresh_model(settings, **chosen)
     if blocks is not None:
         keep_blocks(model, blocks)
     replace_dropouts(model)
-    reusable = name is not None and getattr(model, "pooler", None) is not None and not missing
+    reusable = (name is not None or state is not None) and getattr(model, "pooler", None) is not None and not missing
     encoder = (PackedEncoder if packs else PaddedEncoder)(
         model,
         pooler=pooler,

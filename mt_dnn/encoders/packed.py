@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import output_state
-from mt_dnn.encoders.encoder import Encoder, token_types
+from mt_dnn.encoders.encoder import Encoder, Level, blocks_below, token_types
 from mt_dnn.encoders.first_tokens import allow_first_tokens
 
 # Families whose blocks call the attention function that their configuration names, as BERT's do, and whose attention
@@ -31,20 +31,20 @@ class PackedEncoder(Encoder):
     def _packed(self, state: Tensor, batch: Batch) -> Tensor:
         return state[0]
 
-    def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
+    def _run_upto(self, words: Tensor, level: Level, batch: Batch) -> Tensor:
         return self._run(words, 0, level, batch)
 
-    def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def _run_from(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         return self._run(state, level, self.num_layers, batch)
 
-    def _run_firsts(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def _run_firsts(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         last = self.num_layers - 1
-        if level > last or not self.shortens_last_block:
+        if blocks_below(level) > last or not self.shortens_last_block:
             return super()._run_firsts(state, level, batch)
         below = self._run(state, level, last, batch)
         return output_state(self.blocks[last](below[None], None, packed=batch, first_tokens=True))[0]
 
-    def _run(self, state: Tensor, start: int, stop: int, batch: Batch) -> Tensor:
+    def _run(self, state: Tensor, start: Level, stop: Level, batch: Batch) -> Tensor:
         """Computes the state at level ``stop`` from the state at level ``start``, both (T, H).
 
         From level 0 the state first goes through the rest of the embeddings: positions, token types, LayerNorm.
@@ -58,6 +58,6 @@ class PackedEncoder(Encoder):
             )
             if hasattr(self.model, "embeddings_project"):  # ELECTRA with small embeddings
                 state = self.model.embeddings_project(state)
-        for block in self.blocks[start:stop]:
+        for block in self.blocks[blocks_below(start) : blocks_below(stop)]:
             state = output_state(block(state, None, packed=batch))
         return state[0]

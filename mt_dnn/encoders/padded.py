@@ -10,15 +10,16 @@ from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import with_input_state, with_output_state
-from mt_dnn.encoders.encoder import Encoder, token_types
+from mt_dnn.encoders.encoder import Encoder, Level, blocks_below, token_types
 
 
 class PaddedEncoder(Encoder):
     """Runs any transformers encoder on padded batches. Outside of this class states are packed, (T, H).
 
     The state at level r is what goes into block r + 1. It may differ from the output of block r, because some families
-    compute more between two blocks. ``upto`` runs the whole model and keeps the state at the level. ``resume`` from a
-    level above 0 also runs the whole model, and replaces the state at the level by the given one.
+    compute more between two blocks. The state at level ``embeddings`` is what goes into block 1. ``upto`` runs the
+    whole model and keeps the state at the level. ``resume`` from a level other than 0 also runs the whole model, and
+    replaces the state at the level by the given one.
     """
 
     attention = "padded"
@@ -26,7 +27,7 @@ class PaddedEncoder(Encoder):
     def _packed(self, state: Tensor, batch: Batch) -> Tensor:
         return batch.unpad(state)
 
-    def _run_upto(self, words: Tensor, level: int, batch: Batch) -> Tensor:
+    def _run_upto(self, words: Tensor, level: Level, batch: Batch) -> Tensor:
         captured: list[Tensor] = []
 
         def keep(state: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ class PaddedEncoder(Encoder):
             self._run(words, batch)
         return self._packed(captured[0], batch)
 
-    def _run_from(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def _run_from(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         if level == 0:
             return self._run(state, batch)
         padded = batch.pad(state)
@@ -52,13 +53,14 @@ class PaddedEncoder(Encoder):
         return batch.unpad(self.model(**inputs).last_hidden_state)
 
     @contextmanager
-    def _at(self, level: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def _at(self, level: Level, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Applies ``change`` to the padded state at this level, (S, L, H), as long as the context is open."""
-        if level == self.num_layers:
+        number = blocks_below(level)
+        if number == self.num_layers:
             hook = self.blocks[-1].register_forward_hook(lambda _, __, output: with_output_state(output, change))
         else:
-            hook = self.blocks[level].register_forward_pre_hook(
-                lambda _, args, kwargs: with_input_state(args, kwargs, change), with_kwargs=True
+            hook = self.blocks[number].register_forward_pre_hook(  # first, so that a scalar mix reads the new state
+                lambda _, args, kwargs: with_input_state(args, kwargs, change), prepend=True, with_kwargs=True
             )
         try:
             yield

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
-from transformers.utils import logging
+from transformers.utils import has_file, logging
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError, did_you_mean, unknown_key
@@ -82,21 +82,33 @@ def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key:
 
 
 def only_bin(name: str) -> bool:
-    """Whether a folder has weights, but only pickled ones, ``pytorch_model.bin``. They are read without running code.
+    """Whether an encoder has weights, but only pickled ones, ``pytorch_model.bin``. They are read without running code.
 
     Raises:
         UserError: a local folder has no weights at all, or only some that are not read.
     """
-    folder = Path(resolve_name(name))
-    if not folder.is_dir() or any((folder / file).exists() for file in SAFETENSORS):
+    source = resolve_name(name)
+    if _has_one(source, SAFETENSORS):
         return False
-    if any((folder / file).exists() for file in BIN):
-        return True
-    raise UserError(f"encoder '{name}': no weights; the folder needs model.safetensors (or pytorch_model.bin)")
+    if Path(source).is_dir() and not _has_one(source, BIN):
+        raise UserError(f"encoder '{name}': no weights; the folder needs model.safetensors (or pytorch_model.bin)")
+    return _has_one(source, BIN)
 
 
-def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[str], list[str]]:
+def _has_one(source: str, files: Sequence[str]) -> bool:
+    """Whether a folder or a repository of the hub has one of the files. Without a network, the local cache is read."""
+    try:
+        return any(has_file(source, file) for file in files)
+    except (OSError, ValueError):  # no such repository, which is said where it is loaded
+        return False
+
+
+def load_weights(
+    name: str, settings: Any, *, state: Mapping[str, Tensor] | None = None, **options: Any
+) -> tuple[Any, list[str], list[str]]:
     """Loads a checkpoint in float32. Only weights of a pooler may be missing.
+
+    ``state``: the weights by name, if they were read already. Then ``name`` only says where they come from.
 
     Returns:
         The model, the names of missing weights, and the names of weights that the model does not use.
@@ -105,18 +117,17 @@ def load_weights(name: str, settings: Any, **options: Any) -> tuple[Any, list[st
         UserError: there is no file of weights, it is damaged or holds other things than tensors, or weights are
             missing or have another shape.
     """
+    common = {"config": settings, "dtype": torch.float32, "output_loading_info": True, **options}
     try:
         with quiet():
-            model, info = AutoModel.from_pretrained(
-                resolve_name(name),
-                config=settings,
-                trust_remote_code=False,
-                use_safetensors=not only_bin(name),
-                weights_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **options,
-            )
+            if state is not None:
+                kind = type(fresh_model(settings, **options))
+                model, info = kind.from_pretrained(None, state_dict=dict(state), **common)
+            else:
+                safe = {"trust_remote_code": False, "use_safetensors": not only_bin(name), "weights_only": True}
+                model, info = AutoModel.from_pretrained(resolve_name(name), **safe, **common)
+    except UserError:
+        raise
     except Exception as error:  # torch, safetensors and transformers raise many kinds for files that are damaged
         raise UserError(f"encoder '{name}': {_unreadable(error)}") from None
     missing = sorted(info["missing_keys"])
@@ -167,6 +178,18 @@ def keep_blocks(model: Any, kept: Sequence[int]) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, nn.ModuleList(blocks[number] for number in kept))
     model.config.num_hidden_layers = len(kept)
+
+
+def add_words(model: Any, count: int) -> None:
+    """Adds rows to the table of word embeddings, up to ``count`` rows, for tokens that were added to the tokenizer."""
+    table = model.get_input_embeddings()
+    table.weight = nn.Parameter(with_mean_rows(table.weight.detach(), count))
+    table.num_embeddings = model.config.vocab_size = count
+
+
+def with_mean_rows(table: Tensor, count: int) -> Tensor:
+    """The table, (V, …), with more rows up to ``count`` rows, (count, …). Each new row is the mean of the V rows."""
+    return torch.cat([table, table.mean(dim=0, keepdim=True).expand(count - len(table), *table.shape[1:])])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from data_utils.errors import MissingRows, UserError, did_you_mean, os_errors
+from data_utils.files import replacing
 from data_utils.prepared import Prepared
 from data_utils.rows import find_rows, read_records, write_rows
 from data_utils.soft_labels import COLUMN, FORMS
@@ -132,4 +133,5 @@ def copy_other_splits(tasks: dict[str, TaskDef], data: Path, output: Path) -> No
                     source = find_rows(data, task.name, split)
                 except MissingRows:
                     continue
-                shutil.copyfile(source, output / source.name)
+                with replacing(output / source.name) as temporary:
+                    shutil.copyfile(source, temporary)

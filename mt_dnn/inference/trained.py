@@ -28,10 +28,7 @@ from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
-from mt_dnn.tasks.run_tasks import Tasks, evaluated_tasks, head_owner
-
-# The fields of a task definition that decide what its head is.
-HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "crf", "head", "value_range", "no_answer")
+from mt_dnn.tasks.run_tasks import HEAD_FIELDS, Tasks, evaluated_tasks, head_owner
 
 
 def load(run: Path | str, device: str | None = None, task_defs: Path | str | None = None) -> TrainedModel:
@@ -135,9 +132,10 @@ class TrainedModel:
         """The outputs of a task's head, in float32, before they become answers.
 
         Returns:
-            One array for each row, (decisions, options): (1, C) for C classes or choices; (1, 1) for a value; (C, 2)
-            for a set of classes; (W, C) for W words; (2·windows, L) for start and end of an answer in windows of up to
-            L tokens; (n, V) for n masked tokens. A task that reads the head of another has that task's classes.
+            One array for each row, (decisions, options): (1, C) for C classes or choices; (1, 1) for a value, in the
+            user's units; (C, 2) for a set of classes; (W, C) for W words; (2·windows, L) for start and end of an answer
+            in windows of up to L tokens; (n, V) for n masked tokens. A task that reads the head of another has that
+            task's classes.
 
         Raises:
             UserError: no such task, or a row does not fit it.

@@ -19,7 +19,7 @@ from mt_dnn.runs.score_table import score_table
 
 
 class TrainingStopped(KeyboardInterrupt):
-    """A signal (Ctrl-C, SIGTERM or SIGUSR1) has stopped the training. A checkpoint holds everything until then."""
+    """A signal, such as SIGTERM or Ctrl-C, has stopped the training. A checkpoint holds everything until then."""
 
 
 @dataclass(frozen=True)

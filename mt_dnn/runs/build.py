@@ -24,10 +24,10 @@ from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_activations
 from mt_dnn.encoders.packed import PACKED_FAMILIES
-from mt_dnn.encoders.pretrained import only_bin
+from mt_dnn.encoders.pretrained import add_words, only_bin
 from mt_dnn.runs.checkpoint import load_rest
-from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig, TrainConfig
+from mt_dnn.runs.initial import Initial, read_initial
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
@@ -98,19 +98,6 @@ def tasks_with_rows(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], co
     return Tasks(trained, evaluated_tasks(tasks.evaluated, trained))
 
 
-def check_soft_labels(config: RunConfig, tasks: Mapping[str, TaskDef], train_splits: Mapping[str, Prepared]) -> None:
-    """Raises UserError when ``distillation`` needs soft labels but the rows have none, or its temperature is unused."""
-    options = config.distillation
-    kinds = {tasks[name].type.answer for name, split in train_splits.items() if split.soft is not None}
-    if options.weight and not kinds:
-        raise UserError(
-            f"{config.data.dir}: distillation.weight is {options.weight:g}, but no training rows have a soft_label; "
-            "write them with mt-dnn distill, or leave distillation.weight out"
-        )
-    if options.temperature != 1 and kinds == {"number"}:
-        raise UserError("distillation.temperature: soft labels of regression tasks have no temperature; leave it out")
-
-
 def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
     """Builds the plan of the updates. ``sizes``: how many training rows each task has."""
     return Plan(
@@ -135,16 +122,23 @@ def build_model(
             positions, or the encoder's checksum is wrong.
     """
     torch.manual_seed(config.seed)  # new weights are drawn in the order of the lines below
-    encoder = _load_encoder(config, checkpoint)
+    initial = None
+    if checkpoint is None and config.train.init_from is not None:
+        initial = read_initial(config.train.init_from)
+        initial.check_tokenizer(tokenizer)
+    encoder = _load_encoder(config, checkpoint, initial)
     _check_fit(config, encoder, tokenizer)
     model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
     prepare_model(config.adversary, model, tasks.trained)
+    loaded = set(model.heads) if checkpoint is not None else set[str]()
     if checkpoint is not None:
         load_rest(model, checkpoint)
+    elif initial is not None and config.train.init_heads:
+        loaded = initial.load_heads(model, tasks.trained)
     for name, head in model.heads.items():
         load_head = KINDS[tasks.trained[name].task_type].pretrained
         if load_head is not None:
-            _prepare_lm_head(config, name, load_head, head, encoder, new=checkpoint is None)
+            _prepare_lm_head(config, name, load_head, head, encoder, new=name not in loaded)
     return model
 
 
@@ -186,16 +180,16 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
     return model
 
 
-def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
+def _load_encoder(config: RunConfig, checkpoint: Path | None, initial: Initial | None) -> Encoder:
     options = config.encoder
-    name, pooler = options.name, options.pooler
+    name, pooler, state = options.name, options.pooler, None
     if checkpoint is not None:
         name = str(checkpoint / "encoder")
         pooler = "pretrained" if pooler == "fresh" else pooler  # the checkpoint holds the trained one
-    elif config.train.init_from is not None:
-        source = find_checkpoint(config.train.init_from)
-        name = str(source / "encoder")
-        say(f"encoder from {source}; its heads are dropped, and those of this run start fresh")
+    elif initial is not None and initial.encoder is not None:
+        state = (str(initial.source), initial.encoder)
+    elif initial is not None:
+        name = str(initial.source / "encoder")
     elif options.sha256 is not None:
         check_sha256(options.name or "", options.sha256)
     encoder = load_encoder(
@@ -207,22 +201,27 @@ def _load_encoder(config: RunConfig, checkpoint: Path | None) -> Encoder:
         dropout=options.dropout,
         attention_dropout=options.attention_dropout,
         blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds only the blocks that were kept
+        state=state,
     )
+    if initial is not None and pooler != "fresh":
+        initial.load_pooler(encoder)
+    if initial is not None and not config.train.init_heads:
+        say(f"encoder from {initial.source}; its heads are dropped, and those of this run start fresh")
     if checkpoint is None:
-        for notice in _notices(options, encoder):
+        for notice in _notices(options, encoder, state[0] if state else name):
             say(notice)
     return encoder
 
 
-def _notices(options: EncoderConfig, encoder: Encoder) -> Iterator[str]:
-    """Yields lines that tell the user what is unusual about this encoder."""
+def _notices(options: EncoderConfig, encoder: Encoder, name: str | None) -> Iterator[str]:
+    """Yields lines that tell the user what is unusual about this encoder. ``name``: the source of its weights."""
     family = encoder.model.config.model_type
     if options.attention == "auto" and encoder.attention == "padded":
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
-    if options.name is not None and only_bin(options.name):
-        yield f"encoder: {options.name} has only pickled .bin weights, read without running code; prefer safetensors"
-    if options.name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
-        yield f"encoder: {options.name} has no pretrained pooler; a new one is trained"
+    if name is not None and not Path(name).is_file() and only_bin(name):
+        yield f"encoder: {name} has only pickled .bin weights, read without running code; prefer safetensors"
+    if name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
+        yield f"encoder: {name} has no pretrained pooler; a new one is trained"
 
 
 def check_sha256(name: str, expected: str) -> None:
@@ -237,12 +236,19 @@ def check_sha256(name: str, expected: str) -> None:
 
 
 def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens."""
-    if len(tokenizer) > encoder.vocab_size:
-        raise UserError(
-            f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
-            "tokenizer and encoder do not belong together"
-        )
+    """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens.
+
+    If tokens were added to the tokenizer (``tokenizer.add_tokens``), the encoder gets rows for them.
+    """
+    if new := {token: number for token, number in tokenizer.get_vocab().items() if number >= encoder.vocab_size}:
+        if not new.keys() <= tokenizer.get_added_vocab().keys():
+            raise UserError(
+                f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
+                "tokenizer and encoder do not belong together"
+            )
+        listed = ", ".join(sorted(new, key=new.__getitem__)[:4]) + (", …" if len(new) > 4 else "")
+        say(f"encoder: tokens added to the tokenizer: {listed}; each starts as the mean of all words")
+        add_words(encoder.model, max(new.values()) + 1)
     pad = encoder.model.config.pad_token_id
     if pad is not None and tokenizer.pad_token_id is not None and pad != tokenizer.pad_token_id:
         raise UserError(

@@ -25,17 +25,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from data_utils.features import save_tokenizer
 from data_utils.files import flush
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
 from mt_dnn.encoders.pretrained import load_weights, read_config
 from mt_dnn.tasks.model import Model
+from mt_dnn.tasks.units import new_units
 
 HF_PREFIX = "encoder.model."  # names of a Model's weights begin with it if Hugging Face's model holds them
 CONTENT = {"encoder", "heads.safetensors", "trainer", "config.yml", "task_defs.yml"}
-FORMAT = 1  # raise it when a checkpoint or another file of a run folder can no longer be read by earlier versions
+FORMAT = 2  # raise it when a checkpoint or another file of a run folder can no longer be read by earlier versions
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -65,7 +66,7 @@ def save_checkpoint(
         parts of ``trainer_tensors``.
 
     Raises:
-        UserError: the disk is full or not writable.
+        NotSaved: the disk is full or not writable.
     """
     final = checkpoint_path(run, step)
     temporary = final.with_name(f".{final.name}.tmp")
@@ -95,7 +96,7 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = str(error).split("\n")[0]
-        raise UserError(f"{final}: checkpoint not written ({reason}); earlier checkpoints are untouched") from None
+        raise NotSaved(f"{final}: checkpoint not written ({reason}); earlier checkpoints are untouched") from None
     return final
 
 
@@ -118,7 +119,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     file = checkpoint / "trainer" / "state.json"
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-        written = state.get("format", FORMAT)  # the first checkpoints had no format
+        written = state.get("format", 1)  # the first checkpoints had no format
     except (OSError, ValueError, AttributeError) as error:
         raise damaged(file, error) from None
     if written not in range(1, FORMAT + 1):
@@ -149,13 +150,13 @@ def read_trainer_tensors(checkpoint: Path, name: str, like: Mapping[str, Tensor]
 
 
 def load_rest(model: Model, checkpoint: Path) -> None:
-    """Restores the weights that ``rest_of`` gave.
+    """Restores the weights that ``rest_of`` gave. The first checkpoints had no units.
 
     Raises:
         UserError: the file is damaged or belongs to other heads.
     """
     file = checkpoint / "heads.safetensors"
-    saved, present = read_tensors(file), rest_of(model.state_dict())
+    saved, present = {**new_units(model), **read_tensors(file)}, rest_of(model.state_dict())
     saved_shapes, shapes = ({name: tuple(v.shape) for name, v in tensors.items()} for tensors in (saved, present))
     if saved_shapes != shapes:
         wrong = sorted({name for name in {*saved_shapes, *shapes} if saved_shapes.get(name) != shapes.get(name)})

@@ -76,13 +76,19 @@ class TrainConfig(Section):
         description="ways to save time that change no result beyond rounding and the draw of dropout masks; []: none",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
-    init_from: Path | None = Field(None, description="start from the encoder of this run or checkpoint; heads are new")
+    init_from: Path | None = Field(
+        None, description="start from the encoder of this run, checkpoint or .pt file of the old MT-DNN"
+    )
+    init_heads: bool = Field(
+        False, description="with init_from: take its heads too, for tasks of the same name whose heads fit"
+    )
 
     @model_validator(mode="after")
     def _all_read(self) -> TrainConfig:
         self._refuse_unread(
             self.loss_balance, {"balance_lr"}, {"balance_lr"} if self.loss_balance == "uncertainty" else set()
         )
+        self._refuse_unread("init_from: null", {"init_heads"}, {"init_heads"} if self.init_from else set())
         if self.gradient_surgery != "none" and not (self.accumulate > 1 and self.mix_tasks):
             raise ValueError(
                 f"gradient_surgery: {self.gradient_surgery} needs several tasks in one update; "
@@ -126,6 +132,11 @@ class DistributedConfig(Section):
         description="ddp: every process holds all weights; fsdp: each holds a part of every weight, for large encoders",
     )
     timeout_s: PositiveInt = Field(1800, description="seconds that a process waits for the others before it gives up")
+    stop_timeout_s: PositiveInt = Field(
+        600,
+        description="with --gpus: seconds that the processes have to save after a signal, before they are killed; "
+        "a scheduler's time between signal and end has to be longer",
+    )
 
 
 class LogConfig(Section):

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.files import replacing
 from data_utils.task_def import task_def_schema
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import expanded, names_preset
@@ -57,7 +58,8 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
 
 def dump_config(config: RunConfig, path: Path) -> None:
     """Writes a configuration with all its defaults as YAML, which ``load_config`` reads back."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -59,6 +59,8 @@ def row_outputs(
 ) -> list[np.ndarray]:
     """Runs the model on every row or window of a split. Returns its logits in row order, (decisions, options) each.
 
+    Logits that are numbers are in the user's units.
+
     ``kept``: a function that gets the logits of a batch and the batch. Its result, one row for each decision, is kept
     instead of the logits. Connected ranks share the work. A process that is not connected does all of it.
     """
@@ -76,7 +78,7 @@ def row_outputs(
             rows = local_batches[number] if number < len(local_batches) else order[:1]
             batch = collate(split, rows, task=task).to(device)
             with autocast(precision, device):
-                logits = kept(model(batch), batch).float().cpu().numpy()
+                logits = kept(model.units(task).to_user(model(batch)), batch).float().cpu().numpy()
             if number < len(local_batches):
                 bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
                 outputs_here.append((rows, np.split(logits, bounds[1:])))

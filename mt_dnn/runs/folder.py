@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
+from data_utils.task_yaml import read_yaml
+from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import differences, dump_config
+from mt_dnn.runs.config_file import differences, dump_config, load_config
+
+CONFIG, LOCK = "config.yml", ".lock"
+WRITTEN = ("task_defs.yml", "metrics.jsonl", "summary.json", "predictions/*.jsonl", "adversary/*.json")
 
 # Keys that may change between a run and its resumption, because they change no result.
 FREE_KEYS = ("device", "distributed", "log", "output")
@@ -26,11 +29,15 @@ FREE_KEYS_OF = {
 
 
 def check_same_config(config: RunConfig) -> None:
-    """Raises UserError when the output folder holds a run of another configuration."""
-    file = config.output / "config.yml"
+    """Raises UserError when the output folder holds a run of another configuration, or files that are of no run."""
+    file = config.output / CONFIG
     if not file.exists():
+        _check_empty(config.output)
         return
-    old = yaml.safe_load(file.read_text(encoding="utf-8"))
+    raw = read_yaml(file)
+    if not isinstance(raw, dict) or not all(isinstance(raw.get(section), dict) for section in FREE_KEYS_OF):
+        raise UserError(f"{file}: is not the configuration of a run; choose another output= or move this file away")
+    old = load_config(file).model_dump(mode="json")  # with defaults of keys that were added since
     new = config.model_dump(mode="json")
     for values in (old, new):
         for section, free in FREE_KEYS_OF.items():
@@ -41,6 +48,15 @@ def check_same_config(config: RunConfig) -> None:
         raise UserError(
             f"{config.output}: holds a run of another configuration ({changed[0]}); choose another output= or delete it"
         )
+
+
+def _check_empty(folder: Path) -> None:
+    """Raises UserError if a folder without a run holds a file that a run would replace. So nothing foreign is lost."""
+    if last_checkpoint(folder) is not None:
+        return  # config.yml was deleted by hand; the run writes it again
+    found = [path for pattern in WRITTEN for path in sorted(folder.glob(pattern))]
+    if found:
+        raise UserError(f"{found[0]}: is of no run of this folder; move it away or choose another output=")
 
 
 def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
@@ -54,12 +70,10 @@ def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
 
 def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
     """Writes ``config.yml`` and ``task_defs.yml`` into the run folder. A file that exists stays as it is."""
-    if not (folder / "config.yml").exists():
-        with replacing(folder / "config.yml") as temporary:
-            dump_config(config, temporary)
+    if not (folder / CONFIG).exists():
+        dump_config(config, folder / CONFIG)
     if not (folder / "task_defs.yml").exists():
-        with replacing(folder / "task_defs.yml") as temporary:
-            dump_task_defs(tasks, temporary)
+        dump_task_defs(tasks, folder / "task_defs.yml")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -78,7 +92,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with os_errors(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("w")
+        stream = (folder / LOCK).open("a")  # a file of this name that somebody else has written keeps its content
     with stream:
         _lock(stream, folder)
         yield
@@ -86,8 +100,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 def check_unlocked(folder: Path) -> None:
     """Raises UserError when another process trains into the folder, because its files may change any moment."""
-    if (folder / ".lock").exists():
-        with (folder / ".lock").open() as stream:
+    if (folder / LOCK).exists():
+        with os_errors(folder / LOCK, "cannot be read"):
+            stream = (folder / LOCK).open()
+        with stream:
             _lock(stream, folder)
 
 

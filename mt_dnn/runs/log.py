@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from data_utils.errors import UserError
 from data_utils.files import replacing
 from mt_dnn.distributed.ranks import is_main
+
+RECORD = b'{"event": "'  # every record begins like this
 
 
 class MetricsLog:
@@ -36,6 +39,11 @@ class MetricsLog:
             for name, value in _flatten(record):
                 self._board.add_scalar(f"{record['event']}/{name}", value, record["step"])
 
+    def flush(self) -> None:
+        """Waits until all records are on disk, so that no checkpoint is there without the records before it."""
+        if self._stream is not None:
+            os.fsync(self._stream.fileno())
+
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
@@ -43,11 +51,33 @@ class MetricsLog:
             self._board.close()
 
     def _cut_back(self, step: int) -> None:
-        """Removes the records of updates after ``step``, and a last record that was cut off when the run was killed."""
-        records = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [text for text in records if text.endswith("}") and json.loads(text)["step"] <= step]
+        """Removes the records of updates after ``step``, and a last record that was cut off when the run was killed.
+
+        What is no record of a run stays as it is.
+        """
+        if not self.path.exists():
+            return
+        *lines, tail = self.path.read_bytes().split(b"\n")
+        if _step(tail) is not None or not _is_cut(tail):
+            lines.append(tail)
+        kept = [line for line in lines if (_step(line) or 0) <= step]
         with replacing(self.path) as temporary:
-            temporary.write_text("".join(f"{text}\n" for text in kept), encoding="utf-8")
+            temporary.write_bytes(b"".join(line + b"\n" for line in kept))
+
+
+def _step(line: bytes) -> int | None:
+    """The update of a record. None for a line that is no record."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # not JSON, not UTF-8, or no object with a step
+        return None
+    return step if isinstance(step, int) else None
+
+
+def _is_cut(tail: bytes) -> bool:
+    """Whether the text after the last line break can be the begin of a record. A power failure adds zeros."""
+    written = tail.rstrip(b"\0")
+    return written[: len(RECORD)] == RECORD[: len(written)]
 
 
 def _writer(folder: Path, resume_step: int) -> Any:

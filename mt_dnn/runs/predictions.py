@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_utils.files import replacing
+from data_utils.files import write_json_lines
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.tasks.base import Decoded
@@ -24,6 +23,4 @@ def prediction_records(task: TaskDef, split: Prepared, decoded: Decoded) -> Iter
 def write_predictions(path: Path, task: TaskDef, split: Prepared, decoded: Decoded) -> None:
     """Writes the predictions of a split as JSON lines, and makes the folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for record in prediction_records(task, split, decoded):
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    write_json_lines(path, prediction_records(task, split, decoded))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from tqdm import tqdm
 
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from mt_dnn.distributed.launch import explained
+from mt_dnn.distributed.output import lasting_output
 from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
 from mt_dnn.distributed.sharded import local_parts
+from mt_dnn.distributed.signals import first_signal, stop_signals
 from mt_dnn.runs.checkpoint import checkpoint_path, load_encoder_weights, load_rest
 from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
@@ -23,7 +26,6 @@ from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.predictions import write_predictions
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import save
-from mt_dnn.runs.signals import first_signal, stop_signals
 from mt_dnn.runs.start import start
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.step import Stepper
@@ -45,10 +47,12 @@ class Run:
             The content of ``summary.json``, or the number of the signal that stopped the run.
 
         Raises:
-            UserError: the folder cannot be written or is in use, or a loss or weight is not finite.
+            NotSaved: a file of the folder cannot be written.
+            UserError: the folder cannot be made or is in use, or a loss or weight is not finite.
         """
         progress = self.parts.progress
-        with locked(self.folder) if is_main() else nullcontext(), stop_signals() as received:
+        lock = locked(self.folder) if is_main() else nullcontext()
+        with lock, lasting_output(), unsaved(self.folder), stop_signals() as received:
             barrier()  # now all processes have read the folder in start(), so the main process may write into it
             if is_main():
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
@@ -88,6 +92,7 @@ class Run:
                     check_finite(parts.model, progress)
                     if evaluates:
                         self._evaluate(log)
+                    log.flush()
                     save(self.folder, parts.tokenizer, parts.stepper, progress)
                 if stopped_by:
                     say(f"stopped after update {event.position.step}; the same command continues from there")
@@ -153,6 +158,16 @@ class Run:
         if is_main():
             write_json(self.folder / "summary.json", summary)
         return summary
+
+
+@contextmanager
+def unsaved(folder: Path) -> Iterator[None]:
+    """Turns an OSError of the block into NotSaved, for example when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        file = error.filename or folder
+        raise NotSaved(f"{file}: cannot be written ({error.strerror or error}); the last checkpoint is whole") from None
 
 
 def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, pro
     """Writes a checkpoint, lets ``best`` point at the best one, and removes all others. Every rank has to call it.
 
     Raises:
-        UserError: the disk is full or not writable.
+        NotSaved: the disk is full or not writable.
     """
     parts = parts_with_state(stepper, progress)
     states = {name: part.state_dict() for name, part in parts.items()}

@@ -21,17 +21,17 @@ from mt_dnn.runs.build import (
     build_splits,
     build_tasks,
     build_tokenizer,
-    check_soft_labels,
     choose_device,
     tasks_with_rows,
     with_memory_options,
 )
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import Decoder, Splits, check_selection, dev_splits
+from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import forget_missing_best, resume
+from mt_dnn.runs.unread import check_settings
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks
 from mt_dnn.training.balance import build_balance
@@ -101,16 +101,14 @@ def start(config: RunConfig) -> Parts:
     splits = {key: split for key, split in prepared.items() if key[0] in tasks.evaluated}
     notices += check_unknown(splits, config.data.max_unknown_share)
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
-    check_soft_labels(config, tasks.trained, train_splits)
-
-    # Find the splits that are scored during training. The metric that selects models has to be of a trained task there.
     scored = dev_splits(tasks.evaluated, splits)
-    scored_tasks = {name: tasks.trained[name] for name, _ in scored if name in tasks.trained}
-    check_selection(config.evaluation.metric, scored_tasks)
+    check_settings(config, tasks, train_splits, scored)
 
-    # Build the plan of the updates, the model, and the training step.
+    # Build the plan of the updates, the model, and the training step. New heads get the units of the training rows.
     plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
     model = build_model(config, tasks, tokenizer, checkpoint)
+    if checkpoint is None:
+        model.fit_units(tasks.trained, train_splits)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
     decoder = Decoder(
         model, tasks.evaluated, batch_size=config.evaluation.batch_size, precision=config.train.precision, device=device
@@ -120,9 +118,8 @@ def start(config: RunConfig) -> Parts:
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
         changed = resume(checkpoint, stepper, progress)
-        notices.append(f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}")
-        notices += changed
-        notices += forget_missing_best(config.output, progress)
+        resumed = f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}"
+        notices += [resumed, *changed, *forget_missing_best(config.output, progress)]
     return Parts(
         device=device,
         tasks=tasks,

@@ -1,14 +1,19 @@
 """Task losses and divergences as pure functions of logits for N decisions with C options each.
 
-``reduction="none"`` gives one value per decision, (N,); ``"mean"`` their mean. All are computed in float32, whatever
-the precision of the logits.
+``reduction="none"`` gives one value per decision, (N,); ``"mean"`` their mean. All are computed in float32 at least,
+whatever the precision of the logits.
+
+``stop_gradient`` says which arguments of a divergence are trained:
+- ``none``: both.
+- ``target``: each term trains its second argument only.
+- ``kl_target``: the same, but a squared difference trains both. So does the released MT-DNN code (mt_dnn/loss.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +23,7 @@ MISSING = -1e4  # the logit of an option that a decision does not have: probabil
 
 
 Reduction = Literal["mean", "none"]
-
-
-StopGradient = Literal["target", "none"]
+StopGradient = Literal["target", "none", "kl_target"]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -47,20 +50,14 @@ def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mea
 def kl(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """KL(p ‖ p~) = Σ_c p_c (log p_c − log p~_c). ``clean``, ``perturbed``: logits (N, C).
-
-    ``target`` trains only the second argument.
-    """
+    """KL(p ‖ p~) = Σ_c p_c (log p_c − log p~_c). ``clean``, ``perturbed``: logits (N, C)."""
     return _reduced(_kl(clean, perturbed, stop_gradient), reduction)
 
 
 def sym_kl(
     clean: Tensor, perturbed: Tensor, *, stop_gradient: StopGradient = "target", reduction: Reduction = "mean"
 ) -> Tensor:
-    """KL(p ‖ p~) + KL(p~ ‖ p), without a half (Jiang et al. 2020, eq. 2). Both arguments are logits (N, C).
-
-    ``target`` trains only the second argument of each term.
-    """
+    """KL(p ‖ p~) + KL(p~ ‖ p), without a half (Jiang et al. 2020, eq. 2). Both arguments are logits (N, C)."""
     values = _kl(clean, perturbed, stop_gradient) + _kl(perturbed, clean, stop_gradient)
     return _reduced(values, reduction)
 
@@ -70,7 +67,8 @@ def js(
 ) -> Tensor:
     """½ KL(p ‖ m) + ½ KL(p~ ‖ m), m = (p + p~)/2. ``clean``, ``perturbed``: logits (N, C).
 
-    ``target`` detaches p. (m is not detached: it is already the best m for p and p~, so its gradient alone is 0.)
+    ``target`` and ``kl_target`` detach p. (m is not detached: it is already the best m for p and p~, so its gradient
+    alone is 0.)
     """
     _check_shapes(clean, perturbed)
     log_p, log_q = _log_p(_target(clean, stop_gradient)), _log_p(perturbed)
@@ -84,7 +82,7 @@ def hellinger(
 ) -> Tensor:
     """½ Σ_c (√p_c − √p~_c)². ``clean``, ``perturbed``: logits (N, C).
 
-    √p is computed as exp(½ log p), so its gradient is finite at 0. ``target`` detaches p.
+    √p is computed as exp(½ log p), so its gradient is finite at 0. ``target`` and ``kl_target`` detach p.
     """
     _check_shapes(clean, perturbed)
     p, q = (0.5 * _log_p(_target(clean, stop_gradient))).exp(), (0.5 * _log_p(perturbed)).exp()
@@ -96,16 +94,17 @@ def mse(
 ) -> Tensor:
     """(z − z~)², mean over the outputs that are not MISSING. ``clean``, ``perturbed``: logits (N, C).
 
-    ``target`` detaches z.
+    ``target`` detaches z, ``kl_target`` detaches nothing.
     """
     _check_shapes(clean, perturbed)
-    difference = perturbed.float() - _target(clean, stop_gradient).float()
+    fixed = _target(clean, "none" if stop_gradient == "kl_target" else stop_gradient)
+    difference = _precise(perturbed) - _precise(fixed)
     outputs = (clean > MISSING / 2).sum(-1).clamp(min=1)  # a single value may be as low
     return _reduced(difference.square().sum(-1) / outputs, reduction)
 
 
 def _kl(target: Tensor, other: Tensor, stop_gradient: StopGradient) -> Tensor:
-    """KL(target ‖ other) of each decision, (N,). ``stop_gradient="target"`` trains only the second argument."""
+    """KL(target ‖ other) of each decision, (N,)."""
     _check_shapes(target, other)
     log_p, log_q = _log_p(_target(target, stop_gradient)), _log_p(other)
     return (log_p.exp() * (log_p - log_q)).sum(-1)
@@ -118,13 +117,18 @@ def _check_shapes(clean: Tensor, perturbed: Tensor) -> None:
 
 
 def _target(logits: Tensor, stop_gradient: StopGradient) -> Tensor:
-    if stop_gradient not in ("target", "none"):
-        raise ValueError(f"stop_gradient is target or none, not {stop_gradient!r}")
-    return logits.detach() if stop_gradient == "target" else logits
+    if stop_gradient not in get_args(StopGradient):
+        raise ValueError(f"stop_gradient is one of {', '.join(get_args(StopGradient))}, not {stop_gradient!r}")
+    return logits if stop_gradient == "none" else logits.detach()
 
 
 def _log_p(logits: Tensor) -> Tensor:
-    return F.log_softmax(logits.float(), dim=-1)
+    return F.log_softmax(_precise(logits), dim=-1)
+
+
+def _precise(values: Tensor) -> Tensor:
+    """The values in float32; float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def _reduced(values: Tensor, reduction: Reduction) -> Tensor:

@@ -20,7 +20,7 @@ from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import initialised
-from mt_dnn.encoders.pretrained import only_bin, quiet
+from mt_dnn.encoders.pretrained import only_bin, quiet, with_mean_rows
 from mt_dnn.tasks.base import Decoded, Decoding, Kind
 from mt_dnn.tasks.heads import HeadsConfig
 
@@ -119,7 +119,8 @@ def load_lm_head(name: str, settings: Any, head: nn.Module) -> bool:
         return False
     head.dense.load_state_dict(model.get_submodule(dense).state_dict())
     head.norm.load_state_dict(model.get_submodule(norm).state_dict())
-    head.bias.data.copy_(model.get_output_embeddings().bias)
+    bias = model.get_output_embeddings().bias.detach()
+    head.bias.data.copy_(with_mean_rows(bias, len(head.bias)))
     return True
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from torch import Tensor, nn
 
+from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.dropout import number_dropouts
-from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.encoder import Encoder, Level
 from mt_dnn.tasks.heads import HeadsConfig
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.run_tasks import head_owner
+from mt_dnn.tasks.units import NoUnits, Units
 
 
 class Model(nn.Module):
@@ -39,14 +42,28 @@ class Model(nn.Module):
         number_dropouts(self)
         self._owner = {name: head_owner(task) for name, task in defs.items()}
 
-    def upto(self, level: int, batch: Batch, words: Tensor | None = None) -> Tensor:
-        """The hidden states at a level, (T, H). Level 0 is the word embeddings, level r the output of block r.
+    def units(self, task: str) -> Units | NoUnits:
+        """The units of the numbers that the head of a task says."""
+        return getattr(self.heads[self._owner[task]], "units", NoUnits())
+
+    def fit_units(self, tasks: Mapping[str, TaskDef], splits: Mapping[str, Prepared]) -> None:
+        """Chooses the units of new heads. A head that several tasks train has one unit, from the rows of all of them.
+
+        ``tasks``: the training tasks. ``splits``: their training rows. Both are by name.
+        """
+        for name, head in self.heads.items():
+            if isinstance(units := getattr(head, "units", None), Units):
+                labels = [split.labels for task, split in splits.items() if self._owner[task] == name]
+                units.fit(tasks[name], np.concatenate([values for values in labels if values is not None]))
+
+    def upto(self, level: Level, batch: Batch, words: Tensor | None = None) -> Tensor:
+        """The hidden states at a level, (T, H): 0, the word embeddings; ``embeddings``; or r, the output of block r.
 
         ``words``, (T, H), are used instead of the word embeddings of the batch's tokens.
         """
         return self.encoder.upto(level, batch, words)
 
-    def resume(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def resume(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         """The logits (N, C) from the hidden states at a level."""
         head = self.heads[self._owner[batch.task]]
         read = self.encoder.resume if head.reads_tokens else self.encoder.resume_pooled

@@ -6,15 +6,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
+from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.tasks.base import Decoded, Decoding, Kind, figures, mean_scores
-from mt_dnn.tasks.heads import pooled_head
+from mt_dnn.tasks.heads import HeadsConfig, pooled_head
+from mt_dnn.tasks.units import Units
 
 
 class Values(Decoding):
-    """The prediction is the single logit."""
+    """The prediction is the single output, in the user's units."""
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         values = np.concatenate(outputs)[:, 0].astype(np.float64)
@@ -33,4 +36,11 @@ class Values(Decoding):
         yield from figures(mean_scores(teachers))
 
 
-KINDS = {"regression": Kind(pooled_head, Values())}
+def value_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
+    """A head with one output, and its units."""
+    head = pooled_head(task, encoder, dropout, config)
+    head.units = Units()
+    return head
+
+
+KINDS = {"regression": Kind(value_head, Values())}

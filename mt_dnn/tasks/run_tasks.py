@@ -10,6 +10,9 @@ from torch import nn
 from data_utils.errors import UserError, did_you_mean
 from data_utils.task_def import TaskDef
 
+# The fields of a task definition that decide what its head is.
+HEAD_FIELDS = ("task_type", "data_format", "labels", "enable_san", "crf", "head", "value_range", "no_answer")
+
 
 @dataclass(frozen=True)
 class Tasks:

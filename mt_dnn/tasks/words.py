@@ -67,7 +67,7 @@ class TokenHead(PooledHead):
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → logits (N, C) of the N marked tokens."""
-        return self.linear(self.dropout(hidden)[batch.marked])
+        return self.linear(self.dropout(hidden[batch.marked]))
 
 
 class CRFHead(TokenHead):

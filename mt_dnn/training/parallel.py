@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.distributed.ranks import world_size
+from mt_dnn.encoders.encoder import Level
 from mt_dnn.tasks.model import Model
 
 
@@ -56,7 +57,7 @@ class Parallel:
         self.model, self.alone = model, alone
 
     @property
-    def resume(self) -> Callable[[Tensor, int, Batch], Tensor]:
+    def resume(self) -> Callable[[Tensor, Level, Batch], Tensor]:
         """``model.resume``, through DistributedDataParallel if the model is wrapped."""
         return self.model.resume if self._wrapped is None else self._wrapped
 
@@ -93,5 +94,5 @@ class _Resume(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, state: Tensor, level: int, batch: Batch) -> Tensor:
+    def forward(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         return self.model.resume(state, level, batch)

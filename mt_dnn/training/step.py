@@ -52,13 +52,13 @@ class UpdatePart:
     def __post_init__(self) -> None:
         self.task, self.device = self.view.batch.task, self.view.batch.input_ids.device
         self.losses = self.adversary(self.view)
-        self.loss = torch.zeros((), device=self.device)  # what the batch has added to the loss of the update
+        self.loss = torch.zeros((), device=self.device)  # what the batch has added, in the units of the head
 
     def backward(self, scaler: torch.amp.GradScaler) -> Tensor:
         """Makes the next pass, forward and backward.
 
         Returns:
-            What the pass adds to the loss of the update, a scalar.
+            What the pass adds to the loss of the update, a scalar in the user's units.
         """
         with autocast(self.precision, self.device):
             loss = next(self.losses)
@@ -70,7 +70,7 @@ class UpdatePart:
         # If an optimizer step follows each pass, each pass gives the batch's whole loss, so the mean is added.
         added = loss.detach() * (1 / self.adversary.passes if self.adversary.steps_each_pass else 1.0)
         self.loss += added
-        return added
+        return added * self.view.units.squared
 
     def finish(self) -> None:
         """Lets the adversary run the code after its last loss, such as reports for the log."""

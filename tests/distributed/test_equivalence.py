@@ -54,6 +54,7 @@ ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.lookahead.enab
 OPTIMIZERS = {name: [f"optimizer.name={name}", *ADAPTIVE] for name in ("adamax", "adamw", "adam", "radam")}
 OTHERS = {
     "bregman": ["adversary=preset:vat/smart"],
+    "embeddings": ["adversary.mode=tat", "adversary.level=embeddings", *SETTINGS["tat"]],
     "frozen": ["optimizer.freeze=[embeddings]"],
     "recomputed": ["train.activation_checkpointing=true", "adversary.mode=tat", *SETTINGS["tat"]],
     "xlm_r_xl": ["encoder.name=XL", "adversary.mode=freelb"],

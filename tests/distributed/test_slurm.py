@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,9 @@ def test_a_job_saves_before_its_time_is_up_and_is_queued_again(workspace: Path) 
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for_step(output, job, 6)
-    job.send_signal(signal.SIGUSR1)
+    for _ in range(2):  # Slurm sends signals at several occasions, such as preemption and the end of the time
+        job.send_signal(signal.SIGUSR1)
+        time.sleep(0.2)
     assert "the same command continues" in finish(job)
     assert calls.read_text().split() == ["requeue", environment["SLURM_JOB_ID"]]
     stopped = last_checkpoint(output)

@@ -147,3 +147,15 @@ def test_a_finished_run_is_not_trained_again(undisturbed: Path) -> None:
     before = records(undisturbed / "whole")
     assert "overlap (dev)" in finish(start(undisturbed, "whole"))
     assert records(undisturbed / "whole") == before
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_goes_on_when_nobody_reads_what_it_prints(undisturbed: Path, processes: int) -> None:
+    """As in ``mt-dnn train run.yml 2>&1 | head -1``."""
+    run, options = undisturbed / f"unread{processes}", ("train.max_steps=6", "--gpus", str(processes))
+    process = start(undisturbed, run.name, *options)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(timeout=300) == 0
+    assert json.loads((run / "summary.json").read_text())["steps"] == 6

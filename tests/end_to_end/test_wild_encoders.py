@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 import mt_dnn
@@ -17,13 +21,26 @@ from data_utils.prepare import fingerprint, prepare
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.runs.checkpoints import last_checkpoint
-from tests.golden.runner import run_command
-from tests.tiny import FAMILIES
-from tests.wild import as_bin, old_name, python_tokenizer, split_in_two, weights, wild_encoder, write_weights
-from tests.workspace import make_workspace, rows_of, write_task
+from tests.golden.runner import CommandError, run_command
+from tests.tiny import FAMILIES, tiny_encoder
+from tests.wild import (
+    add_tokens,
+    as_bin,
+    old_name,
+    on_the_hub,
+    python_tokenizer,
+    split_in_two,
+    weights,
+    wild_encoder,
+    word_rows,
+    write_weights,
+)
+from tests.workspace import MORE_TASKS, make_workspace, rows_of, write_task
 
 # Scores stay as they are, so the first checkpoint stays the best, and the last one is another.
 OPTIONS = ["optimizer.lr=1e-12", "train.max_steps=3", "evaluation.every_steps=1", 'tasks=["negated"]']
+
+MARKERS = ["[E]", "[/E]"]
 
 PYTHON_TOKENIZERS = ["PhobertTokenizer", "BertweetTokenizer"]
 
@@ -53,15 +70,48 @@ def assert_predicts(run: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_old_names_of_weights_and_prefixes_of_task_models(family: str, workspace: Path) -> None:
-    """transformers converts the names when it loads them; a checkpoint holds the names of the model itself."""
+def test_every_family_as_the_hub_holds_it(family: str, workspace: Path) -> None:
+    """Old names of weights, prefixes of task models, several files, and tokens that were added to the tokenizer.
+
+    transformers converts the names when it loads them; a checkpoint holds the names of the model itself. The rows for
+    added tokens begin as the mean of the others. Here they hardly move.
+    """
     folder = wild_encoder(workspace / "wild", family)
     if family in ("bert", "mpnet"):
         split_in_two(folder)
+    before = word_rows(folder)
+    add_tokens(folder, *MARKERS)
+    mark_cats(workspace / "data")
     train(workspace, folder)
     saved = last_checkpoint(workspace / "run")
     assert saved is not None and not any(".gamma" in name or ".beta" in name for name in weights(saved / "encoder"))
+    expected = torch.cat([before, before.mean(dim=0).expand(len(MARKERS), -1)])
+    torch.testing.assert_close(word_rows(saved / "encoder"), expected, atol=1e-6, rtol=0)
     assert_predicts(workspace / "run")
+
+
+def mark_cats(data: Path) -> None:
+    """Puts markers around a word of the rows."""
+    for file in data.glob("negated_*.tsv"):
+        file.write_text(file.read_text().replace("cat", "[E] cat [/E]"))
+
+
+def test_added_tokens_change_nothing_if_the_encoder_has_rows_for_them(workspace: Path) -> None:
+    """Some encoders have more rows than their tokenizer has tokens."""
+    folder = tiny_encoder(workspace / "wild", vocab_size=100)
+    add_tokens(folder, *MARKERS)
+    train(workspace, folder)
+    saved = last_checkpoint(workspace / "run")
+    assert saved is not None
+    torch.testing.assert_close(word_rows(saved / "encoder"), word_rows(folder), atol=1e-6, rtol=0)
+
+
+def test_new_rows_are_said_once(workspace: Path) -> None:
+    folder = tiny_encoder(workspace / "wild")
+    add_tokens(folder, *MARKERS)
+    said = "encoder: tokens added to the tokenizer: [E], [/E]; each starts as the mean of all words\n"
+    command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
+    assert said in run_command(*command) and said not in run_command(*command)
 
 
 def test_a_best_checkpoint_that_an_older_version_saved_under_old_names_is_read(workspace: Path) -> None:
@@ -79,6 +129,7 @@ def test_tokenizers_that_are_written_in_python(kind: str, workspace: Path) -> No
     """The run resumes, and finds its prepared rows again if the encoder's folder has moved."""
     folder = wild_encoder(workspace / "wild", "roberta")
     python_tokenizer(folder, kind)
+    add_tokens(folder, *MARKERS)
     train(workspace, folder)
     moved = folder.rename(workspace / "moved")
     run_command("train", str(workspace / "run.yml"), f"encoder.name={moved}", f"output={workspace / 'other'}", *OPTIONS)
@@ -120,3 +171,37 @@ def test_weights_that_are_only_pickled_are_read_without_running_code(family: str
     command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
     assert "only pickled .bin weights" in run_command(*command, f"output={workspace / 'again'}")
     assert_predicts(workspace / "run")
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["one file", "index"])
+def test_pickled_weights_from_the_hub(split: bool, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's local cache is the source, with and without the language model's head."""
+    folder = wild_encoder(workspace / "wild")
+    expected = weights(folder)["cls.predictions.transform.dense.weight"]
+    if split:
+        split_in_two(folder)
+    as_bin(folder)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(workspace / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    name = on_the_hub(folder, workspace / "hub", "someone/wild")
+    write_task(workspace / "data", "guessed", "train", rows_of("guessed", 16, 1))
+    tasks = yaml.safe_load((workspace / "tasks.yml").read_text())
+    (workspace / "tasks.yml").write_text(yaml.safe_dump({**tasks, "guessed": MORE_TASKS["guessed"]}))
+    options = [f"encoder.name={name}", *OPTIONS[:-1], "tasks=[negated,guessed]"]
+    said = run_command("train", str(workspace / "run.yml"), *options)
+    assert "someone/wild has only pickled .bin weights" in said and "no pretrained head" not in said
+    saved = last_checkpoint(workspace / "run")
+    assert saved is not None
+    head = load_file(saved / "heads.safetensors")["heads.guessed.dense.weight"]
+    torch.testing.assert_close(head, expected, atol=1e-6, rtol=0)
+    assert_predicts(workspace / "run")
+
+
+def test_a_checksum_of_pickled_weights(workspace: Path) -> None:
+    folder = wild_encoder(workspace / "wild")
+    as_bin(folder)
+    digest = hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
+    command = ["train", str(workspace / "run.yml"), f"encoder.name={folder}", *OPTIONS]
+    with pytest.raises(CommandError, match=r"pytorch_model\.bin: SHA-256 is"):
+        run_command(*command, f"encoder.sha256={'f' * 64}")
+    run_command(*command, f"encoder.sha256={digest}")

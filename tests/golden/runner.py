@@ -102,9 +102,9 @@ def digest(*contents: bytes | str) -> str:
 
 
 def norms(tensors: Mapping[str, Any]) -> dict[str, float]:
-    """The L2 norm of each group of tensors, computed in float64."""
+    """The L2 norm of each group of tensors in float64. The units of heads are not trained, so they are left out."""
     squares: dict[str, float] = {}
-    for key, value in tensors.items():
+    for key, value in ((key, value) for key, value in tensors.items() if ".units." not in key):
         group = group_of(key)
         squares[group] = squares.get(group, 0.0) + float((value.astype("float64") ** 2).sum())
     return {group: math.sqrt(total) for group, total in squares.items()}

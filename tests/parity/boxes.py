@@ -82,26 +82,26 @@ class Net:
             vectors.append(out.pooler_output if e.read is None else out.last_hidden_state[0])
         return self.logits(torch.cat(vectors), e, masks)
 
-    def h(self, x: Tensor, e: Example, level: int) -> Tensor:
-        """h_r, (n, H); at level 0 it is x itself."""
+    def h(self, x: Tensor, e: Example, level: int | str) -> Tensor:
+        """h_r, (n, H); at level 0 it is x itself, at ``embeddings`` the output of the whole embedding module."""
         if level == 0:
             return x
         states = []
         for rows, types in zip(x.split(e.sizes), e.types.split(e.sizes), strict=True):
             state = self.encoder.embeddings(inputs_embeds=rows[None], token_type_ids=types[None])
-            for number in range(level):
+            for number in range(blocks_below(level)):
                 state = self.encoder.encoder.layer[number](state)
             states.append(state[0])
         return torch.cat(states)
 
-    def f_from(self, h: Tensor, e: Example, level: int) -> Tensor:
+    def f_from(self, h: Tensor, e: Example, level: int | str) -> Tensor:
         """f_r: logits (C,) of the state at a level."""
         if level == 0:
             return self.f(h, e)
         vectors = []
         for rows in h.split(e.sizes):
             state = rows[None]
-            for number in range(level, len(self.encoder.encoder.layer)):
+            for number in range(blocks_below(level), len(self.encoder.encoder.layer)):
                 state = self.encoder.encoder.layer[number](state)
             vectors.append(self.encoder.pooler(state) if e.read is None else state[0])
         return self.logits(torch.cat(vectors), e)
@@ -135,6 +135,10 @@ class Net:
         return vectors @ (layer.weight / largest).T + layer.bias
 
 
+def blocks_below(level: int | str) -> int:
+    return 0 if isinstance(level, str) else level
+
+
 def loss_of(z: Tensor, y: Tensor) -> Tensor:
     """−log p_y, or the squared error of a value; logits are (C,). The mean where there are several answers."""
     if z.dim() == 2:
@@ -149,13 +153,16 @@ def kl(z: Tensor, other: Tensor) -> Tensor:
 
 
 def distance(e: Example, z: Tensor, z2: Tensor, name: str | None, stop_gradient: str) -> Tensor:
-    """l_s(z, z~); with ``target`` the first argument of each term is a constant. The mean over several answers."""
+    """l_s(z, z~); with ``target`` the first argument of each term is a constant. The mean over several answers.
+
+    With ``kl_target`` so is that of each KL term, but nothing of a squared difference.
+    """
     if z.dim() == 2:
         one = Example(e.ids, e.types, e.gold[0], e.sizes)
         return torch.stack([distance(one, a, b, name, stop_gradient) for a, b in zip(z, z2, strict=True)]).mean()
-    hold: Callable[[Tensor], Tensor] = Tensor.detach if stop_gradient == "target" else lambda t: t
+    hold: Callable[[Tensor], Tensor] = (lambda t: t) if stop_gradient == "none" else Tensor.detach
     if e.gold.is_floating_point():
-        return (hold(z)[0] - z2[0]) ** 2
+        return ((hold(z) if stop_gradient == "target" else z)[0] - z2[0]) ** 2
     if name == "kl":
         return kl(hold(z), z2)
     if name in (None, "sym_kl"):
@@ -234,6 +241,7 @@ def virtual(
     noise_std: float,
     step_size: float,
     radius: float,
+    level: str = "words",
     projection: str = "clip",
     normalize_gradient: str = "none",
     gradient_norm: str = "inf",
@@ -249,14 +257,15 @@ def virtual(
 
     With ``reuse_clean_pass`` the first gradient is taken at δ = 0. ``slow`` holds SMART's averaged weights.
     """
+    below: int | str = 0 if level == "words" else level
     total = torch.zeros(())
     for i, noise in enumerate(noise_of(net, examples, seed, torch.randn)):
         e, delta = examples[i], noise_std * noise
-        x = net.words(e)
-        z = net.f(x, e)
+        x = net.h(net.words(e), e, below)
+        z = net.f(net.words(e), e)
         for k in range(steps):
             at = (torch.zeros_like(delta) if k == 0 and reuse_clean_pass else delta).requires_grad_()
-            z2 = net.f(x.detach() + at, e)
+            z2 = net.f_from(x.detach() + at, e, below)
             inner = distance(e, z.detach(), z2, divergence, "none") if targets is None else -loss_of(z2, targets[i])
             (g,) = torch.autograd.grad(inner, at)
             if normalize_gradient != "none":
@@ -269,7 +278,7 @@ def virtual(
             else:
                 delta = torch.stack([radius * row / (row.abs().max() + 1e-6) for row in delta])
         total = total + loss_of(z, e.gold)
-        total = total + weight * distance(e, z, net.f(x + delta, e), divergence, stop_gradient)
+        total = total + weight * distance(e, z, net.f_from(x + delta, e, below), divergence, stop_gradient)
         if bregman is not None and slow is not None:
             old = slow.f(slow.words(e), e).detach()
             total = total + bregman["mu"] * distance(e, old, z, divergence, stop_gradient)
@@ -357,13 +366,16 @@ def rapt(
     *,
     max_layer: int,
     magnitude: float,
+    level: str = "words",
     norm: str = "sentence",
     weight: float = 1.0,
     divergence: str | None = "kl",
     stop_gradient: str = "target",
 ) -> Tensor:
     """Noise of largest entry η on the states of a random block; the rest runs twice (RAPT paper, box 1)."""
-    r = int(torch.randint(1, max_layer + 1, (), generator=stream(seed, 0, 1))) if max_layer > 0 else 0
+    r: int | str = 0 if level == "words" else level
+    if max_layer > 0:
+        r = int(torch.randint(1, max_layer + 1, (), generator=stream(seed, 0, 1)))
     total = torch.zeros(())
     drawn = noise_of(net, examples, seed, torch.randn, number=2 if max_layer > 0 else 1)
     for e, noise in zip(examples, drawn, strict=True):
@@ -375,16 +387,26 @@ def rapt(
     return trained(total / len(examples))
 
 
-def r3f(net: Net, examples: Sequence[Example], seed: int, *, noise: str, epsilon: float, weight: float = 1.0) -> Tensor:
+def r3f(
+    net: Net,
+    examples: Sequence[Example],
+    seed: int,
+    *,
+    noise: str,
+    epsilon: float,
+    level: str = "words",
+    weight: float = 1.0,
+) -> Tensor:
     """l + λ (KL(p‖q) + KL(q‖p)) with gradients through both; values have no such term (Aghajanyan et al. 2021)."""
     drawn = noise_of(net, examples, seed, torch.randn if noise == "normal" else torch.rand)
     total = torch.zeros(())
     for e, one in zip(examples, drawn, strict=True):
-        x, delta = net.words(e), epsilon * (one if noise == "normal" else 2 * one - 1)
-        z = net.f(x, e)
+        below: int | str = 0 if level == "words" else level
+        x, delta = net.h(net.words(e), e, below), epsilon * (one if noise == "normal" else 2 * one - 1)
+        z = net.f(net.words(e), e)
         total = total + loss_of(z, e.gold)
         if not e.gold.is_floating_point():
-            total = total + weight * distance(e, z, net.f(x + delta, e), "sym_kl", "none")
+            total = total + weight * distance(e, z, net.f_from(x + delta, e, below), "sym_kl", "none")
     return trained(total / len(examples))
 
 

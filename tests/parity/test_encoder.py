@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from data_utils.errors import UserError
 from mt_dnn.batches.batch import Batch, Share
-from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.encoder import EMBEDDINGS, Encoder, Level
 from mt_dnn.encoders.load import load_encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from tests.tiny import FAMILIES, SHAPE
@@ -104,11 +104,15 @@ def test_equal_to_plain_transformers(family: str, lengths: tuple[int, ...], tmp_
         torch.testing.assert_close(own[name], gradient, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("level", range(4))
+LEVELS: list[Level] = [0, EMBEDDINGS, 1, 2, 3]
+
+
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("family", PACKED + PADDED)
-def test_unperturbed_pass_is_the_clean_pass(family: str, level: int) -> None:
-    encoder, batch = fresh(family), make_batch()
+def test_unperturbed_pass_is_the_clean_pass(family: str, level: Level) -> None:
+    encoder, batch = fresh(family).double(), make_batch()
     clean = encoder(batch)
+    assert clean.dtype == torch.float64
     resumed = encoder.resume(encoder.upto(level, batch), level, batch)
     assert torch.equal(resumed, clean)
     own = gradients(encoder, clean)
@@ -116,12 +120,34 @@ def test_unperturbed_pass_is_the_clean_pass(family: str, level: int) -> None:
     again = gradients(encoder, resumed)
     assert own.keys() == again.keys()
     for name, gradient in own.items():
-        torch.testing.assert_close(again[name], gradient, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(again[name], gradient, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("level", range(4))
+@pytest.mark.parametrize("scalar_mix", [False, True])
+@pytest.mark.parametrize("attention", ["auto", "padded"])
+@pytest.mark.parametrize("family", PACKED + PADDED)
+def test_level_embeddings_is_the_output_of_the_whole_embedding_module(
+    family: str, attention: str, scalar_mix: bool, tmp_path: Path
+) -> None:
+    """δ is added to the output of that module of the plain model; its positions and LayerNorm do not run again."""
+    encoder, batch = fresh(family, attention=attention, scalar_mix=scalar_mix).double(), make_batch()
+    delta = 0.3 * torch.randn(27, encoder.hidden_size, dtype=torch.float64)
+    changed = encoder.resume(encoder.upto(EMBEDDINGS, batch) + delta, EMBEDDINGS, batch)
+    reference = reload(encoder, tmp_path).double()
+    module = getattr(reference, "embeddings_project", reference.embeddings)  # ELECTRA's small embeddings
+    clean = plain(reference, batch)
+    module.register_forward_hook(lambda _, __, output: output + batch.pad(delta))
+    if encoder.mix is None:
+        expected = plain(reference, batch)
+    else:
+        expected = encoder.mix(plain(reference, batch, output_hidden_states=True))
+    torch.testing.assert_close(changed, expected, atol=1e-10, rtol=1e-10)
+    assert (changed - clean).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("family", ("bert", "electra", "deberta-v2", "modernbert"))
-def test_perturbation_stays_in_its_example(family: str, level: int) -> None:
+def test_perturbation_stays_in_its_example(family: str, level: Level) -> None:
     encoder, batch = fresh(family), make_batch()
     state = encoder.upto(level, batch).detach()
     assert state.shape[0] == 27

@@ -26,10 +26,10 @@ def pooled(
     encoder.shortens_last_block = shortened
     batch = make_batch(lengths)
     encoder.zero_grad()
-    with Masks(0).last_part(batch, 0):
+    with Masks(0).last_part(batch, begins=True):
         state = encoder.upto(level, batch)
     state.retain_grad()
-    with Masks(1).last_part(batch, 0):
+    with Masks(1).last_part(batch, begins=True):
         vectors = encoder.resume_pooled(state, level, batch)
     (vectors * torch.linspace(-1, 1, vectors.numel()).view_as(vectors)).sum().backward()
     grads = {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
@@ -98,7 +98,7 @@ def test_each_dropout_of_the_last_block_drops(where: str) -> None:
     drop: Any = encoder.blocks[-1].get_submodule(where)
     for p, seed in ((0.0, 0), (0.5, 0), (0.5, 0), (0.5, 1)):
         drop.p = p
-        with Masks(seed).last_part(batch, 0):
+        with Masks(seed).last_part(batch, begins=True):
             found.append(encoder.resume_pooled(encoder.upto(0, batch), 0, batch))
     assert found[1].equal(found[2]) and not found[0].equal(found[1]) and not found[1].equal(found[3])
 

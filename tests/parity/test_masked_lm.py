@@ -12,11 +12,13 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
 from data_utils.task_def import load_task_defs
+from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.batches.collate import collate
 from mt_dnn.runs.build import build_model, build_tasks
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.tasks.losses import cross_entropy
 from tests.tiny import FAMILIES, SHAPE, tiny_encoder, tiny_tokenizer
+from tests.wild import add_tokens
 from tests.workspace import make_workspace
 
 FITTING = ("bert", "roberta", "xlm-roberta")
@@ -69,6 +71,29 @@ def test_logits_loss_and_gradients_are_those_of_transformers(family: str, tmp_pa
     assert words.abs().max() > 1e-3
     bias = model.heads["guessed"].bias.grad
     torch.testing.assert_close(bias, reference.get_output_embeddings().bias.grad, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FITTING)
+def test_added_tokens_have_rows_and_biases_of_their_own(family: str, tmp_path: Path) -> None:
+    """Against transformers' own resizing of the whole masked language model, with the same new rows."""
+    make_workspace(tmp_path, more=["guessed"])
+    reference = pretrained(tmp_path / "lm", family)
+    add_tokens(tmp_path / "lm", "[E]", "[/E]")
+    tokenizer = load_tokenizer(str(tmp_path / "lm"))
+    words, bias = reference.get_input_embeddings().weight.mean(0), reference.get_output_embeddings().bias.mean()
+    reference.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    reference.get_input_embeddings().weight.data[-2:] = words
+    reference.get_output_embeddings().bias.data[-2:] = bias
+    options = [f"encoder.name={tmp_path / 'lm'}", "tasks=[guessed]"]
+    config = load_config(tmp_path / "run.yml", options)
+    model = build_model(config, build_tasks(config), tokenizer).eval()
+    ids = torch.tensor(tokenizer("the [E] cat [/E] sees")["input_ids"])
+    every = torch.arange(len(ids))
+    batch = Batch(
+        "guessed", ids, 0 * ids, every, torch.tensor([0, len(ids)]), len(ids), Share.undivided(1), marked=every
+    )
+    expected = reference(input_ids=ids[None]).logits[0]
+    torch.testing.assert_close(model(batch), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["electra", "mpnet"])

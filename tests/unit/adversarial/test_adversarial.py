@@ -25,6 +25,7 @@ from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Share
 from mt_dnn.batches.collate import collate
 from mt_dnn.encoders.dropout import Masks
+from mt_dnn.encoders.encoder import EMBEDDINGS, Level
 from mt_dnn.encoders.load import load_encoder
 from mt_dnn.runs.config import HeadsConfig, RunConfig
 from mt_dnn.runs.config_file import load_config
@@ -65,17 +66,17 @@ class Spy(View):
 
     entered: list[Tensor] = field(default_factory=list)  # at level 0
     left: list[Tensor] = field(default_factory=list)  # by passes from there up to a block
-    levels: list[int] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
 
-    def upto(self, level: int, words: Tensor | None = None) -> Tensor:
+    def upto(self, level: Level, words: Tensor | None = None) -> Tensor:
         state = super().upto(level, words)
         if words is not None:
             self.entered.append(words.detach())
             self.left.append(state.detach())
         return state
 
-    def resume(self, state: Tensor, level: int) -> Tensor:
+    def resume(self, state: Tensor, level: Level) -> Tensor:
         logits = super().resume(state, level)
         self.levels.append(level)
         self.logits.append(logits.detach())
@@ -127,7 +128,8 @@ def losses_of(view: View, mode: str, **options: Any) -> list[Tensor]:
 
 
 def gradients(model: Model) -> dict[str, Tensor]:
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    """Copies of all gradients. That of the word embeddings is sparse."""
+    return {name: p.grad.clone().to_dense() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], *, atol: float = 1e-6) -> None:
@@ -158,10 +160,10 @@ def test_at_delta_zero_every_regularizer_is_exactly_zero(family: str, folder: Pa
         own = replace(batch, task=task.name)
         view = View(model, own, task, Telemetry())
         clean = model(own)
-        for level in range(model.encoder.num_layers + 1):
+        for level in (EMBEDDINGS, *range(model.encoder.num_layers + 1)):
             state = view.upto(level)
             difference = view.divergence(clean, view.resume(state + torch.zeros_like(state), level)).item()
-            if level < model.encoder.num_layers:
+            if level != model.encoder.num_layers:
                 assert difference == 0
             else:  # the state at the top level has all tokens; without it the last block computes first tokens only
                 assert abs(difference) < 1e-12
@@ -294,15 +296,47 @@ def test_a_replay_sets_back_the_generator_of_an_accelerator(folder: Path, monkey
             assert states == {device: then} and torch.get_rng_state().equal(cpu) == enabled
 
 
+@pytest.mark.parametrize("attention", ["packed", "padded"])
+@pytest.mark.parametrize("level", ["words", "embeddings"])
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("mode", ["vat", "tat"])
-def test_replayed_masks_leave_no_regularizer_at_delta_zero(mode: str, steps: int, folder: Path) -> None:
-    view = spy_on(build(folder))
-    losses_of(view, mode, radius=0, steps=steps, reuse_dropout_mask=True)
+def test_replayed_masks_leave_no_regularizer_at_delta_zero(
+    mode: str, steps: int, level: str, attention: str, folder: Path
+) -> None:
+    still: dict[str, Any] = {"noise_std": 0, "step_size": 0, "steps": steps, "level": level}
+    view = spy_on(build(folder, f"encoder.attention={attention}"))
+    losses_of(view, mode, **still, reuse_dropout_mask=True)
     assert view.telemetry.values()["regularizer"] == 0
-    view = spy_on(build(folder))
-    losses_of(view, mode, radius=0, steps=steps, reuse_dropout_mask=False)
+    view = spy_on(build(folder, f"encoder.attention={attention}"))
+    losses_of(view, mode, **still, reuse_dropout_mask=False)
     assert view.telemetry.values()["regularizer"] > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "shared"),
+    [
+        ("vat", {}, False),
+        ("vat", {"reuse_dropout_mask": True}, True),
+        ("tat", {"reuse_clean_pass": True}, True),
+        ("r3f", {}, True),
+        ("rapt", {"max_layer": 0}, True),
+        ("rapt", {"max_layer": 0, "share_prefix": False}, False),
+    ],
+)
+def test_dropout_inside_the_embedding_module(mode: str, options: dict[str, Any], shared: bool, folder: Path) -> None:
+    """The only dropout here. The floor tells whether the two passes that a mode compares share its mask."""
+    run = build(folder, "encoder.attention_dropout=0", "heads.dropout=0")
+    encoder: Any = run.model.encoder.model.encoder
+    for block in encoder.modules():
+        if isinstance(block, nn.Dropout):
+            block.p = 0.0
+    view = spy_on(run)
+    quiet = {"r3f": {"epsilon": 0}, "rapt": {"magnitude": 0}}.get(mode, {"noise_std": 0, "step_size": 0})
+    losses_of(view, mode, **quiet, level="embeddings", **options)
+    torch.manual_seed(5)
+    adversary(mode, view.task, **quiet, level="embeddings", **options).measure_dropout_floor(view)
+    figures = view.telemetry.values()
+    assert (figures["regularizer"] < 1e-10) == (figures["dropout_floor"] < 1e-10) == shared
 
 
 # Where perturbations lie and which way they go.

@@ -49,6 +49,22 @@ def test_presets_of_freelb_are_those_of_its_paper(task: str, tmp_path: Path) -> 
     assert tuple(chosen[name] for name in names) == TABLE_6[task]
 
 
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        ("vat/mtdnn", "embeddings"),
+        ("tat/mtdnn", "embeddings"),
+        ("rapt/embeddings", "embeddings"),
+        ("rapt/words", "words"),
+        ("vat/paper", "words"),
+        ("tat/paper", "words"),
+        ("r3f/paper", "words"),
+    ],
+)
+def test_presets_perturb_the_embeddings_that_their_source_perturbs(name: str, level: str, tmp_path: Path) -> None:
+    assert load(tmp_path, f"adversary=preset:{name}").adversary.model_dump()["level"] == level
+
+
 @pytest.mark.parametrize("mode", ADVERSARIES)
 def test_a_mode_alone_has_its_default_settings(mode: str, tmp_path: Path) -> None:
     expected = ADVERSARIES[mode].options_type.model_validate({"mode": mode})
@@ -61,7 +77,15 @@ def test_a_preset_replaces_what_stood_before_and_later_keys_change_it(tmp_path: 
     old = "adversary: {mode: freelb, passes: 5, tasks: {rte: {radius: 0.1}}}\n"
     config = load(tmp_path, "adversary=preset:tat/mtdnn", "adversary.weight=0.5", yaml=old)
     assert config.adversary == ADVERSARIES["tat"].options_type.model_validate(
-        {"mode": "tat", "projection": "normalize", "radius": 1, "step_size": 1e-5, "weight": 0.5}
+        {
+            "mode": "tat",
+            "level": "embeddings",
+            "projection": "normalize",
+            "radius": 1,
+            "step_size": 1e-5,
+            "weight": 0.5,
+            "stop_gradient": "kl_target",
+        }
     )
     inside = load(tmp_path, yaml="adversary: {preset: tat/mtdnn, weight: 0.5}\n")
     assert inside.adversary == config.adversary
@@ -113,6 +137,12 @@ def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
     ("override", "words"),
     [
         ("adversary=preset:tat/mtdn", "override 'adversary=preset:tat/mtdn': adversary: no preset 'tat/mtdn', did you"),
+        (
+            "adversary=preset:rapt/embedding",
+            "adversary: preset 'rapt/embedding' is now called rapt/words; rapt/embeddings",
+        ),
+        ("adversary={mode: rapt, level: embeddings}", "level has no effect with 'max_layer: 3'; leave it out"),
+        ("adversary={mode: vat, level: 0}", "adversary.level: Input should be 'words' or 'embeddings'"),
         ("adversary=tta", "adversary.mode: no mode 'tta', did you mean"),
         ("adversary={weight: 2}", "missing key 'adversary.mode', one of none, vat"),
         ("adversary={mode: vat, wieght: 2}", "unknown key 'adversary.wieght', did you mean 'adversary.weight'?"),

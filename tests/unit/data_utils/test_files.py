@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from data_utils.errors import UserError
-from data_utils.files import read_json, read_lines, replacing
+from data_utils.errors import NotSaved, UserError
+from data_utils.files import read_json, read_lines, replacing, write_json_lines
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage"])
@@ -62,10 +63,34 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    with pytest.raises(FileNotFoundError), replacing(path):
-        pass  # nothing was written
-    assert path.read_text() == "old"
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError), replacing(tmp_path / "folder") as temporary:
-        temporary.write_text("text")
+    for name, reason in (("folder", "Is a directory"), ("none/a.txt", "No such file"), ("summary.json/a", "Not a dir")):
+        with (
+            pytest.raises(UserError, match=rf"{name}: cannot be written \({reason}") as raised,
+            replacing(tmp_path / name) as temporary,
+        ):
+            temporary.write_text("text")
+        assert raised.value.exit_code == 2
+    assert path.read_text() == "old"
     assert {entry.name for entry in tmp_path.iterdir()} == {"folder", "summary.json"}
+
+
+def test_a_full_disk_is_no_bad_input(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "an internal name")
+    message = r"a.txt: cannot be written \(No space left on device\)"
+    with pytest.raises(NotSaved, match=message) as raised, replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise full
+    assert raised.value.exit_code == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_link_and_what_is_no_file_are_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("folder/file")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("old")
+    (tmp_path / "folder" / "file").chmod(0o640)
+    write_json_lines(tmp_path / "link", [{"a": "ä"}, 2])
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "folder" / "file").read_text() == '{"a": "ä"}\n2\n'
+    assert (tmp_path / "folder" / "file").stat().st_mode & 0o777 == 0o640
+    write_json_lines(Path("/dev/null"), [1])
+    assert not Path("/dev/null").is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -14,9 +16,10 @@ import pytest
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer
+from data_utils.files import checksum
 from data_utils.prepare import encode_rows, prepare, prepare_all
-from data_utils.prepared import Prepared
-from data_utils.rows import read_rows
+from data_utils.prepared import FORMAT, Prepared
+from data_utils.rows import Rows, read_rows
 from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.task_types import TASK_TYPES
 from tests import ROOT
@@ -174,3 +177,62 @@ def test_data_utils_runs_without_torch() -> None:
         + "assert not any(name.startswith('torch.') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_rows_that_are_replaced_while_they_are_read_are_not_kept(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "data" / "nli_train.tsv"
+
+    def read_and_replace(*arguments: Any, **named: Any) -> Rows:
+        file.write_text(TEXT.replace("cat", "dog"))
+        return read_rows(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("data_utils.prepare.read_rows", read_and_replace)
+        with pytest.raises(UserError, match=r"nli_train.tsv: was changed while it was read"):
+            prepare(TASK, "train", **options)
+    assert not (tmp_path / "cache").exists()
+    file.write_text(TEXT)
+    split, tokenizer = prepare(TASK, "train", **options), options["tokenizer"]
+    assert split.tokens[: split.offsets[1]].tolist() == tokenizer("the cat", "a dog sees")["input_ids"]
+
+
+def test_two_processes_of_the_same_number_prepare_the_same_rows(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two containers share a cache. One of them prepares the rows while the other one writes them."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    inner = dict[str, Any]()
+
+    def slow(data: Path) -> str:
+        monkeypatch.setattr("data_utils.prepare.checksum", checksum)
+        inner["split"] = prepare(TASK, "train", **options)
+        return checksum(data)
+
+    monkeypatch.setattr("data_utils.prepare.checksum", slow)
+    outer = prepare(TASK, "train", **options)
+    assert outer.path == inner["split"].path and outer.tokens.tolist() == inner["split"].tokens.tolist()
+    assert [path.name for path in outer.path.parent.iterdir()] == [outer.path.name]
+
+
+def test_a_changed_token_in_the_cache_is_noticed(options: dict[str, Any]) -> None:
+    split = prepare(TASK, "train", **options)
+    data, tokens = split.path / "data.arrow", split.tokens.tobytes()
+    content = data.read_bytes()
+    assert content.count(tokens) == 1
+    data.write_bytes(content.replace(tokens, (split.tokens + (split.tokens == split.tokens.max())).tobytes()))
+    with pytest.raises(UserError, match=r"prepared data is damaged \(data.arrow was changed\); delete the folder"):
+        prepare(TASK, "train", **options)
+
+
+def test_the_cache_has_a_format(options: dict[str, Any]) -> None:
+    path = prepare(TASK, "train", **options).path
+    manifest = json.loads((path / "manifest.json").read_text())
+    for written in (FORMAT + 1, 0, "x", None):
+        (path / "manifest.json").write_text(json.dumps({**manifest, "format": written}))
+        with pytest.raises(UserError, match="is unknown, this version reads up to 3; update mt-dnn"):
+            Prepared.open(path)
+    older = {key: value for key, value in manifest.items() if key not in ("checksum", "format")}
+    (path / "manifest.json").write_text(json.dumps(older))
+    assert len(Prepared.open(path)) == 2

@@ -174,6 +174,10 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         ("mine:\n  task_type: regression\n  data_format: pair\n  labels: [a, b]\n", ["mine", "labels"]),
         ("mine:\n  task_type: classification\n  data_format: single\n  labels: [yes, no]\n", ["labels", "quote it"]),
         (task() + task(), ["'mine' occurs twice; keep one"]),
+        (
+            task(splits=["train", "dev_x"]) + task(splits=["x"]).replace("mine:", "mine_dev:"),
+            ["mine_dev: split x has the same file name, mine_dev_x, as a split of task mine; rename one"],
+        ),
         ("mine: classification\n", ["mine", "mapping"]),
         ("yes:\n  task_type: classification\n  data_format: single\n", ["task name", "quote it"]),
         ("", ["mapping"]),

@@ -29,7 +29,7 @@ def mask(
     """What a dropout makes of ones."""
     dropout, masks = Dropout(p), Masks(seed)
     dropout.number, masks.position = number, (passes, False)
-    with masks.last_part(batch, 0):
+    with masks.last_part(batch, begins=True):
         return dropout(torch.ones(shape))
 
 
@@ -58,7 +58,7 @@ def test_a_mask_is_a_function_of_seed_pass_number_and_example() -> None:
     others.append(torch.cat([first[6:], first[:6]]))  # the two examples have masks of their own
     masks = Masks(0)
     dropout = Dropout(0.5)
-    with masks.last_part(batch, 0):
+    with masks.last_part(batch, begins=True):
         again, second_call = dropout(torch.ones(shape)), dropout(torch.ones(shape))
         others += [second_call, dropout(torch.ones(6, 50), sequence=0).repeat(2, 1)]
     assert again.equal(first)
@@ -96,7 +96,7 @@ def test_masks_are_used_in_training_in_a_pass_on_a_cpu_only(monkeypatch: pytest.
     batch, ones = make_batch(), torch.ones(27, 50)
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, state: "torch")
     dropout = Dropout(0.5)
-    with Masks(0).last_part(batch, 0):
+    with Masks(0).last_part(batch, begins=True):
         assert dropout(ones) != "torch"
         assert dropout.eval()(ones) == "torch" and Dropout(0.0)(ones) == "torch" and Dropout(1.0)(ones) == "torch"
         assert dropout.train()(ones.to("meta")) == "torch"
@@ -107,10 +107,10 @@ def test_inplace_and_gradient() -> None:
     batch = make_batch((6, 6))
     changed = torch.ones(12, 50)
     dropout = Dropout(0.5, inplace=True)
-    with Masks(0).last_part(batch, 0):
+    with Masks(0).last_part(batch, begins=True):
         assert dropout(changed) is changed and changed.equal(mask(batch, (12, 50)))
     state = torch.randn(12, 50, requires_grad=True)
-    with Masks(0).last_part(batch, 0):
+    with Masks(0).last_part(batch, begins=True):
         Dropout(0.5)(state).sum().backward()
     assert state.grad is not None and state.grad.equal(changed)
 
@@ -118,9 +118,9 @@ def test_inplace_and_gradient() -> None:
 def test_a_part_that_runs_again_after_its_pass_has_the_same_masks() -> None:
     batch, dropout, state = make_batch((6, 6)), Dropout(0.5), torch.randn(12, 50, requires_grad=True)
     masks = Masks(0)
-    with masks.last_part(batch, 0):
+    with masks.last_part(batch, begins=True):
         found = checkpoint(in_this_pass(dropout), state, use_reentrant=False)
-    with masks.last_part(batch, 0):
+    with masks.last_part(batch, begins=True):
         dropout(state)  # a later pass
     found.sum().backward()
     assert state.grad is not None and state.grad.equal(mask(batch, (12, 50)))
@@ -145,7 +145,7 @@ def test_passes_with_the_same_number_are_the_same(family: str, attention: str) -
         torch.manual_seed(3)  # some families drop weights of attention inside of torch
         masks.position = (number, False)
         words = encoder.upto(0, batch).detach().requires_grad_()
-        with masks.last_part(batch, 0):
+        with masks.last_part(batch, begins=True):
             output = encoder.resume(words, 0, batch)
         (gradient,) = torch.autograd.grad(output.square().mean(), words)
         found.append((output, gradient))
@@ -177,7 +177,7 @@ def test_a_copy_of_an_encoder_draws_the_same_masks() -> None:
     encoder, batch = loaded("bert", "auto"), make_batch()
     copied, found = copy.deepcopy(encoder), []
     for one in (encoder, copied):
-        with Masks(0).last_part(batch, 0):
+        with Masks(0).last_part(batch, begins=True):
             found.append(one(batch))
     assert found[0].equal(found[1])
 
@@ -197,9 +197,9 @@ def test_a_pass_in_two_parts_has_the_masks_of_a_pass_in_one() -> None:
         for _ in range(2):
             with masks.first_part(batch) if level else nullcontext():
                 state = encoder.upto(level, batch)
-            with masks.last_part(batch, level):
+            with masks.last_part(batch, begins=level == 0):
                 found.append(encoder.resume(state, level, batch))
-        with masks.last_part(batch, level):  # no first part before it
+        with masks.last_part(batch, begins=level == 0):  # no first part before it
             found.append(encoder.resume(state, level, batch))
     assert found[0].equal(found[3]) and found[0].equal(found[6]) and found[1].equal(found[4])
     assert not found[0].equal(found[1]) and not found[4].equal(found[5])

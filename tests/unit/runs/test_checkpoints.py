@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
-from mt_dnn.runs.checkpoint import files_of
+from mt_dnn.runs.checkpoint import FORMAT, files_of
 from mt_dnn.runs.checkpoints import find_checkpoint, last_checkpoint, mark_best, prune
 
 
@@ -139,6 +139,8 @@ def test_the_link_replaces_nothing_else(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_later_format_is_refused(tmp_path: Path) -> None:
     state = make(tmp_path, 10) / "trainer" / "state.json"
-    state.write_text(json.dumps({"progress": {"best_step": None}, "format": 2}))
-    with pytest.raises(UserError, match=r"format 2 is unknown, this version reads up to 1; update mt-dnn"):
+    state.write_text(json.dumps({"progress": {"best_step": None}, "format": FORMAT + 1}))
+    with pytest.raises(
+        UserError, match=rf"format {FORMAT + 1} is unknown, this version reads up to {FORMAT}; update mt-dnn"
+    ):
         find_checkpoint(tmp_path)

@@ -29,6 +29,7 @@ from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, MISSING, Reduction
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
+from mt_dnn.tasks.units import NoUnits
 from mt_dnn.telemetry import Telemetry
 from tests.tiny import tiny_tokenizer
 from tests.workspace import TEACHABLE, make_workspace
@@ -306,7 +307,13 @@ def test_the_loss_of_a_batch_mixes_both_labels(folder: Path, weight: float) -> N
         spare = (batch.soft == 0) & (defs[name].task_type in ("multiple_choice", "cloze", "span"))
         logits = logits.masked_fill(spare, MISSING)
         distillation = DistillationConfig(weight=weight, temperature=2 if weight else 1)
-        view = View(cast(Any, None), batch, defs[name], Telemetry(), distillation=distillation)
+        view = View(
+            cast(Any, SimpleNamespace(units=lambda task: NoUnits())),
+            batch,
+            defs[name],
+            Telemetry(),
+            distillation=distillation,
+        )
         hard = LOSSES[defs[name].loss](logits, batch.labels, reduction="none")
         if defs[name].task_type == "regression":
             soft = F.mse_loss(logits[:, 0], batch.soft[:, 0], reduction="none")

@@ -1,0 +1,69 @@
+"""Stopping on request: a signal asks the training loop to save and stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread, current_thread, main_thread
+from typing import Any
+
+from mt_dnn.distributed.ranks import max_over_ranks
+
+# The signals of schedulers and of a terminal that is closed. A run that they stop, and that has saved, has not failed.
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+LAUNCHER_PIPE = "MT_DNN_LAUNCHER_PIPE"  # the launcher holds the other end of this pipe as long as it lives
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Gives a list to which SIGTERM, SIGUSR1, SIGHUP and SIGINT append their numbers instead of ending the process.
+
+    A signal may come twice, because a scheduler or a terminal sends it to the launcher and to its workers. So it never
+    ends the process, except that the second SIGINT (Ctrl-C) acts as it did before. A signal that the process was
+    started to ignore, for example SIGHUP under nohup, stays ignored. Only the main thread catches signals.
+    """
+    received: list[int] = []
+    if current_thread() is not main_thread():  # Python lets only the main thread catch signals
+        yield received
+        return
+
+    def receive(number: int, _: object) -> None:
+        received.append(number)
+        if number == signal.SIGINT:
+            signal.signal(number, old[number])
+
+    old: dict[int, Any] = {}
+    for stop in (*PREEMPTION, signal.SIGINT):
+        if signal.getsignal(stop) != signal.SIG_IGN:
+            old[stop] = signal.signal(stop, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def first_signal(received: list[int]) -> int:
+    """The number of the first signal, or 0. All ranks get the same, even if only one of them has received a signal."""
+    return max_over_ranks(received[0] if received else 0)
+
+
+def exit_code(number: int) -> int:
+    """The exit code of a run that has saved and stopped at the signal of this number."""
+    return 0 if number in PREEMPTION else 128 + number
+
+
+def follow_launcher() -> None:
+    """Lets this worker get SIGTERM when its launcher ends, also if the launcher was killed and could hand nothing on.
+
+    Without it, the workers would train on in the background. Does nothing in a process that ``launch`` has not started.
+    """
+    if pipe := os.environ.get(LAUNCHER_PIPE):
+        Thread(target=_wait_for_end, args=(int(pipe),), daemon=True).start()
+
+
+def _wait_for_end(pipe: int) -> None:
+    os.read(pipe, 1)  # nothing is ever written, so this returns when the other end is closed
+    os.kill(os.getpid(), signal.SIGTERM)

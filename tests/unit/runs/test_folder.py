@@ -1,0 +1,85 @@
+"""What a run folder may hold before a run begins, and what stays in it as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_utils.errors import UserError
+from mt_dnn.runs.config_file import dump_config, load_config
+from mt_dnn.runs.folder import check_same_config, check_unlocked, locked
+from mt_dnn.runs.log import MetricsLog
+
+
+@pytest.mark.parametrize(
+    "content", ["", "a: 1\n", "- a\n", "data: x\ntrain: {}\n", "a: [", "data: {}\n", "\xff", "train: {epochs: 3}\n"]
+)
+def test_a_foreign_configuration_is_refused_in_one_line(workspace: Path, content: str) -> None:
+    config = load_config(workspace / "run.yml")
+    config.output.mkdir()
+    (config.output / "config.yml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"run/config.yml") as raised:
+        check_same_config(config)
+    assert "\n" not in str(raised.value)
+    assert (config.output / "config.yml").read_bytes() == content.encode("latin-1")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "summary.json", "task_defs.yml", "predictions/same_dev.jsonl"])
+def test_a_file_that_a_run_would_replace_is_refused(workspace: Path, name: str) -> None:
+    config = load_config(workspace / "run.yml")
+    (config.output / name).parent.mkdir(parents=True)
+    (config.output / "notes.txt").write_text("")
+    check_same_config(config)
+    (config.output / name).write_text("{}")
+    with pytest.raises(UserError, match=f"{name}: is of no run of this folder; move it away"):
+        check_same_config(config)
+    dump_config(config, config.output / "config.yml")
+    check_same_config(config)
+
+
+def test_a_foreign_lock_file_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("mine")
+    with locked(tmp_path), pytest.raises(UserError, match="another process is training into this folder"):
+        check_unlocked(tmp_path)
+    assert (tmp_path / ".lock").read_text() == "mine"
+    (tmp_path / ".lock").unlink()
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UserError, match=r"\.lock: cannot be read \(Is a directory\)"):
+        check_unlocked(tmp_path)
+
+
+RECORDS = [json.dumps({"event": "train", "step": step}).encode() for step in (5, 10, 15)]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        RECORDS[2][:20],
+        RECORDS[2][:3],
+        RECORDS[2],
+        b"",
+        b"\0" * 100,
+        RECORDS[2][:20] + b"\0" * 9,
+        b'{"event": "tra}',
+        b'{"event": "evaluation", "scores": {"caf\xc3',
+    ],
+)
+def test_a_cut_tail_of_the_log_does_not_stop_the_next_start(tmp_path: Path, tail: bytes) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b"\n".join([*RECORDS, tail]))
+    resumed(tmp_path)
+    assert log.read_bytes() == b"\n".join([*RECORDS[:2], b""])
+
+
+@pytest.mark.parametrize("foreign", [b"a note", b"caf\xe9", b"[1, 2]", b'{"step": "x"}', b"3", b"}"])
+def test_lines_of_somebody_else_stay_in_the_log(tmp_path: Path, foreign: bytes) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b"\n".join([RECORDS[0], foreign, *RECORDS[1:], foreign]))
+    resumed(tmp_path)
+    assert log.read_bytes() == b"\n".join([RECORDS[0], foreign, RECORDS[1], foreign, b""])
+
+
+def resumed(folder: Path) -> None:
+    MetricsLog(folder, tensorboard=False, resume_step=10).close()
