@@ -40,6 +40,7 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         "datasets>=4.4.1,<6",
+        "joblib>=1.4.2",
         "numpy>=2.1.3,<3",
         "omegaconf>=2.3.0,<3",
         "pyarrow>=21.0.0",

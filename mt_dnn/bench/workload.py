@@ -68,6 +68,7 @@ class Workload:
             schedule=build_schedule(optimizer, self.config.schedule, 1_000_000),
             clip_norm=self.config.train.clip_norm,
             precision=self.config.train.precision,
+            word_rows="word_gradients" in self.config.train.fast_paths,
         )
 
     def seconds(self, stepper: Stepper, chunk: Sequence[Any], *, shared: bool = False) -> float:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from data_utils.errors import RankError, UserError
+from mt_dnn.cli.threads import set_threads
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
 # groups last.
@@ -33,6 +34,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-task fine-tuning of BERT, RoBERTa, ELECTRA and XLM-R encoders with adversarial training.",
 )
+
+
+@app.callback()
+def before_every_command(
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a process on a CPU; default: one per core that it may use.")
+    ] = None,
+) -> None:
+    set_threads(threads)
+
+
 for name in COMMANDS:
     command = getattr(import_module(f"mt_dnn.cli.{name}"), name)
     if isinstance(command, typer.Typer):

@@ -10,6 +10,7 @@ import typer
 
 from data_utils.errors import UserError
 from mt_dnn.cli.arguments import ConfigFile, Overrides, end
+from mt_dnn.cli.threads import divide_threads
 
 
 def train(
@@ -55,6 +56,7 @@ def launch_here(path: Path, overrides: Sequence[str], *, processes: int, restart
     from mt_dnn.distributed.ranks import world_size
     from mt_dnn.runs.config_file import load_config
 
+    divide_threads(processes)
     config = load_config(path, overrides)  # so that an error in it is printed once, not by every process
     if world_size() > 1:
         raise UserError("--gpus: torchrun has started several processes already; leave --gpus out")

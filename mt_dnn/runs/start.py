@@ -14,7 +14,7 @@ from data_utils.vocabulary import check_unknown
 from mt_dnn.adversarial.average import build_average
 from mt_dnn.adversarial.modes import build_adversaries
 from mt_dnn.batches.plan import Plan
-from mt_dnn.distributed.ranks import is_main, local_device, main_first, world_size
+from mt_dnn.distributed.ranks import is_main, local_device, main_first
 from mt_dnn.runs.build import (
     build_model,
     build_plan,
@@ -40,7 +40,6 @@ from mt_dnn.training.parallel import Parallel, distribute
 from mt_dnn.training.schedules import build_schedule
 from mt_dnn.training.step import Stepper
 from mt_dnn.training.surgery import build_surgery
-from mt_dnn.training.word_gradients import give_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,9 +165,6 @@ def build_stepper(
     # Build the optimizer after ``distribute``, which may replace the parameters.
     distribute(with_memory_options(model, config.train), device, strategy)
     optimizer = build_optimizer(model, config.optimizer)
-    alone = world_size() == 1 and config.train.gradient_surgery == "none"
-    if "word_gradients" in config.train.fast_paths and alone and device.type == "cpu":
-        give_rows(model)
     return Stepper(
         parallel=Parallel(model),
         tasks=tasks,
@@ -183,4 +179,5 @@ def build_stepper(
         clip_norm=config.train.clip_norm,
         precision=config.train.precision,
         scaler=torch.amp.GradScaler(device.type, enabled=fp16),
+        word_rows="word_gradients" in config.train.fast_paths,
     )

@@ -61,9 +61,14 @@ class Parallel:
         """``model.resume``, through DistributedDataParallel if the model is wrapped."""
         return self.model.resume if self._wrapped is None else self._wrapped
 
+    @property
+    def shared(self) -> bool:
+        """True if several ranks train the model together."""
+        return world_size() > 1 and not self.alone
+
     @cached_property
     def _wrapped(self) -> DistributedDataParallel | None:
-        if world_size() == 1 or self.alone or isinstance(self.model, FSDPModule):
+        if not self.shared or isinstance(self.model, FSDPModule):
             return None
         known = inspect.signature(DistributedDataParallel).parameters
         renamed = "forward_sync_buffers" in known  # since torch 2.13

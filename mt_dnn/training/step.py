@@ -24,7 +24,7 @@ from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.balance import LossBalance
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.surgery import PCGrad
-from mt_dnn.training.word_gradients import DenseGradients, clip_gradients
+from mt_dnn.training.word_gradients import DenseGradients, as_rows, clip_gradients
 
 T = TypeVar("T", Tensor, float)
 
@@ -98,7 +98,8 @@ class Stepper:
         surgery: changes the gradients of each task before they are added; None: adds them unchanged.
         dropout_floor_every_steps: updates between two measurements of the dropout floor (base.py); None: never.
         distillation: weight and temperature of soft labels in the loss.
-        dense_gradients: gives the optimizer dense gradients where they are sparse (word_gradients.py).
+        word_rows: computes the gradient of the word embeddings as rows (word_gradients.py), on one CPU without surgery.
+        dense_gradients: gives the optimizer dense gradients in place of rows.
     """
 
     parallel: Parallel
@@ -114,6 +115,7 @@ class Stepper:
     surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    word_rows: bool = True
     dense_gradients: DenseGradients = field(default_factory=DenseGradients)
 
     @property
@@ -142,14 +144,16 @@ class Stepper:
         # Forward and backward passes. Without surgery an optimizer step follows each round. With surgery the gradients
         # of each round are stored, and one step follows at the end.
         parts = self._parts(update, examples, step)
-        scale = self.scaler.get_scale()
-        loss = torch.zeros((), device=update[0].input_ids.device)
+        scale, device = self.scaler.get_scale(), update[0].input_ids.device
+        gives_rows = self.word_rows and self.surgery is None and not self.parallel.shared and device.type == "cpu"
+        loss = torch.zeros((), device=device)
         loss += self.balance.penalty(shares)  # for the log only: the balance computes its own gradient
         for passes in rounds_of(parts, by_task=self.surgery is not None):
             for number, part in enumerate(passes, 1):
                 # Gradients are summed over ranks only in the last pass of a round: each sum costs communication.
                 self.parallel.synchronise(number == len(passes))
-                loss += part.backward(self.scaler)
+                with as_rows(self.model, enabled=gives_rows):
+                    loss += part.backward(self.scaler)
             self.parallel.end_of_backward()  # with fsdp: frees the gathered weights
             if self.surgery is None:
                 grad_norm = self._apply_gradients(lr_scale)

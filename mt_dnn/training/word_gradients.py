@@ -16,11 +16,18 @@ from torch import Tensor, nn
 from mt_dnn.tasks.model import Model
 
 
-def give_rows(model: Model) -> None:
-    """From now on the gradient of the table of word embeddings has only the rows that passes have looked up."""
+@contextmanager
+def as_rows(model: Model, *, enabled: bool) -> Iterator[None]:
+    """In this context the gradient of the table of word embeddings has only the rows that passes have looked up."""
     table = model.encoder.model.get_input_embeddings()
-    if type(table) is nn.Embedding:
-        table.sparse = True
+    if not enabled or type(table) is not nn.Embedding:
+        yield
+        return
+    table.sparse = True
+    try:
+        yield
+    finally:
+        table.sparse = False
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -> Tensor:
