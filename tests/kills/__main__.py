@@ -1,247 +1,170 @@
-"""Kills training at random points and resumes it, until so many kills were survived.
+"""Kills runs at random points by signals, and checks after each kill what a run promises.
 
-python experiments/distributed/kill_points.py --kills 200 --seed 1
+    python -m tests.kills --kills 300 --seed 1
 
-Runs of one process, of two (DDP) and of two with split weights (FSDP) take turns. Half of the kills come at any time
-from the start to the last prediction, half while a checkpoint is being written. After each kill every file in the run
-folder has to be complete, and the same command has to continue the run. The finished run has to equal an undisturbed
-one bit for bit. The first failure ends the command with exit code 1 and leaves the folder for inspection.
+The signals SIGKILL, SIGTERM, SIGHUP and SIGINT go to one process, to all of them, or to the process group, of runs with
+one process, of two (DDP), and of two with split weights (FSDP). Half come while a checkpoint is written. After each
+
+- exit code 0 means that the run has finished or saved, and with every other one at most the updates since the last
+  checkpoint are lost;
+- every file is whole, and the files of the user in the run folder are byte for byte as they were;
+- the next start of the same command goes on. It ends with the weights, log, predictions and table of a run that nothing
+  has disturbed, or it is killed as well.
+
+Prints a line for each kill. The first broken promise ends the command with exit code 1, and leaves the folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
-import json
 import os
 import random
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors import safe_open
-from tqdm import tqdm
 
-from data_utils.task_def import load_task_defs
-from mt_dnn.cli.train import train_here
-from mt_dnn.runs.config_file import load_config
+from tests.kills.promise import EVERY_STEPS, check_complete, check_exit, check_foreign, check_same, outcome, plant
+from tests.kills.starts import Failure, Start, get_ready
 
-SETTINGS = {"one process": (1, "ddp"), "two processes, DDP": (2, "ddp"), "two processes, FSDP": (2, "fsdp")}
-OPTIONS = ["adversary.mode=tat", "checkpoint.every_steps=3", "evaluation.every_steps=12", "distributed.timeout_s=60"]
-TIMINGS = ("examples_per_s", "tokens_per_s")
-PATIENCE_S = 120  # for processes that should end by themselves
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+TARGETS = ("one", "all", "group")
+OPTIONS = ["tasks=[same]", "train.epochs=3", "adversary.mode=tat", "log.every_steps=1", "distributed.timeout_s=60"]
+OPTIONS += [f"checkpoint.every_steps={EVERY_STEPS}", "evaluation.every_steps=9"]
+UPDATES = 18  # of a run with these options
+REAL = 0.15  # share of starts that are not forked
+SETTINGS = {
+    "1 process": ["--gpus", "1"],
+    "2 processes": ["--gpus", "2"],
+    "2 processes with fsdp": ["--gpus", "2", "distributed.strategy=fsdp"],
+}
+MAKE = "import sys, pathlib, tests.workspace as w; w.make_workspace(pathlib.Path(sys.argv[1]))"
 
 
-@dataclass
-class Attempt:
-    """The processes of one start of the training command, forked from this one, where torch is imported already."""
+class Kills:
+    """Kills runs in the subfolders of ``folder``. ``rng`` decides about everything."""
 
-    folder: Path
-    world_size: int
-    strategy: str
-    pids: list[int] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)
-    started: float = 0.0
+    def __init__(self, folder: Path, rng: random.Random, real: float) -> None:
+        self.folder, self.rng, self.real = folder, rng, real
+        self.undisturbed: dict[str, dict[str, Any]] = {}  # by setting
+        self.seconds: dict[tuple[str, bool], float] = {}  # of an undisturbed run, by setting and reality
+        self.counts: Counter[str] = Counter()
 
-    def start(self, run_file: Path, log: Path) -> None:
-        with socket.socket() as server:
-            server.bind(("localhost", 0))
-            port = server.getsockname()[1]
-        self.started = time.time()
-        options = [*OPTIONS, f"output={self.folder}", f"distributed.strategy={self.strategy}"]
-        for rank in range(self.world_size):
-            pid = os.fork()
-            if pid == 0:
-                self._child(rank, port, run_file, options, log)
-            self.pids.append(pid)
+    def start(self, run: Path, setting: str, *, real: bool) -> Start:
+        arguments = ["train", str(self.folder / "run.yml"), f"output={run}", *OPTIONS, *SETTINGS[setting]]
+        return Start(arguments, run.with_suffix(".log"), real)
 
-    def _child(self, rank: int, port: int, run_file: Path, options: list[str], log: Path) -> None:
-        code = 1
-        try:
-            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(self.world_size)}
-            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            code = train_here(run_file, options)
-        except BaseException as error:
-            print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        finally:
-            os._exit(code)
+    def measure(self, setting: str, *, real: bool) -> float:
+        """The seconds of an undisturbed run. The first one is what others are compared with."""
+        if (setting, real) not in self.seconds:
+            run, began = self.folder / f"undisturbed{len(self.seconds)}", time.monotonic()
+            start = self.start(run, setting, real=real)
+            start.end()
+            self.seconds[setting, real] = time.monotonic() - began
+            found = outcome(start, run)
+            check_same(found, self.undisturbed.setdefault(setting, found), start.log)
+        return self.seconds[setting, real]
 
-    def alive(self) -> bool:
-        """Whether no process has ended; notes the exit codes of those that have."""
-        for pid in list(self.pids):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                self.pids.remove(pid)
-                self.codes.append(os.waitstatus_to_exitcode(status))
-        return not self.codes
+    def run(self, number: int, most: int) -> None:
+        """Starts a run, kills it up to ``most`` times, lets it end, and compares it with an undisturbed one."""
+        run, setting, kills, step = self.folder / f"run{number:04d}", self.rng.choice(list(SETTINGS)), 0, 0
+        plant(run)
+        while True:
+            real = self.rng.random() < self.real
+            longest = self.measure(setting, real=real)
+            start = self.start(run, setting, real=real)
+            if kills == most or not self.moment(start, run, longest):
+                break
+            saving, aimed = _saving(start, run), self.kill(start)
+            start.end()
+            kills += 1
+            ended, step = check_exit(start, run), check_complete(run, step)
+            check_foreign(run)
+            where, kind = "while saving" if saving else f"at update {step}", "real" if real else "forked"
+            self.counts.update(("kills", aimed, setting, f"exit {start.code}", kind, ended))
+            told = f"{aimed} {where}, {setting}, {kind}: exit {start.code}, {ended}"
+            print(f"{self.counts['kills']:3d} run {number}: {told}", flush=True)
+        start.end()
+        check_same(outcome(start, run), self.undisturbed[setting], start.log)
+        check_foreign(run)
+        shutil.rmtree(run)
 
-    def saving(self) -> bool:
-        """Whether this attempt is writing a checkpoint. What an earlier kill has left there does not count."""
-        with contextlib.suppress(OSError):  # it may be renamed meanwhile
-            return any(path.stat().st_mtime > self.started for path in self.folder.glob("checkpoints/.step-*.tmp"))
-        return False
+    def moment(self, start: Start, run: Path, longest: float) -> bool:
+        """Waits for a random time, or for a random update. Then, in half of the cases, for the next save.
 
-    def kill(self, number: int) -> None:
-        """Sends SIGKILL to one of the processes, and waits until the others have noticed and ended."""
-        os.kill(self.pids[number % len(self.pids)], signal.SIGKILL)
-        self.end()
-
-    def end(self) -> None:
-        """Waits for all processes."""
-        deadline = time.monotonic() + PATIENCE_S
-        while self.pids and time.monotonic() < deadline:
-            self.alive()
+        Returns whether the run is still going on.
+        """
+        aims_at_save, at_any_time, began = self.rng.random() < 0.5, self.rng.random() < 0.3, time.monotonic()
+        delay, update, further = (
+            self.rng.uniform(0, longest),
+            self.rng.randint(_updates(run), UPDATES),
+            self.rng.uniform(0, 0.03),
+        )
+        while start.alive() and (time.monotonic() - began < delay if at_any_time else _updates(run) < update):
             time.sleep(0.002)
-        if self.pids:
-            for pid in self.pids:
-                os.kill(pid, signal.SIGKILL)
-            raise Failure(f"{self.folder}: a process was still there {PATIENCE_S} s after another one had died")
-
-
-class Failure(Exception):
-    """A kill did harm."""
-
-
-def check_complete(folder: Path) -> str:
-    """Returns how far the run had come. Raises Failure when a file in its folder is damaged."""
-    checkpoints = sorted((folder / "checkpoints").glob("step-*")) if folder.exists() else []
-    try:
-        for checkpoint in checkpoints:
-            files = sorted(checkpoint.rglob("*.safetensors"))
-            if len(files) < 3:
-                raise Failure(f"{checkpoint}: holds {len(files)} files of tensors")
-            for file in files:
-                with safe_open(file, framework="pt") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118, no mapping
-                        tensors.get_tensor(name)
-            json.loads((checkpoint / "trainer" / "state.json").read_text())
-            load_config(checkpoint / "config.yml")
-            load_task_defs(checkpoint / "task_defs.yml")
-        if (folder / "best").is_symlink() and not (folder / "best" / "heads.safetensors").exists():
-            raise Failure(f"{folder}/best points at nothing")
-        for name in ("config.yml", "task_defs.yml"):
-            if (folder / name).exists() and not isinstance(yaml.safe_load((folder / name).read_text()), dict):
-                raise Failure(f"{folder}/{name}: cut off")
-        if (folder / "metrics.jsonl").exists():
-            *complete, _ = (folder / "metrics.jsonl").read_text().split("\n")  # the last line may be cut off
-            _ = [json.loads(line) for line in complete]
-        for file in [*folder.glob("summary.json"), *folder.glob("adversary/*.json")]:
-            json.loads(file.read_text())
-        for file in folder.glob("predictions/*.jsonl"):
-            _ = [json.loads(line) for line in file.read_text().splitlines()]
-    except Failure:
-        raise
-    except Exception as error:
-        raise Failure(f"{folder}: {type(error).__name__}: {error}") from error
-    if (folder / "summary.json").exists():
-        return "after the summary"
-    if (folder / "predictions").exists():
-        return "while predictions were written"
-    return "between two checkpoints" if checkpoints else "before the first checkpoint"
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """Everything that a finished run leaves behind, without the figures that depend on the clock."""
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    last = max((folder / "checkpoints").glob("step-*"))
-    tensors = {}
-    for file in sorted(last.rglob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118, no mapping
-                tensors[f"{file.relative_to(last)}:{name}"] = opened.get_tensor(name)
-    return {
-        "metrics": [{key: value for key, value in record.items() if key not in TIMINGS} for record in records],
-        "summary": json.loads((folder / "summary.json").read_text()),
-        "predictions": {path.name: path.read_text() for path in (folder / "predictions").iterdir()},
-        "tallies": {path.name: path.read_text() for path in (folder / "adversary").iterdir()},
-        "tensors": tensors,
-    }
-
-
-def check_same(folder: Path, undisturbed: dict[str, Any]) -> None:
-    found = outcome(folder)
-    tensors, expected = found.pop("tensors"), dict(undisturbed)
-    wanted = expected.pop("tensors")
-    different = [key for key in expected if found[key] != expected[key]]
-    if tensors.keys() != wanted.keys() or any(not tensors[name].equal(wanted[name]) for name in wanted):
-        different.append("tensors")
-    if different:
-        raise Failure(f"{folder}: {', '.join(different)} differ from those of an undisturbed run")
-
-
-def wait_for_the_moment(attempt: Attempt, rng: random.Random, longest: float) -> bool:
-    """Waits for a random moment. Returns whether the run was still going on then."""
-    aim_at_save, start, delay = rng.random() < 0.5, time.monotonic(), rng.uniform(0, longest)
-    while time.monotonic() - start < delay and attempt.alive():
-        time.sleep(0.002)
-    if aim_at_save:
-        while attempt.alive() and not attempt.saving():
+        while start.alive() and aims_at_save and not _saving(start, run):
             time.sleep(0.0005)
-        time.sleep(rng.uniform(0, 0.05))
-    return attempt.alive()
+        time.sleep(further)
+        return start.alive()
+
+    def kill(self, start: Start) -> str:
+        """Sends a random signal to a random target. Returns the names of both."""
+        number, target = self.rng.choice(SIGNALS), self.rng.choice(TARGETS)
+        chosen = self.rng.random()
+        processes = start.processes()
+        with contextlib.suppress(ProcessLookupError):  # a process may have ended meanwhile
+            if target == "group":
+                os.killpg(start.pid, number)
+            elif target == "one":
+                os.kill(processes[int(chosen * len(processes))], number)
+            for pid in processes if target == "all" else ():
+                os.kill(pid, number)
+        return f"{number.name} to {target}"
+
+
+def _updates(run: Path) -> int:
+    """How many updates the run has logged."""
+    log = run / "metrics.jsonl"
+    return log.read_bytes().count(b'"train"') if log.exists() else 0
+
+
+def _saving(start: Start, run: Path) -> bool:
+    """Whether this start is writing a checkpoint. What an earlier kill has left there does not count."""
+    with contextlib.suppress(OSError):  # it may be renamed meanwhile
+        return any(path.stat().st_mtime > start.began for path in run.glob("checkpoints/.step-00*.tmp"))
+    return False
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--real", type=float, default=REAL, help="share of starts with imports, as a user starts them")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    folder, rng = Path(tempfile.mkdtemp(prefix="kill_points_")), random.Random(options.seed)
-    command = "from pathlib import Path; from tests.workspace import make_workspace; import sys"
-    make = f"{command}; make_workspace(Path(sys.argv[1]), train_rows=41)"
-    subprocess.run([sys.executable, "-c", make, str(folder)], check=True)  # this process must not start threads
-    run_file, log = folder / "run.yml", folder / "log.txt"
-    undisturbed, seconds = {}, {}
-    for number, (name, (world_size, strategy)) in enumerate(SETTINGS.items()):
-        attempt, started = Attempt(folder / f"undisturbed{number}", world_size, strategy), time.monotonic()
-        attempt.start(run_file, log)
-        attempt.end()
-        if any(attempt.codes):
-            raise SystemExit(f"{log}: the undisturbed run failed")
-        seconds[name], undisturbed[name] = time.monotonic() - started, outcome(attempt.folder)
-    points: Counter[str] = Counter()
-    finished = dict.fromkeys(SETTINGS, 0)
+    get_ready()
+    folder = Path(tempfile.mkdtemp(prefix="kills_"))
+    subprocess.run([sys.executable, "-c", MAKE, str(folder)], check=True)  # this process must not start threads
+    kills = Kills(folder, random.Random(options.seed), options.real)
+    number = 0
     try:
-        with tqdm(None, "kills", options.kills, unit="kill") as bar:
-            for name in itertools.cycle(SETTINGS):
-                if sum(points.values()) == options.kills:
-                    break
-                label = f"{list(SETTINGS).index(name)}-{finished[name]:03d}"
-                attempt = Attempt(folder / f"killed{label}", *SETTINGS[name])
-                attempt.start(run_file, log)
-                if wait_for_the_moment(attempt, rng, seconds[name]):
-                    attempt.kill(rng.randrange(2))
-                    saving, reached = attempt.saving(), check_complete(attempt.folder)
-                    points[f"{name}: {'while a checkpoint was written' if saving else reached}"] += 1
-                    bar.update()
-                    continue
-                attempt.end()
-                if any(attempt.codes):
-                    raise Failure(f"{attempt.folder}: did not go on after a kill; see {log}")
-                check_same(attempt.folder, undisturbed[name])
-                finished[name] += 1
+        while (left := options.kills - kills.counts["kills"]) > 0:
+            number += 1
+            kills.run(number, min(left, kills.rng.choice((1, 1, 2))))
     except Failure as failure:
-        print(f"after {sum(points.values())} kills: {failure}", file=sys.stderr)
+        print(f"run {number}: {failure}\nafter {kills.counts['kills']} kills; everything is in {folder}", flush=True)
         return 1
-    for point, count in sorted(points.items()):
-        print(f"{count:4d}  {point}")
-    runs = ", ".join(f"{count} of {name}" for name, count in finished.items())
-    print(f"{sum(points.values())} kills survived; runs that finished as if nothing had happened: {runs}")
+    shutil.rmtree(folder)
+    print(", ".join(f"{count} {name}" for name, count in sorted(kills.counts.items()) if name != "kills"))
+    print(f"{kills.counts['kills']} kills of {number} runs: every promise was kept")
     return 0
 
 
