@@ -10,6 +10,7 @@ import pytest
 from tests import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_three_kills_break_no_promise() -> None:
     command = [sys.executable, "-m", "tests.kills", "--kills", "3", "--seed", "7", "--real", "0.2"]

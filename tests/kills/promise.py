@@ -44,7 +44,8 @@ def check_foreign(folder: Path) -> None:
 def check_exit(start: Start, folder: Path) -> str:
     """Exit code 0 means finished or saved, and no other end is bad input or a traceback. Returns which it was."""
     printed, last = start.printed(), last_checkpoint(folder)
-    if start.code == 2 or "Traceback" in printed:
+    # Python itself prints a traceback for Ctrl-C before the command runs.
+    if start.code == 2 or printed.count("Traceback") > printed.count("\nKeyboardInterrupt"):
         raise Failure(f"exit code {start.code}; see {start.log}")
     if (folder / "summary.json").exists():
         return "finished"
