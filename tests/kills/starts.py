@@ -6,6 +6,7 @@ the workers of ``--gpus`` are those of a real start. This process must not have 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -124,7 +125,8 @@ class Start:
             if self.real:
                 os.execv(launcher.COMMAND[0], [*launcher.COMMAND, *self.arguments])
             run_command(self.arguments)
-        os.setpgid(self.pid, self.pid)  # in both processes, so that it is done before anything else
+        with contextlib.suppress(PermissionError):  # the child has done it, and runs another program by now
+            os.setpgid(self.pid, self.pid)  # in both processes, so that it is done before anything else
 
     def alive(self) -> bool:
         """Whether a process of the group is left."""
