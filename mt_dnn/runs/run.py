@@ -140,6 +140,7 @@ class Run:
         results = []
         for name, split_name, decoded in parts.decoder(splits):
             if stopped_by := first_signal(received):
+                say("stopped after the last update; the same command scores the model and writes its predictions")
                 return stopped_by
             task, split = parts.tasks.evaluated[name], splits[name, split_name]
             if self.config.evaluation.predictions and is_main():

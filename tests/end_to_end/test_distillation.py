@@ -17,6 +17,7 @@ from data_utils.rows import read_rows
 from data_utils.task_def import load_task_defs
 from mt_dnn.batches.collate import collate
 from mt_dnn.cli.main import main
+from mt_dnn.inference import distill
 from mt_dnn.inference.trained import load
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
@@ -191,3 +192,20 @@ def test_settings_without_effect_are_refused(
     run = ("train", folder / "run.yml", f"output={tmp_path / 'run'}", "tasks=[odd]")
     assert words in refused(capsys, *run, *options)
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_change_while_teachers_predict_get_no_soft_labels(
+    folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "data" / "marks_train.tsv", tmp_path)
+    real = distill.copy_other_splits
+
+    def replace_rows(*arguments: Any) -> None:
+        header, *rows = (tmp_path / "marks_train.tsv").read_text().splitlines(keepends=True)
+        (tmp_path / "marks_train.tsv").write_text("".join([header, *reversed(rows)]))
+        real(*arguments)
+
+    monkeypatch.setattr(distill, "copy_other_splits", replace_rows)
+    ask = ("distill", folder / "one", "--data", tmp_path, "--output", tmp_path / "out", "--tasks", "marks")
+    assert "marks_train.tsv: was changed while it was read" in refused(capsys, *ask)
+    assert list((tmp_path / "out").iterdir()) == []
