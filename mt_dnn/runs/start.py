@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.old_mtdnn import loss_notices
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from data_utils.vocabulary import check_unknown
@@ -98,7 +99,7 @@ def start(config: RunConfig) -> Parts:
     tasks = tasks_with_rows(tasks, prepared, config)
     check_same_tasks(config.output, tasks.evaluated)
     splits = {key: split for key, split in prepared.items() if key[0] in tasks.evaluated}
-    notices += check_unknown(splits, config.data.max_unknown_share)
+    notices += [*loss_notices(config.task_defs, tasks.evaluated), *check_unknown(splits, config.data.max_unknown_share)]
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
     scored = dev_splits(tasks.evaluated, splits)
     check_settings(config, tasks, train_splits, scored)

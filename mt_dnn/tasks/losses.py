@@ -28,7 +28,7 @@ StopGradient = Literal["target", "none", "kl_target"]
 
 def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """−log p_y. Logits (N, C), labels (N,)."""
-    return F.cross_entropy(logits.float(), labels, reduction=reduction)
+    return F.cross_entropy(_precise(logits), labels, reduction=reduction)
 
 
 def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -36,7 +36,7 @@ def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -
 
     If a row has fewer choices than others, the missing ones have the logit MISSING and do not count.
     """
-    logits = logits.float()
+    logits = _precise(logits)
     wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
     terms = F.softplus(logits - logits.gather(1, labels[:, None])) * wrong
     return _reduced(terms.sum(1) / wrong.sum(1), reduction)
@@ -44,7 +44,8 @@ def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -
 
 def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """(z − y)². Logits (N, 1) or (N,), labels (N,). Logits are reshaped first, or they would broadcast to (N, N)."""
-    return F.mse_loss(logits.float().reshape(labels.shape), labels.float(), reduction=reduction)
+    values = _precise(logits).reshape(labels.shape)
+    return F.mse_loss(values, labels.to(values.dtype), reduction=reduction)
 
 
 def kl(

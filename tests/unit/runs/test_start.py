@@ -68,6 +68,13 @@ def test_parts_with_state_are_what_a_checkpoint_holds(workspace: Path) -> None:
     assert found.keys() - {*tensors} == {"progress", "schedule", "scaler", "balance", "adversaries"}
 
 
+def test_an_old_loss_with_another_meaning_is_told(workspace: Path) -> None:
+    tasks = workspace / "tasks.yml"
+    tasks.write_text(tasks.read_text().replace("same:", "same:\n  adv_loss: NsSymKlCriterion", 1))
+    (notice,) = (notice for notice in parts(workspace).notices if "adv_loss" in notice)
+    assert notice.startswith(f"{tasks}: same: adv_loss: NsSymKlCriterion is read as sym_kl.")
+
+
 def test_every_part_with_state_is_restored(workspace: Path) -> None:
     first = saved(workspace, *STATEFUL)
     resumed = parts(workspace, *STATEFUL)
