@@ -97,8 +97,10 @@ def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
 
 
 def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
-    """The metrics of the best prediction that is the same for all rows."""
-    return score(task, split, KINDS[task.task_type].decoding.constant(task, split))
+    """For each metric, its best score of a prediction that does not depend on the texts (``Decoding.constants``)."""
+    constants = KINDS[task.task_type].decoding.constants(task, split)
+    found = [score(task, split, decoded) for decoded in constants]
+    return {name: METRICS[name].best([scores[name] for scores in found]) for name in task.metrics}
 
 
 def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
