@@ -97,8 +97,10 @@ def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
 
 
 def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
-    """The metrics of the best prediction that is the same for all rows."""
-    return score(task, split, KINDS[task.task_type].decoding.constant(task, split))
+    """For each metric, its best score of a prediction that does not depend on the texts (``Decoding.constants``)."""
+    constants = KINDS[task.task_type].decoding.constants(task, split)
+    found = [score(task, split, decoded) for decoded in constants]
+    return {name: METRICS[name].best([scores[name] for scores in found]) for name in task.metrics}
 
 
 def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
@@ -197,14 +199,27 @@ def selection_score(metric: str, scores: Scores) -> float:
 
 def check_selection(metric: str | None, defs: Mapping[str, TaskDef]) -> None:
     """Raises UserError if ``metric`` (evaluation.metric) is not a score that a run on the tasks ``defs`` computes."""
-    if metric in (None, "mean"):
+    if metric is None:
+        return
+    if metric == "mean":
+        for task in defs.values():
+            _scalars(task)
         return
     name, _, measure = metric.partition(".")
     if name not in defs:
         known = ", ".join(["mean", *defs])
         raise UserError(f"evaluation.metric: no trained task '{name}' with a labelled dev split (known: {known})")
-    scalars = [known for known in defs[name].metrics if METRICS[known].scalar]
-    if not scalars:
-        raise UserError(f"evaluation.metric: task '{name}' has no metric that is a single number")
+    scalars = _scalars(defs[name])
     if measure and measure not in scalars:
         raise UserError(f"evaluation.metric: '{name}' has no metric '{measure}' ({', '.join(scalars)})")
+
+
+def _scalars(task: TaskDef) -> list[str]:
+    """The metrics of a task that are single numbers. Raises UserError if there is none."""
+    scalars = [name for name in task.metrics if METRICS[name].scalar]
+    if not scalars:
+        raise UserError(
+            f"evaluation.metric: task '{task.name}' has no metric that is a single number; give it one in the task "
+            "file, or choose a metric of another task"
+        )
+    return scalars

@@ -102,10 +102,11 @@ def start(config: RunConfig) -> Parts:
     notices += [*loss_notices(config.task_defs, tasks.evaluated), *check_unknown(splits, config.data.max_unknown_share)]
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
     scored = dev_splits(tasks.evaluated, splits)
-    check_settings(config, tasks, train_splits, scored)
 
     # Build the plan of the updates, the model, and the training step. New heads get the units of the training rows.
     plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
+    if checkpoint is None:  # a run that continues was checked when it was new
+        notices += check_settings(config, tasks, train_splits, scored, total_steps=plan.total_steps)
     model = build_model(config, tasks, tokenizer, checkpoint)
     if checkpoint is None:
         model.fit_units(tasks.trained, train_splits)

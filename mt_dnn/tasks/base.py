@@ -60,8 +60,11 @@ class Decoding(ABC):
         """
 
     @abstractmethod
-    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The best answer that is the same for every decision of a labelled split."""
+    def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
+        """Yields constant answers to a labelled split, such as the same class for every decision.
+
+        For each metric of the task type, one of them is the best constant answer. The first has the best accuracy.
+        """
 
     @abstractmethod
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
