@@ -12,7 +12,7 @@ from torch import Tensor
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.draws import Draws
-from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
+from mt_dnn.tasks.losses import DIVERGENCES, Reduction, StopGradient, task_loss
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
 from mt_dnn.telemetry import Telemetry
@@ -68,7 +68,7 @@ class View:
 
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
-        value = LOSSES[self.task.loss](logits, self.labels if labels is None else labels, reduction=reduction)
+        value = task_loss(self.task, logits, self.labels if labels is None else labels, reduction=reduction)
         weight, temperature = self.distillation.weight, self.distillation.temperature
         if labels is None and weight and self.batch.soft is not None:
             divergence = DIVERGENCES[self.task.kd_loss]
