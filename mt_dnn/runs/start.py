@@ -28,7 +28,7 @@ from mt_dnn.runs.build import (
 )
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import Decoder, Splits, check_selection, dev_splits
+from mt_dnn.runs.evaluate import Decoder, Splits, check_selection, dev_splits, reads_loss
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import forget_missing_best, resume
@@ -112,7 +112,12 @@ def start(config: RunConfig) -> Parts:
     model = build_model(config, tasks, tokenizer, checkpoint)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
     decoder = Decoder(
-        model, tasks.evaluated, batch_size=config.evaluation.batch_size, precision=config.train.precision, device=device
+        model,
+        tasks.evaluated,
+        batch_size=config.evaluation.batch_size,
+        precision=config.train.precision,
+        device=device,
+        with_losses=reads_loss(config.evaluation.metric),
     )
 
     # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
