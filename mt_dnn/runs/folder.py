@@ -12,6 +12,8 @@ from typing import IO, Any
 from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
+from mt_dnn.runs.checkpoint import read_state
+from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import differences, dump_config, load_config
 
@@ -21,6 +23,7 @@ FREE_KEYS_OF = {
     "data": ("max_unknown_share",),
     "train": ("activation_checkpointing", "apex_layer_norm", "compile"),
 }
+FREE_WHEN_FINISHED = ("epochs", "max_steps")  # keys of the section train: a finished run may go on
 
 
 def check_same_config(config: RunConfig) -> None:
@@ -30,8 +33,11 @@ def check_same_config(config: RunConfig) -> None:
         return
     old = load_config(file).model_dump(mode="json")  # with defaults of keys that were added since
     new = config.model_dump(mode="json")
+    free_keys = dict(FREE_KEYS_OF)
+    if _is_finished(config.output):
+        free_keys["train"] += FREE_WHEN_FINISHED
     for values in (old, new):
-        for section, free in FREE_KEYS_OF.items():
+        for section, free in free_keys.items():
             values[section] = {key: value for key, value in values[section].items() if key not in free}
     kept, asked = ({key: value for key, value in values.items() if key not in FREE_KEYS} for values in (old, new))
     changed = list(differences(kept, asked))
@@ -39,6 +45,12 @@ def check_same_config(config: RunConfig) -> None:
         raise UserError(
             f"{config.output}: holds a run of another configuration ({changed[0]}); choose another output= or delete it"
         )
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether the last checkpoint of a run was saved at its end."""
+    checkpoint = last_checkpoint(folder)
+    return checkpoint is not None and bool(read_state(checkpoint)["progress"]["finished"])
 
 
 def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
@@ -51,8 +63,13 @@ def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
 
 
 def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
-    """Writes ``config.yml`` and ``task_defs.yml`` into the run folder. A file that exists stays as it is."""
-    if not (folder / "config.yml").exists():
+    """Writes ``config.yml`` and ``task_defs.yml`` into the run folder.
+
+    A file that exists stays as it is, unless a finished run goes on for more updates.
+    """
+    file = folder / "config.yml"
+    old = load_config(file).train if file.exists() else None
+    if old is None or any(getattr(old, key) != getattr(config.train, key) for key in FREE_WHEN_FINISHED):
         with replacing(folder / "config.yml") as temporary:
             dump_config(config, temporary)
     if not (folder / "task_defs.yml").exists():

@@ -30,6 +30,7 @@ from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import Decoder, Splits, check_selection, dev_splits, reads_loss
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
+from mt_dnn.runs.more_updates import go_on
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import forget_missing_best, resume
 from mt_dnn.tasks.model import Model
@@ -108,7 +109,8 @@ def start(config: RunConfig) -> Parts:
     check_selection(config.evaluation.metric, scored_tasks)
 
     # Build the plan of the updates, the model, and the training step.
-    plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
+    sizes = {name: len(split) for name, split in train_splits.items()}
+    plan = build_plan(config, sizes)
     model = build_model(config, tasks, tokenizer, checkpoint)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
     decoder = Decoder(
@@ -124,6 +126,7 @@ def start(config: RunConfig) -> Parts:
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
         resume(checkpoint, stepper, progress)
+        notices += go_on(config, checkpoint, plan, sizes, stepper, progress)
         notices.append(f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}")
         notices += forget_missing_best(config.output, progress)
     return Parts(
