@@ -28,7 +28,7 @@ def check_metrics(task: TaskDef) -> None:
         if metric.binary and task.n_class != 2:
             raise UserError(f"{named} needs 2 classes, the task has {task.n_class}, try f1_macro")
         if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
-            raise UserError(f"{named} needs labels as O, B-PER, I-PER, not '{other[0]}'; try accuracy")
+            raise UserError(f"{named} needs labels as O, B-PER, I-PER or O, B, I, not '{other[0]}'; try accuracy")
 
 
 def _a(word: str) -> str:

@@ -50,6 +50,6 @@ def go_on(
         group["lr"] = base * factor(schedule.last_epoch)
     return [
         f"{config.output}: goes on up to {now} updates after {progress.position.step} of {before}. "
-        f"The schedule now spans {now} updates, so the learning rate changes from {ended:.3g} to {groups[-1]['lr']:.3g}; "
-        "a run that is planned for so many updates from the start has other results"
+        f"The schedule now spans {now} updates, so the learning rate changes from {ended:.3g} to "
+        f"{groups[-1]['lr']:.3g}; a run that is planned for so many updates from the start has other results"
     ]
