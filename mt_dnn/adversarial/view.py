@@ -66,14 +66,17 @@ class View:
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
         """The task's loss for ``labels`` (N,). The default is the labels of the batch, with its soft labels.
 
+        A batch without labels has soft labels, and they are the whole loss.
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
-        value = task_loss(self.task, logits, self.labels if labels is None else labels, reduction=reduction)
-        weight, temperature = self.distillation.weight, self.distillation.temperature
-        if labels is None and weight and self.batch.soft is not None:
-            divergence = DIVERGENCES[self.task.kd_loss]
-            soft = soft_loss(logits, self.batch.soft, divergence, temperature=temperature, reduction=reduction)
-            value = (1 - weight) * value + weight * soft
+        weight, soft = self.distillation.weight if labels is None else 0.0, self.batch.soft
+        if soft is None or not weight:
+            value = task_loss(self.task, logits, self.labels if labels is None else labels, reduction=reduction)
+        else:
+            divergence, temperature = DIVERGENCES[self.task.kd_loss], self.distillation.temperature
+            value = weight * soft_loss(logits, soft, divergence, temperature=temperature, reduction=reduction)
+            if self.batch.labels is not None:
+                value = (1 - weight) * task_loss(self.task, logits, self.labels, reduction=reduction) + value
         return value if reduction == "mean" else self.batch.example_means(value)
 
     @cached_property

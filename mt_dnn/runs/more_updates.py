@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,9 +15,7 @@ from mt_dnn.runs.progress import Progress
 from mt_dnn.training.step import Stepper
 
 
-def go_on(
-    config: RunConfig, checkpoint: Path, plan: Plan, sizes: Mapping[str, int], stepper: Stepper, progress: Progress
-) -> list[str]:
+def go_on(config: RunConfig, checkpoint: Path, plan: Plan, stepper: Stepper, progress: Progress) -> list[str]:
     """Lets a finished run go on if ``train.epochs`` or ``train.max_steps`` now ask for more updates.
 
     Call it after the state of the checkpoint was restored. The schedule is that of the longer run, so the learning rate
@@ -26,7 +23,7 @@ def go_on(
 
     Args:
         config: the configuration now. The checkpoint holds the one that it was saved with.
-        plan: the plan of ``config``. ``sizes``: how many training rows each task has.
+        plan: the plan of ``config``.
 
     Returns:
         A line that tells the user, or nothing if the plan is the same.
@@ -34,7 +31,7 @@ def go_on(
     Raises:
         UserError: fewer updates are asked for.
     """
-    before, now = build_plan(load_config(checkpoint / "config.yml"), sizes).total_steps, plan.total_steps
+    before, now = build_plan(load_config(checkpoint / "config.yml"), plan.sizes).total_steps, plan.total_steps
     if now == before:
         return []
     if now < before:

@@ -21,6 +21,7 @@ from mt_dnn.runs.build import (
     build_splits,
     build_tasks,
     build_tokenizer,
+    check_labels,
     check_soft_labels,
     choose_device,
     tasks_with_rows,
@@ -102,6 +103,7 @@ def start(config: RunConfig) -> Parts:
     notices += check_unknown(splits, config.data.max_unknown_share)
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
     check_soft_labels(config, tasks.trained, train_splits)
+    check_labels(config, train_splits)
 
     # Find the splits that are scored during training. The metric that selects models has to be of a trained task there.
     scored = dev_splits(tasks.evaluated, splits)
@@ -109,24 +111,16 @@ def start(config: RunConfig) -> Parts:
     check_selection(config.evaluation.metric, scored_tasks)
 
     # Build the plan of the updates, the model, and the training step.
-    sizes = {name: len(split) for name, split in train_splits.items()}
-    plan = build_plan(config, sizes)
+    plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
     model = build_model(config, tasks, tokenizer, checkpoint)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
-    decoder = Decoder(
-        model,
-        tasks.evaluated,
-        batch_size=config.evaluation.batch_size,
-        precision=config.train.precision,
-        device=device,
-        with_losses=reads_loss(config.evaluation.metric),
-    )
+    decoder = build_decoder(config, model, tasks, device)
 
     # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
         resume(checkpoint, stepper, progress)
-        notices += go_on(config, checkpoint, plan, sizes, stepper, progress)
+        notices += go_on(config, checkpoint, plan, stepper, progress)
         notices.append(f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}")
         notices += forget_missing_best(config.output, progress)
     return Parts(
@@ -142,6 +136,18 @@ def start(config: RunConfig) -> Parts:
         decoder=decoder,
         progress=progress,
         notices=notices,
+    )
+
+
+def build_decoder(config: RunConfig, model: Model, tasks: Tasks, device: torch.device) -> Decoder:
+    """Builds what predicts and scores splits while the run trains, and at its end."""
+    return Decoder(
+        model,
+        tasks.evaluated,
+        batch_size=config.evaluation.batch_size,
+        precision=config.train.precision,
+        device=device,
+        with_losses=reads_loss(config.evaluation.metric),
     )
 
 
