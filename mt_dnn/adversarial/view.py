@@ -12,7 +12,7 @@ from torch import Tensor
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.draws import Draws
-from mt_dnn.tasks.losses import DIVERGENCES, Reduction, StopGradient, task_loss
+from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient, task_loss
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
 from mt_dnn.telemetry import Telemetry
@@ -64,14 +64,17 @@ class View:
             return self.average(self.batch)
 
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
-        """The task's loss for ``labels`` (N,). The default is the labels of the batch, with its soft labels.
+        """The task's loss for the labels of the batch, with its soft labels, class weights and label smoothing.
 
         A batch without labels has soft labels, and they are the whole loss.
+        ``labels`` (N,): other labels, such as wrong targets. Their loss is plain.
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
-        weight, soft = self.distillation.weight if labels is None else 0.0, self.batch.soft
-        if soft is None or not weight:
-            value = task_loss(self.task, logits, self.labels if labels is None else labels, reduction=reduction)
+        weight, soft = self.distillation.weight, self.batch.soft
+        if labels is not None:
+            value = LOSSES[self.task.loss](logits, labels, reduction=reduction)
+        elif soft is None or not weight:
+            value = task_loss(self.task, logits, self.labels, reduction=reduction)
         else:
             divergence, temperature = DIVERGENCES[self.task.kd_loss], self.distillation.temperature
             value = weight * soft_loss(logits, soft, divergence, temperature=temperature, reduction=reduction)

@@ -40,9 +40,9 @@ class OneEach:
         return values
 
 
-def loss(definition: TaskDef, logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
+def loss(definition: TaskDef, logits: Tensor, gold: Tensor, **options: Any) -> Tensor:
     """What an adversary sees as the task's loss."""
-    return View(cast(Any, None), cast(Batch, OneEach(labels)), definition, Telemetry()).loss(logits, **options)
+    return View(cast(Any, None), cast(Batch, OneEach(gold)), definition, Telemetry()).loss(logits, **options)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -61,6 +61,13 @@ def test_values_and_gradients_are_those_of_torch(kind: str, weights: dict[str, f
     (found,) = torch.autograd.grad(mean, logits)
     (expected,) = torch.autograd.grad(reference.sum() / 9, logits)
     torch.testing.assert_close(found, expected)
+
+
+def test_wrong_targets_of_an_adversary_have_the_plain_loss() -> None:
+    logits, gold, wrong = torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 0, 1])
+    definition = task(class_weights={"b": 0.0}, label_smoothing=0.2)
+    found = loss(definition, logits, gold, labels=wrong, reduction="none")
+    torch.testing.assert_close(found, nn.CrossEntropyLoss(reduction="none")(logits, wrong))
 
 
 @pytest.mark.parametrize(
