@@ -22,14 +22,16 @@ from mt_dnn.runs.build import (
     build_splits,
     build_tasks,
     build_tokenizer,
+    check_labels,
     choose_device,
     tasks_with_rows,
     with_memory_options,
 )
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits
+from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits, reads_loss
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
+from mt_dnn.runs.more_updates import go_on
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import forget_missing_best, resume
 from mt_dnn.runs.unread import check_settings
@@ -101,6 +103,9 @@ def start(config: RunConfig) -> Parts:
     splits = {key: split for key, split in prepared.items() if key[0] in tasks.evaluated}
     notices += [*loss_notices(config.task_defs, tasks.evaluated), *check_unknown(splits, config.data.max_unknown_share)]
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
+    check_labels(config, train_splits)
+
+    # Find the splits that are scored during training.
     scored = dev_splits(tasks.evaluated, splits)
 
     # Build the plan of the updates, the model, and the training step. New heads get the units of the training rows.
@@ -111,16 +116,15 @@ def start(config: RunConfig) -> Parts:
     if checkpoint is None:
         model.fit_units(tasks.trained, train_splits)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
-    decoder = Decoder(
-        model, tasks.evaluated, batch_size=config.evaluation.batch_size, precision=config.train.precision, device=device
-    )
+    decoder = build_decoder(config, model, tasks, device)
 
     # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
         resume(checkpoint, stepper, progress)
+        more = go_on(config, checkpoint, plan, stepper, progress)
         resumed = f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}"
-        notices += [resumed, *forget_missing_best(config.output, progress)]
+        notices += [*more, resumed, *forget_missing_best(config.output, progress)]
     return Parts(
         device=device,
         tasks=tasks,
@@ -134,6 +138,18 @@ def start(config: RunConfig) -> Parts:
         decoder=decoder,
         progress=progress,
         notices=notices,
+    )
+
+
+def build_decoder(config: RunConfig, model: Model, tasks: Tasks, device: torch.device) -> Decoder:
+    """Builds what predicts and scores splits while the run trains, and at its end."""
+    return Decoder(
+        model,
+        tasks.evaluated,
+        batch_size=config.evaluation.batch_size,
+        precision=config.train.precision,
+        device=device,
+        with_losses=reads_loss(config.evaluation.metric),
     )
 
 

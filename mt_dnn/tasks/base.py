@@ -32,11 +32,13 @@ class Decoded:
     ``scores``: probabilities (N, C); values (N,); for masked tokens, log p of the right token, (N,); for spans, the
     score of no answer minus the score of the best text, (N,).
     ``details``: for each row, further values that the decoding of the task type needs or writes.
+    ``loss``: the mean of the task's loss over the decisions, if it was asked for.
     """
 
     predictions: np.ndarray
     scores: np.ndarray
     details: Sequence[Any] = ()
+    loss: float | None = None
 
 
 class Decoding(ABC):

@@ -36,6 +36,9 @@ class OptimizerConfig(Section):
         description="adamax and radam decay weights as adamw does; lamb needs the extra lamb, apex_… NVIDIA apex",
     )
     lr: float = Field(5e-5, gt=0, description="peak learning rate")
+    head_lr: float | None = Field(
+        None, gt=0, description="peak learning rate of heads, which the log then shows; default: lr"
+    )
     weight_decay: float = Field(0.01, ge=0, description="weight decay; biases and normalisation weights have none")
     betas: tuple[float, float] = Field((0.9, 0.999), description="not sgd: decay rates of the running means")
     eps: float | None = Field(None, description="not sgd: added to the divisor; default: the optimizer's default")
@@ -216,6 +219,7 @@ def build_optimizer(model: Model, config: OptimizerConfig) -> Optimizer:
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay,
         no_decay=config.no_decay,
+        head_lr=config.head_lr,
     )
     optimizer = OPTIMIZERS[config.name](groups, config)
     if not config.lookahead.enabled:
