@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-ENTITY = re.compile(r"O|[BIESLU]-.+")  # a label in IOB1, IOB2, IOBES or BILOU, such as B-PER
+# A label in IOB1, IOB2, IOBES or BILOU, such as B-PER. If there is only one type, labels may leave it out: B.
+ENTITY = re.compile(r"O|[BIESLU](-.+)?")
 
 
-IOBES = {"L-": "E-", "U-": "S-"}  # the letters for the last and for the only word of an entity, in BILOU and in IOBES
+IOBES = {"L": "E", "U": "S"}  # the letters for the last and for the only word of an entity, in BILOU and in IOBES
 
 
 def entity_score(
@@ -28,7 +29,7 @@ def entity_score(
     """
     from seqeval import metrics
 
-    names = [IOBES.get(name[:2], name[:2]) + name[2:] for name in class_names]
+    names = [IOBES.get(name[0], name[0]) + name[1:] for name in class_names]
     gold, predicted = (
         [[names[word] for word in sentence] for sentence in np.split(words, bounds[1:-1])]
         for words in (labels, predictions)

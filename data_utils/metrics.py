@@ -56,6 +56,12 @@ class Metric:
     entities: bool = False
     lower_is_better: bool = False
 
+    def best(self, scores: Sequence[Any]) -> Score:
+        """The best of several scores. If the metric is no single number, the first of them."""
+        if not self.scalar:
+            return scores[0]
+        return min(scores) if self.lower_is_better else max(scores)
+
 
 def accuracy(answers: Answers) -> float:
     """The share of right predictions. A predicted class set is right if it is right in every class."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError
+from data_utils.task_yaml import read_yaml
 
 # Old key → key of a TaskDef. By key: old value → value. The old toolkit has these misspellings.
 OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
@@ -67,6 +69,24 @@ OLD_VALUES: dict[str, dict[str, Any]] = {
         "MseCriterion": "mse",
     },
 }
+# Names of old losses that load as a present one, but computed something else (mt_dnn/loss.py of the released code).
+# p is the clean output, q the perturbed one, m their mean. By key: name → what it computed.
+LOG_ODDS = "differences of log-odds, which are detached, in place of those of log-probabilities"
+OTHER_MEANINGS: dict[str, dict[str, str]] = {
+    "adv_loss": {
+        "KlCriterion": "KL(q ‖ p), which trains both sides",
+        "NsKlCriterion": LOG_ODDS,
+        "NsSymKlCriterion": LOG_ODDS,
+        "JSCriterion": "KL(m ‖ p) + KL(m ‖ q) with m detached",
+        "HLCriterion": "a value that trains nothing, because both sides are detached",
+    },
+    "kd_loss": {
+        "NsKlCriterion": LOG_ODDS,
+        "NsSymKlCriterion": LOG_ODDS,
+        "JSCriterion": "KL(m ‖ p) + KL(m ‖ q) with m detached",
+        "HLCriterion": "a value that trains nothing, because both sides are detached",
+    },
+}
 NO_NAMES = "in a file without a line of column names"
 MARKERS = ("X", "CLS", "SEP")  # old labels of special tokens, and of all tokens of a word except the first
 
@@ -106,6 +126,20 @@ def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
 def _tuple(fields: Mapping[str, Any], key: str) -> tuple[Any, ...]:
     """The value of a key. Empty if it is missing or no tuple, which the TaskDef refuses later."""
     return value if isinstance(value := fields.get(key), tuple) else ()
+
+
+def loss_notices(path: Path, tasks: Collection[str]) -> list[str]:
+    """A line for each old loss in a task file that loads, but computed something else in the old MT-DNN.
+
+    ``tasks``: the names of the tasks that matter.
+    """
+    return [
+        f"{path}: {name}: {key}: {old} is read as {OLD_VALUES['divergence'][old]}. The old MT-DNN computed "
+        f"{meanings[old]}; write {OLD_VALUES['divergence'][old]} if that is meant, and this notice ends"
+        for name, values in read_yaml(path).items()
+        for key, meanings in OTHER_MEANINGS.items()
+        if f"{name}" in tasks and (old := values.get(key)) in meanings
+    ]
 
 
 def old_columns(expected: list[str], data_format: str, count: int) -> list[str]:

@@ -65,8 +65,9 @@ def prepare(
             the same uid, or ``cache_dir`` cannot be written.
     """
     source = find_rows(data_dir, task.name, split)
+    rows_sha256 = _sha256(source)
     settings = {
-        "rows_sha256": _sha256(source),
+        "rows_sha256": rows_sha256,
         "definition": {field: task.model_dump(mode="json")[field] for field in SHARED_FIELDS},
         "tokenizer": fingerprint(tokenizer),
         "max_length": max_length,
@@ -81,8 +82,7 @@ def prepare(
         rows = read_rows(source, task, max_rows=max_rows, test="test" in split)
         if task.type.answer == "choices" and split == "train":
             _check_single(rows)
-        if _sha256(source) != settings["rows_sha256"]:  # never keep other rows under the hash of these
-            raise UserError(f"{source}: was changed while it was read; start again when it is complete")
+        check_unchanged(source, rows_sha256)  # never keep other rows under the hash of these
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         named |= {"notice": rows.notice} if rows.notice else {}
@@ -169,6 +169,12 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
             [(key, repr(value)) for key, value in sorted(tokenizer.init_kwargs.items()) if key not in ORIGIN],
         ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_unchanged(source: Path, rows_sha256: str) -> None:
+    """Raises UserError if a file of rows is not the one of this hash any more."""
+    if _sha256(source) != rows_sha256:
+        raise UserError(f"{source}: was changed while it was read; start again when it is complete")
 
 
 def _sha256(path: Path) -> str:

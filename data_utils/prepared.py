@@ -126,6 +126,8 @@ class Prepared:
     def open(cls, path: Path) -> Prepared:
         """Maps the files of a folder that ``prepare`` has written. Nothing is copied into memory.
 
+        The data is read once, for its checksum.
+
         Raises:
             UserError: the folder is damaged, or a later version of the toolkit has written it.
         """

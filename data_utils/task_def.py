@@ -29,7 +29,7 @@ def check_metrics(task: TaskDef) -> None:
         if metric.binary and task.n_class != 2:
             raise UserError(f"{named} needs 2 classes, the task has {task.n_class}, try f1_macro")
         if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
-            raise UserError(f"{named} needs labels as O, B-PER, I-PER, not '{other[0]}'; try accuracy")
+            raise UserError(f"{named} needs labels as O, B-PER, I-PER or O, B, I, not '{other[0]}'; try accuracy")
 
 
 def _a(word: str) -> str:
@@ -61,6 +61,8 @@ class TaskDef(BaseModel):
     value_range: tuple[float, float] | None = None
     no_answer: bool = False
     constant_test_labels: bool = False
+    class_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
     loss_weight: PositiveFloat = 1.0
     lr_scale: PositiveFloat = 1.0
 
@@ -73,6 +75,11 @@ class TaskDef(BaseModel):
     def n_class(self) -> int:
         """Number of classes; 1 where a task has none."""
         return len(self.labels) or 1
+
+    @property
+    def weights(self) -> tuple[float, ...] | None:
+        """The weight of each class in the loss, 1 where ``class_weights`` names none. None if it is empty."""
+        return tuple(self.class_weights.get(label, 1.0) for label in self.labels) if self.class_weights else None
 
     @property
     def trainable(self) -> bool:
@@ -98,6 +105,11 @@ class TaskDef(BaseModel):
             raise ValueError("dropout: belongs to the task whose head this one reads; leave it out")
         if self.label_map and self.head is None:
             raise ValueError("label_map: needs head, the task whose labels are mapped")
+        for label in self.class_weights:
+            if label not in self.labels:
+                raise ValueError(f"class_weights: '{label}' is not one of its labels{did_you_mean(label, self.labels)}")
+        if (self.class_weights or self.label_smoothing) and not self.trainable:
+            raise ValueError("class_weights, label_smoothing: no train split reads them; leave them out")
         return self
 
     def _check_type(self) -> None:
@@ -208,6 +220,8 @@ def _current(location: str, key: str, value: Any) -> Any:
     """The value of a key, with old spellings translated. Refuses labels that YAML does not read as text."""
     if key == "labels" and isinstance(value, list):
         return tuple(_label(location, key, label) for label in value)
+    if key == "class_weights" and isinstance(value, dict):
+        return {_label(location, key, label): weight for label, weight in value.items()}
     if key == "label_map" and isinstance(value, dict):
         return {_label(location, key, theirs): _label(location, key, ours) for theirs, ours in value.items()}
     if key == "metrics":

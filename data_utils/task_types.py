@@ -92,7 +92,7 @@ TASK_TYPES: Mapping[str, TaskType] = {
         ),
         default_metrics=("accuracy",),
         least_labels=2,
-        fields=("enable_san", "label_map"),
+        fields=("enable_san", "label_map", "class_weights", "label_smoothing"),
     ),
     "regression": TaskType(
         module="regression",
@@ -123,7 +123,7 @@ TASK_TYPES: Mapping[str, TaskType] = {
         metrics=("accuracy", "f1_macro", "f1_micro", "entity_f1", "entity_precision", "entity_recall"),
         default_metrics=("entity_f1", "accuracy"),
         least_labels=2,
-        fields=("crf", "label_map"),
+        fields=("crf", "label_map", "class_weights", "label_smoothing"),
     ),
     "span": TaskType(
         module="spans",
@@ -158,6 +158,7 @@ TASK_TYPES: Mapping[str, TaskType] = {
         metrics=("accuracy", "quadratic_kappa", "mae", "spearman"),
         default_metrics=("quadratic_kappa", "mae"),
         least_labels=3,
+        fields=("class_weights",),
         labels_hint="for two, use task_type: classification",
     ),
     "masked_lm": TaskType(

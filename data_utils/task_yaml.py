@@ -45,9 +45,10 @@ class _StrictLoader(yaml.SafeLoader):
         self.flatten_mapping(node)
         for key_node, value_node in node.value:
             self._mark(key_node)
-            if key_node.value in ("labels", "label_map"):
+            if key_node.value in ("labels", "label_map", "class_weights"):
                 for inner in value_node.value if isinstance(value_node, yaml.CollectionNode) else ():
-                    for scalar in inner if isinstance(inner, tuple) else (inner,):
+                    scalars = inner if isinstance(inner, tuple) else (inner,)
+                    for scalar in scalars[:1] if key_node.value == "class_weights" else scalars:
                         self._mark(scalar)
         return super().construct_mapping(node, deep)
 

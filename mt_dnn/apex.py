@@ -14,7 +14,7 @@ def apex_class(module: str, name: str, key: str, instead: str) -> Any:
     Args:
         module: the module of the class, without ``apex.``.
         key: the setting that asks for apex, for the error message.
-        instead: the setting that does the same without apex, for the error message.
+        instead: the setting to use without apex, for the error message.
 
     Raises:
         UserError: NVIDIA's apex is not installed, or the installed package ``apex`` is another project.
@@ -24,5 +24,5 @@ def apex_class(module: str, name: str, key: str, instead: str) -> Any:
     except (ImportError, AttributeError):
         raise UserError(
             f"{key}: NVIDIA's apex is not installed (https://github.com/NVIDIA/apex; `pip install apex` installs "
-            f"another project); {instead} does the same without it"
+            f"another project); use {instead} without it"
         ) from None

@@ -89,19 +89,28 @@ def train(config: RunConfig) -> None:
     write_json(record, before + time.process_time() - started)
 
 
+def finished(file: Path) -> set[tuple[str, int]]:
+    """Name and seed of each run in a file that ``table.py --save`` has written. Not if its preset has changed since."""
+    records = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return {(record["name"], record["seed"]) for record in records if not record.get("preset_changed_since")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glue", type=Path, required=True, help="canonical GLUE rows")
     parser.add_argument("--nli", type=Path, help="canonical rows of SNLI, SciTail and HANS; without it no MNLI runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, default=Path("runs/adversarial"))
-    parser.add_argument("--done", type=Path, help="leave out the runs in this file, written by table.py --save")
+    parser.add_argument(
+        "--done",
+        type=Path,
+        help="leave out the finished runs in this file, written by table.py --save",
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.nli is not None and not (options.output / "nli_samples").exists():
         write_samples(options.glue, options.nli, options.output / "nli_samples")
-    records = options.done.read_text(encoding="utf-8").splitlines() if options.done else []
-    done = {(record["name"], record["seed"]) for record in map(json.loads, records)}
+    done = finished(options.done) if options.done else set()
     for config in configurations(options.seeds, options.glue, options.nli, options.output):
         if (config.name, config.seed) not in done:
             train(config)

@@ -23,6 +23,8 @@ FIGURES = ("delta_ratio", "gradient_share", "regularizer", "dropout_floor")
 MAIN = {"cola": "mcc", "sst2": "accuracy", "stsb": "pearson", "mrpc": "accuracy"}
 
 Cells = dict[Any, list[float]]
+MARK = "†"
+NOTE = f"{MARK} measured before the presets changed"
 
 
 def records(location: Path) -> Iterator[dict[str, Any]]:
@@ -45,14 +47,20 @@ def records(location: Path) -> Iterator[dict[str, Any]]:
         }
 
 
+def task_and_mode(record: dict[str, Any]) -> tuple[str, str]:
+    """The task that a run has trained, and its mode, marked if the mode's preset has changed since the run."""
+    task, mode = record["name"].split("-", 1)
+    return task, f"{mode} {MARK}" if record.get("preset_changed_since") else mode
+
+
 def read(locations: Sequence[Path]) -> tuple[dict[str, Cells], dict[str, Cells], dict[tuple[str, str], float]]:
     """Scores and figures by mode, and the scores of a constant prediction. A run in several locations counts once."""
     scores: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     figures: dict[str, Cells] = defaultdict(lambda: defaultdict(list))
     constant: dict[tuple[str, str], float] = {}
     runs = {(record["name"], record["seed"]): record for location in locations for record in records(location)}
-    for (name, _), record in sorted(runs.items()):
-        trained, mode = name.split("-", 1)
+    for _, record in sorted(runs.items()):
+        trained, mode = task_and_mode(record)
         for result in record["results"]:
             for metric, value in result["scores"].items():
                 scores[mode][result["task"], metric].append(100 * value)
@@ -76,7 +84,7 @@ def mean_rows(locations: Sequence[Path], order: Sequence[str]) -> list[list[str]
     found: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for location in locations:
         for record in records(location):
-            task, mode = record["name"].split("-", 1)
+            task, mode = task_and_mode(record)
             for result in record["results"]:
                 if task in MAIN and result["task"] == task:
                     found[mode][record["seed"]][task] = 100 * result["scores"][MAIN[task]]
@@ -138,6 +146,8 @@ def main() -> None:
             values = [figures[mode].get((task, name), []) for name in FIGURES]
             rows.append([mode, task, *(f"{statistics.mean(v):.2g}" if v else "—" for v in values)])
     print(markdown(["mode", "task", *FIGURES], rows))
+    if any(MARK in mode for mode in order):
+        print(f"\n{NOTE}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from mt_dnn.adversarial.base import Options
+from mt_dnn.adversarial.base import Options, Radius
 from mt_dnn.adversarial.perturbation import guarded, into_ball, report_gradient_share, report_size, uniform, unit
 from mt_dnn.adversarial.replay import Replay
 from mt_dnn.adversarial.view import View
@@ -20,7 +20,7 @@ class BallOptions(Options):
         3, description="K, the number of passes (pgd: ascent steps; yopo: passes through all blocks)"
     )
     step_size: NonNegativeFloat = Field(0.1, description="α, length of a step along the normalised gradient")
-    radius: NonNegativeFloat = Field(0.3, description="ε, largest Frobenius norm of a sentence's perturbation")
+    radius: Radius = Field(0.3, description="ε, largest Frobenius norm of a sentence's perturbation; null: no bound")
     init_magnitude: NonNegativeFloat = Field(
         0.1, description="first perturbation: U(−1, 1) · init_magnitude / √(tokens · hidden size)"
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import AfterValidator, Field, NonNegativeInt
 from torch import Tensor
 
 from data_utils.task_def import TaskDef
@@ -17,6 +17,15 @@ from mt_dnn.encoders.encoder import EMBEDDINGS, Level
 from mt_dnn.section import Section
 from mt_dnn.tasks.model import Model
 
+
+def _above_zero(radius: float | None) -> float | None:
+    """Refuses a radius that would leave no perturbation. Public FreeLB scripts mean "no bound" by 0 and by -1."""
+    if radius is not None and not radius > 0:
+        raise ValueError("a bound has to be above 0; write null for no bound, or mode: none for plain training")
+    return radius
+
+
+Radius = Annotated[float | None, AfterValidator(_above_zero)]
 DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
 LevelName = Literal["words", "embeddings"]
 STOP_GRADIENT = (

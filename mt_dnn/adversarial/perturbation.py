@@ -54,8 +54,13 @@ def unit(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> T
     return values / norms(values, batch, scope=scope, order=order).clamp_min(TINY)
 
 
-def into_ball(delta: Tensor, batch: Batch, radius: float) -> Tensor:
-    """δ scaled down to ‖δ‖_F = radius in the sentences where it is longer, (T, H) (Zhu et al. 2020, box 1, line 12)."""
+def into_ball(delta: Tensor, batch: Batch, radius: float | None) -> Tensor:
+    """δ scaled down to ‖δ‖_F = radius in the sentences where it is longer, (T, H) (Zhu et al. 2020, box 1, line 12).
+
+    Without a radius δ stays as it is.
+    """
+    if radius is None:
+        return delta
     return delta * (radius / norms(delta, batch, scope="sentence").clamp_min(TINY)).clamp_max(1.0)
 
 

@@ -12,12 +12,17 @@ from data_utils.errors import UserError, did_you_mean, not_yaml
 
 PREFIX = "preset:"
 FOLDER = Path(__file__).parent / "presets"
-# Names that presets had before, and the presets to choose from instead.
-OLD_NAMES: Mapping[str, Sequence[str]] = {"rapt/embedding": ("rapt/words", "rapt/embeddings")}
+# Names that presets had before. Each is followed by the preset with the same settings. If it claimed to be what another
+# preset is now, that one follows too, and the user has to choose.
+ROBERTA = "freelb/roberta_large"
+OLD_NAMES: Mapping[str, Sequence[str]] = {
+    "rapt/embedding": ("rapt/words", "rapt/embeddings"),
+    **{f"{ROBERTA}/{path.name}": (f"{ROBERTA}/{path.name}/paper",) for path in (FOLDER / ROBERTA).iterdir()},
+}
 
 
 def preset_names() -> list[str]:
-    """The names of all presets, sorted, such as ``freelb/roberta_large/rte``."""
+    """The names of all presets, sorted, such as ``freelb/roberta_large/rte/paper``."""
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yml"))
 
 
@@ -27,11 +32,13 @@ def read_preset(name: str, location: str) -> dict[str, Any]:
     Raises:
         UserError: no preset has this name any more or at all, or its file is not YAML.
     """
-    if name in OLD_NAMES:
-        same, other = OLD_NAMES[name]
+    same, *others = OLD_NAMES.get(name, (name,))
+    if others:
+        page = f"mt_dnn/adversarial/{name.split('/')[0]}.md"
         raise UserError(
-            f"{location}: preset '{name}' is now called {same}; {other} is new, see {name.split('/')[0]}.md"
+            f"{location}: preset '{name}' is now called {same}; {others[0]} is what its source means ({page})"
         )
+    name = same
     known = preset_names()
     if name not in known:
         hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"

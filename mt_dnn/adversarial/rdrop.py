@@ -18,13 +18,15 @@ class RDropOptions(Options):
     """Settings of rdrop."""
 
     mode: Literal["rdrop"] = "rdrop"
-    weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
+    weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser; half of the paper's")
     divergence: DivergenceName | None = Field("kl", description="d, in both directions; null: the task's adv_loss")
     stop_gradient: StopGradient = Field("none", description=STOP_GRADIENT)
 
 
 class RDrop(Regularized[RDropOptions]):
-    """½(l(z₁, y) + l(z₂, y)) + α · ½(d(z₁, z₂) + d(z₂, z₁)) with two outputs z of one input (Liang et al. 2021, eq. 4).
+    """½(l(z₁, y) + l(z₂, y)) + α · ½(d(z₁, z₂) + d(z₂, z₁)) with two outputs z of one input.
+
+    This is half of eq. 4 of Liang et al. 2021, whose α is twice this one.
 
     d is the KL divergence. In a regression task it is the squared error.
     """

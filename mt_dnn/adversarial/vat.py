@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Radius, Regularized
 from mt_dnn.adversarial.perturbation import (
     NORMALIZE_EPS,
     gaussian,
@@ -46,7 +46,7 @@ class VirtualOptions(Options):
     steps: PositiveInt = Field(1, description="K, gradient steps to the perturbation")
     noise_std: NonNegativeFloat = Field(1e-5, description="σ of the first perturbation, N(0, σ²)")
     step_size: NonNegativeFloat = Field(1e-4, description="η, factor on the gradient of each example's objective")
-    radius: NonNegativeFloat = Field(1e-5, description="ε, bound of every entry of the perturbation")
+    radius: Radius = Field(1e-5, description="ε, bound of every entry of the perturbation; null: no bound")
     projection: Literal["clip", "normalize"] = Field(
         "clip", description="clip: entries into [−ε, ε]; normalize: ε·δ/(‖δ‖∞ + 1e-6) per token"
     )
@@ -65,6 +65,8 @@ class VirtualOptions(Options):
     def _all_read(self) -> VirtualOptions:
         reads = {"gradient_norm"} if self.normalize_gradient != "none" else set()
         self._refuse_unread("normalize_gradient: none", {"gradient_norm"}, reads)
+        if self.projection == "normalize" and self.radius is None:
+            raise ValueError("radius: projection: normalize makes it the largest entry of a token; write a number")
         return self
 
 
@@ -171,6 +173,8 @@ class Virtual(Regularized[OptionsT]):
 
     def _projected(self, delta: Tensor, network: View) -> Tensor:
         radius = self.options.radius
+        if radius is None:
+            return delta
         if self.options.projection == "clip":
             return delta.clamp(-radius, radius)
         return radius * delta / (norms(delta, network.batch, scope="token", order="inf") + NORMALIZE_EPS)

@@ -14,7 +14,7 @@ from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.draws import Draws
 from mt_dnn.encoders.dropout import Masks
 from mt_dnn.encoders.encoder import Level
-from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient
+from mt_dnn.tasks.losses import DIVERGENCES, LOSSES, Reduction, StopGradient, task_loss
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.soft_labels import DistillationConfig, soft_loss
 from mt_dnn.tasks.units import NoUnits, Units
@@ -72,19 +72,27 @@ class View:
             return self.average(self.batch)
 
     def loss(self, logits: Tensor, labels: Tensor | None = None, *, reduction: Reduction = "mean") -> Tensor:
-        """The task's loss for ``labels`` (N,). The default is the labels of the batch, with its soft labels.
+        """The task's loss for the labels of the batch, with its soft labels, class weights and label smoothing.
 
+        A batch without labels has soft labels, and they are the whole loss.
+        ``labels`` (N,): other labels, such as wrong targets. Their loss is plain.
         ``reduction``: ``mean`` gives the mean over decisions, ``none`` the loss of each example, (B,).
         """
-        answers = self.units.to_head(self.labels if labels is None else labels)
-        value = LOSSES[self.task.loss](logits, answers, reduction=reduction)
-        weight, temperature = self.distillation.weight, self.distillation.temperature
-        if labels is None and weight and self.batch.soft is not None:
-            divergence = DIVERGENCES[self.task.kd_loss]
-            soft_labels = self.units.to_head(self.batch.soft)
-            soft = soft_loss(logits, soft_labels, divergence, temperature=temperature, reduction=reduction)
-            value = (1 - weight) * value + weight * soft
+        weight, soft = self.distillation.weight, self.batch.soft
+        if labels is not None:
+            value = LOSSES[self.task.loss](logits, self.units.to_head(labels), reduction=reduction)
+        elif soft is None or not weight:
+            value = self._task_loss(logits, reduction)
+        else:
+            divergence, temperature = DIVERGENCES[self.task.kd_loss], self.distillation.temperature
+            soft = self.units.to_head(soft)
+            value = weight * soft_loss(logits, soft, divergence, temperature=temperature, reduction=reduction)
+            if self.batch.labels is not None:
+                value = (1 - weight) * self._task_loss(logits, reduction) + value
         return value if reduction == "mean" else self.batch.example_means(value)
+
+    def _task_loss(self, logits: Tensor, reduction: Reduction) -> Tensor:
+        return task_loss(self.task, logits, self.units.to_head(self.labels), reduction=reduction)
 
     @property
     def units(self) -> Units | NoUnits:

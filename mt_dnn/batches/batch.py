@@ -78,9 +78,10 @@ class Batch:
     @property
     def weight(self) -> float:
         """The weight of a mean over this rank's decisions. The weights of all ranks add up to ``global_size``."""
-        if self.share.global_decisions is None or self.labels is None or not self.counted:
+        answers = self.soft if self.labels is None else self.labels
+        if self.share.global_decisions is None or answers is None or not self.counted:
             return self.counted
-        return self.global_size * len(self.labels) / self.share.global_decisions
+        return self.global_size * len(answers) / self.share.global_decisions
 
     @property
     def size(self) -> int:

@@ -25,6 +25,7 @@ from mt_dnn.runs.build import (
     build_splits,
     build_tasks,
     build_tokenizer,
+    check_labels,
     choose_device,
     with_memory_options,
 )
@@ -102,6 +103,7 @@ def build_workload(config: RunConfig, command: str) -> Workload:
     if problems:
         raise UserError(problems[0])
     split = splits[name, "train"]
+    check_labels(config, {name: split})
     plan = [next(part.rows for part in update) for update in build_plan(config, {name: len(split)}).epoch(0)]
     full = [rows for rows in plan if len(rows) == config.train.batch_size] or plan
     model = with_memory_options(build_model(config, tasks, tokenizer), config.train).to(device).train()

@@ -27,6 +27,7 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
 
     Raises:
         UserError: there are GPUs, but this torch has no NCCL.
+        RankError: another rank has died or does not answer.
     """
     follow_launcher()
     if world_size() == 1:
@@ -35,13 +36,14 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
     if torch.cuda.is_available() and not distributed.is_nccl_available():
         raise UserError("this torch has no NCCL, which several GPUs need; install a CUDA build of torch")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
-    try:
-        yield
-        barrier()  # rank 0 serves the store that the other ranks use, so it must not end before them
-    finally:
-        gc.collect()  # objects that refer to the group must be deleted before the group
-        distributed.destroy_process_group()
+    with explained(lambda: "before or after training"):
+        distributed.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        try:
+            yield
+            barrier()  # rank 0 serves the store that the other ranks use, so it must not end before them
+        finally:
+            gc.collect()  # objects that refer to the group must be deleted before the group
+            distributed.destroy_process_group()
 
 
 def leave(code: int) -> None:

@@ -29,7 +29,7 @@ def fuse_layer_norms(module: nn.Module) -> None:
                 try:
                     fused = fused_type(child.normalized_shape, eps=child.eps)
                 except (ImportError, RuntimeError) as error:
-                    raise UserError(f"{key}: {error}; {instead} does the same without it") from None
+                    raise UserError(f"{key}: {error}; use {instead} without it") from None
                 fused.load_state_dict(child.state_dict())
                 setattr(parent, name, fused)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data_utils.errors import MissingRows, UserError, did_you_mean, os_errors
 from data_utils.files import replacing
+from data_utils.prepare import check_unchanged
 from data_utils.prepared import Prepared
 from data_utils.rows import find_rows, read_records, write_rows
 from data_utils.soft_labels import COLUMN, FORMS
@@ -66,9 +67,10 @@ def distill_command(
         print(f"mt-dnn: {problem}", file=sys.stderr)
     with os_errors(output, "cannot be written"):
         output.mkdir(parents=True, exist_ok=True)
+        # First the copies, so that a folder with training rows has the other splits too.
+        copy_other_splits(evaluated_tasks(defs, {name: defs[name] for name in lessons}), data, output)
         for lesson in lessons.values():
             write(lesson, data, output, max_rows)
-        copy_other_splits(evaluated_tasks(defs, {name: defs[name] for name in lessons}), data, output)
     rows = [(name, str(len(lesson.split.firsts)), str(len(lesson.teachers))) for name, lesson in lessons.items()]
     print(table(("task", "rows", "teachers"), rows))
     print(f"\nnext: mt-dnn train RUN.yml data.dir={output} distillation.weight=0.5")
@@ -112,13 +114,18 @@ def ask(
 
 
 def write(lesson: Lesson, data: Path, output: Path, max_rows: int | None) -> None:
-    """Writes the training rows of a task, with soft labels in one more column."""
+    """Writes the training rows of a task, with soft labels in one more column.
+
+    Raises UserError if the rows have changed since the teachers have predicted.
+    """
     task = lesson.task
     soft_labels = KINDS[task.task_type].decoding.soft_labels(task, lesson.split, lesson.teachers)
-    records = islice(read_records(find_rows(data, task.name, "train"), task), max_rows)
+    source = find_rows(data, task.name, "train")
+    records = [record for _, record in islice(read_records(source, task), max_rows)]
+    check_unchanged(source, lesson.split.manifest["rows_sha256"])  # the predictions are for the rows of that time
     rows = [
         {**record, COLUMN: json.dumps(soft_label, ensure_ascii=False)}
-        for (_, record), soft_label in zip(records, soft_labels, strict=True)
+        for record, soft_label in zip(records, soft_labels, strict=True)
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))  # rows may have different numbers of choices
     write_rows(output / f"{task.name}_train.tsv", ({**dict.fromkeys(columns, ""), **row} for row in rows), columns)

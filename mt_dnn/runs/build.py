@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,20 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare_all
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef, load_task_defs
-from mt_dnn.adversarial.modes import prepare_model
+from mt_dnn.adversarial.modes import options_of, prepare_model
 from mt_dnn.batches.plan import Plan
 from mt_dnn.distributed.ranks import say
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_activations
-from mt_dnn.encoders.packed import PACKED_FAMILIES
-from mt_dnn.encoders.pretrained import add_words, only_bin
+from mt_dnn.runs.build_encoder import build_encoder
 from mt_dnn.runs.checkpoint import load_rest
 from mt_dnn.runs.config import RunConfig, TrainConfig
-from mt_dnn.runs.initial import Initial, read_initial
+from mt_dnn.runs.initial import read_initial
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
@@ -63,8 +59,7 @@ def build_splits(
         each test split whose labels are placeholders.
 
     Raises:
-        UserError: a file has a wrong row, training rows have no labels, or the key ``tasks`` names a task without
-            training rows.
+        UserError: a file has a wrong row, or the key ``tasks`` names a task without training rows.
     """
     splits, problems = prepare_all(
         wanted,
@@ -78,9 +73,6 @@ def build_splits(
     for (task, split), problem in problems.items():
         if not isinstance(problem, MissingRows) or (split == "train" and task in (config.tasks or ())):
             raise problem
-    for (_, split), prepared in splits.items():
-        if split == "train" and prepared.labels is None:
-            raise UserError(f"{prepared.manifest['source']}: has no labels, so no task can be trained on it")
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
     return splits, [*(str(problem) for problem in problems.values()), *notices]
 
@@ -96,6 +88,26 @@ def tasks_with_rows(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], co
         raise UserError(f"{config.data.dir}: no training rows for any of {', '.join(tasks.trained)}")
     check_heads(trained, str(config.data.dir))
     return Tasks(trained, evaluated_tasks(tasks.evaluated, trained))
+
+
+def check_labels(config: RunConfig, train_splits: Mapping[str, Prepared]) -> None:
+    """Checks the training rows without labels. ``train_splits``: the training rows by task.
+
+    Raises:
+        UserError: they have no soft labels either, soft labels are not the whole loss, or an adversary reads labels.
+    """
+    for name, split in train_splits.items():
+        if split.labels is not None:
+            continue
+        source = split.manifest["source"]
+        if split.soft is None:
+            raise UserError(f"{source}: has no labels, so no task can be trained on it")
+        if config.distillation.weight < 1:
+            raise UserError(
+                f"{source}: has no labels, only soft ones; set distillation.weight=1, which trains on soft labels alone"
+            )
+        if options_of(config.adversary, name).mode == "tat":
+            raise UserError(f"{source}: has no labels, and tat needs the right answers; use vat, or label the rows")
 
 
 def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
@@ -126,8 +138,7 @@ def build_model(
     if checkpoint is None and config.train.init_from is not None:
         initial = read_initial(config.train.init_from)
         initial.check_tokenizer(tokenizer)
-    encoder = _load_encoder(config, checkpoint, initial)
-    _check_fit(config, encoder, tokenizer)
+    encoder = build_encoder(config, tokenizer, checkpoint, initial)
     model = Model(encoder, tasks.trained, tasks.evaluated, config.heads)
     prepare_model(config.adversary, model, tasks.trained)
     loaded = set(model.heads) if checkpoint is not None else set[str]()
@@ -178,88 +189,6 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
     model.encoder.draws_masks = "dropout" in options.fast_paths
     model.encoder.shortens_last_block = "last_block" in options.fast_paths
     return model
-
-
-def _load_encoder(config: RunConfig, checkpoint: Path | None, initial: Initial | None) -> Encoder:
-    options = config.encoder
-    name, pooler, state = options.name, options.pooler, None
-    if checkpoint is not None:
-        name = str(checkpoint / "encoder")
-        pooler = "pretrained" if pooler == "fresh" else pooler  # the checkpoint holds the trained one
-    elif initial is not None and initial.encoder is not None:
-        state = (str(initial.source), initial.encoder)
-    elif initial is not None:
-        name = str(initial.source / "encoder")
-    elif options.sha256 is not None:
-        check_sha256(options.name or "", options.sha256)
-    encoder = load_encoder(
-        name=name,
-        config=options.config if name is None else None,
-        attention=options.attention,
-        pooler=pooler,
-        scalar_mix=options.scalar_mix,
-        dropout=options.dropout,
-        attention_dropout=options.attention_dropout,
-        blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds only the blocks that were kept
-        state=state,
-    )
-    if initial is not None and pooler != "fresh":
-        initial.load_pooler(encoder)
-    if initial is not None and not config.train.init_heads:
-        say(f"encoder from {initial.source}; its heads are dropped, and those of this run start fresh")
-    if checkpoint is None:
-        for notice in _notices(options, encoder, state[0] if state else name):
-            say(notice)
-    return encoder
-
-
-def _notices(options: EncoderConfig, encoder: Encoder, name: str | None) -> Iterator[str]:
-    """Yields lines that tell the user what is unusual about this encoder. ``name``: the source of its weights."""
-    family = encoder.model.config.model_type
-    if options.attention == "auto" and encoder.attention == "padded":
-        yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
-    if name is not None and not Path(name).is_file() and only_bin(name):
-        yield f"encoder: {name} has only pickled .bin weights, read without running code; prefer safetensors"
-    if name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
-        yield f"encoder: {name} has no pretrained pooler; a new one is trained"
-
-
-def check_sha256(name: str, expected: str) -> None:
-    """Raises UserError unless the encoder's model.safetensors, or its only pytorch_model.bin, has this SHA-256."""
-    file = Path(resolve_name(name)) / ("pytorch_model.bin" if only_bin(name) else "model.safetensors")
-    if not file.exists():
-        raise UserError(f"encoder.sha256: {file} does not exist; the checksum needs a local folder or package")
-    with file.open("rb") as stream:
-        digest = hashlib.sha256(stream.read()).hexdigest()
-    if digest != expected.lower():
-        raise UserError(f"{file}: SHA-256 is {digest}, encoder.sha256 expects {expected}")
-
-
-def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens.
-
-    If tokens were added to the tokenizer (``tokenizer.add_tokens``), the encoder gets rows for them.
-    """
-    if new := {token: number for token, number in tokenizer.get_vocab().items() if number >= encoder.vocab_size}:
-        if not new.keys() <= tokenizer.get_added_vocab().keys():
-            raise UserError(
-                f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
-                "tokenizer and encoder do not belong together"
-            )
-        listed = ", ".join(sorted(new, key=new.__getitem__)[:4]) + (", …" if len(new) > 4 else "")
-        say(f"encoder: tokens added to the tokenizer: {listed}; each starts as the mean of all words")
-        add_words(encoder.model, max(new.values()) + 1)
-    pad = encoder.model.config.pad_token_id
-    if pad is not None and tokenizer.pad_token_id is not None and pad != tokenizer.pad_token_id:
-        raise UserError(
-            f"encoder.tokenizer: its padding id is {tokenizer.pad_token_id}, the encoder's is {pad}; "
-            "tokenizer and encoder do not belong together"
-        )
-    if encoder.max_positions is not None and config.data.max_length > encoder.max_positions:
-        raise UserError(
-            f"data.max_length: {config.data.max_length} is more than the encoder's {encoder.max_positions} positions; "
-            f"set it to {encoder.max_positions} or less"
-        )
 
 
 def choose_device(name: str) -> torch.device:

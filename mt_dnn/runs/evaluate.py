@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from mt_dnn.batches.collate import collate
 from mt_dnn.distributed.ranks import all_gather, connected, rank, world_size
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
+from mt_dnn.tasks.losses import task_loss
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import head_owner
 from mt_dnn.training.step import autocast
 
+LOSS = "loss"  # the name of a task's loss among its scores
 Splits = Mapping[tuple[str, str], Prepared]  # (task, split name) → rows
 Scores = dict[str, dict[str, dict[str, Any]]]  # by task, split and metric
 
@@ -35,16 +38,27 @@ def predict_split(
     batch_size: int,
     precision: str,
     device: torch.device,
+    with_loss: bool = False,
 ) -> Decoded:
     """Predicts every row of a split, in row order. All ranks share the work, and each returns all predictions.
 
     ``owner``: the task whose head is used. Rows of similar length share a batch. Dropout is off.
+    ``with_loss``: compute the task's loss too. The split must have labels.
     """
     decoding = KINDS[task.task_type].decoding
-    outputs = row_outputs(
-        model, task.name, split, decoding.condensed, batch_size=batch_size, precision=precision, device=device
-    )
-    return decoding(task, owner, split, outputs)
+
+    def kept(logits: Tensor, batch: Batch) -> Tensor:
+        condensed = decoding.condensed(logits, batch)
+        if not with_loss:
+            return condensed
+        assert batch.labels is not None
+        return torch.cat([condensed, task_loss(task, logits, batch.labels, reduction="none")[:, None]], dim=1)
+
+    outputs = row_outputs(model, task.name, split, kept, batch_size=batch_size, precision=precision, device=device)
+    if not with_loss:
+        return decoding(task, owner, split, outputs)
+    loss = float(np.concatenate([output[:, -1] for output in outputs]).mean(dtype=np.float64))
+    return replace(decoding(task, owner, split, [output[:, :-1] for output in outputs]), loss=loss)
 
 
 def row_outputs(
@@ -97,8 +111,10 @@ def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
 
 
 def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
-    """The metrics of the best prediction that is the same for all rows."""
-    return score(task, split, KINDS[task.task_type].decoding.constant(task, split))
+    """For each metric, its best score of a prediction that does not depend on the texts (``Decoding.constants``)."""
+    constants = KINDS[task.task_type].decoding.constants(task, split)
+    found = [score(task, split, decoded) for decoded in constants]
+    return {name: METRICS[name].best([scores[name] for scores in found]) for name in task.metrics}
 
 
 def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
@@ -116,12 +132,20 @@ class Decoder:
     """Predicts splits with a model. The predictions of a split are kept until ``forget`` is called.
 
     ``defs``: the tasks of these splits, and the owners of the heads that they use, by name.
+    ``with_losses``: compute the losses of tasks with a train split too, where labels are known.
     """
 
     def __init__(
-        self, model: Model, defs: Mapping[str, TaskDef], *, batch_size: int, precision: str, device: torch.device
+        self,
+        model: Model,
+        defs: Mapping[str, TaskDef],
+        *,
+        batch_size: int,
+        precision: str,
+        device: torch.device,
+        with_losses: bool = False,
     ) -> None:
-        self.model, self.defs = model, defs
+        self.model, self.defs, self.with_losses = model, defs, with_losses
         self.options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
         self.known: dict[tuple[str, str], Decoded] = {}
 
@@ -135,13 +159,17 @@ class Decoder:
             if (name, split_name) not in self.known:
                 task = self.defs[name]
                 owner = self.defs[head_owner(task)]
-                self.known[name, split_name] = predict_split(self.model, task, owner, split, **self.options)
+                with_loss = self.with_losses and task.trainable and split.labels is not None
+                self.known[name, split_name] = predict_split(
+                    self.model, task, owner, split, with_loss=with_loss, **self.options
+                )
             yield name, split_name, self.known[name, split_name]
 
 
 def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
     """Scores the labelled dev splits with the model's present weights. Returns scores by task and split.
 
+    The scores of a split contain its ``loss`` if the decoder computes losses.
     If a head can say "no answer", its threshold is first set to the best value for its dev split.
     """
     scores: Scores = {}
@@ -151,7 +179,8 @@ def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
         if name in decoder.model.heads and tune_threshold(decoder.model, task, split, decoded):
             decoder.forget(name)
             ((_, _, decoded),) = decoder({(name, split_name): split})
-        scores.setdefault(name, {})[split_name] = score(task, split, decoded)
+        loss = {} if decoded.loss is None else {LOSS: decoded.loss}
+        scores.setdefault(name, {})[split_name] = {**score(task, split, decoded), **loss}
     return scores
 
 
@@ -179,32 +208,63 @@ def scalar_mean(scores: Mapping[str, Any]) -> float:
     It is the mean of the metrics that are single numbers and where higher is better. If there is no such metric, it is
     minus the mean of the metrics where lower is better.
     """
-    values = [value for name, value in scores.items() if METRICS[name].scalar and not METRICS[name].lower_is_better]
-    return float(np.mean(values or [-value for name, value in scores.items() if METRICS[name].scalar]))
+    scalars = {name: value for name, value in scores.items() if name != LOSS and METRICS[name].scalar}
+    values = [value for name, value in scalars.items() if not METRICS[name].lower_is_better]
+    return float(np.mean(values or [-value for value in scalars.values()]))
+
+
+def reads_loss(metric: str | None) -> bool:
+    """Whether ``evaluation.metric`` is a loss: ``loss`` or ``<task>.loss``."""
+    return metric is not None and metric.rpartition(".")[2] == LOSS
 
 
 def selection_score(metric: str, scores: Scores) -> float:
-    """The number that chooses the best model, a mean over splits. Higher is better.
+    """The number that chooses the best model, a mean over splits. Higher is better, so a loss is negative.
 
     ``<task>.<metric>`` is one metric of a task, ``<task>`` the mean of its metrics, ``mean`` the mean over all tasks.
+    ``<task>.loss`` is the loss of a task, ``loss`` the mean loss over all tasks.
     """
+    if metric in ("mean", LOSS):
+        return float(
+            np.mean([selection_score(task if metric == "mean" else f"{task}.{LOSS}", scores) for task in scores])
+        )
     task, _, name = metric.partition(".")
-    if metric != "mean":
-        sign = -1 if name and METRICS[name].lower_is_better else 1
-        return float(np.mean([sign * split[name] if name else scalar_mean(split) for split in scores[task].values()]))
-    return float(np.mean([selection_score(task, scores) for task in scores]))
+    sign = -1 if name == LOSS or (name and METRICS[name].lower_is_better) else 1
+    return float(np.mean([sign * split[name] if name else scalar_mean(split) for split in scores[task].values()]))
 
 
 def check_selection(metric: str | None, defs: Mapping[str, TaskDef]) -> None:
     """Raises UserError if ``metric`` (evaluation.metric) is not a score that a run on the tasks ``defs`` computes."""
-    if metric in (None, "mean"):
+    if metric is None:
+        return
+    if metric == "mean":
+        for task in defs.values():
+            _scalars(task)
         return
     name, _, measure = metric.partition(".")
+    if reads_loss(metric):
+        for task in defs.values() if metric == LOSS else [defs[name]] if name in defs else []:
+            if task.no_answer:
+                raise UserError(
+                    f"evaluation.metric: the loss of '{task.name}' depends on its threshold of no answer; "
+                    f"use {task.name}.answer_f1"
+                )
+        if metric == LOSS or name in defs:
+            return
     if name not in defs:
-        known = ", ".join(["mean", *defs])
+        known = ", ".join(["mean", LOSS, *defs])
         raise UserError(f"evaluation.metric: no trained task '{name}' with a labelled dev split (known: {known})")
-    scalars = [known for known in defs[name].metrics if METRICS[known].scalar]
-    if not scalars:
-        raise UserError(f"evaluation.metric: task '{name}' has no metric that is a single number")
+    scalars = _scalars(defs[name])
     if measure and measure not in scalars:
         raise UserError(f"evaluation.metric: '{name}' has no metric '{measure}' ({', '.join(scalars)})")
+
+
+def _scalars(task: TaskDef) -> list[str]:
+    """The metrics of a task that are single numbers. Raises UserError if there is none."""
+    scalars = [name for name in task.metrics if METRICS[name].scalar]
+    if not scalars:
+        raise UserError(
+            f"evaluation.metric: task '{task.name}' has no metric that is a single number; give it one in the task "
+            "file, or choose a metric of another task"
+        )
+    return scalars

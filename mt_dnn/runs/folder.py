@@ -13,6 +13,7 @@ from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_yaml import read_yaml
+from mt_dnn.runs.checkpoint import read_state
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import differences, dump_config, load_config
@@ -26,6 +27,7 @@ FREE_KEYS_OF = {
     "data": ("max_unknown_share",),
     "train": ("activation_checkpointing", "apex_layer_norm", "compile"),
 }
+FREE_WHEN_FINISHED = ("epochs", "max_steps")  # keys of the section train: a finished run may go on
 
 
 def check_same_config(config: RunConfig) -> None:
@@ -39,8 +41,11 @@ def check_same_config(config: RunConfig) -> None:
         raise UserError(f"{file}: is not the configuration of a run; choose another output= or move this file away")
     old = load_config(file).model_dump(mode="json")  # with defaults of keys that were added since
     new = config.model_dump(mode="json")
+    free_keys = dict(FREE_KEYS_OF)
+    if _is_finished(config.output):
+        free_keys["train"] += FREE_WHEN_FINISHED
     for values in (old, new):
-        for section, free in FREE_KEYS_OF.items():
+        for section, free in free_keys.items():
             values[section] = {key: value for key, value in values[section].items() if key not in free}
     kept, asked = ({key: value for key, value in values.items() if key not in FREE_KEYS} for values in (old, new))
     changed = list(differences(kept, asked))
@@ -59,6 +64,12 @@ def _check_empty(folder: Path) -> None:
         raise UserError(f"{found[0]}: is of no run of this folder; move it away or choose another output=")
 
 
+def _is_finished(folder: Path) -> bool:
+    """Whether the last checkpoint of a run was saved at its end."""
+    checkpoint = last_checkpoint(folder)
+    return checkpoint is not None and bool(read_state(checkpoint)["progress"]["finished"])
+
+
 def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
     """Raises UserError when the folder holds a run with other tasks or other definitions of these tasks."""
     file = folder / "task_defs.yml"
@@ -69,9 +80,14 @@ def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
 
 
 def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
-    """Writes ``config.yml`` and ``task_defs.yml`` into the run folder. A file that exists stays as it is."""
-    if not (folder / CONFIG).exists():
-        dump_config(config, folder / CONFIG)
+    """Writes ``config.yml`` and ``task_defs.yml`` into the run folder.
+
+    A file that exists stays as it is, unless a finished run goes on for more updates.
+    """
+    file = folder / CONFIG
+    old = load_config(file).train if file.exists() else None
+    if old is None or any(getattr(old, key) != getattr(config.train, key) for key in FREE_WHEN_FINISHED):
+        dump_config(config, file)
     if not (folder / "task_defs.yml").exists():
         dump_task_defs(tasks, folder / "task_defs.yml")
 

@@ -66,7 +66,7 @@ class Initial:
         if not fitting:
             raise UserError(f"train.init_heads: no head of {self.source} fits: {', '.join(fresh)}; leave it out")
         for name in fitting:
-            model.heads[name].load_state_dict(dict(self.heads[name]), strict=False)
+            model.load_head(name, self.heads[name])
         say(f"heads from {self.source}: {', '.join(sorted(fitting))}" + (f"; new: {', '.join(fresh)}" if fresh else ""))
         return fitting
 

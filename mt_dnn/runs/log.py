@@ -57,12 +57,12 @@ class MetricsLog:
         """
         if not self.path.exists():
             return
-        *lines, tail = self.path.read_bytes().split(b"\n")
+        *records, tail = self.path.read_bytes().split(b"\n")
         if _step(tail) is not None or not _is_cut(tail):
-            lines.append(tail)
-        kept = [line for line in lines if (_step(line) or 0) <= step]
+            records.append(tail)
+        kept = [record for record in records if (_step(record) or 0) <= step]
         with replacing(self.path) as temporary:
-            temporary.write_bytes(b"".join(line + b"\n" for line in kept))
+            temporary.write_bytes(b"".join(record + b"\n" for record in kept))
 
 
 def _step(line: bytes) -> int | None:

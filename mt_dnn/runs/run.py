@@ -20,7 +20,7 @@ from mt_dnn.distributed.signals import first_signal, stop_signals
 from mt_dnn.runs.checkpoint import checkpoint_path, load_encoder_weights, load_rest
 from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import dev_scores, result, selection_score
+from mt_dnn.runs.evaluate import dev_scores, reads_loss, result, selection_score
 from mt_dnn.runs.folder import locked, write_inputs, write_json
 from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.predictions import write_predictions
@@ -121,7 +121,8 @@ class Run:
         record = {"step": step, "epoch": epoch, "scores": scores, "selection": value, "best": best}
         log.write({"event": "evaluation", **record})
         if value is not None:
-            say(f"update {step}: dev {metric} {100 * value:.2f}{' (best so far)' if best else ''}")
+            shown = f"{-value:.4f}" if reads_loss(metric) else f"{100 * value:.2f}"
+            say(f"update {step}: dev {metric} {shown}{' (best so far)' if best else ''}")
 
     def _finish(self, received: list[int]) -> dict[str, Any] | int:
         """Predicts and scores all splits except training splits with the best model, and writes ``summary.json``.
@@ -140,6 +141,7 @@ class Run:
         results = []
         for name, split_name, decoded in parts.decoder(splits):
             if stopped_by := first_signal(received):
+                say("stopped after the last update; the same command scores the model and writes its predictions")
                 return stopped_by
             task, split = parts.tasks.evaluated[name], splits[name, split_name]
             if self.config.evaluation.predictions and is_main():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.old_mtdnn import loss_notices
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from data_utils.vocabulary import check_unknown
@@ -21,14 +22,16 @@ from mt_dnn.runs.build import (
     build_splits,
     build_tasks,
     build_tokenizer,
+    check_labels,
     choose_device,
     tasks_with_rows,
     with_memory_options,
 )
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits
+from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits, reads_loss
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
+from mt_dnn.runs.more_updates import go_on
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import forget_missing_best, resume
 from mt_dnn.runs.unread import check_settings
@@ -98,27 +101,30 @@ def start(config: RunConfig) -> Parts:
     tasks = tasks_with_rows(tasks, prepared, config)
     check_same_tasks(config.output, tasks.evaluated)
     splits = {key: split for key, split in prepared.items() if key[0] in tasks.evaluated}
-    notices += check_unknown(splits, config.data.max_unknown_share)
+    notices += [*loss_notices(config.task_defs, tasks.evaluated), *check_unknown(splits, config.data.max_unknown_share)]
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
+    check_labels(config, train_splits)
+
+    # Find the splits that are scored during training.
     scored = dev_splits(tasks.evaluated, splits)
-    check_settings(config, tasks, train_splits, scored)
 
     # Build the plan of the updates, the model, and the training step. New heads get the units of the training rows.
     plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
+    if checkpoint is None:  # a run that continues was checked when it was new
+        notices += check_settings(config, tasks, train_splits, scored, total_steps=plan.total_steps)
     model = build_model(config, tasks, tokenizer, checkpoint)
     if checkpoint is None:
         model.fit_units(tasks.trained, train_splits)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
-    decoder = Decoder(
-        model, tasks.evaluated, batch_size=config.evaluation.batch_size, precision=config.train.precision, device=device
-    )
+    decoder = build_decoder(config, model, tasks, device)
 
     # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
     if checkpoint is not None:
         changed = resume(checkpoint, stepper, progress)
+        more = go_on(config, checkpoint, plan, stepper, progress)
         resumed = f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}"
-        notices += [resumed, *changed, *forget_missing_best(config.output, progress)]
+        notices += [*more, resumed, *changed, *forget_missing_best(config.output, progress)]
     return Parts(
         device=device,
         tasks=tasks,
@@ -132,6 +138,18 @@ def start(config: RunConfig) -> Parts:
         decoder=decoder,
         progress=progress,
         notices=notices,
+    )
+
+
+def build_decoder(config: RunConfig, model: Model, tasks: Tasks, device: torch.device) -> Decoder:
+    """Builds what predicts and scores splits while the run trains, and at its end."""
+    return Decoder(
+        model,
+        tasks.evaluated,
+        batch_size=config.evaluation.batch_size,
+        precision=config.train.precision,
+        device=device,
+        with_losses=reads_loss(config.evaluation.metric),
     )
 
 

@@ -32,11 +32,13 @@ class Decoded:
     ``scores``: probabilities (N, C); values (N,); for masked tokens, log p of the right token, (N,); for spans, the
     score of no answer minus the score of the best text, (N,).
     ``details``: for each row, further values that the decoding of the task type needs or writes.
+    ``loss``: the mean of the task's loss over the decisions, if it was asked for.
     """
 
     predictions: np.ndarray
     scores: np.ndarray
     details: Sequence[Any] = ()
+    loss: float | None = None
 
 
 class Decoding(ABC):
@@ -60,8 +62,11 @@ class Decoding(ABC):
         """
 
     @abstractmethod
-    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The best answer that is the same for every decision of a labelled split."""
+    def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
+        """Yields constant answers to a labelled split, such as the same class for every decision.
+
+        For each metric of the task type, one of them is the best constant answer. The first has the best accuracy.
+        """
 
     @abstractmethod
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:

@@ -29,11 +29,12 @@ class Classes(Decoding):
             probabilities = mapped
         return Decoded(probabilities.argmax(axis=1), probabilities)
 
-    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The most frequent class."""
+    def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
+        """Each class for all decisions, the most frequent class first."""
         assert split.labels is not None
-        predictions = np.full(len(split.labels), np.bincount(split.labels).argmax())
-        return Decoded(predictions, np.eye(task.n_class)[predictions])
+        for number in np.argsort(-np.bincount(split.labels, minlength=task.n_class), kind="stable"):
+            predictions = np.full(len(split.labels), number)
+            yield Decoded(predictions, np.eye(task.n_class)[predictions])
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from data_utils.task_def import TaskDef
 
 MISSING = -1e4  # the logit of an option that a decision does not have: probability 0, and finite in float16
 
@@ -26,9 +29,37 @@ Reduction = Literal["mean", "none"]
 StopGradient = Literal["target", "none", "kl_target"]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-    """−log p_y. Logits (N, C), labels (N,)."""
-    return F.cross_entropy(logits.float(), labels, reduction=reduction)
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    weights: tuple[float, ...] | None = None,
+    smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """−log p_y. Logits (N, C), labels (N,).
+
+    ``weights``: w_c for each class; a decision gives −w_y log p_y. The mean is over the N decisions and is not divided
+    by their weights, so that it does not depend on how a batch is shared out over ranks.
+    ``smoothing``: ε; a decision gives −(1 − ε) w_y log p_y − ε/C Σ_c w_c log p_c (Szegedy et al. 2016, section 7).
+    """
+    if weights is None and not smoothing:
+        return F.cross_entropy(_precise(logits), labels, reduction=reduction)
+    weight = None if weights is None else class_weights(weights, logits.device).to(_precise(logits).dtype)
+    values = F.cross_entropy(_precise(logits), labels, weight, label_smoothing=smoothing, reduction="none")
+    return _reduced(values, reduction)
+
+
+@cache
+def class_weights(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """The weights as a tensor on the device, (C,). It is kept, so that the device does not wait for it again."""
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def task_loss(task: TaskDef, logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """The loss of a task as its definition says. Logits (N, C), labels (N,)."""
+    options = {"weights": task.weights, "smoothing": task.label_smoothing} if task.loss == "cross_entropy" else {}
+    return LOSSES[task.loss](logits, labels, **options, reduction=reduction)
 
 
 def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -36,7 +67,7 @@ def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -
 
     If a row has fewer choices than others, the missing ones have the logit MISSING and do not count.
     """
-    logits = logits.float()
+    logits = _precise(logits)
     wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
     terms = F.softplus(logits - logits.gather(1, labels[:, None])) * wrong
     return _reduced(terms.sum(1) / wrong.sum(1), reduction)
@@ -44,7 +75,8 @@ def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -
 
 def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """(z − y)². Logits (N, 1) or (N,), labels (N,). Logits are reshaped first, or they would broadcast to (N, N)."""
-    return F.mse_loss(logits.float().reshape(labels.shape), labels.float(), reduction=reduction)
+    values = _precise(logits).reshape(labels.shape)
+    return F.mse_loss(values, labels.to(values.dtype), reduction=reduction)
 
 
 def kl(

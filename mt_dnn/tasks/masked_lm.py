@@ -42,7 +42,7 @@ class MaskedTokens(Decoding):
         right = [output[:, 2].astype(np.int64) for output in outputs]
         return Decoded(found[:, 1].astype(np.int64), found[:, 0], right)
 
-    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
+    def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
         """The most frequent right token. A score is the logarithm of the share of this right token among all.
 
         No distribution that is the same for all decisions has a lower perplexity.
@@ -50,7 +50,7 @@ class MaskedTokens(Decoding):
         gold = [self._gold(split, row) for row in range(len(split))]
         tokens, numbers, counts = np.unique(np.concatenate(gold), return_inverse=True, return_counts=True)
         frequent = np.full(len(numbers), tokens[counts.argmax()])
-        return Decoded(frequent, np.log(counts / counts.sum())[numbers], gold)
+        yield Decoded(frequent, np.log(counts / counts.sum())[numbers], gold)
 
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
         return Answers(decoded.predictions, np.concatenate(decoded.details), decoded.scores, n_class=1)

@@ -40,6 +40,7 @@ class Model(nn.Module):
             }
         )
         number_dropouts(self)
+        self._trained: set[str] = set()  # the heads that are not new
         self._owner = {name: head_owner(task) for name, task in defs.items()}
 
     def units(self, task: str) -> Units | NoUnits:
@@ -52,9 +53,15 @@ class Model(nn.Module):
         ``tasks``: the training tasks. ``splits``: their training rows. Both are by name.
         """
         for name, head in self.heads.items():
-            if isinstance(units := getattr(head, "units", None), Units):
-                labels = [split.labels for task, split in splits.items() if self._owner[task] == name]
-                units.fit(tasks[name], np.concatenate([values for values in labels if values is not None]))
+            if isinstance(units := getattr(head, "units", None), Units) and name not in self._trained:
+                rows = [split for task, split in splits.items() if self._owner[task] == name]
+                labels = [split.soft if split.labels is None else split.labels for split in rows]
+                units.fit(tasks[name], np.concatenate([np.ravel(values) for values in labels if values is not None]))
+
+    def load_head(self, task: str, weights: Mapping[str, Tensor]) -> None:
+        """Gives the new head of a task the weights of a trained one, and its units. It may lack buffers."""
+        self.heads[task].load_state_dict(dict(weights), strict=False)
+        self._trained.add(task)
 
     def upto(self, level: Level, batch: Batch, words: Tensor | None = None) -> Tensor:
         """The hidden states at a level, (T, H): 0, the word embeddings; ``embeddings``; or r, the output of block r.

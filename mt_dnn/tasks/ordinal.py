@@ -28,12 +28,6 @@ class OrderedClasses(Classes):
         scores = super().__call__(task, owner, split, outputs).scores
         return Decoded((scores.cumsum(axis=1) < 0.5).sum(axis=1).clip(max=task.n_class - 1), scores)
 
-    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The median of all labels."""
-        assert split.labels is not None
-        predictions = np.full(len(split.labels), np.sort(split.labels)[len(split.labels) // 2])
-        return Decoded(predictions, np.eye(task.n_class)[predictions])
-
 
 class OrdinalHead(PooledHead):
     """Ordered classes: one score s and thresholds θ_1 < … < θ_{C−1}, P(y ≤ k) = σ(θ_k − s) (McCullagh 1980, section 2).

@@ -23,11 +23,11 @@ class Values(Decoding):
         values = np.concatenate(outputs)[:, 0].astype(np.float64)
         return Decoded(values, values)
 
-    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The mean of all labels."""
+    def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
+        """The mean of all labels. Correlations are 0 for every constant."""
         assert split.labels is not None
         values = np.full(len(split), split.labels.mean())
-        return Decoded(values, values)
+        yield Decoded(values, values)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         yield from ({"prediction": float(value)} for value in decoded.predictions)

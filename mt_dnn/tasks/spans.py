@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from data_utils.answer_texts import best_f1
+from data_utils.answer_texts import best_f1, normalized
 from data_utils.metrics import Answers
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
@@ -54,12 +54,18 @@ class Spans(Decoding):
             margins.append(nothing - best[0][0])
         return Decoded(np.array(predictions, object), np.array(margins), details)
 
-    def constant(self, task: TaskDef, split: Prepared) -> Decoded:
-        """The complete context, or an empty text if most questions have no answer."""
+    def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
+        """The answer that is right most often; the complete context; and with ``no_answer``, no answer.
+
+        No text that is the same for all rows has more exact matches. For F1, other texts are not searched.
+        """
         gold = self._gold(split)
-        nothing = task.no_answer and 2 * sum(answers == [""] for answers in gold) > len(gold)
-        texts = ["" if nothing else _text(split, first) for first in split.firsts]
-        return Decoded(np.array(texts, object), np.zeros(len(texts)))
+        spellings = {normalized(text): text for answers in gold for text in answers}
+        counts = Counter(text for answers in gold for text in {normalized(answer) for answer in answers})
+        frequent = max((text for text in counts if text), key=lambda text: counts[text], default="")
+        texts = [[spellings.get(frequent, "")] * len(gold), [_text(split, first) for first in split.firsts]]
+        for answers in [*texts, *([[""] * len(gold)] if task.no_answer else [])]:
+            yield Decoded(np.array(answers, object), np.zeros(len(gold)))
 
     def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
         return Answers(decoded.predictions, self._gold(split), decoded.scores, n_class=1)

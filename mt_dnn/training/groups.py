@@ -14,12 +14,19 @@ Groups = list[dict[str, Any]]
 
 
 def parameter_groups(
-    model: Model, *, lr: float, weight_decay: float, layer_decay: float = 1.0, no_decay: Sequence[str] = ()
+    model: Model,
+    *,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    no_decay: Sequence[str] = (),
+    head_lr: float | None = None,
 ) -> Groups:
     """Groups the trainable parameters by learning rate and weight decay, as torch's optimizers take them.
 
     Learning rate: heads and pooler have ``lr``, the top block has lr·layer_decay, the block below it lr·layer_decay²,
-    and so on down to the embeddings. A head may multiply the rate of some of its parameters by its ``lr_factors``.
+    and so on down to the embeddings. ``head_lr`` is the rate of heads, if it is given. A head may multiply the rate of
+    some of its parameters by its ``lr_factors``.
 
     Weight decay: vectors (biases, normalisation weights) have none. Parameters with a factor in ``lr_factors`` and
     parameters that ``no_decay`` names have none either. ``no_decay`` has the same patterns as ``freeze``.
@@ -39,14 +46,14 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim > 1 and name not in exempt and name not in factors
-        factor = factors.get(name, 1.0)
+        rate = factors.get(name, 1.0) * (head_lr if head_lr and name.startswith("heads.") else lr)
         below = top - _depth(model, name) if layer_decay < 1 else 0
         group = {
             "params": [],
-            "lr": lr * factor * layer_decay**below,
+            "lr": rate * layer_decay**below,
             "weight_decay": weight_decay if decays else 0.0,
         }
-        groups.setdefault((below, decays, factor), group)["params"].append(parameter)
+        groups.setdefault((below, decays, rate), group)["params"].append(parameter)
     if not groups:
         raise UserError("optimizer.freeze: no parameter is left to train; freeze fewer parameters")
     return list(groups.values())

@@ -36,6 +36,9 @@ class OptimizerConfig(Section):
         description="adamax and radam decay weights as adamw does; lamb needs the extra lamb, apex_… NVIDIA apex",
     )
     lr: float = Field(5e-5, gt=0, description="peak learning rate")
+    head_lr: float | None = Field(
+        None, gt=0, description="peak learning rate of heads, which the log then shows; default: lr"
+    )
     weight_decay: float = Field(0.01, ge=0, description="weight decay; biases and normalisation weights have none")
     betas: tuple[float, float] = Field((0.9, 0.999), description="not sgd: decay rates of the running means")
     eps: float | None = Field(None, description="not sgd: added to the divisor; default: the optimizer's default")
@@ -150,8 +153,9 @@ def _lamb(groups: Groups, config: OptimizerConfig) -> Optimizer:
         raise UserError(
             "optimizer.name: lamb needs one more package. Install it with: pip install 'mt-dnn[lamb]'"
         ) from None
-    # As in You et al. 2020, algorithm 2: the decay is part of the trust ratio (weight_decouple would leave it out), and
-    # there is no bias correction. The package's default corrects after the ratio has set the length of the step.
+    # As in version 3 of the paper (You et al., arXiv 1904.00962v3): the decay is part of the trust ratio, which
+    # weight_decouple would leave out, and there is no bias correction. The package's default corrects after the ratio
+    # has set the length of the step. The ratio counts a weight's norm as 10 at most, the package's choice.
     return Lamb(_unsplit(groups, config), weight_decouple=False, adam_debias=True, **_common(config))
 
 
@@ -170,7 +174,7 @@ def _unsplit(groups: Groups, config: OptimizerConfig) -> Groups:
 
 
 def _apex(name: str, instead: str, **options: Any) -> Callable[[Groups, OptimizerConfig], Optimizer]:
-    """A function that builds the optimizer class ``name`` of apex. ``instead``: our optimizer that does the same."""
+    """A function that builds the optimizer class ``name`` of apex. ``instead``: our optimizer to use without apex."""
 
     def build(groups: Groups, config: OptimizerConfig) -> Optimizer:
         key = f"optimizer.name: {config.name}"
@@ -178,7 +182,7 @@ def _apex(name: str, instead: str, **options: Any) -> Callable[[Groups, Optimize
         try:
             return kind(_unsplit(groups, config), **options, **_common(config))
         except RuntimeError as error:  # apex was built without its CUDA extensions
-            raise UserError(f"{key}: {error}; optimizer.name={instead} does the same without it") from None
+            raise UserError(f"{key}: {error}; use optimizer.name={instead} without it") from None
 
     return build
 
@@ -195,7 +199,8 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
     "radam": lambda groups, config: RAdam(groups, decoupled_weight_decay=True, **_common(config)),
     "lamb": _lamb,
     "apex_adamw": _apex("FusedAdam", "adamw", adam_w_mode=True),
-    "apex_lamb": _apex("FusedLAMB", "lamb", max_grad_norm=math.inf),  # train.clip_norm does the clipping
+    # As lamb: no bias correction, and a trust ratio for weights without decay too. train.clip_norm does the clipping.
+    "apex_lamb": _apex("FusedLAMB", "lamb", bias_correction=False, use_nvlamb=True, max_grad_norm=math.inf),
 }
 
 
@@ -214,6 +219,7 @@ def build_optimizer(model: Model, config: OptimizerConfig) -> Optimizer:
         weight_decay=config.weight_decay,
         layer_decay=config.layer_decay,
         no_decay=config.no_decay,
+        head_lr=config.head_lr,
     )
     optimizer = OPTIMIZERS[config.name](groups, config)
     if not config.lookahead.enabled:

@@ -226,7 +226,8 @@ class Stepper:
         with scaled_lr(self.optimizer, lr_scale), self.dense_gradients.of(parameters):
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:  # zero_grad of apex's optimizers takes no argument
+            parameter.grad = None
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 

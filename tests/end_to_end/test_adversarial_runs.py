@@ -248,9 +248,10 @@ def test_updates_may_mix_modes(other: str, folder: Path) -> None:
 def test_the_loss_of_a_mixed_update_is_that_of_its_examples(other: str, folder: Path) -> None:
     """Without perturbation, dropout and learning, all passes give the same losses, and so does plain training."""
     still = ["encoder.dropout=0", "encoder.attention_dropout=0", "heads.dropout=0", "optimizer.lr=1e-12"]
-    own = [] if other == "none" else ["adversary.tasks.overlap.radius=0"]
+    at_zero = ["adversary.step_size=0", "adversary.init_magnitude=0"]
+    own = [] if other == "none" else [option.replace(".", ".tasks.overlap.", 1) for option in at_zero]
     losses = []
-    for options in (["none"], ["freeat", "adversary.radius=0", f"adversary.tasks.overlap.mode={other}", *own]):
+    for options in (["none"], ["freeat", *at_zero, f"adversary.tasks.overlap.mode={other}", *own]):
         run = run_of(folder, "loss", *options, *still)
         update = [collate(run.parts.train_splits[task], [0, 1, 2], task=task) for task in ("same", "overlap")]
         losses.append(run.parts.stepper(update)[0].item())

@@ -17,6 +17,7 @@ from data_utils.rows import read_rows
 from data_utils.task_def import load_task_defs
 from mt_dnn.batches.collate import collate
 from mt_dnn.cli.main import main
+from mt_dnn.inference import distill
 from mt_dnn.inference.trained import load
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
@@ -126,6 +127,44 @@ def test_a_student_learns_from_teachers_alone(folder: Path) -> None:
     assert command("evaluate", folder / "student", "--data", folder / "data") == 0
 
 
+def unlabelled(folder: Path, data: str, output: Path) -> Path:
+    """Copies a data folder and leaves the labels of its training rows out."""
+    shutil.copytree(folder / data, output, ignore=shutil.ignore_patterns("prepared"))
+    for path in output.glob("*_train.tsv"):
+        header, *lines = [line.split("\t") for line in path.read_text().splitlines()]
+        rows = [header, *([uid, "", *rest] for uid, _, *rest in lines)]
+        path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    return output
+
+
+def test_texts_that_nobody_has_labelled_teach_the_same(folder: Path, tmp_path: Path) -> None:
+    """In every task type: gold labels have no part in soft labels, nor in a loss on soft labels alone."""
+    data = unlabelled(folder, "data", tmp_path / "data")
+    arguments = ("--data", data, "--output", tmp_path / "soft", "--max-rows", 20, "--tasks", ",".join(TASKS))
+    assert command("distill", folder / "one", *arguments) == 0
+    options = [f"tasks=[{','.join(TASKS)}]", "train.epochs=1", "distillation.weight=1", "adversary.mode=vat"]
+    options += ["log.dropout_floor_every_steps=null"]
+    trained(folder, "labelled", *options, f"data.dir={folder / 'first'}")
+    trained(folder, "texts", *options, f"data.dir={tmp_path / 'soft'}")
+    labelled, texts = (load(folder / run).model.state_dict() for run in ("labelled", "texts"))
+    assert [name for name in labelled if not torch.equal(labelled[name], texts[name])] == []
+
+
+def test_rows_without_labels_need_the_weight_1_and_no_right_answers(
+    folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    data = unlabelled(folder, "first", tmp_path / "data")
+    run = ("train", folder / "run.yml", f"output={tmp_path / 'run'}", f"data.dir={data}", "tasks=[odd]")
+    line = refused(capsys, *run, "distillation.weight=0.5")
+    assert f"{data / 'odd_train.tsv'}: has no labels, only soft ones; set distillation.weight=1" in line
+    assert "has no labels, only soft ones" in refused(capsys, *run)
+    line = refused(capsys, *run, "distillation.weight=1", "adversary.mode=tat")
+    assert "has no labels, and tat needs the right answers; use vat, or label the rows" in line
+    plain = unlabelled(folder, "data", tmp_path / "plain")
+    assert "has no labels, so no task can be trained" in refused(capsys, *run, f"data.dir={plain}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_soft_labels_without_a_weight_are_not_read(folder: Path) -> None:
     scores = [
         trained(folder, f"plain-{data}", f"data.dir={folder / data}", "tasks=[negated,marks]", "data.max_rows=20")
@@ -191,3 +230,20 @@ def test_settings_without_effect_are_refused(
     run = ("train", folder / "run.yml", f"output={tmp_path / 'run'}", "tasks=[odd]")
     assert words in refused(capsys, *run, *options)
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_that_change_while_teachers_predict_get_no_soft_labels(
+    folder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "data" / "marks_train.tsv", tmp_path)
+    real = distill.copy_other_splits
+
+    def replace_rows(*arguments: Any) -> None:
+        header, *rows = (tmp_path / "marks_train.tsv").read_text().splitlines(keepends=True)
+        (tmp_path / "marks_train.tsv").write_text("".join([header, *reversed(rows)]))
+        real(*arguments)
+
+    monkeypatch.setattr(distill, "copy_other_splits", replace_rows)
+    ask = ("distill", folder / "one", "--data", tmp_path, "--output", tmp_path / "out", "--tasks", "marks")
+    assert "marks_train.tsv: was changed while it was read" in refused(capsys, *ask)
+    assert list((tmp_path / "out").iterdir()) == []

@@ -307,6 +307,33 @@ def freelb(
     return whole
 
 
+def freelb_scripts(
+    net: Net,
+    examples: Sequence[Example],
+    seed: int,
+    *,
+    adv_steps: int,
+    adv_lr: float,
+    max_norm: float,
+    rand_init_mag: float,
+) -> Tensor:
+    """FreeLB as its public scripts count: a pass at the first noise, then one after each of m steps, 1/(m + 1) each.
+
+    The noise is not projected before the first step. Argument names are those of the scripts.
+    """
+    losses = torch.zeros(())
+    deltas = started(net, examples, seed, Ball(adv_lr, math.inf, rand_init_mag))
+    for t in range(adv_steps + 1):
+        for i, e in enumerate(examples):
+            delta = deltas[i].clone().requires_grad_()
+            losses += trained(loss_of(net.f(net.words(e) + delta, e), e.gold) / len(examples) / (1 + adv_steps))
+            assert delta.grad is not None
+            if t < adv_steps:
+                moved = deltas[i] + adv_lr * delta.grad / max(frobenius(delta.grad), 1e-10)
+                deltas[i] = into_ball(moved, max_norm)
+    return losses
+
+
 def pgd(net: Net, examples: Sequence[Example], seed: int, *, passes: int, **sizes: float) -> Tensor:
     """K steps of δ, then one backward pass at δ_K."""
     ball, total = Ball(**sizes), torch.zeros(())

@@ -15,6 +15,7 @@ from transformers import AutoModel
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.adversarial.presets import read_preset
 from mt_dnn.adversarial.tally import Choices, Tally
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch, Share
@@ -26,6 +27,7 @@ from mt_dnn.tasks.model import Model
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.step import Stepper
+from tests.parity import boxes
 from tests.parity.boxes import BOXES, Example, Net, Ordered, Vocabulary
 from tests.tiny import tiny_encoder
 
@@ -373,6 +375,29 @@ def test_modes_with_gradient_steps(
     if "bregman" not in options and (mode in ("vat", "tat", "pgd") or count > 1):
         still = run_mode(make_model(folder, task), task, mode, {**options, "step_size": 0.0})[1]
         assert furthest(ours, still) > 50 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["cola", "mnli", "rte", "sst2"])
+def test_presets_of_freelb_make_the_passes_of_its_scripts(folder: Path, name: str) -> None:
+    """And those of the paper make as many passes as its box."""
+    task = TASKS["classes"]
+    found, expected = {}, {}
+    for kind in ("scripts", "paper"):
+        settings = read_preset(f"freelb/roberta_large/{name}/{kind}", "test")
+        sizes = {key: value for key, value in settings.items() if key not in ("mode", "passes")}
+        model = make_model(folder, task)
+        net = make_net(folder, model, task)
+        found[kind] = run_mode(model, task, "freelb", settings)[1]
+        examples = examples_of(net, make_batch(task))
+        if kind == "paper":
+            boxes.freelb(net, examples, SEEDS[0], passes=settings["passes"], **sizes)
+        else:
+            names = {"step_size": "adv_lr", "radius": "max_norm", "init_magnitude": "rand_init_mag"}
+            options = {names[key]: value for key, value in sizes.items()}
+            boxes.freelb_scripts(net, examples, SEEDS[0], adv_steps=settings["passes"] - 1, **options)
+        expected[kind] = {key: p.grad for key, p in net.parameters().items() if p.grad is not None}
+        assert_same(found[kind], expected[kind])
+    assert furthest(found["scripts"], found["paper"]) > TOLERANCE
 
 
 @pytest.mark.parametrize("seed", SEEDS)

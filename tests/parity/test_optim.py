@@ -63,7 +63,7 @@ def adamax_with_decay(eps: float = 1e-8) -> list[np.ndarray]:
 
 
 def lamb(eps: float = 1e-6, largest_norm: float = 10.0) -> list[np.ndarray]:
-    """You et al. 2020, algorithm 2, without bias correction; φ caps the norm of the weights."""
+    """LAMB of version 3 of its paper (arXiv 1904.00962v3), without bias correction; φ caps the norm of the weights."""
     p, m, v = start(), np.zeros(SHAPE), np.zeros(SHAPE)
     trajectory = []
     for g in gradients():

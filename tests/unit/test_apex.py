@@ -34,15 +34,66 @@ class FusedLayerNorm(nn.Module):
         return nn.functional.layer_norm(state, self.weight.shape, self.weight, self.bias, self.eps)
 
 
-def fused_adam(params: Any, *, adam_w_mode: bool, **options: Any) -> torch.optim.Optimizer:
-    assert adam_w_mode
-    return torch.optim.AdamW(params, **options)
+class FusedAdam(torch.optim.AdamW):
+    """The interface of apex.optimizers.FusedAdam: ``zero_grad`` takes no argument."""
+
+    def __init__(self, params: Any, *, adam_w_mode: bool, **options: Any) -> None:
+        assert adam_w_mode
+        super().__init__(params, **options)
+
+    def zero_grad(self) -> None:  # type: ignore[override]
+        super().zero_grad()
+
+
+class FusedLAMB(torch.optim.Optimizer):
+    """The interface of apex.optimizers.FusedLAMB, and what csrc/multi_tensor_lamb.cu computes."""
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        bias_correction: bool = True,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        max_grad_norm: float = 1.0,
+        use_nvlamb: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.bias_correction, self.use_nvlamb, self.max_grad_norm = bias_correction, use_nvlamb, max_grad_norm
+
+    def zero_grad(self) -> None:  # type: ignore[override]
+        super().zero_grad()
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        weights = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.stack([p.grad.norm() for p in weights]).norm()
+        clip = norm / self.max_grad_norm if norm > self.max_grad_norm else 1.0
+        for group in self.param_groups:
+            group["step"] = group.get("step", 0) + 1
+            (beta1, beta2), decay = group["betas"], group["weight_decay"]
+            corrections = [1 - beta ** group["step"] if self.bias_correction else 1.0 for beta in (beta1, beta2)]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                m = state.setdefault("exp_avg", torch.zeros_like(p))
+                v = state.setdefault("exp_avg_sq", torch.zeros_like(p))
+                g = p.grad / clip
+                m.mul_(beta1).add_(g, alpha=1 - beta1)
+                v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+                update = m / corrections[0] / ((v / corrections[1]).sqrt() + group["eps"]) + decay * p
+                ratio = 1.0
+                if (self.use_nvlamb or decay != 0) and p.norm() != 0 and update.norm() != 0:
+                    ratio = p.norm() / update.norm()
+                p -= group["lr"] * ratio * update
 
 
 @pytest.fixture
 def apex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     optimizers: Any = ModuleType("apex.optimizers")
-    optimizers.FusedAdam = fused_adam
+    optimizers.FusedAdam, optimizers.FusedLAMB = FusedAdam, FusedLAMB
     normalization: Any = ModuleType("apex.normalization")
     normalization.FusedLayerNorm = FusedLayerNorm
     for name, module in {
@@ -73,10 +124,44 @@ def test_apex_parts_train_the_same_model(workspace: Path) -> None:
     losses(workspace, "apex", "optimizer.name=apex_adamw", "train.apex_layer_norm=false")
 
 
+@pytest.mark.usefixtures("apex")
+def test_apex_lamb_trains_as_lamb(workspace: Path) -> None:
+    """Weights and biases, with decay and without. The norms of all weights are below 10 here.
+
+    Without Lookahead the training step sees apex's own optimizer.
+    """
+    skip_unless_installed("lamb")
+    options = ["optimizer.lr=0.02", "optimizer.weight_decay=0.1", "optimizer.lookahead.enabled=false"]
+    plain = losses(workspace, "lamb", "optimizer.name=lamb", *options)
+    fused = losses(workspace, "apex_lamb", "optimizer.name=apex_lamb", *options)
+    assert fused == pytest.approx(plain, abs=1e-4) and len(plain) > 2
+
+
+@pytest.mark.usefixtures("apex")
+@pytest.mark.parametrize(("size", "same"), [(0.5, True), (5.0, False)])
+def test_lamb_counts_a_norm_as_ten_at_most_and_apex_does_not(size: float, same: bool) -> None:
+    skip_unless_installed("lamb")
+    generator = torch.Generator().manual_seed(1)
+    start, gradients = torch.randn(4, 5, generator=generator), torch.randn(3, 4, 5, generator=generator)
+    found = []
+    for name in ("lamb", "apex_lamb"):
+        for decay in (0.0, 0.1):
+            weight = nn.Parameter(size * start.double())
+            config = optimizer_config(name=name, lr=0.1, weight_decay=decay)
+            optimizer = OPTIMIZERS[name]([{"params": [weight], "weight_decay": decay}], config)
+            for gradient in gradients.double():
+                weight.grad = gradient.clone()
+                optimizer.step()
+            found.append(weight.detach())
+    assert (start.norm() * size > 10) != same
+    for ours, theirs in zip(found[:2], found[2:], strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-6) == same
+
+
 @pytest.mark.parametrize("option", ["optimizer.name=apex_adamw", "optimizer.name=apex_lamb", "train.apex_layer_norm=1"])
 def test_without_apex_there_is_one_line(workspace: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apex", ModuleType("apex"))  # the project that has the name on PyPI
-    with pytest.raises(UserError, match=r"NVIDIA's apex is not installed .* does the same without it") as found:
+    with pytest.raises(UserError, match=r"NVIDIA's apex is not installed .* use .* without it") as found:
         parts(workspace, option)
     assert str(found.value).startswith(option.split("=")[0])
     assert not (workspace / "run").exists()

@@ -50,6 +50,8 @@ STEPS: dict[str, Any] = {
     "normalize_gradient": "sentence",
     "gradient_norm": "2",
 }
+STILL_BALL: dict[str, Any] = {"init_magnitude": 0, "step_size": 0}  # δ stays 0
+STILL: dict[str, Any] = {"noise_std": 0, "step_size": 0}
 RAW: dict[str, Any] = {"noise_std": 0.02, "radius": 1.0}  # and a step along the gradient as it is
 
 
@@ -175,15 +177,15 @@ WITHOUT_EFFECT: list[tuple[str, dict[str, Any]]] = [
     ("rapt", {"magnitude": 0, "share_prefix": False}),
     ("rapt", {"magnitude": 0, "max_layer": 0}),
     ("rapt", {"magnitude": 1, "weight": 0}),
-    ("freelb", {"radius": 0}),
-    ("freelb", {"radius": 0, "include_clean": True}),
+    ("freelb", STILL_BALL),
+    ("freelb", {**STILL_BALL, "include_clean": True}),
     ("freelb", {"passes": 1, "init_magnitude": 0}),
-    ("pgd", {"radius": 0}),
-    ("yopo", {"radius": 0}),
-    ("vat", {"radius": 0}),
-    ("vat", {"radius": 0, "projection": "normalize", "steps": 2}),
+    ("pgd", STILL_BALL),
+    ("yopo", STILL_BALL),
+    ("vat", STILL),
+    ("vat", {**STILL, "projection": "normalize", "steps": 2}),
     ("vat", {**STEPS, "weight": 0}),
-    ("tat", {"radius": 0, "reuse_clean_pass": True}),
+    ("tat", {**STILL, "reuse_clean_pass": True}),
     ("tat", {**STEPS, "weight": 0}),
     ("r3f", {"epsilon": 0}),
     ("r3f", {"epsilon": 1, "weight": 0}),
@@ -207,7 +209,7 @@ def test_without_perturbation_and_dropout_a_mode_is_plain_training(
 def test_every_pass_of_freeat_is_plain_training_at_delta_zero(folder: Path) -> None:
     view = spy_on(build(folder, *NO_DROPOUT))
     (plain,) = losses_of(view, "none")
-    assert torch.stack(losses_of(view, "freeat", radius=0)).tolist() == pytest.approx([plain.item()] * 3)
+    assert torch.stack(losses_of(view, "freeat", **STILL_BALL)).tolist() == pytest.approx([plain.item()] * 3)
 
 
 def test_yopo_with_one_inner_step_is_freelb(folder: Path) -> None:
@@ -244,26 +246,26 @@ def test_a_gradient_at_the_clean_pass_is_that_at_small_noise(folder: Path) -> No
 @pytest.mark.parametrize("mode", BALL_MODES)
 def test_replayed_masks_give_identical_passes(mode: str, folder: Path) -> None:
     view = spy_on(build(folder))
-    losses_of(view, mode, radius=0, reuse_dropout_mask=True)
+    losses_of(view, mode, **STILL_BALL, reuse_dropout_mask=True)
     assert len(view.logits) >= 3 and all(torch.equal(logits, view.logits[0]) for logits in view.logits)
     view = spy_on(build(folder))
-    losses_of(view, mode, radius=0, reuse_dropout_mask=False)
+    losses_of(view, mode, **STILL_BALL, reuse_dropout_mask=False)
     assert not any(torch.equal(logits, view.logits[0]) for logits in view.logits[1:])
 
 
 def test_inner_steps_of_yopo_have_the_masks_of_the_full_passes(folder: Path) -> None:
     for reuse in (True, False):
         view = spy_on(build(folder))
-        losses_of(view, "yopo", radius=0, inner_steps=3, reuse_dropout_mask=reuse)
+        losses_of(view, "yopo", **STILL_BALL, inner_steps=3, reuse_dropout_mask=reuse)
         assert len(view.left) == 3 + 2 * 2
         assert all(torch.equal(state, view.left[0]) == reuse for state in view.left[1:])
 
 
 def test_replayed_masks_give_identical_losses_of_freelb(folder: Path) -> None:
     for options in ({}, {"include_clean": True}):
-        kept = losses_of(spy_on(build(folder)), "freelb", radius=0, **options)
+        kept = losses_of(spy_on(build(folder)), "freelb", **STILL_BALL, **options)
         assert len({loss.item() for loss in kept}) == 1
-        fresh = losses_of(spy_on(build(folder)), "freelb", radius=0, reuse_dropout_mask=False, **options)
+        fresh = losses_of(spy_on(build(folder)), "freelb", **STILL_BALL, reuse_dropout_mask=False, **options)
         assert len({loss.item() for loss in fresh}) == len(fresh)
 
 
@@ -276,7 +278,7 @@ def test_passes_of_freelb_share_masks_in_every_family(family: str, tmp_path: Pat
         options = [f"encoder.name={encoder}", "tasks=[linked]", f"train.activation_checkpointing={recomputed}"]
         run = build(tmp_path, *options)
         view = spy_on(run, "linked")
-        losses = losses_of(view, "freelb", radius=0)
+        losses = losses_of(view, "freelb", **STILL_BALL)
         assert len(view.logits) == 3 and all(logits.equal(view.logits[0]) for logits in view.logits)
         found.append((torch.stack(losses), gradients(run.model)))
     assert found[0][0].equal(found[1][0]) and same(found[0][1], found[1][1])
@@ -303,7 +305,7 @@ def test_a_replay_sets_back_the_generator_of_an_accelerator(folder: Path, monkey
 def test_replayed_masks_leave_no_regularizer_at_delta_zero(
     mode: str, steps: int, level: str, attention: str, folder: Path
 ) -> None:
-    still: dict[str, Any] = {"noise_std": 0, "step_size": 0, "steps": steps, "level": level}
+    still = {**STILL, "steps": steps, "level": level}
     view = spy_on(build(folder, f"encoder.attention={attention}"))
     losses_of(view, mode, **still, reuse_dropout_mask=True)
     assert view.telemetry.values()["regularizer"] == 0
@@ -331,7 +333,7 @@ def test_dropout_inside_the_embedding_module(mode: str, options: dict[str, Any],
         if isinstance(block, nn.Dropout):
             block.p = 0.0
     view = spy_on(run)
-    quiet = {"r3f": {"epsilon": 0}, "rapt": {"magnitude": 0}}.get(mode, {"noise_std": 0, "step_size": 0})
+    quiet = {"r3f": {"epsilon": 0}, "rapt": {"magnitude": 0}}.get(mode, STILL)
     losses_of(view, mode, **quiet, level="embeddings", **options)
     torch.manual_seed(5)
     adversary(mode, view.task, **quiet, level="embeddings", **options).measure_dropout_floor(view)
@@ -349,6 +351,18 @@ def test_a_sentence_never_leaves_its_ball(mode: str, folder: Path) -> None:
     lengths = torch.stack([per_sentence(delta, view.batch) for delta in view.deltas()])
     assert lengths[0].max() <= 0.1 and len(lengths) >= 4
     assert lengths.max() <= 0.25 + 1e-5 and lengths[1:].min() > 0.2
+
+
+@pytest.mark.parametrize("mode", (*BALL_MODES, "vat", "tat"))
+def test_without_a_radius_nothing_is_bounded(mode: str, folder: Path) -> None:
+    """Then δ is what it is under a radius that nothing reaches."""
+    options = {**BALL, "step_size": 2} if mode in BALL_MODES else {"noise_std": 0.001, "step_size": 100, "steps": 3}
+    found = []
+    for radius in (None, 1e9):
+        view = spy_on(build(folder))
+        losses_of(view, mode, **{**options, "radius": radius})
+        found.append(view.deltas()[-1])
+    assert torch.equal(*found) and per_sentence(found[0], view.batch).min() > 1
 
 
 @pytest.mark.parametrize("mode", ["vat", "tat"])
@@ -672,7 +686,10 @@ def test_freeat_makes_an_optimizer_step_after_each_pass(folder: Path) -> None:
 def test_freeat_replays_a_batch_as_so_many_plain_updates(folder: Path) -> None:
     """At δ = 0 without dropout: K ordinary steps on one batch; the loss reported is their mean."""
     options = [*SGD, *NO_DROPOUT, "schedule.name=constant", "optimizer.lr=0.1"]
-    run, plain = build(folder, *options, "adversary.mode=freeat", "adversary.radius=0"), build(folder, *options)
+    run, plain = (
+        build(folder, *options, "adversary.mode=freeat", "adversary.step_size=0", "adversary.init_magnitude=0"),
+        build(folder, *options),
+    )
     batch = collate(run.train_splits["same"], [0, 1, 2], task="same")
     loss, *_ = run.stepper([batch])
     losses = [plain.stepper([batch])[0].item() for _ in range(3)]
@@ -683,7 +700,8 @@ def test_freeat_replays_a_batch_as_so_many_plain_updates(folder: Path) -> None:
 def test_freelb_beside_freeat_goes_with_its_optimizer_steps(folder: Path) -> None:
     """At δ = 0 without dropout each pass of both is an ordinary step, on the weights that the one before has made."""
     options = [*SGD, *NO_DROPOUT, "schedule.name=constant", "optimizer.lr=0.1"]
-    modes = ["adversary.mode=freeat", "adversary.radius=0", "adversary.tasks.negated={mode: freelb, radius: 0}"]
+    zero = "step_size: 0, init_magnitude: 0"
+    modes = [f"adversary={{mode: freeat, {zero}, tasks: {{negated: {{mode: freelb, {zero}}}}}}}"]
     run, plain = build(folder, *options, *modes), build(folder, *options)
     tasks = plain.stepper.tasks
     third = {**tasks, "negated": tasks["negated"].model_copy(update={"loss_weight": 1 / 3})}
@@ -827,10 +845,10 @@ def mean_figures(folder: Path, mode: str, count: int, **own: Any) -> dict[str, f
 @pytest.mark.parametrize(
     ("mode", "own"),
     [
-        ("vat", {"radius": 0}),
-        ("vat", {"radius": 0, "divergence": "js"}),
-        ("vat", {"radius": 0, "reuse_dropout_mask": "true"}),
-        ("tat", {"radius": 0, "reuse_dropout_mask": "true"}),
+        ("vat", STILL),
+        ("vat", {**STILL, "divergence": "js"}),
+        ("vat", {**STILL, "reuse_dropout_mask": "true"}),
+        ("tat", {**STILL, "reuse_dropout_mask": "true"}),
         ("rapt", {"max_layer": 0, "magnitude": 0}),
         ("rapt", {"max_layer": 2, "magnitude": 0}),
         ("rapt", {"max_layer": 2, "magnitude": 0, "share_prefix": "false"}),

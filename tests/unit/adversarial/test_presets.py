@@ -30,7 +30,8 @@ def test_every_preset_loads_and_survives_the_run_folder(name: str, tmp_path: Pat
     assert load_config(tmp_path / "dumped.yml") == config
 
 
-TABLE_6 = {  # Zhu et al. 2020: epsilon, alpha, m; and the size of the first perturbation in the public scripts
+# Zhu et al. 2020: epsilon, alpha, m; and the size of the first perturbation in the public scripts
+TABLE_6 = {
     "mnli": (0.2, 0.1, 2, 0.1),
     "qnli": (0.15, 0.1, 2, 0.15),
     "qqp": (0.45, 0.15, 2, 0.32),
@@ -40,13 +41,29 @@ TABLE_6 = {  # Zhu et al. 2020: epsilon, alpha, m; and the size of the first per
     "cola": (0.2, 0.025, 3, 0.4),
     "stsb": (0.3, 0.1, 3, 0.16),
 }
+# --max-norm, --adv-lr, --adv-steps and --rand-init-mag of the last lines in fairseq-RoBERTa/launch/FreeLB
+SCRIPTS = {
+    "mnli": (0.3, 0.1, 2, 0.1),
+    "qnli": (0.15, 0.075, 2, 0.15),
+    "qqp": (0.7, 0.2, 2, 0.32),
+    "rte": (0.14, 0.06, 3, 0.16),
+    "sst2": (0.6, 0.1, 2, 1.0),
+    "mrpc": (0.4, 0.04, 3, 0.64),
+    "cola": (0.3, 0.025, 3, 0.4),
+    "stsb": (0.28, 0.1, 3, 0.16),
+}
 
 
 @pytest.mark.parametrize("task", TABLE_6)
-def test_presets_of_freelb_are_those_of_its_paper(task: str, tmp_path: Path) -> None:
-    chosen = load(tmp_path, f"adversary=preset:freelb/roberta_large/{task}").adversary.model_dump()
+def test_presets_of_freelb_count_as_the_paper_or_as_the_scripts(task: str, tmp_path: Path) -> None:
+    """In the paper's box m is the number of passes. The scripts make m steps, so one pass more."""
+    folder = f"preset:freelb/roberta_large/{task}"
+    paper, scripts, old = (load(tmp_path, f"adversary={folder}{name}") for name in ("/paper", "/scripts", ""))
     names = ("radius", "step_size", "passes", "init_magnitude")
-    assert tuple(chosen[name] for name in names) == TABLE_6[task]
+    for config, (radius, step_size, passes, init) in ((paper, TABLE_6[task]), (scripts, SCRIPTS[task])):
+        expected = (radius, step_size, passes + (config is scripts), init)
+        assert tuple(config.adversary.model_dump()[name] for name in names) == expected
+    assert old.adversary == paper.adversary
 
 
 @pytest.mark.parametrize(
@@ -139,10 +156,18 @@ def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
         ("adversary=preset:tat/mtdn", "override 'adversary=preset:tat/mtdn': adversary: no preset 'tat/mtdn', did you"),
         (
             "adversary=preset:rapt/embedding",
-            "adversary: preset 'rapt/embedding' is now called rapt/words; rapt/embeddings",
+            "adversary: preset 'rapt/embedding' is now called rapt/words; rapt/embeddings is",
         ),
         ("adversary={mode: rapt, level: embeddings}", "level has no effect with 'max_layer: 3'; leave it out"),
         ("adversary={mode: vat, level: 0}", "adversary.level: Input should be 'words' or 'embeddings'"),
+        ("adversary={mode: freelb, radius: 0}", "adversary.radius: a bound has to be above 0; write null for no bound"),
+        ("adversary={mode: pgd, radius: -1}", "adversary.radius: a bound has to be above 0; write null for no bound"),
+        ("adversary={mode: tat, radius: 0}", "adversary.radius: a bound has to be above 0; write null for no bound"),
+        (
+            "adversary={mode: freeat, tasks: {rte: {radius: 0}}}",
+            "adversary.tasks.rte.radius: a bound has to be above 0; write null for no bound",
+        ),
+        ("adversary={mode: vat, projection: normalize, radius: null}", "largest entry of a token; write a number"),
         ("adversary=tta", "adversary.mode: no mode 'tta', did you mean"),
         ("adversary={weight: 2}", "missing key 'adversary.mode', one of none, vat"),
         ("adversary={mode: vat, wieght: 2}", "unknown key 'adversary.wieght', did you mean 'adversary.weight'?"),

@@ -127,7 +127,7 @@ def test_a_batch_asks_for_the_tokens_that_stood_there(tokenizer: Any, tmp_path: 
 
 def test_the_constant_is_the_distribution_of_what_is_guessed(tokenizer: Any, tmp_path: Path) -> None:
     split = read(tmp_path, tokenizer, [f"{i}\t\tcat\tdog" for i in range(40)])
-    constant = MaskedTokens().constant(TASK, split)
+    (constant,) = MaskedTokens().constants(TASK, split)
     answers = MaskedTokens().answers(TASK, split, constant)
     _, counts = np.unique(answers.labels, return_counts=True)
     shares = counts / counts.sum()

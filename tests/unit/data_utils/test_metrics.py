@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from seqeval import metrics as seqeval
 from sklearn import metrics as sk
 
 from data_utils.errors import UserError
@@ -187,6 +188,10 @@ def test_importing_the_names_imports_no_heavy_library():
         ("U-PER U-PER O O", "U-PER O O O", (1, 1 / 2, 2 / 3)),  # BILOU
         ("B-PER L-PER L-PER U-LOC", "B-PER L-PER O O", (1, 1 / 3, 1 / 2)),
         ("B-PER I-PER O B-LOC", "B-PER I-PER B-LOC B-LOC", (2 / 3, 1, 4 / 5)),
+        ("B I O B", "B I O B", (1, 1, 1)),  # without a type
+        ("B I O B", "B O O B", (1 / 2, 1 / 2, 1 / 2)),
+        ("B L L U", "B L O O", (1, 1 / 3, 1 / 2)),
+        ("B I O I", "B I B I", (1 / 2, 1 / 2, 1 / 2)),
     ],
 )
 def test_entities(gold, predicted, scores):
@@ -201,6 +206,32 @@ def test_entities(gold, predicted, scores):
         bounds=np.array([0, 4, 8]),
     )
     assert tuple(found.values()) == pytest.approx(scores)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_entities_without_a_type_are_those_of_seqeval_and_of_one_type(seed: int) -> None:
+    """Against seqeval itself, on random labels, and against the same labels with a type."""
+    rng = np.random.default_rng(seed)
+    bounds, names = np.array([0, 7, 30, 31, 60]), ("O", "B", "I")
+    labels, predictions = rng.integers(0, 3, (2, 60))
+    wanted = ["entity_precision", "entity_recall", "entity_f1"]
+    found, typed = (
+        computed(wanted, predictions=predictions, labels=labels, names=named, bounds=bounds)
+        for named in (names, ("O", "B-X", "I-X"))
+    )
+    gold, predicted = (
+        [[names[word] for word in part] for part in np.split(v, bounds[1:-1])] for v in (labels, predictions)
+    )
+    scores = (seqeval.precision_score, seqeval.recall_score, seqeval.f1_score)
+    assert [*found.values()] == [*typed.values()] == pytest.approx([score(gold, predicted) for score in scores])
+
+
+def test_a_task_of_labels_without_a_type_takes_entity_metrics() -> None:
+    for labels in (("O", "B", "I"), ("O", "B", "I", "L", "U"), ("O", "B-X", "I-X")):
+        task: Any = SimpleNamespace(
+            name="t", task_type="sequence_labelling", labels=labels, n_class=len(labels), metrics=["entity_f1"]
+        )
+        check_metrics(task)
 
 
 @pytest.mark.parametrize(

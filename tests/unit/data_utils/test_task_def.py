@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from data_utils.errors import UserError
-from data_utils.old_mtdnn import OLD_VALUES
+from data_utils.old_mtdnn import OLD_VALUES, loss_notices
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs, task_def_schema
 from data_utils.task_types import DIVERGENCES, LOSSES
 from tests import ROOT
@@ -134,7 +134,7 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         (task(task_type="SeqenceLabeling"), ["mine", "a sequence_labelling task takes words"]),
         (
             task(task_type="SeqenceLabeling", data_format="Seqence"),
-            ["'entity_f1' needs labels as O, B-PER, I-PER, not 'a'"],
+            ["'entity_f1' needs labels as O, B-PER, I-PER or O, B, I, not 'a'"],
         ),
         (task(enable_san=True), ["enable_san", "pairs of sentences"]),
         (task(crf=True), ["crf", "sequence_labelling"]),
@@ -280,6 +280,30 @@ def test_numbers_as_labels_are_texts_also_in_label_map(tmp_path: Path) -> None:
 def test_yaml_anchors_merge(tmp_path: Path) -> None:
     text = "one: &one {task_type: classification, data_format: pair}\ntwo:\n  <<: *one\n  data_format: single\n"
     assert [each.data_format for each in load(tmp_path, text).values()] == ["pair", "single"]
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "now"),
+    [
+        ("adv_loss", "KlCriterion", "kl"),
+        ("adv_loss", "NsKlCriterion", "kl"),
+        ("adv_loss", "NsSymKlCriterion", "sym_kl"),
+        ("adv_loss", "JSCriterion", "js"),
+        ("adv_loss", "HLCriterion", "hellinger"),
+        ("kd_loss", "NsKlCriterion", "kl"),
+        ("kd_loss", "HLCriterion", "hellinger"),
+    ],
+)
+def test_old_losses_with_another_meaning_load_with_a_notice(key: str, old: str, now: str, tmp_path: Path) -> None:
+    path = tmp_path / "old.yml"
+    path.write_text(OLD_FILE.replace("mnli:", f"mnli:\n  {key}: {old}"))
+    assert getattr(load_task_defs(path)["mnli"], key) == now
+    (notice,) = loss_notices(path, ["cola", "mnli", "sts_b"])
+    assert notice.startswith(f"{path}: mnli: {key}: {old} is read as {now}. The old MT-DNN computed ")
+    assert f"write {now} if that is meant" in notice and "\n" not in notice
+    assert loss_notices(path, ["cola", "sts_b"]) == []  # the run does not use the task
+    path.write_text(OLD_FILE.replace("mnli:", f"mnli:\n  {key}: {now}"))
+    assert loss_notices(path, ["cola", "mnli", "sts_b"]) == []
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.adversarial.effect import finished
 from experiments.adversarial.table import main
 from tests import ROOT
 
@@ -25,7 +26,12 @@ def test_tables_of_adversarial_runs_are_those_of_the_document(
     document = (results / "adversarial_cpu.md").read_text(encoding="utf-8")
     printed = [line for line in capsys.readouterr().out.splitlines() if line]
     assert len(printed) > 50 and not [line for line in printed if line not in document]
+    marked = {line.split("|")[1].strip() for line in printed if "† |" in line}
+    changed = {f"{mode} †" for mode in ("rdrop", "rapt_paper", "rapt_embedding")}
+    assert marked == changed | {f"{mode}_{preset} †" for mode in ("vat", "tat") for preset in ("paper", "mtdnn")}
+    assert "\n† measured before the presets changed\n" in document
     records = (results / "adversarial_cpu.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {name.split("-")[1] for name, _ in finished(results / "adversarial_cpu.jsonl")} == {"none", "r3f", "freelb"}
     assert sorted(saved.read_text(encoding="utf-8").splitlines()) == sorted(records)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import mt_dnn
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches.collate import collate
-from mt_dnn.runs.evaluate import baseline, check_selection, predict_split, selection_score
+from mt_dnn.runs.evaluate import baseline, check_selection, dev_scores, predict_split, selection_score
 from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.runs.score_table import score_table
 from mt_dnn.tasks.base import Decoded
@@ -23,6 +26,7 @@ from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.regression import Values
 from mt_dnn.tasks.run_tasks import training_tasks
 from tests.parts import parts
+from tests.workspace import make_workspace
 
 SPLIT: Any = SimpleNamespace(uids=["u", "v"])  # of which decoding reads nothing else
 
@@ -82,13 +86,55 @@ def test_selection_score(metric: str, value: float) -> None:
     assert selection_score(metric, SCORES) == pytest.approx(value)
 
 
+def test_losses_select_by_the_lowest() -> None:
+    scores: Any = {"a": {"dev_1": {"accuracy": 0.5, "loss": 0.25}, "dev_2": {"accuracy": 0.5, "loss": 0.75}}}
+    scores["b"] = {"dev": {"pearson": 0.2, "loss": 1.5}}
+    assert selection_score("a.loss", scores) == -0.5 and selection_score("loss", scores) == -1.0
+    assert selection_score("mean", scores) == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize("batch_size", [5, 64])
+def test_dev_losses_are_those_of_torch(batch_size: int, tmp_path: Path) -> None:
+    make_workspace(tmp_path, train_rows=8, more=["tagged", "odd", "marks", "found", "guessed"])
+    run = parts(tmp_path, "evaluation.metric=loss", f"evaluation.batch_size={batch_size}")
+    scores = dev_scores(run.decoder, run.dev_splits)
+    run.model.eval()
+    for name, split in ((name, run.splits[name, "dev"]) for name in scores):
+        batch = collate(split, range(len(split)), task=name)
+        assert batch.labels is not None
+        with torch.no_grad():
+            logits = run.model(batch)
+        if name == "overlap":
+            expected = nn.MSELoss()(logits[:, 0], batch.labels.float())
+        else:
+            expected = nn.CrossEntropyLoss()(logits, batch.labels)
+        assert scores[name]["dev"]["loss"] == pytest.approx(expected.item(), rel=1e-5), name
+    without = parts(tmp_path, "output=" + str(tmp_path / "other"))
+    assert not any("loss" in by_split["dev"] for by_split in dev_scores(without.decoder, without.dev_splits).values())
+
+
+def test_the_best_model_is_the_one_with_the_lowest_dev_loss(workspace: Path) -> None:
+    options = {"evaluation.metric": "negated.loss", "optimizer.lr": 0.05, "tasks": ["negated"], "train.epochs": 6}
+    summary = mt_dnn.train(workspace / "run.yml", options).summary
+    records = [json.loads(line) for line in (workspace / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = {each["step"]: each["scores"]["negated"]["dev"]["loss"] for each in records if "scores" in each}
+    assert summary["selected_step"] == min(losses, key=lambda step: losses[step])
+    assert summary["selection"]["score"] == -min(losses.values())
+
+
 def test_selection_metric_is_checked_before_training() -> None:
     defs = {"a": task("a"), "c": task("c", metrics=("confusion_matrix",))}
-    check_selection("a.accuracy", defs)
+    for metric in ("a.accuracy", "a.loss", "c.loss", "loss"):
+        check_selection(metric, defs)
+    span = {"data_format": "question_context", "no_answer": True, "task_type": "span"}
+    defs["s"] = TaskDef(name="s", **{**TASK_TYPES["span"].defaults, **span})
     for metric, words in (
         ("d", "no trained task 'd'"),
         ("a.mcc", "no metric 'mcc'"),
         ("c", "single number"),
+        ("d.loss", "no trained task 'd'"),
+        ("loss", "the loss of 's' depends on its threshold of no answer; use s.answer_f1"),
+        ("s.loss", "depends on its threshold"),
     ):
         with pytest.raises(UserError, match=words):
             check_selection(metric, defs)

@@ -68,6 +68,26 @@ def test_parts_with_state_are_what_a_checkpoint_holds(workspace: Path) -> None:
     assert found.keys() - {*tensors} == {"progress", "schedule", "scaler", "balance", "adversaries"}
 
 
+def test_an_old_loss_with_another_meaning_is_told(workspace: Path) -> None:
+    tasks = workspace / "tasks.yml"
+    tasks.write_text(tasks.read_text().replace("same:", "same:\n  adv_loss: NsSymKlCriterion", 1))
+    (notice,) = (notice for notice in parts(workspace).notices if "adv_loss" in notice)
+    assert notice.startswith(f"{tasks}: same: adv_loss: NsSymKlCriterion is read as sym_kl.")
+
+
+def test_a_setting_that_is_newer_than_the_run_has_its_default_there(workspace: Path) -> None:
+    saved(workspace, "adversary.mode=vat")
+    file = workspace / "run" / "config.yml"
+    written = file.read_text()
+    assert "  level: words\n" in written
+    file.write_text(written.replace("  level: words\n", ""))
+    assert parts(workspace, "adversary.mode=vat").notices[-1].startswith("resuming")
+    with pytest.raises(
+        UserError, match=r"another configuration \(adversary\.level: 'words' there, 'embeddings' here\)"
+    ):
+        parts(workspace, "adversary.mode=vat", "adversary.level=embeddings")
+
+
 def test_every_part_with_state_is_restored(workspace: Path) -> None:
     first = saved(workspace, *STATEFUL)
     resumed = parts(workspace, *STATEFUL)

@@ -80,13 +80,6 @@ def test_any_right_name_counts(chosen: tuple[int, int], tokenizer: Any, tmp_path
     assert list(found.values()) == pytest.approx(np.mean(pairs, axis=0).tolist())
 
 
-def test_a_constant_names_a_choice_that_is_there(tokenizer: Any, tmp_path: Path) -> None:
-    three = "\t3\tthe\t@placeholder\tcat\tdog\tbird\n"
-    rows = f"a{three}b{three}c\t1\tthe\t@placeholder\tcat\tdog\t\n"
-    split = read(tmp_path, tokenizer, rows)
-    assert Cloze().constant(TASK, split).predictions.tolist() == [2, 2, 1]
-
-
 @pytest.mark.parametrize(
     ("row", "split", "message"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -64,15 +63,6 @@ def test_the_prediction_is_the_median() -> None:
     assert decoded.predictions.tolist() == [2, 0, 3]
     distances = np.abs(np.arange(4)[:, None] - np.arange(4)) @ probabilities.T
     assert (distances[decoded.predictions, range(3)] == distances.min(0)).all()
-
-
-def test_the_constant_has_the_least_mean_distance() -> None:
-    labels = np.array([0, 0, 0, 1, 2, 3, 3])
-    constant = OrderedClasses().constant(TASK, cast(Any, SimpleNamespace(labels=labels)))
-    errors = [np.abs(labels - one).mean() for one in range(4)]
-    assert errors[constant.predictions[0]] == min(errors)
-    found = computed(TASK.metrics, predictions=constant.predictions, labels=labels, n_class=4)
-    assert found == {"quadratic_kappa": 0.0, "mae": pytest.approx(min(errors))}
 
 
 def test_metrics_by_hand() -> None:

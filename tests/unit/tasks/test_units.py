@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,16 @@ def test_a_head_that_two_tasks_train_has_units_from_the_rows_of_both(soft_worksp
 def soft_workspace(tmp_path: Path) -> Path:
     make_workspace(tmp_path, soft=True)
     return tmp_path
+
+
+def test_a_trained_head_keeps_its_units_and_soft_labels_stand_in_for_labels(soft_workspace: Path) -> None:
+    run = parts(soft_workspace, "tasks=[overlap]")
+    trained = {"overlap": run.tasks.trained["overlap"].model_copy(update={"value_range": None})}
+    splits = run.train_splits
+    soft = splits["overlap"].soft
+    assert soft is not None
+    run.model.fit_units(trained, {"overlap": replace(splits["overlap"], labels=None)})
+    assert float(run.model.units("overlap").to_user(torch.zeros(()))) == pytest.approx(soft.mean(), abs=1e-5)
+    run.model.load_head("overlap", {**run.model.heads["overlap"].state_dict(), "units.offset": torch.tensor(3.5)})
+    run.model.fit_units(trained, splits)
+    assert float(run.model.units("overlap").to_user(torch.zeros(()))) == 3.5

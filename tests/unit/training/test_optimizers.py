@@ -55,6 +55,36 @@ def test_heads_may_ask_for_another_rate() -> None:
     assert {lr for lr, _ in rates.values()} == {0.01} and rates["heads.stsb.weight"] == (0.01, 0.1)
 
 
+def test_heads_may_have_a_rate_for_all_of_them() -> None:
+    model: Any = TinyModel()
+    model.heads["rte"].lr_factors = {"weight": 50.0}
+    rates = grouped_names(model, parameter_groups(model, **{**RATES, "layer_decay": 0.5, "head_lr": 0.2}))
+    assert rates["heads.rte.weight"][0] == pytest.approx(10.0)
+    assert rates["heads.rte.bias"][0] == rates["heads.stsb.weight"][0] == 0.2
+    assert rates["encoder.pooler.weight"][0] == 0.01
+    assert rates["encoder.model.layer.2.dense.weight"][0] == 0.005
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_two_rates_train_as_two_groups_of_a_plain_optimizer(name: str) -> None:
+    """Against torch's own optimizer with one group for the encoder and one for the heads."""
+    kinds = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    ours: Any = TinyModel()
+    theirs: Any = TinyModel()
+    config = OptimizerConfig.model_validate(
+        {"name": name, "lr": 0.01, "head_lr": 0.3, "weight_decay": 0.0, "lookahead": {"enabled": False}}
+    )
+    groups = [{"params": theirs.encoder.parameters(), "lr": 0.01}, {"params": theirs.heads.parameters(), "lr": 0.3}]
+    optimizers = (build_optimizer(ours, config), kinds[name](groups, weight_decay=0.0))
+    for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+        for step in range(3):
+            model(torch.arange(6), ["rte", "stsb"][step % 2]).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for (key, found), expected in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, msg=key)
+
+
 def test_layer_decay() -> None:
     model: Any = TinyModel()
     rates = grouped_names(model, parameter_groups(model, **{**RATES, "layer_decay": 0.5}))
