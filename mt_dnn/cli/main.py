@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from data_utils.errors import RankError, UserError
-from mt_dnn.cli.threads import set_threads
+from mt_dnn.threads import set_threads
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
 # groups last.

@@ -10,7 +10,7 @@ import typer
 
 from data_utils.errors import UserError
 from mt_dnn.cli.arguments import ConfigFile, Overrides, end
-from mt_dnn.cli.threads import divide_threads
+from mt_dnn.threads import divide_threads
 
 
 def train(

@@ -8,9 +8,7 @@ and attention.py know padding tokens.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,23 +18,20 @@ from data_utils.errors import UserError
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import input_states
 from mt_dnn.encoders.pooling import POOLINGS, ScalarMix, attended, first_tokens, initialised
-from mt_dnn.encoders.pretrained import find_blocks, quiet
+from mt_dnn.encoders.transformer import Transformer
 
 Level = int | Literal["embeddings"]
 EMBEDDINGS: Literal["embeddings"] = "embeddings"
 
 FIRST_TOKEN_POOLERS = ("pretrained", "fresh", "cls")  # values of encoder.pooler that read first tokens only
-ABOVE_BLOCKS = ("pooler.", "mix.", "model.pooler.", "model.final_norm.")
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(Transformer, ABC):
     """A transformers model that runs on batches of packed tokens.
 
     ``attention``: how the model runs, ``packed`` or ``padded``.
     ``pooler_source``: how ``pool`` makes the vector of a sequence, one of the values of the setting ``encoder.pooler``.
     ``mix``: mixes the states of all levels into the final state. None: the final state is the output of the last block.
-    ``ignored_weights``: names of weights in the checkpoint that the model does not use, such as those of a
-    language-modelling head.
     ``draws_masks``: in training dropout masks come from dropout.py. False: from torch's global generator.
     ``shortens_last_block``: where heads read only first tokens, the last block computes no others, if the family allows
     it (first_tokens.py).
@@ -49,13 +44,7 @@ class Encoder(nn.Module, ABC):
     def __init__(
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.ignored_weights = ignored_weights
-        self.hidden_size: int = model.config.hidden_size
-        self.num_layers: int = model.config.num_hidden_layers
-        self.initializer_range: float = getattr(model.config, "initializer_range", 0.02)
-        self.blocks_name = f"model.{find_blocks(model)}"
+        super().__init__(model, ignored_weights)
         self.pooler: nn.Linear | None = None
         self.mix = ScalarMix(self.num_layers + 1) if scalar_mix else None
         dense = pooler in ("pretrained", "fresh")
@@ -68,33 +57,6 @@ class Encoder(nn.Module, ABC):
         self.pooler_source = "fresh" if dense and not has_pooler else pooler
         if self.pooler_source == "fresh":
             initialised(self.pooler_dense, self.initializer_range)
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The transformer blocks of the model."""
-        blocks = self.get_submodule(self.blocks_name)
-        assert isinstance(blocks, nn.ModuleList)
-        return blocks
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of rows of the table of word embeddings. It may be more than the tokenizer has tokens."""
-        return self.model.config.vocab_size
-
-    @property
-    def max_positions(self) -> int | None:
-        """The longest sequence that the model takes, in tokens. None if it has only relative positions."""
-        config = self.model.config
-        if getattr(config, "position_biased_input", True) is False:
-            return None
-        return getattr(config, "max_position_embeddings", 0) - self.position_offset or None
-
-    @property
-    def position_offset(self) -> int:
-        """The position id of the first token: padding_idx + 1 in families like RoBERTa, 0 in the others."""
-        table = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
-        padding = getattr(table, "padding_idx", None)
-        return 0 if padding is None else padding + 1
 
     @property
     def pooler_dense(self) -> nn.Linear:
@@ -159,25 +121,6 @@ class Encoder(nn.Module, ABC):
     def _of_first_tokens(self, firsts: Tensor) -> Tensor:
         """The pooled vectors (S, H) from the final states of first tokens, (S, H)."""
         return firsts if self.pooler_source == "cls" else torch.tanh(self.pooler_dense(firsts))
-
-    def depth_of(self, name: str) -> int:
-        """The depth of the parameter ``name``: 0 for embeddings, r for block r, ``num_layers`` + 1 above the blocks.
-
-        Parameters that all blocks read, such as those of relative positions, have depth 0.
-        """
-        block = re.match(rf"{re.escape(self.blocks_name)}\.(\d+)\.", name)
-        if block:
-            return int(block[1]) + 1
-        return self.num_layers + 1 if name.startswith(ABOVE_BLOCKS) else 0
-
-    def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
-        """Writes the model in Hugging Face format, for ``AutoModel.from_pretrained``.
-
-        ``weights`` maps names to tensors. Default: the weights of the model. The file holds the names of the model
-        itself, also if transformers converted older names (such as LayerNorm.gamma) when it loaded the model.
-        """
-        with quiet():
-            self.model.save_pretrained(folder, state_dict=weights, save_original_format=False)
 
     def _run_firsts(self, state: Tensor, level: Level, batch: Batch) -> Tensor:
         """The final hidden state of the first token of each sequence, (S, H), from the state (T, H) at a level."""

@@ -104,8 +104,6 @@ def start(config: RunConfig) -> Parts:
     notices += [*loss_notices(config.task_defs, tasks.evaluated), *check_unknown(splits, config.data.max_unknown_share)]
     train_splits = {name: splits[name, "train"] for name in tasks.trained}
     check_labels(config, train_splits)
-
-    # Find the splits that are scored during training.
     scored = dev_splits(tasks.evaluated, splits)
 
     # Build the plan of the updates, the model, and the training step. New heads get the units of the training rows.

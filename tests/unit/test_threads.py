@@ -9,7 +9,7 @@ import sys
 import joblib
 import pytest
 
-from mt_dnn.cli.threads import NUMBER, WAITING, divide_threads, set_threads
+from mt_dnn.threads import NUMBER, WAITING, divide_threads, set_threads
 
 
 @pytest.fixture(autouse=True)
