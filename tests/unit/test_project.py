@@ -29,6 +29,7 @@ SCRIPTS = [*sorted((ROOT / "scripts").glob("*.sh")), ROOT / ".ci" / "run"]
 # Each package of mt_dnn imports only those before it; packages on one line do not import each other.
 ORDER = [
     ["section"],
+    ["threads"],
     ["telemetry"],
     ["apex"],
     ["distributed"],
