@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.torch import load_file, save_file
 
 from mt_dnn.adversarial.modes import ADVERSARIES
@@ -16,6 +18,7 @@ from mt_dnn.training.loop import Position, train
 from tests.distributed.workers import run_ranks
 from tests.parts import parts
 from tests.tiny import tiny_encoder
+from tests.wild import add_tokens
 from tests.workspace import make_workspace
 
 pytestmark = pytest.mark.timeout(1200)  # the first test waits for the weights that all tests here read
@@ -66,6 +69,9 @@ OTHERS = {
     "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
     "taught": ["tasks=[odd,tagged,found]", "distillation={weight: 0.7, temperature: 2}", "adversary.mode=pgd"],
     "taught_mse": ["task_defs=MSE", "tasks=[odd,found]", "distillation.weight=0.7"],
+    "taught_alone": ["data.dir=TEXTS", "tasks=[tagged,marks]", "distillation.weight=1", "adversary.mode=pgd"],
+    "weighted": ["task_defs=WEIGHTED", "tasks=[same,tagged]", "optimizer.head_lr=0.3", "adversary.mode=pgd"],
+    "added_tokens": ["encoder.name=MARKED", "tasks=[same,negated]", "adversary.mode=freelb"],
     "attention": ["encoder.pooler=attention", "encoder.scalar_mix=true", "adversary.mode=tat", *SETTINGS["tat"]],
     "uncertainty": ["train.loss_balance=uncertainty", "train.balance_lr=0.2", *MODES["tat-2"]],
     "shared_head": ["tasks=[same,renamed]", "adversary.mode=tat", *SETTINGS["tat"]],
@@ -77,6 +83,7 @@ OTHERS = {
     ],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
+PATHS = {"XL": "xl", "MSE": "mse.yml", "TEXTS": "texts", "WEIGHTED": "weighted.yml", "MARKED": "marked"}
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
 TOGETHER = {
     ("ddp", 2): list(CASES),
@@ -92,8 +99,8 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
         options = CASES[name]
         chosen = {key: value for key, _, value in (option.partition("=") for option in [*OPTIONS, *options])}
         options = [f"{key}={value}" for key, value in chosen.items()]
-        options = [option.replace("=XL", f"={folder / 'xl'}") for option in options]
-        options = [option.replace("=MSE", f"={folder / 'mse.yml'}") for option in options]
+        for word, path in PATHS.items():
+            options = [option.replace(f"={word}", f"={folder / path}") for option in options]
         run = parts(folder, *options, f"distributed.strategy={strategy}")
         assert is_sharded(run.model) == (strategy == "fsdp")
         events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
@@ -114,7 +121,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mse.yml").write_text(
         defs.replace("task_type: multiple_choice", "task_type: multiple_choice\n  kd_loss: mse")
     )
+    tasks = yaml.safe_load((folder / "tasks.yml").read_text())
+    tasks["same"] |= {"class_weights": {"same": 3.0}, "label_smoothing": 0.1}
+    tasks["tagged"] |= {"class_weights": {"O": 0.2}}
+    (folder / "weighted.yml").write_text(yaml.safe_dump(tasks))
+    shutil.copytree(folder / "data", folder / "texts")
+    for path in (folder / "texts").glob("*_train.tsv"):
+        header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
+        lines = [header, *([uid, "", *rest] for uid, _, *rest in rows)]
+        path.write_text("".join("\t".join(line) + "\n" for line in lines))
     tiny_encoder(folder / "xl", "xlm-roberta-xl")
+    add_tokens(tiny_encoder(folder / "marked"), "[E]")
     weights_after_training(folder, 1)
     for strategy, world_size in TOGETHER:
         run_ranks(world_size, weights_after_training, folder, world_size, strategy)
