@@ -9,8 +9,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask the hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from hypothesis import settings
 
 from tests.workspace import make_workspace
+
+settings.register_profile("tests", deadline=None)  # a busy machine is slow, which is no failure
+settings.load_profile("tests")
 
 
 @pytest.fixture

@@ -41,8 +41,10 @@ def stop_signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
+        # A worker that was asked to stop has saved and ends. The launcher may hand the same signal on only now.
+        ends = bool(received) and LAUNCHER_PIPE in os.environ
         for number, handler in old.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ends else handler)
 
 
 def first_signal(received: list[int]) -> int:

@@ -19,6 +19,7 @@ from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from mt_dnn.training.loop import Step, train
+from tests.extras import skip_without
 from tests.workspace import make_workspace
 
 FIGURES = {
@@ -143,7 +144,7 @@ def cut_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr("mt_dnn.runs.run.train", dying)
 
 
-@pytest.mark.parametrize("mode", STATEFUL)
+@pytest.mark.parametrize("mode", [pytest.param(mode, marks=skip_without(STATEFUL[mode])) for mode in STATEFUL])
 def test_a_run_cut_in_mid_epoch_is_continued_exactly(mode: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = [*STATEFUL[mode], "checkpoint.every_steps=4", "train.accumulate=2", "train.mix_tasks=true"]
     options += ["evaluation.metric=null", "log.dropout_floor_every_steps=2", "data.max_rows=32", "log.every_steps=3"]

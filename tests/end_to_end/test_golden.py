@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from tests.extras import missing_extra
 from tests.golden.figures import kept, misfits, read_figures
 from tests.golden.inputs import PINNED, all_combinations, machine, make_inputs
 from tests.golden.runner import run_combination, run_command
@@ -46,6 +47,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(why_not_comparable() is not None, reason=str(why_not_comparable()))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_has_its_golden_figures(name: str, inputs: Path) -> None:
+    if reason := missing_extra(all_combinations(inputs)[name]):
+        pytest.skip(reason)
     figures = run_combination(inputs / "run.yml", inputs / "runs" / name, all_combinations(inputs)[name])
     shutil.rmtree(inputs / "runs" / name)
     wrong = misfits(GOLDEN[name], kept(figures))

@@ -19,6 +19,9 @@ from mt_dnn.encoders.packed import PACKED_FAMILIES
 from tests.tiny import FAMILIES, SHAPE
 from tests.wild import wild_encoder
 
+# transformers computes the softmax of attention in float32 all the same, so the tolerances are those of its rounding.
+in_double = pytest.mark.usefixtures("in_float64")
+
 PACKED = PACKED_FAMILIES
 PADDED = ("deberta-v2", "mpnet", "modernbert", "distilbert")
 RAGGED, EVEN, SINGLE = (7, 3, 12, 5), (6, 6, 6), (4,)
@@ -90,6 +93,7 @@ def gradients(model: Any, output: Tensor) -> dict[str, Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+@in_double
 @pytest.mark.parametrize("lengths", [RAGGED, EVEN, SINGLE])
 @pytest.mark.parametrize("family", PACKED + PADDED)
 def test_equal_to_plain_transformers(family: str, lengths: tuple[int, ...], tmp_path: Path) -> None:
@@ -107,6 +111,7 @@ def test_equal_to_plain_transformers(family: str, lengths: tuple[int, ...], tmp_
 LEVELS: list[Level] = [0, EMBEDDINGS, 1, 2, 3]
 
 
+@in_double
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("family", PACKED + PADDED)
 def test_unperturbed_pass_is_the_clean_pass(family: str, level: Level) -> None:
@@ -158,6 +163,7 @@ def test_perturbation_stays_in_its_example(family: str, level: Level) -> None:
     assert moved[7:10].all() and not moved[:7].any() and not moved[10:].any()
 
 
+@in_double
 @pytest.mark.parametrize("family", [family for family in PACKED + PADDED if family != "modernbert"])
 def test_a_student_keeps_some_blocks(family: str, tmp_path: Path) -> None:
     """The whole encoder that goes on from level 1 at level 2 leaves the same block out."""
@@ -187,6 +193,7 @@ def test_level_zero_is_the_word_table_only() -> None:
     assert torch.equal(encoder.upto(0, batch), table[batch.input_ids])
 
 
+@in_double
 def test_deberta_convolution_between_blocks() -> None:
     encoder, batch = fresh("deberta-v2", conv_kernel_size=3, conv_act="gelu"), make_batch()
     clean = encoder(batch)
@@ -209,6 +216,7 @@ def test_level_that_does_not_exist(family: str, level: int) -> None:
         encoder.resume(torch.zeros(27, 32), level, batch)
 
 
+@in_double
 def test_the_accelerator_path_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     from mt_dnn.encoders import attention
 
@@ -218,6 +226,7 @@ def test_the_accelerator_path_gives_the_same(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(encoder(batch), sequence_by_sequence, atol=1e-5, rtol=0)
 
 
+@in_double
 def test_forced_padding_gives_the_same() -> None:
     batch = make_batch()
     for family in PACKED:
@@ -226,6 +235,7 @@ def test_forced_padding_gives_the_same() -> None:
         torch.testing.assert_close(padded(batch), fresh(family)(batch), atol=1e-5, rtol=0)
 
 
+@in_double
 def test_the_packed_model_still_works_by_itself() -> None:
     encoder, batch = fresh("bert"), make_batch()
     torch.testing.assert_close(plain(encoder.model, batch), encoder(batch), atol=1e-5, rtol=0)
@@ -298,6 +308,7 @@ def test_fresh_replaces_a_pretrained_pooler(tmp_path: Path) -> None:
     assert not torch.equal(encoder.pooler_dense.weight, old.pooler_dense.weight)
 
 
+@in_double
 @pytest.mark.parametrize("family", PACKED + PADDED)
 def test_scalar_mix_is_that_of_the_states_that_transformers_gives(family: str, tmp_path: Path) -> None:
     encoder, batch = fresh(family, pooler="mean", scalar_mix=True), make_batch()
@@ -318,6 +329,7 @@ def test_scalar_mix_is_that_of_the_states_that_transformers_gives(family: str, t
         encoder.resume(encoder.upto(1, batch), 1, batch)
 
 
+@in_double
 @pytest.mark.parametrize("family", ["bert", "electra"])
 def test_packed_scalar_mix_is_the_padded_one(family: str) -> None:
     packed, padded = (fresh(family, attention=how, scalar_mix=True) for how in ("packed", "padded"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from mt_dnn.encoders.load import load_encoder
 from mt_dnn.tasks.heads import PooledHead
 from tests.parity.test_encoder import RAGGED, fresh, make_batch
+
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 
 def test_logits_equal_transformers_classifier(tmp_path: Path) -> None:
@@ -23,7 +26,7 @@ def test_logits_equal_transformers_classifier(tmp_path: Path) -> None:
         zip(batch.input_ids.split(list(RAGGED)), batch.token_type_ids.split(list(RAGGED)), strict=True)
     ):
         expected = reference(input_ids=ids[None], token_type_ids=types[None]).logits[0]
-        torch.testing.assert_close(logits[i], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits[i], expected, atol=1e-9, rtol=0)
 
 
 def test_initialisation_and_dropout() -> None:

@@ -20,6 +20,8 @@ from mt_dnn.tasks.model import Model
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 
 @pytest.mark.parametrize("attention", ["packed", "padded"])
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
@@ -50,16 +52,16 @@ def test_logits_loss_and_gradients_equal_transformers(family: str, attention: st
         theirs = reference(
             **{key: value.view(len(rows), -1, value.shape[1]) for key, value in padded.items()}, labels=labels
         )
-        torch.testing.assert_close(ours, theirs.logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours, theirs.logits, atol=1e-9, rtol=1e-9)
         loss = cross_entropy(ours, labels)
-        torch.testing.assert_close(loss, theirs.loss, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(loss, theirs.loss, atol=1e-9, rtol=1e-9)
         model.zero_grad()
         reference.zero_grad()
         loss.backward()
         theirs.loss.backward()
         grads = {name: p.grad for name, p in base.named_parameters()}
         for name, parameter in encoder.model.named_parameters():
-            torch.testing.assert_close(parameter.grad, grads[name], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(parameter.grad, grads[name], atol=1e-9, rtol=1e-9)
 
 
 def test_a_ragged_batch_is_its_examples(tmp_path: Path) -> None:
@@ -76,5 +78,5 @@ def test_a_ragged_batch_is_its_examples(tmp_path: Path) -> None:
     for place, row in enumerate(rows):
         alone = model(collate(split, [row], task="odd"))[0]
         assert len(alone) == 2 + row % 3
-        torch.testing.assert_close(together[place, : len(alone)], alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together[place, : len(alone)], alone, atol=1e-9, rtol=0)
         assert (together[place, len(alone) :] == MISSING).all()

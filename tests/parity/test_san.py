@@ -22,6 +22,8 @@ from mt_dnn.tasks.san import SANHead
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 
 def load(folder: Path, family: str) -> tuple[Path, TaskDef, Prepared, Any]:
     make_workspace(folder, more=["linked"])
@@ -71,10 +73,10 @@ def test_the_head_is_that_of_the_paper(family: str, outputs: int, tmp_path: Path
         assert len(second) == counts[1]
         steps = reasoned(head, first, second)
         if outputs == 1:
-            torch.testing.assert_close(ours[row], torch.stack(steps).mean(0), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(ours[row], torch.stack(steps).mean(0), atol=1e-9, rtol=1e-9)
         else:
             mean = torch.stack([step.softmax(0) for step in steps]).mean(0)
-            torch.testing.assert_close(ours[row].exp(), mean, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(ours[row].exp(), mean, atol=1e-9, rtol=1e-9)
 
 
 def test_prediction_dropout_keeps_at_least_one_step() -> None:
@@ -93,7 +95,7 @@ def test_steps_without_prediction_dropout_are_averaged_in_logits_that_sum_to_one
     options = HeadsConfig(dropout=0.1, san_steps=2, san_prediction_dropout=0.5)
     model = Model(load_encoder(name=str(folder)), {"linked": task}, {"linked": task}, options).train()
     logits = model(collate(split, range(8), task="linked"))
-    assert logits.exp().sum(1).allclose(torch.ones(8), atol=1e-5)
+    assert logits.exp().sum(1).allclose(torch.ones(8), atol=1e-9)
     assert model.heads["linked"].steps == 2
     logits.square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.heads.parameters())

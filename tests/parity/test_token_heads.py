@@ -21,6 +21,8 @@ from mt_dnn.tasks.model import Model
 from tests.tiny import tiny_encoder
 from tests.workspace import make_workspace
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 LAYOUTS = pytest.mark.parametrize(
     ("family", "attention"), [(f, a) for f in ("bert", "xlm-roberta") for a in ("packed", "padded")]
@@ -51,7 +53,7 @@ def assert_same_gradients(ours: Model, theirs: Any, loss: torch.Tensor, referenc
     grads = {name: p.grad for name, p in ours.encoder.model.named_parameters()}
     compared = 0
     for name, parameter in theirs.named_parameters():
-        torch.testing.assert_close(grads[name], parameter.grad, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(grads[name], parameter.grad, atol=1e-9, rtol=1e-9)
         compared += 1
     assert compared > 30
 
@@ -69,9 +71,9 @@ def test_sequence_labelling_equals_transformers(family: str, attention: str, tmp
     padded_labels = batch.pad(labels + 100) - 100
     theirs = reference(**padded, labels=padded_labels)
     ours = model(batch)
-    torch.testing.assert_close(ours, batch.unpad(theirs.logits)[batch.marked], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, batch.unpad(theirs.logits)[batch.marked], atol=1e-9, rtol=1e-9)
     loss = cross_entropy(ours, batch.labels)
-    torch.testing.assert_close(loss, theirs.loss, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(loss, theirs.loss, atol=1e-9, rtol=1e-9)
     assert_same_gradients(model, base, loss, theirs.loss)
 
 
@@ -93,8 +95,8 @@ def test_spans_equal_transformers(family: str, attention: str, tmp_path: Path) -
         theirs = reference(input_ids=one.input_ids[None], **types, **gold)
         expected = torch.cat([theirs.start_logits, theirs.end_logits])
         length = expected.shape[1]
-        torch.testing.assert_close(ours[2 * place : 2 * place + 2, :length], expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ours[2 * place : 2 * place + 2, :length], expected, atol=1e-9, rtol=1e-9)
         assert (ours[2 * place : 2 * place + 2, length:] == MISSING).all()
-        torch.testing.assert_close(losses[2 * place : 2 * place + 2].mean(), theirs.loss, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(losses[2 * place : 2 * place + 2].mean(), theirs.loss, atol=1e-9, rtol=1e-9)
         reference_losses.append(theirs.loss)
     assert_same_gradients(model, base, losses.mean(), torch.stack(reference_losses).mean())

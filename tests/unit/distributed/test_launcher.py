@@ -124,6 +124,24 @@ def test_signals_that_repeat_end_nothing_but_a_second_ctrl_c() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.parametrize("launched", [False, True])
+def test_a_signal_after_the_end_does_not_end_a_worker_that_has_saved(
+    launched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher may hand a signal on that the worker has got before, for example with Ctrl-C in a terminal."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if launched:
+        monkeypatch.setenv("MT_DNN_LAUNCHER_PIPE", "9")
+    try:
+        with stop_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+        found = {number: signal.getsignal(number) for number in before}
+        assert found == (dict.fromkeys(before, signal.SIG_IGN) if launched else before)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
