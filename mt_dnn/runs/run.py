@@ -27,6 +27,7 @@ from mt_dnn.runs.predictions import write_predictions
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import save
 from mt_dnn.runs.start import start
+from mt_dnn.tasks.base import Decoded
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.step import Stepper
 
@@ -39,6 +40,7 @@ class Run:
 
     def __init__(self, config: RunConfig) -> None:
         self.config, self.folder, self.parts = config, config.output, start(config)
+        self.best_answers: dict[tuple[str, str], Decoded] = {}  # of the best model, if this process has found it
 
     def __call__(self) -> dict[str, Any] | int:
         """Makes the updates that remain, then scores the best model and writes its predictions.
@@ -116,6 +118,8 @@ class Run:
         of_trained = {task: by_split for task, by_split in scores.items() if task in parts.tasks.trained}
         value = selection_score(metric, of_trained) if metric is not None and of_trained else None
         best = value is not None and progress.better(value)
+        if best:
+            self.best_answers = dict(parts.decoder.known)
         progress.finished |= value is not None and patience == progress.stale
         step, epoch = progress.position.step, progress.position.epoch
         record = {"step": step, "epoch": epoch, "scores": scores, "selection": value, "best": best}
@@ -132,9 +136,8 @@ class Run:
         """
         parts, progress = self.parts, self.parts.progress
         last, best = progress.position.step, progress.best_step
-        if best != last:
-            parts.decoder.forget()
         if best is not None and best != last:
+            parts.decoder.known = self.best_answers
             load_encoder_weights(parts.model, checkpoint_path(self.folder, best))
             load_rest(parts.model, checkpoint_path(self.folder, best))
         splits = {(task, split): prepared for (task, split), prepared in parts.splits.items() if split != "train"}
