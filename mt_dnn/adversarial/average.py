@@ -12,7 +12,7 @@ from torch import Tensor
 from data_utils.errors import UserError
 from mt_dnn.adversarial.base import Adversary
 from mt_dnn.adversarial.vat import BregmanOptions
-from mt_dnn.distributed.sharded import as_split
+from mt_dnn.distributed.sharded import as_split, local_parts
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.units import new_units
 
@@ -32,8 +32,8 @@ class WeightAverage:
     def update(self, model: Model, step: int) -> None:
         """Moves the average towards the weights of ``model``. ``step``: the number of the update, counted from 0."""
         beta = self.options.beta if step < self.warmup_steps else self.options.beta_after_warmup
-        for average, weight in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(weight, 1 - beta)
+        averages, weights = local_parts(self.model.parameters()), local_parts(model.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - beta)
         for copied, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             copied.copy_(buffer)
 

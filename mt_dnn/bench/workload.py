@@ -33,7 +33,7 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.schedules import build_schedule
-from mt_dnn.training.step import Stepper
+from mt_dnn.training.step import Stepper, loss_scaler
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Workload:
             schedule=build_schedule(optimizer, self.config.schedule, 1_000_000),
             clip_norm=self.config.train.clip_norm,
             precision=self.config.train.precision,
+            scaler=loss_scaler(self.config.train.precision, self.device),
             word_rows="word_gradients" in self.config.train.fast_paths,
         )
 
@@ -84,7 +85,7 @@ class Workload:
             batch = local_batch(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
             stepper([batch.to(self.device)])
         if self.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
         return time.perf_counter() - start
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from data_utils.errors import UserError
+from data_utils.errors import RankError, UserError
 
 T = TypeVar("T")
 
@@ -36,18 +36,22 @@ def is_main() -> bool:
 
 
 def local_device(name: str) -> str:
-    """The device of this rank. Each of several processes on one machine gets another GPU.
+    """The device of this rank. Each of several processes on one machine gets another GPU, also as its present device.
+
+    Libraries such as FSDP take the present device, not that of the tensors. Call this before anything uses a GPU.
 
     Raises:
-        UserError: there are fewer GPUs than processes, or ``name`` is one GPU for several processes.
+        RankError: there are fewer GPUs than processes.
+        UserError: ``name`` is one GPU for several processes.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name in ("auto", "cuda") and world_size() > 1 and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             available = torch.cuda.device_count()
-            raise UserError(
+            raise RankError(
                 f"{local + 1} or more processes need a GPU each, this machine has {available}; start fewer processes"
             )
+        torch.cuda.set_device(local)
         return f"cuda:{local}"
     if name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
         raise UserError(f"device: {name} is one GPU for several processes; device=cuda gives each process another GPU")

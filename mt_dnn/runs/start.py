@@ -41,7 +41,7 @@ from mt_dnn.training.balance import build_balance
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel, distribute
 from mt_dnn.training.schedules import build_schedule
-from mt_dnn.training.step import Stepper
+from mt_dnn.training.step import Stepper, loss_scaler
 from mt_dnn.training.surgery import build_surgery
 
 
@@ -170,7 +170,7 @@ def build_stepper(
     Raises:
         UserError: settings of the adversary, optimizer, balance or surgery do not fit the tasks.
     """
-    strategy, fp16 = config.distributed.strategy, config.train.precision == "fp16"
+    strategy = config.distributed.strategy
     adversaries = build_adversaries(config.adversary, tasks)
     # Copy the model for the average before ``distribute``, which may split the weights over ranks. In the warm-up the
     # average uses ``beta``, then ``beta_after_warmup``.
@@ -194,6 +194,6 @@ def build_stepper(
         schedule=build_schedule(optimizer, config.schedule, total_steps),
         clip_norm=config.train.clip_norm,
         precision=config.train.precision,
-        scaler=torch.amp.GradScaler(device.type, enabled=fp16),
+        scaler=loss_scaler(config.train.precision, device),
         word_rows="word_gradients" in config.train.fast_paths,
     )

@@ -261,6 +261,11 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
+def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Scales losses in fp16, and does nothing in other precisions."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
 @contextmanager
 def scaled_lr(optimizer: torch.optim.Optimizer, scale: float) -> Iterator[None]:
     """Multiplies every learning rate by ``scale`` inside the block."""

@@ -56,12 +56,15 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    present: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", present.append)
     assert (local_device("auto"), local_device("cpu"), local_device("cuda:0")) == ("cuda:1", "cpu", "cuda:0")
+    assert present == [1]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(UserError, match="device: cuda:0 is one GPU for several processes"):
         local_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="2 or more processes need a GPU each, this machine has 1; start fewer"):
+    with pytest.raises(RankError, match="2 or more processes need a GPU each, this machine has 1; start fewer"):
         local_device("cuda")
 
 
