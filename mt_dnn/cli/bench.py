@@ -44,6 +44,20 @@ def adversary(
 
 
 @bench.command()
+def fast_paths(
+    config: ConfigFile = Path("experiments/adversarial/cost.yml"),
+    overrides: Overrides = None,
+    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 7,
+    as_json: AsJson = False,
+) -> None:
+    """What each fast path (train.fast_paths) saves of a training step."""
+    from mt_dnn.bench.fast_paths import fast_paths_command
+
+    fast_paths_command(config, overrides or [], updates=updates, rounds=rounds, as_json=as_json)
+
+
+@bench.command()
 def scaling(
     config: ConfigFile = Path("experiments/baseline/throughput.yml"),
     overrides: Overrides = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -39,6 +39,10 @@ class DataConfig(Section):
         return self.cache or self.dir / "prepared"
 
 
+FastPath = Literal["dropout", "last_block", "word_gradients"]
+FAST_PATHS: tuple[FastPath, ...] = get_args(FastPath)
+
+
 class TrainConfig(Section):
     """The training loop."""
 
@@ -71,8 +75,8 @@ class TrainConfig(Section):
         description="pcgrad: remove from each task's gradient the part that points against the gradient of another "
         "task of the update; needs the extra pcgrad",
     )
-    fast_paths: tuple[Literal["dropout", "last_block", "word_gradients"], ...] = Field(
-        ("dropout", "last_block", "word_gradients"),
+    fast_paths: tuple[FastPath, ...] = Field(
+        FAST_PATHS,
         description="ways to save time that change no result beyond rounding and the draw of dropout masks; []: none",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")

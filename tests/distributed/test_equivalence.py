@@ -56,6 +56,7 @@ MODES = {
 }
 ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.lookahead.enabled=true", "optimizer.layer_decay=0.9"]
 OPTIMIZERS = {name: [f"optimizer.name={name}", *ADAPTIVE] for name in ("adamax", "adamw", "adam", "radam")}
+DROPOUT = ["encoder.dropout=0.3", "encoder.attention_dropout=0.3", "heads.dropout=0.3"]
 OTHERS = {
     "bregman": ["adversary=preset:vat/smart"],
     "embeddings": ["adversary.mode=tat", "adversary.level=embeddings", *SETTINGS["tat"]],
@@ -82,6 +83,8 @@ OTHERS = {
         "train.accumulate=3",
         "train.gradient_surgery=pcgrad",
     ],
+    "dropout": [*DROPOUT, "tasks=[same,odd]", "adversary.mode=rdrop"],
+    "dropout_words": [*DROPOUT, "tasks=[tagged,chained,marks]", "adversary.mode=freelb"],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
 PATHS = {"XL": "xl", "MSE": "mse.yml", "TEXTS": "texts", "WEIGHTED": "weighted.yml", "MARKED": "marked"}

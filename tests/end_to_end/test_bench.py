@@ -12,6 +12,7 @@ from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.cli.main import main
+from mt_dnn.runs.config import FAST_PATHS
 from tests.workspace import make_workspace
 
 
@@ -50,6 +51,16 @@ def test_cost_of_every_mode(workspace: Path, capsys: pytest.CaptureFixture[str])
     assert result.pop("machine")["threads"] >= 1
     assert result.pop("none") == 1.0 and {*ADVERSARIES} - {"none", "r4f"} < {*result}
     assert all(multiple > 0 for multiple in result.values())
+
+
+def test_gain_of_every_fast_path(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        options = ["tasks=[same]", "--updates", "1", "--rounds", "2", "--json"]
+        main(["bench", "fast-paths", str(workspace / "run.yml"), *options])
+    assert exit_.value.code == 0
+    cases = json.loads(capsys.readouterr().out.splitlines()[-1])["cases"]
+    assert len(cases) == 2 + 2 * len(FAST_PATHS) and cases["none"]["share"] == 1.0
+    assert all(figures["ms_per_step"] > 0 and figures["lowest"] <= figures["share"] for figures in cases.values())
 
 
 def test_an_unknown_mode_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
