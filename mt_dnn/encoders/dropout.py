@@ -146,7 +146,7 @@ class Pass:
         batch, positions = self.batch, self.batch.share.positions
         choices = [1] * batch.size if batch.groups is None else batch.groups.diff().tolist()
         return [
-            (positions[example % len(positions)], example // len(positions) * batch.most_choices + choice)
+            (positions[example % len(positions)], example // len(positions) << 15 | choice)  # the copy, then the choice
             for example, count in enumerate(choices)
             for choice in range(count)
         ]
