@@ -37,17 +37,27 @@ class Dropout(nn.Dropout):
         ``sequence``: the state belongs to this sequence of the batch, not to all of them.
         """
         drops = round(self.p * CHANCES)  # of CHANCES
-        current = _PASS.get()
-        if current is None or not (self.training and 0 < drops < CHANCES) or not _draws_here(state):
+        current = _present(state.device)
+        if current is None or not (self.training and 0 < drops < CHANCES):
             return super().forward(state)
-        kept = current.kept(self.number, drops, tuple(state.shape), sequence)
-        mask = kept.to(state.dtype).mul_(CHANCES / (CHANCES - drops))
+        kept = current.bits(self.number, tuple(state.shape), sequence) >= drops
+        mask = torch.from_numpy(kept.view(np.uint8)).to(state.dtype).mul_(CHANCES / (CHANCES - drops))
         return state.mul_(mask) if self.inplace else state * mask
 
+    def uniform(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """U(0, 1) in a shape (S, …), from where the masks come from."""
+        current = _present(device)
+        if current is None:
+            return torch.rand(shape, device=device)
+        return torch.from_numpy(current.bits(self.number, shape, None) / np.float32(CHANCES))
 
-def _draws_here(state: Tensor) -> bool:
-    """An accelerator draws masks faster by itself, and so does compiled code."""
-    return state.device.type == "cpu" and not torch.compiler.is_compiling()
+
+def _present(device: torch.device) -> Pass | None:
+    """The pass that masks on this device come from; None: from torch's generator.
+
+    An accelerator draws masks faster by itself, and compiled code cannot call numpy.
+    """
+    return None if torch.compiler.is_compiling() or device.type != "cpu" else _PASS.get()
 
 
 class Masks:
@@ -101,30 +111,21 @@ class Pass:
         """The same pass from its start, for a part of the network that runs again."""
         return Pass(self.seed, self.number, self.batch)
 
-    def kept(self, dropout: int, drops: int, shape: tuple[int, ...], sequence: int | None) -> Tensor:
-        """1 where an entry is kept and 0 where it is dropped, in a shape, as uint8. ``drops``: of 2¹⁶ entries."""
+    def bits(self, dropout: int, shape: tuple[int, ...], sequence: int | None) -> np.ndarray:
+        """Random numbers from 0 to 2¹⁶ − 1 in a shape, uint16.
+
+        The tensor belongs to one ``sequence``, or it holds weights of attention, (S, heads, queries, keys). Otherwise
+        its rows are tokens, (T, …) or (1, T, …); marked tokens, (N, …); or whole sequences, (S, …) or (1, S, …). Any
+        other tensor, such as relative positions, belongs to all sequences together.
+        """
         call = 0 if sequence is not None else self._calls[dropout]
         self._calls[dropout] += 1
-        kept = np.empty(shape, np.bool_)
-        flat, start = kept.reshape(-1), 0
-        for (position, part), size in zip(*self._sequences(shape, sequence), strict=True):
-            self._counter[:] = 0, position, call << 32 | dropout, part << 32 | self.number
-            self._generator.state = self._state
-            bits = self._generator.random_raw(-(-size // 4)).view(np.uint16)[:size]
-            np.greater_equal(bits, drops, out=flat[start : start + size])
-            start += size
-        assert start == len(flat)
-        return torch.from_numpy(kept.view(np.uint8))
-
-    def _sequences(self, shape: tuple[int, ...], sequence: int | None) -> tuple[list[tuple[int, int]], list[int]]:
-        """For each sequence of a tensor: its example's position and its number in the example, and its entries.
-
-        The rows of the tensor are tokens, (T, …) or (1, T, …); marked tokens, (N, …); or whole sequences, (S, …). Other
-        tensors, such as relative positions, belong to all sequences together.
-        """
+        size, words = prod(shape), (call << 32 | dropout)
         if sequence is not None:
-            return [self._ids[sequence]], [prod(shape)]
-        rows = shape[1] if shape[0] == 1 else shape[0]
+            return self._drawn(self._ids[sequence], words, size).reshape(shape)
+        if len(shape) == 4 and shape[0] == len(self._ids):
+            return self._weights(words, shape)
+        rows = shape[1] if len(shape) == 3 and shape[0] == 1 else shape[0]
         if rows == len(self.batch.input_ids):
             counts = self._lengths
         elif self.batch.decisions is not None and rows == self.batch.decisions[-1]:
@@ -132,9 +133,26 @@ class Pass:
         elif rows == len(self._ids):
             counts = [1] * rows
         else:
-            return [SHARED], [prod(shape)]
-        each = prod(shape) // rows
-        return self._ids, [count * each for count in counts]
+            return self._drawn(SHARED, words, size).reshape(shape)
+        each = size // rows
+        parts = [self._drawn(key, words, count * each) for key, count in zip(self._ids, counts, strict=True)]
+        return np.concatenate(parts).reshape(shape)
+
+    def _weights(self, words: int, shape: tuple[int, ...]) -> np.ndarray:
+        """For weights of attention: each sequence has numbers of its own, whatever it is padded to."""
+        bits = np.zeros(shape, np.uint16)
+        for number, (key, length) in enumerate(zip(self._ids, self._lengths, strict=True)):
+            heads, queries, keys = (shape[1], *(min(size, length) for size in shape[2:]))
+            drawn = self._drawn(key, words, heads * queries * keys)
+            bits[number, :, :queries, :keys] = drawn.reshape(heads, queries, keys)
+        return bits
+
+    def _drawn(self, key: tuple[int, int], words: int, size: int) -> np.ndarray:
+        """``size`` random numbers. ``key``: a value of ``_ids``. ``words``: the dropout and its call in the pass."""
+        position, part = key
+        self._counter[:] = 0, position, words, part << 32 | self.number
+        self._generator.state = self._state
+        return self._generator.random_raw(-(-size // 4)).view(np.uint16)[:size]
 
     @cached_property
     def _lengths(self) -> list[int]:

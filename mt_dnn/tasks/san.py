@@ -57,7 +57,8 @@ class SANHead(nn.Module):
         kept = answers.new_ones(*answers.shape[:2], 1)
         if not self.training or not self.prediction_dropout:
             return kept
-        drawn = torch.rand_like(kept)
+        steps, sequences, _ = kept.shape
+        drawn = self.dropout.uniform((sequences, steps), kept.device).T[..., None]
         return ((drawn >= self.prediction_dropout) | (drawn == drawn.amax(0))).to(kept.dtype)
 
     def _tokens(self, batch: Batch, number: int) -> Tensor:

@@ -56,7 +56,7 @@ MODES = {
 }
 ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.lookahead.enabled=true", "optimizer.layer_decay=0.9"]
 OPTIMIZERS = {name: [f"optimizer.name={name}", *ADAPTIVE] for name in ("adamax", "adamw", "adam", "radam")}
-DROPOUT = ["encoder.dropout=0.3", "encoder.attention_dropout=0.3", "heads.dropout=0.3"]
+DROPOUT = ["encoder.dropout=0.3", "encoder.attention_dropout=0.3", "heads.dropout=0.3", "optimizer.lr=0.02"]
 OTHERS = {
     "bregman": ["adversary=preset:vat/smart"],
     "embeddings": ["adversary.mode=tat", "adversary.level=embeddings", *SETTINGS["tat"]],
@@ -84,6 +84,8 @@ OTHERS = {
         "train.gradient_surgery=pcgrad",
     ],
     "dropout": [*DROPOUT, "tasks=[same,odd]", "adversary.mode=rdrop"],
+    "dropout_small": [*DROPOUT, "tasks=[linked]", "train.batch_size=2"],  # one example for each of two ranks
+    "dropout_padded": [*DROPOUT, "encoder.attention=padded", "encoder.attention_dropout=0"],
     "dropout_words": [*DROPOUT, "tasks=[tagged,chained,marks]", "adversary.mode=freelb"],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
@@ -121,7 +123,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
-    more = ["odd", "tagged", "chained", "found", "marks", "guessed", "graded", "renamed"]
+    more = ["odd", "tagged", "chained", "found", "marks", "guessed", "graded", "renamed", "linked"]
     make_workspace(folder, train_rows=41, more=more, soft=True)
     defs = (folder / "tasks.yml").read_text().replace("task_type: span", "task_type: span\n  kd_loss: mse")
     (folder / "mse.yml").write_text(

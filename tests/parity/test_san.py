@@ -63,7 +63,7 @@ def test_the_head_is_that_of_the_paper(family: str, outputs: int, tmp_path: Path
     head = SANHead(32, outputs, 0.0, 0.3, steps=4, prediction_dropout=0.3)
     hidden, rows = torch.randn(int(split.lengths[:5].sum()), 32), range(5)
     batch = collate(split, rows, task="linked")
-    ours = head.eval()(hidden, batch, None)
+    ours = head.eval()(hidden, batch)
     lines = (tmp_path / "data" / "linked_dev.tsv").read_text().splitlines()[1:]
     for row, states in zip(rows, hidden.split(batch.lengths.tolist()), strict=True):
         counts = [len(tokenizer(text, add_special_tokens=False).input_ids) for text in lines[row].split("\t")[2:]]

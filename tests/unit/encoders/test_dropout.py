@@ -67,20 +67,54 @@ def test_a_mask_is_a_function_of_seed_pass_number_and_example() -> None:
         assert abs(agreement - 0.5) < 5 * 0.5 / 600**0.5 or agreement == pytest.approx(0.75, abs=0.1)
 
 
-@pytest.mark.parametrize("shape", [(1, -1, 8), (-1, 8)])
-def test_ranks_draw_the_masks_of_their_examples(shape: tuple[int, ...]) -> None:
-    """Packed states (1, T, H) and (T, H); pooled vectors (S, H); weights of attention (heads, L, L)."""
-    lengths = (7, 3, 12, 5)
-    undivided = make_batch(lengths)
-    states = mask(undivided, tuple(27 if size < 0 else size for size in shape)).reshape(27, 8).split(lengths)
-    pooled = mask(undivided, (4, 8))
-    for positions in ((2, 0), (3, 1)):
-        share = Share(seed=0, positions=positions, global_size=4)
-        part = replace(make_batch(tuple(lengths[i] for i in positions)), share=share)
-        tokens = len(part.input_ids)
-        found = mask(part, tuple(tokens if size < 0 else size for size in shape)).reshape(tokens, 8)
-        assert found.equal(torch.cat([states[i] for i in positions]))
-        assert mask(part, (2, 8)).equal(pooled[list(positions)])
+LENGTHS = (7, 3, 12, 5)
+DIVISIONS = [(2, 0), (3, 1), (1,), (0, 1, 2, 3)]
+
+
+def share(positions: tuple[int, ...]) -> Batch:
+    """A rank's part of a batch of four sequences."""
+    part = make_batch(tuple(LENGTHS[i] for i in positions))
+    return replace(part, share=Share(seed=0, positions=positions, global_size=4))
+
+
+@pytest.mark.parametrize("positions", DIVISIONS)
+def test_ranks_draw_the_masks_of_their_examples(positions: tuple[int, ...]) -> None:
+    """States (1, T, H) and (T, H), states of first tokens (1, S, H), and pooled vectors (S, H)."""
+    every, part, tokens = make_batch(LENGTHS), share(positions), sum(LENGTHS[i] for i in positions)
+    states = mask(every, (27, 8)).split(LENGTHS)
+    for shape in ((1, tokens, 8), (tokens, 8)):
+        assert mask(part, shape).reshape(tokens, 8).equal(torch.cat([states[i] for i in positions]))
+    pooled = mask(every, (4, 8))[list(positions)]
+    assert mask(part, (len(positions), 8)).equal(pooled) and mask(part, (1, len(positions), 8))[0].equal(pooled)
+
+
+@pytest.mark.parametrize("queries", [1, None])
+@pytest.mark.parametrize("positions", DIVISIONS)
+def test_ranks_draw_the_masks_of_their_weights_of_attention(positions: tuple[int, ...], queries: int | None) -> None:
+    """(S, heads, queries, L). L is the longest sequence of the rank."""
+    part, longest = share(positions), max(LENGTHS[i] for i in positions)
+    every = mask(make_batch(LENGTHS), (4, 2, queries or 12, 12))
+    found = mask(part, (len(positions), 2, queries or longest, longest))
+    for row, position in enumerate(positions):
+        length = LENGTHS[position]
+        rows = queries or length
+        assert found[row, :, :rows, :length].equal(every[position, :, :rows, :length])
+
+
+@pytest.mark.parametrize("positions", DIVISIONS)
+def test_ranks_draw_the_chances_of_their_examples(positions: tuple[int, ...]) -> None:
+    found = []
+    for batch in (make_batch(LENGTHS), share(positions)):
+        with Masks(0).last_part(batch, begins=True):
+            found.append(Dropout(0.1).uniform((batch.sequences, 1000), torch.device("cpu")))
+    assert found[1].equal(found[0][list(positions)])
+    assert found[0].min() >= 0 and found[0].max() < 1 and abs(found[0].mean().item() - 0.5) < 5 * (1 / 12 / 4000) ** 0.5
+
+
+def test_compiled_code_draws_from_torch_without_leaving_the_graph() -> None:
+    dropout, batch = Dropout(0.5), make_batch((6, 6))
+    with Masks(0).last_part(batch, begins=True):
+        assert torch._dynamo.explain(dropout)(torch.ones(12, 50)).graph_break_count == 0
 
 
 def test_copies_of_a_batch_and_choices_of_an_example_have_masks_of_their_own() -> None:
