@@ -43,6 +43,7 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
         "output": "runs/${name}-seed${seed}",
     }  # given here already, so that the values of a run file may contain ${name} and ${seed}
     layers = [(str(path), content), *((f"override '{text}'", _override(text)) for text in overrides)]
+    _check_presets_come_first(layers[1:])
     try:
         merged = OmegaConf.create(defaults)
         for location, layer in layers:
@@ -119,6 +120,25 @@ def _merged(below: Any, layer: Any, location: str) -> Any:
         for task in replaced:
             below.get("adversary", {}).get("tasks", {}).pop(task, None)
     return OmegaConf.merge(below, layer)
+
+
+def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
+    """Raises UserError if a later preset would replace what an override has set.
+
+    ``overrides``: where each stands, and its content.
+    """
+    set_by: dict[str | None, str] = {}  # the adversary (None) or a task of it → an override that has set a key there
+    for location, layer in overrides:
+        content: Any = OmegaConf.to_container(layer)
+        section = content.get("adversary")
+        tasks = section.get("tasks") if isinstance(section, dict) else None
+        scopes = tasks if isinstance(tasks, dict) else {} if section is None else {None: section}
+        for scope, options in scopes.items():
+            earlier = [text for known, text in set_by.items() if scope in (None, known)]
+            if names_preset(options) and earlier:
+                raise UserError(f"{earlier[0]}: the preset of {location} replaces it; give the preset first")
+            if not names_preset(options):
+                set_by[scope] = location
 
 
 def _first_line(error: Exception) -> str:

@@ -188,3 +188,28 @@ def test_refused(override: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load(tmp_path, override)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("adversary.mode=pgd", "adversary.preset=freelb/roberta_large/rte/paper"),
+        ("adversary.weight=0.5", "adversary=preset:vat/paper"),
+        ("adversary.tasks.rte.weight=2", "adversary.tasks.rte=preset:vat/paper"),
+        ("adversary.tasks.rte.weight=2", "adversary=preset:vat/paper"),
+    ],
+)
+def test_a_preset_does_not_replace_what_an_override_before_it_has_set(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, *overrides)
+    assert str(error.value) == (
+        f"override '{overrides[0]}': the preset of override '{overrides[1]}' replaces it; give the preset first"
+    )
+
+
+def test_a_later_preset_replaces_an_earlier_one(tmp_path: Path) -> None:
+    assert load(tmp_path, "adversary=preset:vat/paper", "adversary=preset:tat/paper").adversary.mode == "tat"
+    options = ("adversary=preset:vat/paper", "adversary.weight=2", "adversary.tasks.rte=preset:tat/paper")
+    assert load(tmp_path, *options).adversary.model_dump()["weight"] == 2
