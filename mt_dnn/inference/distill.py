@@ -73,7 +73,8 @@ def distill_command(
             write(lesson, data, output, max_rows)
     rows = [(name, str(len(lesson.split.firsts)), str(len(lesson.teachers))) for name, lesson in lessons.items()]
     print(table(("task", "rows", "teachers"), rows))
-    print(f"\nnext: mt-dnn train RUN.yml data.dir={output} distillation.weight=0.5")
+    gold = all(lesson.split.labels is not None for lesson in lessons.values())  # else soft labels are the whole loss
+    print(f"\nnext: mt-dnn train RUN.yml data.dir={output} distillation.weight={0.5 if gold else 1}")
 
 
 def definitions(runs: Sequence[Path], tasks: Sequence[str] | None) -> dict[str, TaskDef]:

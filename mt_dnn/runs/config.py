@@ -107,8 +107,8 @@ class EvaluationConfig(Section):
     every_steps: PositiveInt | None = Field(None, description="updates between evaluations; default: each epoch")
     metric: str | None = Field(
         "mean",
-        description="chooses the best model: mean, <task> (mean of its metrics), <task>.<metric>, or on the loss "
-        "of the dev splits loss or <task>.loss; null: the last one",
+        description="chooses the best model: mean, <task> (mean of its metrics), <task>.<metric>, or <task>.loss or "
+        "loss, the training loss of dev rows, a mean over tasks in the units of their rows; null: the last one",
     )
     patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
     batch_size: PositiveInt = Field(64, description="examples in one forward pass")

@@ -57,7 +57,8 @@ def check_settings(
                 f"{name} would never be trained with {options.mode}; lower it"
             )
     _refuse_useless(config)
-    return list(_unread(config, tasks, train_splits))
+    unscored = [] if scored_tasks else ["no training task has a labelled dev split, so the last model is kept"]
+    return [*unscored, *_unread(config, tasks, train_splits)]
 
 
 class Rule(NamedTuple):
