@@ -45,10 +45,10 @@ class Dropout(nn.Dropout):
         return state.mul_(mask) if self.inplace else state * mask
 
     def uniform(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """U(0, 1) in a shape (S, …), from where the masks come from."""
+        """U(0, 1) in a shape (S, K), from where the masks come from."""
         current = _present(device)
         if current is None:
-            return torch.rand(shape, device=device)
+            return torch.rand(shape[::-1], device=device).T
         return torch.from_numpy(current.bits(self.number, shape, None) / np.float32(CHANCES))
 
 

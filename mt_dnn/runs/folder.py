@@ -25,7 +25,7 @@ WRITTEN = ("task_defs.yml", "metrics.jsonl", "summary.json", "predictions/*.json
 FREE_KEYS = ("device", "distributed", "log", "output")
 FREE_KEYS_OF = {
     "data": ("max_unknown_share",),
-    "train": ("activation_checkpointing", "apex_layer_norm", "compile"),
+    "train": ("activation_checkpointing", "apex_layer_norm", "compile", "fast_paths"),
 }
 FREE_WHEN_FINISHED = ("epochs", "max_steps")  # keys of the section train: a finished run may go on
 

@@ -20,7 +20,7 @@ from mt_dnn.runs.progress import Progress
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.training.step import Stepper
 
-STREAMS = 2  # raise it when the same seed gives other random numbers; 1 drew dropout masks with torch's generator
+TORCH_STREAM, MASK_STREAM = 1, 2  # dropout masks from torch's generator; from mt_dnn/encoders/dropout.py
 
 
 class Stateful(Protocol):
@@ -80,7 +80,7 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, pro
         model=stepper.model,
         tokenizer=tokenizer,
         trainer_tensors={name: state for name, state in states.items() if name in tensors},
-        state={"streams": STREAMS, **{name: state for name, state in states.items() if name not in tensors}},
+        state={"streams": streams(stepper), **{name: state for name, state in states.items() if name not in tensors}},
         files=(folder / "config.yml", folder / "task_defs.yml"),
     )
     if is_main():
@@ -109,9 +109,16 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> list[str]:
             part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
         else:
             part.load_state_dict(states[name])
-    if states.get("streams", 1) == STREAMS:
+    before, now = states.get("streams", TORCH_STREAM), streams(stepper)
+    if before == now:
         return []
-    return [f"{checkpoint}: an earlier version drew other dropout masks; from here on they are those of this version"]
+    remedy = " (train.fast_paths=[] draws them as before)" if before == TORCH_STREAM else ""
+    return [f"{checkpoint}: until here dropout masks were drawn in another way{remedy}"]
+
+
+def streams(stepper: Stepper) -> int:
+    """Which random numbers the run gets from its seed. Give a new way of drawing them a new number."""
+    return MASK_STREAM if stepper.model.encoder.draws_masks else TORCH_STREAM
 
 
 def forget_missing_best(folder: Path, progress: Progress) -> list[str]:

@@ -47,11 +47,17 @@ def test_the_interrupted_run_is_resumed(old: Path) -> None:
     """In the middle of an epoch, with tallies, averaged weights, loss factors and figures that were not logged yet."""
     before = prepared(old)
     logged = (old / INTERRUPTED / "metrics.jsonl").read_text()
-    assert "resuming runs/interrupted after update 10 of 16" in run_command("train", "run.yml", f"output={INTERRUPTED}")
+    printed = run_command("train", "run.yml", f"output={INTERRUPTED}", "train.fast_paths=[]")  # masks as at that time
+    assert "resuming runs/interrupted after update 10 of 16" in printed and "dropout masks" not in printed
     assert (old / INTERRUPTED / "metrics.jsonl").read_text().startswith(logged)
     wrong = misfits(EXPECTED["resumed"], kept(read_run(old / INTERRUPTED)))
     assert not wrong, "\n".join(wrong)
     assert prepared(old) == before
+
+
+def test_other_masks_after_a_resumption_are_said(old: Path) -> None:
+    printed = run_command("train", "run.yml", f"output={INTERRUPTED}")
+    assert "until here dropout masks were drawn in another way (train.fast_paths=[] draws them as before)" in printed
 
 
 def test_the_finished_run_is_not_trained_again(old: Path) -> None:
