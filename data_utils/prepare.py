@@ -36,6 +36,11 @@ SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer
 ORIGIN = ("name_or_path", "is_local", "local_files_only", "tokenizer_file", "vocab_file", "merges_file", "backend")
 
 
+# These settings of a tokenizer change the ids of a text, and no file or rule of it says so. Their usual values are left
+# out of a fingerprint. padding_side and model_input_names are not read, because rows are not padded.
+USUAL = {"truncation_side": "right", "split_special_tokens": False}
+
+
 # The texts of these formats are cut into windows.
 WINDOWED: dict[str, Callable[[Rows, PreTrainedTokenizerBase, int, int], Encoded]] = {
     "words": encode_words,
@@ -168,7 +173,9 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
             [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()],
             [(key, repr(value)) for key, value in sorted(tokenizer.init_kwargs.items()) if key not in ORIGIN],
         ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    unusual = {name: value for name, usual in USUAL.items() if (value := getattr(tokenizer, name)) != usual}
+    known = [content, unusual] if unusual else content
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_unchanged(source: Path, rows_sha256: str) -> None:

@@ -108,6 +108,8 @@ class TaskDef(BaseModel):
         for label in self.class_weights:
             if label not in self.labels:
                 raise ValueError(f"class_weights: '{label}' is not one of its labels{did_you_mean(label, self.labels)}")
+        if self.weights is not None and not any(self.weights):
+            raise ValueError("class_weights: all are 0, so nothing would be learnt; give one label more than 0")
         if (self.class_weights or self.label_smoothing) and not self.trainable:
             raise ValueError("class_weights, label_smoothing: no train split reads them; leave them out")
         return self

@@ -80,6 +80,10 @@ class Plan:
             updates.append(sum(-(-count // self.accumulate) for count in groups))
         return updates
 
+    def updates_before(self, epoch: int, update: int) -> int:
+        """How many updates of the run come before an update of an epoch, both counted from 0."""
+        return sum(self.updates_per_epoch[:epoch]) + update
+
     @property
     def total_steps(self) -> int:
         """How many updates the run makes."""

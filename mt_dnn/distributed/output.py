@@ -29,9 +29,16 @@ class LastingStream:
             self._discard()
 
     def _discard(self) -> None:
-        """Sends everything to /dev/null from now on, also what the stream still holds and writes at the end."""
+        """Sends everything to /dev/null from now on, also what the stream still holds and writes at the end.
+
+        The stream of a notebook has no file that could be replaced; then each text is tried, and lost if it fails.
+        """
+        try:
+            number = self._stream.fileno()
+        except (AttributeError, OSError):
+            return
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self._stream.fileno())
+        os.dup2(null, number)
         os.close(null)
 
     def __getattr__(self, name: str) -> Any:

@@ -13,13 +13,13 @@ from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_yaml import read_yaml
-from mt_dnn.runs.checkpoint import read_state
+from mt_dnn.runs.checkpoint import damaged, read_state
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import differences, dump_config, load_config
 
-CONFIG, LOCK = "config.yml", ".lock"
-WRITTEN = ("task_defs.yml", "metrics.jsonl", "summary.json", "predictions/*.jsonl", "adversary/*.json")
+CONFIG, TASKS, LOCK = "config.yml", "task_defs.yml", ".lock"
+WRITTEN = (TASKS, "metrics.jsonl", "summary.json", "predictions/*.jsonl", "adversary/*.json")
 
 # Keys that may change between a run and its resumption, because they change no result.
 FREE_KEYS = ("device", "distributed", "log", "output")
@@ -32,8 +32,8 @@ FREE_WHEN_FINISHED = ("epochs", "max_steps")  # keys of the section train: a fin
 
 def check_same_config(config: RunConfig) -> None:
     """Raises UserError when the output folder holds a run of another configuration, or files that are of no run."""
-    file = config.output / CONFIG
-    if not file.exists():
+    file = _kept(config.output, CONFIG)
+    if file is None:
         _check_empty(config.output)
         return
     raw = read_yaml(file)
@@ -55,10 +55,22 @@ def check_same_config(config: RunConfig) -> None:
         )
 
 
+def _kept(folder: Path, name: str) -> Path | None:
+    """The file of this name in the run folder. If it was deleted, its copy in the last checkpoint, if there is one.
+
+    Raises:
+        UserError: the last checkpoint lacks its copy.
+    """
+    if (folder / name).exists():
+        return folder / name
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is not None and not (checkpoint / name).exists():
+        raise damaged(checkpoint / name, FileNotFoundError("no such file"))
+    return checkpoint and checkpoint / name
+
+
 def _check_empty(folder: Path) -> None:
     """Raises UserError if a folder without a run holds a file that a run would replace. So nothing foreign is lost."""
-    if last_checkpoint(folder) is not None:
-        return  # config.yml was deleted by hand; the run writes it again
     found = [path for pattern in WRITTEN for path in sorted(folder.glob(pattern))]
     if found:
         raise UserError(f"{found[0]}: is of no run of this folder; move it away or choose another output=")
@@ -72,8 +84,8 @@ def _is_finished(folder: Path) -> bool:
 
 def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
     """Raises UserError when the folder holds a run with other tasks or other definitions of these tasks."""
-    file = folder / "task_defs.yml"
-    old = load_task_defs(file) if file.exists() else tasks
+    file = _kept(folder, TASKS)
+    old = tasks if file is None else load_task_defs(file)
     changed = [name for name in {**old, **tasks} if old.get(name) != tasks.get(name)]
     if changed:
         raise UserError(f"{folder}: holds a run with another definition of {changed[0]}; choose another output=")
@@ -88,8 +100,8 @@ def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) 
     old = load_config(file).train if file.exists() else None
     if old is None or any(getattr(old, key) != getattr(config.train, key) for key in FREE_WHEN_FINISHED):
         dump_config(config, file)
-    if not (folder / "task_defs.yml").exists():
-        dump_task_defs(tasks, folder / "task_defs.yml")
+    if not (folder / TASKS).exists():
+        dump_task_defs(tasks, folder / TASKS)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -68,10 +68,11 @@ class MetricsLog:
 def _step(line: bytes) -> int | None:
     """The update of a record. None for a line that is no record."""
     try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # not JSON, not UTF-8, or no object with a step
+        record = json.loads(line)
+        event, step = record["event"], record["step"]
+    except (ValueError, KeyError, TypeError):  # not JSON, not UTF-8, or no object with both keys
         return None
-    return step if isinstance(step, int) else None
+    return step if isinstance(event, str) and isinstance(step, int) else None
 
 
 def _is_cut(tail: bytes) -> bool:

@@ -29,16 +29,27 @@ def go_on(config: RunConfig, checkpoint: Path, plan: Plan, stepper: Stepper, pro
         A line that tells the user, or nothing if the plan is the same.
 
     Raises:
-        UserError: fewer updates are asked for.
+        UserError: fewer updates are asked for, or the updates that were made are not the first ones of ``plan``.
     """
-    before, now = build_plan(load_config(checkpoint / "config.yml"), plan.sizes).total_steps, plan.total_steps
-    if now == before:
-        return []
+    planned, position = build_plan(load_config(checkpoint / "config.yml"), plan.sizes), progress.position
+    if plan.sampling.strategy == "annealed" and plan.epochs != planned.epochs:
+        raise UserError(
+            f"{config.output}: was planned for {planned.epochs} epochs, train.epochs now asks for {plan.epochs}; "
+            "sampling.strategy=annealed plans every epoch by their number, so keep it, or choose another output="
+        )
+    before, now = planned.total_steps, plan.total_steps
     if now < before:
         raise UserError(
             f"{config.output}: was trained for {before} updates, train.epochs and train.max_steps now ask for {now}; "
             "ask for more, or choose another output="
         )
+    if plan.updates_before(position.epoch, position.update) != position.step:
+        raise UserError(
+            f"{checkpoint}: its {position.step} updates are not the first ones of this configuration's plan; "
+            "choose another output="
+        )
+    if now == before:
+        return []
     progress.finished, progress.stale = False, 0
     schedule, groups = stepper.schedule, stepper.optimizer.param_groups
     assert isinstance(schedule, LambdaLR)

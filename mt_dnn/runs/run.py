@@ -100,7 +100,7 @@ class Run:
                     say(f"stopped after update {event.position.step}; the same command continues from there")
                 if stopped_by or progress.finished:
                     return stopped_by
-        return 0
+        raise RuntimeError(f"the plan ended after update {progress.position.step} of {steps}")
 
     def _evaluates_after(self, event: Step) -> bool:
         every = self.config.evaluation.every_steps

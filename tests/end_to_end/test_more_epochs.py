@@ -95,3 +95,45 @@ def test_a_run_that_its_patience_has_ended_goes_on_and_ends_again(finished: Path
     still: dict[str, Any] = {"optimizer__lr": 1e-12, "evaluation__patience": 1, "output": str(finished / "patient")}
     assert train(finished, train__epochs=3, **still)["steps"] == 8
     assert train(finished, train__epochs=4, **still)["steps"] == 12
+
+
+ANNEALED: dict[str, Any] = {"tasks": ["same", "negated", "overlap"], "sampling__strategy": "annealed"}
+
+
+@pytest.fixture
+def annealed(tmp_path: Path) -> Path:
+    """A workspace with a finished run of 3 annealed epochs, ended after 12 updates by ``max_steps``."""
+    make_workspace(tmp_path, train_rows=32)
+    for task, rows in (("negated", 8), ("overlap", 16)):
+        file = tmp_path / "data" / f"{task}_train.tsv"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[: rows + 1]))
+    train(tmp_path, train__epochs=3, train__max_steps=12, **ANNEALED)
+    return tmp_path
+
+
+def test_annealed_epochs_stay_as_many_as_they_were_planned(annealed: Path) -> None:
+    """The batches of past epochs depend on the number of epochs, so other epochs would be another run."""
+    files = {path: path.read_bytes() for path in (annealed / "run").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"run: was planned for 3 epochs, train.epochs now asks for 4; sampling") as no:
+        train(annealed, train__epochs=4, train__max_steps=20, **ANNEALED)
+    assert "\n" not in str(no.value)
+    with pytest.raises(UserError, match="was planned for 3 epochs"):  # as many updates
+        train(annealed, train__epochs=4, train__max_steps=12, **ANNEALED)
+    assert files == {path: path.read_bytes() for path in (annealed / "run").rglob("*") if path.is_file()}
+
+
+def test_annealed_epochs_go_on_up_to_more_updates(annealed: Path) -> None:
+    summary = train(annealed, train__epochs=3, train__max_steps=15, **ANNEALED)
+    last = last_checkpoint(annealed / "run")
+    assert summary["steps"] == 15 and last is not None and last.name == "step-00000015"
+
+
+def test_updates_that_are_not_the_first_of_the_plan_are_refused(finished: Path) -> None:
+    """An earlier version may have gone on with another plan, whose loop then ends before the last update."""
+    last = last_checkpoint(finished / "run")
+    assert last is not None
+    state = json.loads((last / "trainer" / "state.json").read_text())
+    state["progress"]["position"]["update"] = 1
+    (last / "trainer" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UserError, match="its 8 updates are not the first ones of this configuration's plan"):
+        train(finished, train__epochs=5)

@@ -15,9 +15,9 @@ import pytest
 
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
-from data_utils.features import load_tokenizer
+from data_utils.features import load_tokenizer, save_tokenizer
 from data_utils.files import checksum
-from data_utils.prepare import encode_rows, prepare, prepare_all
+from data_utils.prepare import encode_rows, fingerprint, prepare, prepare_all
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, read_rows
 from data_utils.task_def import TaskDef, load_task_defs
@@ -126,6 +126,29 @@ def test_cache_is_by_content(options: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "data" / "nli_train.tsv").write_text(TEXT.replace("cat", "dog"))
     others.append(prepare(TASK, "train", **options).path)
     assert len({first.path, *others}) == 6
+
+
+@pytest.mark.parametrize("setting", [{"truncation_side": "left"}, {"split_special_tokens": True}])
+def test_the_cache_knows_settings_that_change_ids(
+    setting: dict[str, Any], options: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "data" / "nli_train.tsv").write_text(TEXT.replace("dog", "[MASK] dog"))
+    options["max_length"] = 8
+    usual = prepare(TASK, "train", **options)
+    file = tmp_path / "tokenizer" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **setting}))
+    options["tokenizer"] = load_tokenizer(str(tmp_path / "tokenizer"))
+    found = prepare(TASK, "train", **options)
+    fresh = prepare(TASK, "train", **{**options, "cache_dir": tmp_path / "fresh"})
+    assert found.tokens.tolist() == fresh.tokens.tolist() != usual.tokens.tolist()
+    save_tokenizer(options["tokenizer"], tmp_path / "saved")  # as a checkpoint has it
+    assert fingerprint(load_tokenizer(str(tmp_path / "saved"))) == fingerprint(options["tokenizer"])
+
+
+def test_settings_that_change_no_ids_are_not_in_the_fingerprint(options: dict[str, Any]) -> None:
+    tokenizer = options["tokenizer"]
+    tokenizer.padding_side, tokenizer.model_input_names = "left", ["input_ids"]
+    assert fingerprint(tokenizer) == "4491cfccb5616b65"  # of earlier versions
 
 
 def test_regression_and_unlabelled(options: dict[str, Any], tmp_path: Path) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mt_dnn.distributed.output import lasting_output
 
 SCRIPT = """
 import sys
@@ -35,3 +42,25 @@ def test_a_run_goes_on_if_its_streams_were_closed_before_it_started(tmp_path: ob
     command = f"'{sys.executable}' -c '{SCRIPT}' '{tmp_path}/saved' < /dev/null >&- 2>&-"
     assert subprocess.run(["bash", "-c", command]).returncode == 0
     assert subprocess.run(["ls", f"{tmp_path}/saved"], capture_output=True).returncode == 0
+
+
+class Notebook(io.StringIO):
+    """A stream without a file, whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError("gone")
+
+    def flush(self) -> None:
+        raise BrokenPipeError("gone")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["unsupported fileno", "no fileno"])
+def test_a_stream_without_a_file_stops_nothing(named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream: Any = Notebook()
+    if not named:
+        stream = SimpleNamespace(write=stream.write, flush=stream.flush)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with lasting_output():
+        for _ in range(3):
+            print("text", flush=True)
+    assert sys.stdout is stream

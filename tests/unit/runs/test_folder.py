@@ -73,7 +73,9 @@ def test_a_cut_tail_of_the_log_does_not_stop_the_next_start(tmp_path: Path, tail
     assert log.read_bytes() == b"\n".join([*RECORDS[:2], b""])
 
 
-@pytest.mark.parametrize("foreign", [b"a note", b"caf\xe9", b"[1, 2]", b'{"step": "x"}', b"3", b"}"])
+@pytest.mark.parametrize(
+    "foreign", [b"a note", b"caf\xe9", b"[1, 2]", b'{"step": "x"}', b'{"step": 99, "note": 1}', b"3", b"}"]
+)
 def test_lines_of_somebody_else_stay_in_the_log(tmp_path: Path, foreign: bytes) -> None:
     log = tmp_path / "metrics.jsonl"
     log.write_bytes(b"\n".join([RECORDS[0], foreign, *RECORDS[1:], foreign]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from mt_dnn.runs import evaluate
+from mt_dnn.runs import run as run_module
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 
@@ -40,3 +42,15 @@ def test_no_model_is_evaluated_twice_on_the_same_rows(
     summary = run()
     assert isinstance(summary, dict) and summary["results"]
     assert set(evaluated.values()) == {1}, evaluated
+
+
+def test_a_plan_that_ends_too_early_is_no_success(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(*args: Any, **kwargs: Any) -> Any:
+        return islice(train(*args, **kwargs), 2)
+
+    train = run_module.train
+    monkeypatch.setattr(run_module, "train", half)
+    run = Run(load_config(workspace / "run.yml", ["tasks=[same]", "train.epochs=1"]))
+    with pytest.raises(RuntimeError, match="the plan ended after update 2 of "):
+        run()
+    assert not (run.folder / "summary.json").exists()

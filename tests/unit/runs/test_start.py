@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 import mt_dnn
@@ -116,6 +117,37 @@ def test_a_folder_that_has_lost_its_task_file_gets_it_again(workspace: Path) -> 
     (config.output / "task_defs.yml").unlink()
     write_inputs(config.output, config, tasks)
     assert {path.name: path.read_bytes() for path in config.output.iterdir()} == written
+
+
+def test_a_run_that_has_lost_its_files_is_that_of_its_last_checkpoint(workspace: Path) -> None:
+    options = ("tasks=[same]", "train.max_steps=6", "checkpoint.every_steps=2")
+    run, tasks = workspace / "run", workspace / "tasks.yml"
+    saved(workspace, *options)
+    content = tasks.read_text()
+    files = {name: (run / name).read_bytes() for name in ("config.yml", "task_defs.yml")}
+    for name in files:
+        (run / name).unlink()
+    with pytest.raises(UserError, match=r"holds a run of another configuration .optimizer.lr: "):
+        parts(workspace, *options, "optimizer.lr=0.5")
+    definitions = yaml.safe_load(content)
+    definitions["same"]["metrics"] = ["accuracy"]
+    tasks.write_text(yaml.safe_dump(definitions))
+    with pytest.raises(UserError, match="holds a run with another definition of same;"):
+        parts(workspace, *options)
+    assert not any((run / name).exists() for name in files)
+    tasks.write_text(content)
+    Run(load_config(workspace / "run.yml", options))()
+    assert files == {name: (run / name).read_bytes() for name in files}
+
+
+@pytest.mark.parametrize("name", ["config.yml", "task_defs.yml"])
+def test_a_checkpoint_without_its_copies_is_damaged(name: str, workspace: Path) -> None:
+    saved(workspace, "tasks=[same]")
+    checkpoint = workspace / "run" / "checkpoints" / "step-00000004"
+    for folder in (workspace / "run", checkpoint):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=rf"step-00000004/{name}: damaged or missing .no such file"):
+        parts(workspace, "tasks=[same]")
 
 
 def test_the_link_to_the_best_checkpoint_is_set_right_at_the_next_start(workspace: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,6 +75,8 @@ def test_wrong_targets_of_an_adversary_have_the_plain_loss() -> None:
     ("fields", "words"),
     [
         ({"class_weights": {"d": 1}}, "class_weights: 'd' is not one of its labels"),
+        ({"class_weights": dict.fromkeys(LABELS, 0)}, "class_weights: all are 0, so nothing would be learnt"),
+        ({"class_weights": {"a": math.inf}}, "class_weights.*finite number"),
         ({"class_weights": {"a": -1}}, "greater than or equal to 0"),
         ({"label_smoothing": 1.0}, "less than 1"),
         ({"label_smoothing": 0.1, "splits": ["dev"]}, "no train split reads them"),
