@@ -10,7 +10,7 @@ from data_utils.errors import UserError, did_you_mean
 from data_utils.files import Spelled, spelled
 from data_utils.task_def import TaskDef
 
-LARGEST = 3.4028234e38  # scores are kept in single precision
+LARGEST = 3.4028234e38  # losses are computed in single precision
 
 
 def read_labels(

@@ -61,9 +61,11 @@ def prepare(
 ) -> Prepared:
     """Reads ``<data_dir>/<task>_<split>.*``, turns its rows into token ids, and keeps them in ``cache_dir``.
 
-    If the same rows were prepared in the same way before, the kept files are opened instead. ``max_rows``: how many of
-    the first rows are used. ``max_length`` and ``stride``: see ``encode_rows``. The labels of a test split are dropped
-    if they are placeholders (gold_labels.py).
+    If the same rows were prepared in the same way before, the kept files are opened instead, unless an earlier version
+    has rounded their numbers too much (``Prepared.is_coarse``). Then exact ones are kept beside them. The labels of a
+    test split are dropped if they are placeholders (gold_labels.py).
+
+    ``max_rows``: how many of the first rows are used. ``max_length`` and ``stride``: see ``encode_rows``.
 
     Raises:
         UserError: the file of rows is missing, wrong or being changed, two rows of a split other than ``train`` have
@@ -83,7 +85,11 @@ def prepare(
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
-    if not folder.exists():
+    prepared = Prepared.open(folder) if folder.exists() else None
+    if prepared is not None and prepared.is_coarse:  # the hash stays the same, so that old runs resume
+        folder = folder.with_name(f"{folder.name}-float64")
+        prepared = Prepared.open(folder) if folder.exists() else None
+    if prepared is None:
         rows = read_rows(source, task, max_rows=max_rows, test="test" in split)
         if task.type.answer == "choices" and split == "train":
             _check_single(rows)
@@ -92,7 +98,7 @@ def prepare(
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         named |= {"notice": rows.notice} if rows.notice else {}
         _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
-    prepared = Prepared.open(folder)
+        prepared = Prepared.open(folder)
     if "unknown_share" not in prepared.manifest:  # an older version has written it
         share = unknown_share(prepared.tokens, tokenizer)
         prepared = replace(prepared, manifest={**prepared.manifest, "unknown_share": share})
@@ -210,11 +216,12 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
     sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
     uids = pa.array(rows.uid, pa.string())
     further = dict(encoded.columns)
+    numbers = task.type.answer == "number"
     if task.type.answer == "class_set":  # one decision for each class, also if the rows are unlabelled
         labels = rows.label or [[0] * task.n_class] * len(rows)
         further["label"] = ragged([np.asarray(classes, np.int64) for classes in labels], pa.int64())
     if rows.soft is not None and task.data_format not in WINDOWED:
-        further["soft"] = ragged([shares.ravel() for shares in rows.soft], pa.float32())
+        further["soft"] = ragged([shares.ravel() for shares in rows.soft], pa.float64() if numbers else pa.float32())
     if encoded.rows is not None:
         uids, further["source"] = uids.take(pa.array(encoded.rows)), pa.array(encoded.rows)
     bounds = sequence_offsets
@@ -230,8 +237,7 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
     if "question_id" in rows.extra and encoded.rows is None:
         further["question"] = pa.array(np.unique(rows.extra["question_id"], return_inverse=True)[1])
     if "label" not in further:
-        label_type = pa.float32() if task.type.answer == "number" else pa.int64()
-        further["label"] = pa.array(rows.label or [None] * len(rows), label_type)
+        further["label"] = pa.array(rows.label or [None] * len(rows), pa.float64() if numbers else pa.int64())
     offsets = pa.array(bounds, pa.int64())
     return {
         "uid": uids,

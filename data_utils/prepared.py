@@ -17,6 +17,7 @@ from data_utils.masking import masked
 FORMAT = (
     3  # raise it when the content of a prepared file changes for the same input, or earlier versions cannot read it
 )
+COARSE = 1e-6  # the largest step from a number in float32 to the next one, as a share of the spread of the numbers
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Prepared:
     - ``manifest``: counts and settings by name, as in the file ``manifest.json``;
     - ``tokens``, ``token_types``: (sum of lengths,) int32; ``offsets``: (N+1,) int64. Row i has the tokens
       ``offsets[i]`` to ``offsets[i+1]`` − 1;
-    - ``labels``: (N,) int64 or float32, or one per decision. None if the rows are unlabelled. If tokens are masked, the
+    - ``labels``: (N,) int64 or float64, or one per decision. None if the rows are unlabelled. If tokens are masked, the
       labels are the tokens themselves;
     - ``uid_column``: (N,), the names of the rows;
     - ``sequence_offsets``: as ``offsets``, for sequences. A row is one sequence, or one sequence per choice.
@@ -66,8 +67,8 @@ class Prepared:
     - ``text_numbers``: for each token, the text that it comes from: 0, 1, or −1 for special tokens;
     - ``questions``: (N,), a number that is the same for all rows of one question;
     - ``words``: for each token, the number of its word in the row, where words are masked;
-    - ``soft`` (float32), ``soft_offsets`` (N+1,): the soft labels of row i are ``soft_offsets[i]`` to
-      ``soft_offsets[i+1]`` − 1, one decision after the other.
+    - ``soft`` (float32; float64 for numbers), ``soft_offsets`` (N+1,): the soft labels of row i are
+      ``soft_offsets[i]`` to ``soft_offsets[i+1]`` − 1, one decision after the other.
     """
 
     path: Path
@@ -115,6 +116,14 @@ class Prepared:
     def lengths(self) -> np.ndarray:
         """The number of tokens of each row, (N,)."""
         return np.diff(self.offsets)
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether the labels are numbers that float32 rounds too much. Earlier versions have kept them in float32."""
+        if not pa.types.is_float32(self.batch.column("label").type):
+            return False
+        numbers = [values for values in (self.labels, self.soft) if values is not None]
+        return any(np.spacing(np.abs(values).max()) > COARSE * values.std(dtype=np.float64) for values in numbers)
 
     def size_figures(self) -> tuple[str, ...]:
         """What ``mt-dnn prepare`` prints: rows, tokens, mean and longest length, truncated rows, unknown tokens."""

@@ -34,7 +34,8 @@ def read_soft_labels(
     """Reads the soft label of each row. None if no row has a soft label.
 
     ``locations`` and ``subjects``: as in ``labels.read_labels``. A soft label is an array (decisions, options) in
-    float32. If answers are spans, it is a list of (first character, character after the last, probability).
+    float32; a number is in float64. If answers are spans, it is a list of (first character, character after the last,
+    probability).
 
     Raises:
         UserError: a soft label does not fit the task, or is missing while other rows have one. The message has its
@@ -74,7 +75,7 @@ def _choices(value: Any, task: TaskDef, choices: Sequence[str]) -> np.ndarray:
 
 
 def _number(value: Any, task: TaskDef, text: str) -> np.ndarray:
-    return _numbers([[value]], 1, 1)
+    return _numbers([[value]], 1, 1, kind=np.float64)
 
 
 def _spans(value: Any, task: TaskDef, context: str) -> list[tuple[int, int, float]]:
@@ -93,14 +94,14 @@ def _by_label(value: Any, task: TaskDef, *shape: int) -> np.ndarray:
     return _numbers([value[label] for label in task.labels], task.n_class, *shape)
 
 
-def _numbers(value: Any, *shape: int) -> np.ndarray:
-    """The numbers in float32. Raises ValueError if they are not finite or have another shape."""
+def _numbers(value: Any, *shape: int, kind: type[np.floating] = np.float32) -> np.ndarray:
+    """The numbers in float32, or as ``kind``. Raises ValueError if they are not finite or have another shape."""
     found = np.asarray(value)
     if found.shape != shape or found.dtype.kind not in "if":
         raise ValueError
     if not (np.abs(found) <= np.finfo(np.float32).max).all():  # nor does NaN fit
         raise ValueError
-    return found.astype(np.float32)
+    return found.astype(kind)
 
 
 def _distributions(found: np.ndarray) -> np.ndarray:

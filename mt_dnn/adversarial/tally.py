@@ -59,7 +59,7 @@ class Tally:
         if self.task.value_range is None:
             return chosen
         low, high = self.task.value_range
-        return low + (chosen + fractions) * (high - low) / BINS
+        return low + (chosen + fractions.double()) * (high - low) / BINS
 
     def count(self, labels: Tensor, logits: Tensor, *, soft: bool = False) -> None:
         """Adds the predictions of a batch: logits (N, C), or values (N, 1) in a regression task.

@@ -125,7 +125,7 @@ def soft_labels(split: Prepared, rows: np.ndarray, decisions: np.ndarray) -> np.
     assert split.soft is not None and split.soft_offsets is not None
     source, bounds = parts_of(split.soft_offsets, rows)
     options = np.repeat(np.diff(bounds) // decisions, decisions)
-    soft = np.zeros((len(options), options.max()), np.float32)
+    soft = np.zeros((len(options), options.max()), split.soft.dtype)
     soft[np.arange(soft.shape[1]) < options[:, None]] = split.soft[source]
     return soft
 

@@ -129,13 +129,13 @@ class TrainedModel:
         return [] if split is None else list(prediction_records(definition, split, self.decode(definition, split)))
 
     def logits(self, task: str, rows: Iterable[Row]) -> list[np.ndarray]:
-        """The outputs of a task's head, in float32, before they become answers.
+        """The outputs of a task's head, before they become answers.
 
         Returns:
             One array for each row, (decisions, options): (1, C) for C classes or choices; (1, 1) for a value, in the
             user's units; (C, 2) for a set of classes; (W, C) for W words; (2·windows, L) for start and end of an answer
             in windows of up to L tokens; (n, V) for n masked tokens. A task that reads the head of another has that
-            task's classes.
+            task's classes. Values are in float64, all others in float32.
 
         Raises:
             UserError: no such task, or a row does not fit it.

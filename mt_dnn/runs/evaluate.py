@@ -19,7 +19,7 @@ from mt_dnn.batches.collate import collate
 from mt_dnn.distributed.ranks import all_gather, connected, rank, world_size
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
-from mt_dnn.tasks.losses import task_loss
+from mt_dnn.tasks.losses import precise, task_loss
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import head_owner
 from mt_dnn.training.step import autocast
@@ -73,7 +73,7 @@ def row_outputs(
 ) -> list[np.ndarray]:
     """Runs the model on every row or window of a split. Returns its logits in row order, (decisions, options) each.
 
-    Logits that are numbers are in the user's units.
+    Logits that are numbers are in the user's units and in float64. Others are in float32.
 
     ``kept``: a function that gets the logits of a batch and the batch. Its result, one row for each decision, is kept
     instead of the logits. Connected ranks share the work. A process that is not connected does all of it.
@@ -92,7 +92,7 @@ def row_outputs(
             rows = local_batches[number] if number < len(local_batches) else order[:1]
             batch = collate(split, rows, task=task).to(device)
             with autocast(precision, device):
-                logits = kept(model.units(task).to_user(model(batch)), batch).float().cpu().numpy()
+                logits = precise(kept(model.units(task).to_user(model(batch)), batch)).cpu().numpy()
             if number < len(local_batches):
                 bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
                 outputs_here.append((rows, np.split(logits, bounds[1:])))

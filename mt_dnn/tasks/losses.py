@@ -44,9 +44,9 @@ def cross_entropy(
     ``smoothing``: ε; a decision gives −(1 − ε) w_y log p_y − ε/C Σ_c w_c log p_c (Szegedy et al. 2016, section 7).
     """
     if weights is None and not smoothing:
-        return F.cross_entropy(_precise(logits), labels, reduction=reduction)
-    weight = None if weights is None else class_weights(weights, logits.device).to(_precise(logits).dtype)
-    values = F.cross_entropy(_precise(logits), labels, weight, label_smoothing=smoothing, reduction="none")
+        return F.cross_entropy(precise(logits), labels, reduction=reduction)
+    weight = None if weights is None else class_weights(weights, logits.device).to(precise(logits).dtype)
+    values = F.cross_entropy(precise(logits), labels, weight, label_smoothing=smoothing, reduction="none")
     return _reduced(values, reduction)
 
 
@@ -67,7 +67,7 @@ def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -
 
     If a row has fewer choices than others, the missing ones have the logit MISSING and do not count.
     """
-    logits = _precise(logits)
+    logits = precise(logits)
     wrong = (logits > MISSING / 2).scatter(1, labels[:, None], False)
     terms = F.softplus(logits - logits.gather(1, labels[:, None])) * wrong
     return _reduced(terms.sum(1) / wrong.sum(1), reduction)
@@ -75,7 +75,7 @@ def pairwise(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -
 
 def squared_error(logits: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """(z − y)². Logits (N, 1) or (N,), labels (N,). Logits are reshaped first, or they would broadcast to (N, N)."""
-    values = _precise(logits).reshape(labels.shape)
+    values = precise(logits).reshape(labels.shape)
     return F.mse_loss(values, labels.to(values.dtype), reduction=reduction)
 
 
@@ -130,7 +130,7 @@ def mse(
     """
     _check_shapes(clean, perturbed)
     fixed = _target(clean, "none" if stop_gradient == "kl_target" else stop_gradient)
-    difference = _precise(perturbed) - _precise(fixed)
+    difference = precise(perturbed) - precise(fixed)
     outputs = (clean > MISSING / 2).sum(-1).clamp(min=1)  # a single value may be as low
     return _reduced(difference.square().sum(-1) / outputs, reduction)
 
@@ -155,10 +155,10 @@ def _target(logits: Tensor, stop_gradient: StopGradient) -> Tensor:
 
 
 def _log_p(logits: Tensor) -> Tensor:
-    return F.log_softmax(_precise(logits), dim=-1)
+    return F.log_softmax(precise(logits), dim=-1)
 
 
-def _precise(values: Tensor) -> Tensor:
+def precise(values: Tensor) -> Tensor:
     """The values in float32; float64 stays."""
     return values if values.dtype == torch.float64 else values.float()
 

@@ -11,7 +11,7 @@ from torch import nn
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding, Kind, figures, mean_scores
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, mean_scores
 from mt_dnn.tasks.heads import HeadsConfig, pooled_head
 from mt_dnn.tasks.units import Units
 
@@ -33,7 +33,7 @@ class Values(Decoding):
         yield from ({"prediction": float(value)} for value in decoded.predictions)
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
-        yield from figures(mean_scores(teachers))
+        yield from mean_scores(teachers).tolist()
 
 
 def value_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:

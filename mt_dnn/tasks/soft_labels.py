@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mt_dnn.section import Section
-from mt_dnn.tasks.losses import MISSING, Reduction, mse
+from mt_dnn.tasks.losses import MISSING, Reduction, mse, precise
 
 LEAST = 1e-8  # a teacher's probability is taken to be at least this, so that its logarithm is finite
 
@@ -51,7 +51,7 @@ def soft_loss(
     (z − soft)², without T.
     """
     if logits.shape[1] == 1:
-        return mse(soft, logits, reduction=reduction)
+        return mse(soft.to(precise(logits).dtype), logits, reduction=reduction)
     missing = logits < MISSING / 2
     teacher, student = (
         torch.log_softmax(scores.float().masked_fill(missing, -torch.inf) / temperature, dim=1)

@@ -27,6 +27,7 @@ class Units(nn.Module):
     """The user's number is y = offset + spread · z, where z is the output of a head. New units leave y = z.
 
     A head is trained on z, because it learns numbers near 0 only: its learning rate does not know the size of y.
+    y is kept in float64: in float32, numbers that lie close together far from 0 would be equal.
     """
 
     offset: Tensor
@@ -34,8 +35,8 @@ class Units(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("offset", torch.zeros(()))
-        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("offset", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("spread", torch.ones((), dtype=torch.float64))
 
     def fit(self, task: TaskDef, labels: np.ndarray) -> None:
         """Maps the task's value range onto 0 to 5. Without a range, z has mean 0 and standard deviation 1.
@@ -53,16 +54,16 @@ class Units(nn.Module):
 
     @property
     def squared(self) -> Tensor:
-        """How many times larger a squared error is in the user's units, a scalar."""
-        return self.spread.square()
+        """How many times larger a squared error is in the user's units, a float32 scalar, as losses are."""
+        return self.spread.square().float()
 
     def to_head(self, values: Tensor) -> Tensor:
-        """y → z, in any shape."""
-        return (values.float() - self.offset) / self.spread
+        """y → z in float32, in any shape."""
+        return ((values.double() - self.offset) / self.spread).float()
 
     def to_user(self, outputs: Tensor) -> Tensor:
-        """z → y, in any shape."""
-        return self.offset + self.spread * outputs.float()
+        """z → y in float64, in any shape."""
+        return self.offset + self.spread * outputs.double()
 
 
 def new_units(model: nn.Module) -> dict[str, Tensor]:

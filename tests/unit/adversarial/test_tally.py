@@ -121,10 +121,18 @@ def test_sampled_values_lie_in_wrong_bins_in_proportion(task: TaskDef) -> None:
     values = sampled(tally, torch.full((draws,), low + 0.35 * (high - low)))
     shares = (values - low) / (high - low) * 10
     found = torch.bincount(shares.long(), minlength=10)
-    assert values.dtype == torch.float32 and shares.min() >= 0 and shares.max() <= 10 and found[3] == 0
+    assert values.dtype == torch.float64 and shares.min() >= 0 and shares.max() <= 10 and found[3] == 0
     wrong = [number for number in range(10) if number != 3]
     assert chisquare(found[wrong], draws * tally.probabilities[3, wrong]).pvalue > 0.001
     assert kstest((shares % 1).numpy(), "uniform").pvalue > 0.001  # and uniformly inside each
+
+
+def test_values_of_a_narrow_range_far_from_zero_are_all_different() -> None:
+    """In float32 there are two numbers from 2e8 to 2e8 + 16."""
+    tally = Tally(task_of("far", value_range=(2e8, 2e8 + 16)))
+    torch.manual_seed(1)
+    values = sampled(tally, torch.full((500,), 2e8 + 1, dtype=torch.float64))
+    assert len(values.unique()) > 490
 
 
 def test_values_are_counted_in_ten_bins_and_clamped_into_the_range() -> None:

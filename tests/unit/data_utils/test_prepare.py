@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data_utils.encoder_names import resolve_name
@@ -156,8 +157,58 @@ def test_regression_and_unlabelled(options: dict[str, Any], tmp_path: Path) -> N
     (tmp_path / "data" / "sts_train.tsv").write_text("1\t2.5\tthe cat\ta dog\n")
     (tmp_path / "data" / "sts_test.tsv").write_text("1\t\tthe cat\ta dog\n")
     labels = prepare(score, "train", **options).labels
-    assert labels is not None and labels.dtype == np.float32 and labels.tolist() == [2.5]
+    assert labels is not None and labels.dtype == np.float64 and labels.tolist() == [2.5]
     assert prepare(score, "test", **options).labels is None
+
+
+def score_task(folder: Path, rows: str) -> TaskDef:
+    (folder / "data" / "sts_train.tsv").write_text(rows)
+    return TaskDef(name="sts", task_type="regression", data_format="pair", **TASK_TYPES["regression"].defaults)
+
+
+def as_an_earlier_version_wrote_it(path: Path) -> None:
+    """Replaces the kept numbers by float32 ones."""
+    data, manifest = path / "data.arrow", json.loads((path / "manifest.json").read_text())
+    batch = pa.ipc.open_file(data.read_bytes()).get_batch(0)
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns["label"] = columns["label"].cast(pa.float32(), safe=False)
+    columns["soft"] = columns["soft"].cast(pa.large_list(pa.float32()), safe=False)
+    batch = pa.RecordBatch.from_pydict(columns)
+    with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    (path / "manifest.json").write_text(json.dumps({**manifest, "checksum": checksum(data)}))
+
+
+def test_numbers_far_from_zero_stay_different(options: dict[str, Any], tmp_path: Path) -> None:
+    numbers = [1e9 + 0.25, 1e9 + 0.5]  # the same number in float32
+    header, texts = "uid\tlabel\tpremise\thypothesis\tsoft_label\n", "the cat\ta dog"
+    task = score_task(tmp_path, header + "".join(f"{y}\t{y!r}\t{texts}\t{y!r}\n" for y in numbers))
+    kept = prepare(task, "train", **options)
+    rows = read_rows(tmp_path / "data" / "sts_train.tsv", task)
+    encoded = encode_rows(rows, task, options["tokenizer"], max_length=16)
+    for split in (kept, encoded):
+        assert split.labels is not None and split.labels.tolist() == numbers
+        assert split.soft is not None and split.soft.tolist() == numbers
+    as_an_earlier_version_wrote_it(kept.path)
+    again = prepare(task, "train", **options)
+    assert again.path != kept.path and again.manifest["hash"] == kept.manifest["hash"]
+    assert again.labels is not None and again.labels.tolist() == numbers
+    written = (again.path / "data.arrow").stat().st_mtime_ns
+    assert prepare(task, "train", **options).path == again.path
+    assert (again.path / "data.arrow").stat().st_mtime_ns == written
+
+
+def test_kept_numbers_of_an_earlier_version_are_read_where_they_are_exact_enough(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    header = "uid\tlabel\tpremise\thypothesis\tsoft_label\n"
+    task = score_task(tmp_path, f"{header}1\t3.8\tthe cat\ta dog\t3.7\n2\t0.2\ta cat\ta dog\t0.4\n")
+    kept = prepare(task, "train", **options)
+    as_an_earlier_version_wrote_it(kept.path)
+    again = prepare(task, "train", **options)
+    assert again.path == kept.path and again.labels is not None and again.labels.dtype == np.float32
+    assert again.labels.tolist() == np.array([3.8, 0.2], np.float32).tolist()
+    assert not list(kept.path.parent.glob("*float64"))
 
 
 def test_one_bad_file_leaves_the_others_unharmed(options: dict[str, Any], tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_every_task_type_has_its_form(kind: str) -> None:
     text, expected = GOOD[kind]
     found = read(kind, text)
     assert np.asarray(found).tolist() == np.asarray(expected).tolist()
-    assert kind == "span" or found.dtype == np.float32
+    assert kind == "span" or found.dtype == (np.float64 if kind == "regression" else np.float32)
     assert read(kind, "") is None
 
 
@@ -200,6 +200,12 @@ def test_an_ensemble_is_the_mean_of_its_teachers() -> None:
     assert taught("span", details=details) == [[[4, 7, 0.35], [0, 0, 0.25], [0, 3, 0.4]]]
 
 
+def test_numbers_keep_every_figure() -> None:
+    """With six significant figures, or in float32, both numbers would be the same."""
+    assert taught("regression", [1e9 + 0.25, 1e9 + 0.75]) == [1e9 + 0.25, 1e9 + 0.75]
+    assert read("regression", "1000000000.25").tolist() == [[1e9 + 0.25]]
+
+
 def test_words_are_those_of_a_row_whatever_its_windows(folder: Path) -> None:
     split = splits_of(folder, 10)["tagged", "train"]
     scores = np.random.default_rng(1).dirichlet([1, 1, 1], len(split.labels))
@@ -316,7 +322,7 @@ def test_the_loss_of_a_batch_mixes_both_labels(folder: Path, weight: float) -> N
         )
         hard = LOSSES[defs[name].loss](logits, batch.labels, reduction="none")
         if defs[name].task_type == "regression":
-            soft = F.mse_loss(logits[:, 0], batch.soft[:, 0], reduction="none")
+            soft = F.mse_loss(logits[:, 0], batch.soft[:, 0].float(), reduction="none")
         else:
             q = batch.soft.sqrt() / batch.soft.sqrt().sum(1, keepdim=True)
             soft = 4 * F.kl_div((logits / 2).log_softmax(1), q, reduction="none").sum(1)

@@ -47,14 +47,14 @@ def score(value_range: tuple[float, float] | None = None) -> TaskDef:
 
 def fitted(labels: list[float], value_range: tuple[float, float] | None = None) -> Units:
     units = Units()
-    units.fit(score(value_range), np.array(labels, np.float32))
+    units.fit(score(value_range), np.array(labels))
     return units
 
 
 def test_new_units_and_the_range_of_stsb_change_no_bit() -> None:
     values = torch.randn(100)
     for units in (Units(), fitted([1.0, 2.0], (0, 5)), NoUnits()):
-        assert torch.equal(units.to_head(values), values) and torch.equal(units.to_user(values), values)
+        assert torch.equal(units.to_head(values), values) and torch.equal(units.to_user(values).float(), values)
         assert units.squared == 1
     classes = torch.tensor([2, 0])
     assert NoUnits().to_head(classes) is classes
@@ -63,7 +63,7 @@ def test_new_units_and_the_range_of_stsb_change_no_bit() -> None:
 @pytest.mark.parametrize("value_range", [(0.0, 100.0), (-1.0, 1.0), (1900.0, 2000.0)])
 def test_a_range_is_trained_as_zero_to_five(value_range: tuple[float, float]) -> None:
     units = fitted([0.0], value_range)
-    ends = torch.tensor(value_range)
+    ends = torch.tensor(value_range, dtype=torch.float64)
     torch.testing.assert_close(units.to_head(ends), torch.tensor([0.0, 5.0]))
     torch.testing.assert_close(units.to_user(torch.tensor([0.0, 5.0])), ends)
     low, high = value_range
@@ -78,15 +78,41 @@ def test_without_a_range_labels_get_mean_zero_and_deviation_one() -> None:
     assert float(same.offset) == 7 and float(same.spread) == 1
 
 
-def rewrite(workspace: Path, factor: float, value_range: list[float] | None) -> None:
-    """Multiplies all labels and soft labels of the task overlap, and sets its range."""
+@pytest.mark.parametrize("offset", [1e3, 1e6, 1e9])
+def test_numbers_that_lie_close_together_far_from_zero_stay_different(offset: float) -> None:
+    """In float32, all of them became one or a few numbers."""
+    z = 0.01 * torch.randn(500, generator=torch.Generator().manual_seed(0))
+    units = fitted([offset - 1, offset + 1])
+    numbers = units.to_user(z)
+    assert numbers.dtype == torch.float64 and torch.equal(numbers.argsort(), z.argsort())
+    assert len(numbers.unique()) == len(z.unique())
+    back = units.to_head(numbers)
+    assert back.dtype == torch.float32
+    torch.testing.assert_close(back, z, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["none", "distilled"])
+def test_an_offset_of_all_labels_changes_no_score(soft_workspace: Path, mode: str) -> None:
+    rewrite(soft_workspace, 1, None)
+    options = [*MODES[mode], "encoder.dropout=0", "evaluation.metric=overlap.loss"]
+    summary, log, predictions = run(soft_workspace, "near", options)
+    rewrite(soft_workspace, 1, None, offset=2.0**24)
+    far, far_log, far_predictions = run(soft_workspace, "far", options)
+    assert np.array(far_predictions) - 2**24 == pytest.approx(predictions, abs=1e-5) and len(set(predictions)) > 4
+    assert far["results"][0]["scores"] == pytest.approx(summary["results"][0]["scores"], abs=1e-5)
+    losses = [[record["loss"] for record in each if record["event"] == "train"] for each in (log, far_log)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5) and losses[0]
+
+
+def rewrite(workspace: Path, factor: float, value_range: list[float] | None, *, offset: float = 0.0) -> None:
+    """Multiplies all labels and soft labels of the task overlap, adds ``offset``, and sets the range."""
     for path in (workspace / "data").glob("overlap_*.tsv"):
         with path.open() as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         lines = ["\t".join(rows[0])]
         for row in rows:
             for column in {"label", "soft_label"} & row.keys():
-                row[column] = repr(factor * float(np.float32(row[column])))
+                row[column] = repr(offset + factor * float(np.float32(row[column])))
             lines.append("\t".join(row.values()))
         path.write_text("\n".join(lines) + "\n")
     defs = yaml.safe_load((workspace / "tasks.yml").read_text())
