@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch
+from mt_dnn.tasks.units import NoUnits
 from mt_dnn.telemetry import Telemetry
 from tests.workspace import make_workspace
 
@@ -32,7 +34,7 @@ def task(kind: str = "classification", **fields: Any) -> TaskDef:
 class OneEach:
     """A batch of single decisions."""
 
-    soft = None
+    task, soft = "mine", None
 
     def __init__(self, labels: Tensor) -> None:
         self.labels = labels
@@ -43,7 +45,8 @@ class OneEach:
 
 def loss(definition: TaskDef, logits: Tensor, gold: Tensor, **options: Any) -> Tensor:
     """What an adversary sees as the task's loss."""
-    return View(cast(Any, None), cast(Batch, OneEach(gold)), definition, Telemetry()).loss(logits, **options)
+    model: Any = SimpleNamespace(units=lambda task: NoUnits())
+    return View(model, cast(Batch, OneEach(gold)), definition, Telemetry()).loss(logits, **options)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
