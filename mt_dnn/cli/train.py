@@ -38,7 +38,7 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
     config = load_config(path, overrides)
     with lasting_output():
         with process_group(timeout_s=config.distributed.timeout_s):
-            summary = Run(config)()
+            summary = Run(config)(ends_process=True)
         if isinstance(summary, int):
             return exit_code(summary)
         if is_main():

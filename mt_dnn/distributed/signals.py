@@ -17,12 +17,15 @@ LAUNCHER_PIPE = "MT_DNN_LAUNCHER_PIPE"  # the launcher holds the other end of th
 
 
 @contextmanager
-def stop_signals() -> Iterator[list[int]]:
+def stop_signals(*, ends_process: bool = False) -> Iterator[list[int]]:
     """Gives a list to which SIGTERM, SIGUSR1, SIGHUP and SIGINT append their numbers instead of ending the process.
 
     A signal may come twice, because a scheduler or a terminal sends it to the launcher and to its workers. So it never
     ends the process, except that the second SIGINT (Ctrl-C) acts as it did before. A signal that the process was
     started to ignore, for example SIGHUP under nohup, stays ignored. Only the main thread catches signals.
+
+    ``ends_process``: the process ends after this context. If it was asked to stop, it has saved by then, so from then
+    on it ignores these signals: a launcher or a scheduler may send them again.
     """
     received: list[int] = []
     if current_thread() is not main_thread():  # Python lets only the main thread catch signals
@@ -41,10 +44,8 @@ def stop_signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        # A worker that was asked to stop has saved and ends. The launcher may hand the same signal on only now.
-        ends = bool(received) and LAUNCHER_PIPE in os.environ
         for number, handler in old.items():
-            signal.signal(number, signal.SIG_IGN if ends else handler)
+            signal.signal(number, signal.SIG_IGN if received and ends_process else handler)
 
 
 def first_signal(received: list[int]) -> int:

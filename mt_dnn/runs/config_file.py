@@ -123,8 +123,9 @@ def _merged(below: Any, layer: Any, location: str) -> Any:
 
 
 def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
-    """Raises UserError if a later preset would replace what an override has set.
+    """Raises UserError if a later ``adversary.preset=…`` would replace what an override has set.
 
+    ``adversary=preset:…`` may come later, because it visibly replaces the section.
     ``overrides``: where each stands, and its content.
     """
     set_by: dict[str | None, str] = {}  # the adversary (None) or a task of it → an override that has set a key there
@@ -135,7 +136,7 @@ def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
         scopes = tasks if isinstance(tasks, dict) else {} if section is None else {None: section}
         for scope, options in scopes.items():
             earlier = [text for known, text in set_by.items() if scope in (None, known)]
-            if names_preset(options) and earlier:
+            if isinstance(options, dict) and names_preset(options) and earlier:
                 raise UserError(f"{earlier[0]}: the preset of {location} replaces it; give the preset first")
             if not names_preset(options):
                 set_by[scope] = location

@@ -42,8 +42,10 @@ class Run:
         self.config, self.folder, self.parts = config, config.output, start(config)
         self.best_answers: dict[tuple[str, str], Decoded] = {}  # of the best model, if this process has found it
 
-    def __call__(self) -> dict[str, Any] | int:
+    def __call__(self, *, ends_process: bool = False) -> dict[str, Any] | int:
         """Makes the updates that remain, then scores the best model and writes its predictions.
+
+        ``ends_process``: the process ends soon afterwards (see ``stop_signals``).
 
         Returns:
             The content of ``summary.json``, or the number of the signal that stopped the run.
@@ -54,7 +56,7 @@ class Run:
         """
         progress = self.parts.progress
         lock = locked(self.folder) if is_main() else nullcontext()
-        with lock, lasting_output(), unsaved(self.folder), stop_signals() as received:
+        with lock, lasting_output(), unsaved(self.folder), stop_signals(ends_process=ends_process) as received:
             barrier()  # now all processes have read the folder in start(), so the main process may write into it
             if is_main():
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)

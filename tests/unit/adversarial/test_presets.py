@@ -194,9 +194,9 @@ def test_refused(override: str, words: str, tmp_path: Path) -> None:
     "overrides",
     [
         ("adversary.mode=pgd", "adversary.preset=freelb/roberta_large/rte/paper"),
-        ("adversary.weight=0.5", "adversary=preset:vat/paper"),
-        ("adversary.tasks.rte.weight=2", "adversary.tasks.rte=preset:vat/paper"),
-        ("adversary.tasks.rte.weight=2", "adversary=preset:vat/paper"),
+        ("adversary={mode: vat}", "adversary.preset=vat/paper"),
+        ("adversary.tasks.rte.weight=2", "adversary.tasks.rte.preset=vat/paper"),
+        ("adversary.tasks.rte.weight=2", "adversary.preset=vat/paper"),
     ],
 )
 def test_a_preset_does_not_replace_what_an_override_before_it_has_set(
@@ -210,6 +210,7 @@ def test_a_preset_does_not_replace_what_an_override_before_it_has_set(
 
 
 def test_a_later_preset_replaces_an_earlier_one(tmp_path: Path) -> None:
-    assert load(tmp_path, "adversary=preset:vat/paper", "adversary=preset:tat/paper").adversary.mode == "tat"
+    for before in ("adversary=preset:vat/paper", "adversary.mode=pgd"):
+        assert load(tmp_path, before, "adversary=preset:tat/paper").adversary.mode == "tat"
     options = ("adversary=preset:vat/paper", "adversary.weight=2", "adversary.tasks.rte=preset:tat/paper")
     assert load(tmp_path, *options).adversary.model_dump()["weight"] == 2

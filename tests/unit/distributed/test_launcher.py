@@ -124,19 +124,15 @@ def test_signals_that_repeat_end_nothing_but_a_second_ctrl_c() -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("launched", [False, True])
-def test_a_signal_after_the_end_does_not_end_a_worker_that_has_saved(
-    launched: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The launcher may hand a signal on that the worker has got before, for example with Ctrl-C in a terminal."""
+@pytest.mark.parametrize("ends_process", [False, True])
+def test_a_signal_after_the_end_does_not_end_a_process_that_has_saved(ends_process: bool) -> None:
+    """A launcher may hand a signal on that the worker has got before, and a scheduler sends several."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    if launched:
-        monkeypatch.setenv("MT_DNN_LAUNCHER_PIPE", "9")
     try:
-        with stop_signals():
+        with stop_signals(ends_process=ends_process):
             os.kill(os.getpid(), signal.SIGTERM)
         found = {number: signal.getsignal(number) for number in before}
-        assert found == (dict.fromkeys(before, signal.SIG_IGN) if launched else before)
+        assert found == (dict.fromkeys(before, signal.SIG_IGN) if ends_process else before)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
