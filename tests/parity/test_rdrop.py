@@ -18,6 +18,7 @@ from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.presets import read_preset
 from mt_dnn.adversarial.rdrop import RDrop, RDropOptions
 from mt_dnn.adversarial.view import View
+from mt_dnn.tasks.units import NoUnits
 from mt_dnn.telemetry import Telemetry
 from tests.parity.test_adversaries import GOLD, TASKS, make_batch
 
@@ -30,6 +31,10 @@ class TwoOutputs(View):
     """A network that gives these two outputs, one for each dropout mask."""
 
     outputs: tuple[Tensor, ...] = ()
+
+    @property
+    def units(self) -> NoUnits:
+        return NoUnits()
 
     def upto(self, level: Any, words: Tensor | None = None) -> Tensor:
         return self.outputs[0]
