@@ -99,7 +99,7 @@ def test_an_offset_of_all_labels_changes_no_score(soft_workspace: Path, mode: st
     rewrite(soft_workspace, 1, None, offset=2.0**24)
     far, far_log, far_predictions = run(soft_workspace, "far", options)
     assert np.array(far_predictions) - 2**24 == pytest.approx(predictions, abs=1e-5) and len(set(predictions)) > 4
-    assert far["results"][0]["scores"] == pytest.approx(summary["results"][0]["scores"], abs=1e-5)
+    assert far["results"][0]["scores"] == pytest.approx(summary["results"][0]["scores"], abs=1e-3)
     losses = [[record["loss"] for record in each if record["event"] == "train"] for each in (log, far_log)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5) and losses[0]
 
