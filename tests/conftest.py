@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask the hub
@@ -15,6 +16,12 @@ from tests.workspace import make_workspace
 
 settings.register_profile("tests", deadline=None)  # a busy machine is slow, which is no failure
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_ignored_signals() -> None:
+    """nohup lets a process and its children ignore SIGHUP, but tests send it to runs that they start."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
