@@ -20,8 +20,10 @@ settings.load_profile("tests")
 
 @pytest.fixture(autouse=True, scope="session")
 def no_ignored_signals() -> None:
-    """nohup lets a process and its children ignore SIGHUP, but tests send it to runs that they start."""
+    """nohup lets a process ignore SIGHUP, and a shell's background job SIGINT; tests send both to what they start."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
