@@ -11,6 +11,10 @@ import typer
 ConfigFile = Annotated[Path, typer.Argument(help="Run file (YAML).")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.lr=1e-4")]
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, or one of its checkpoints.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1 …; default: the device in the run's configuration."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -19,7 +19,7 @@ from data_utils.soft_labels import COLUMN, FORMS
 from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.text_table import table
 from mt_dnn.inference.evaluation import read_splits
-from mt_dnn.inference.trained import load
+from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
@@ -38,12 +38,19 @@ class Lesson:
 
 
 def distill_command(
-    runs: Sequence[Path], *, data: Path, output: Path, tasks: Sequence[str] | None, max_rows: int | None
+    runs: Sequence[Path],
+    *,
+    data: Path,
+    output: Path,
+    tasks: Sequence[str] | None,
+    max_rows: int | None,
+    device: str | None = None,
 ) -> None:
     """Writes ``<output>/<task>_train.tsv`` with a column ``soft_label`` for each task, and copies its other splits.
 
     All runs that were trained on a task are its teachers. Files are written after all teachers have predicted.
     ``tasks``: only these tasks (default: all). ``max_rows``: only the first rows of each training split.
+    ``device``: where the teachers run. Default: the device in each teacher's configuration.
 
     Raises:
         UserError: a run, task or file of rows does not exist; the teachers of a task do not have the same labels;
@@ -60,7 +67,7 @@ def distill_command(
     lessons: dict[str, Lesson] = {}
     missing: list[str] = []
     for run in runs:
-        missing += ask(run, lessons, data=data, tasks=tasks, max_rows=max_rows)
+        missing += ask(load(run, device), lessons, data=data, tasks=tasks, max_rows=max_rows)
     if not lessons:
         raise UserError(f"{data}: no training rows for any of {', '.join(trained)}")
     for problem in dict.fromkeys(missing):
@@ -96,13 +103,17 @@ def definitions(runs: Sequence[Path], tasks: Sequence[str] | None) -> dict[str, 
 
 
 def ask(
-    run: Path, lessons: dict[str, Lesson], *, data: Path, tasks: Sequence[str] | None, max_rows: int | None
+    model: TrainedModel,
+    lessons: dict[str, Lesson],
+    *,
+    data: Path,
+    tasks: Sequence[str] | None,
+    max_rows: int | None,
 ) -> list[str]:
-    """Adds the predictions of a run to the lessons of the tasks that it was trained on.
+    """Adds the predictions of a trained model to the lessons of the tasks that it was trained on.
 
     Returns one line for each file of rows that does not exist. The training rows of ``tasks`` must exist.
     """
-    model = load(run)
     teachable = {name: task for name, task in model.trained.items() if task.type.answer in FORMS}
     wanted = [(task, "train") for name, task in teachable.items() if tasks is None or name in tasks]
     rows = model.config.data.model_copy(update={"max_rows": max_rows})

@@ -204,5 +204,7 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device: '{name}' is not available here ({reason}); device=auto takes what there is") from None
+        raise UserError(
+            f"device: '{name}' is not available here ({reason}); device=auto, or --device auto, takes what there is"
+        ) from None
     return device

@@ -255,6 +255,34 @@ def test_checkpoint_of_other_heads(trained: Path, tmp_path: Path, capsys: Captur
     assert "heads.safetensors" in line and "heads.same" in line
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "CHECKPOINT", "--data", "DATA"),
+        ("predict", "CHECKPOINT", "--task", "same", "--input", "ROWS"),
+        ("distill", "CHECKPOINT", "--data", "DATA", "--output", "OUTPUT"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_device_of_the_run_is_not_on_this_machine(
+    trained: Path, tmp_path: Path, capsys: Capture, command: tuple[str, ...]
+) -> None:
+    checkpoint = copy_of(trained, tmp_path)
+    config = yaml.safe_load((checkpoint / "config.yml").read_text())
+    (checkpoint / "config.yml").write_text(yaml.safe_dump({**config, "device": "cuda:77"}, sort_keys=False))
+    (tmp_path / "rows.txt").write_text("red blue\tred blue\n")
+    names = {
+        "CHECKPOINT": checkpoint,
+        "DATA": trained / "data",
+        "ROWS": tmp_path / "rows.txt",
+        "OUTPUT": tmp_path / "o",
+    }
+    arguments = [str(names.get(part, part)) for part in command]
+    line = refused(capsys, *arguments)
+    assert "device: 'cuda:77' is not available here" in line and "--device" in line
+    main_ok(*arguments, "--device", "cpu")
+
+
 def test_full_disk_while_saving_keeps_the_old_checkpoint(workspace: Path) -> None:
     """A limit on file size stands for the full disk: writes fail in the same place with an OSError."""
     command = [sys.executable, "-m", "mt_dnn.cli", "train", str(workspace / "run.yml")]
