@@ -16,9 +16,9 @@ from tqdm import tqdm
 from data_utils.errors import UserError, did_you_mean
 from data_utils.text_table import table
 from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.workload import build_workload, machine
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import load_config
 
 VARIANTS: dict[str, dict[str, Any]] = {  # measured beside every mode with its default settings
     "tat_reuse": {"mode": "tat", "reuse_clean_pass": True},
@@ -38,10 +38,19 @@ def cases(layers: int) -> dict[str, dict[str, Any]]:
 
 
 def adversary_command(
-    path: Path, overrides: Sequence[str], *, modes: Sequence[str] | None, updates: int, rounds: int, as_json: bool
+    path: Path | None,
+    overrides: Sequence[str],
+    *,
+    shape: str | None,
+    lengths: str | None,
+    modes: Sequence[str] | None,
+    updates: int,
+    rounds: int,
+    as_json: bool,
 ) -> None:
     """Prints the cost of each mode as a table or as JSON."""
-    result = measure_adversaries(load_config(path, overrides), modes=modes, updates=updates, rounds=rounds)
+    with run_config(path, overrides, shape=shape, lengths=lengths) as config:
+        result = measure_adversaries(config, modes=modes, updates=updates, rounds=rounds)
     if as_json:
         flat = {name: figures["multiple"] for name, figures in result["modes"].items()}
         print(json.dumps({**flat, "machine": result["machine"]}))

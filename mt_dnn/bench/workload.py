@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -35,6 +35,24 @@ from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.schedules import build_schedule
 from mt_dnn.training.step import Stepper, loss_scaler
+
+
+class Spent(NamedTuple):
+    """Seconds on the clock, and seconds that all threads of this process had a processor."""
+
+    wall: float
+    cpu: float
+
+
+def now() -> Spent:
+    """The time of both clocks."""
+    return Spent(time.perf_counter(), time.process_time())
+
+
+def since(start: Spent) -> Spent:
+    """The seconds since ``start``, a result of ``now``."""
+    wall, cpu = now()
+    return Spent(wall - start.wall, cpu - start.cpu)
 
 
 @dataclass(frozen=True)
@@ -96,14 +114,18 @@ class Workload(BenchRows):
 
         ``shared``: each rank takes its part of every batch, not the complete batch.
         """
-        start = time.perf_counter()
+        return self.spent(stepper, chunk, shared=shared).wall
+
+    def spent(self, stepper: Stepper, chunk: Sequence[Any], *, shared: bool = False) -> Spent:
+        """As ``seconds``, with the seconds of the processor too."""
+        start = now()
         for number, rows in enumerate(chunk):
             seed_step(0, number)
             part = MicroBatch(self.task.name, rows)
             batch = local_batch(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
             stepper([batch.to(self.device)])
         self.synchronize()
-        return time.perf_counter() - start
+        return since(start)
 
 
 def build_rows(config: RunConfig, command: str) -> BenchRows:
