@@ -49,10 +49,8 @@ ROWS, LONGEST = 1024, 512
 
 
 @contextmanager
-def run_config(
-    path: Path | None, overrides: Sequence[str], *, shape: str | None = None, lengths: str | None = None
-) -> Iterator[RunConfig]:
-    """The configuration of a run file, or without one of a made-up task, which exists as long as the context is open.
+def run_file(path: Path | None, *, shape: str | None = None, lengths: str | None = None) -> Iterator[Path]:
+    """A run file, or without one that of a made-up task, which exists as long as the context is open.
 
     Args:
         shape: a name among ``SHAPES``. Default: minilm.
@@ -63,13 +61,21 @@ def run_config(
     """
     if path is None:
         with TemporaryDirectory(prefix="mt-dnn-bench-") as folder:
-            made = write_run(Path(folder), shape=shape or "minilm", lengths=lengths or "rte")
-            yield load_config(made, overrides)
+            yield write_run(Path(folder), shape=shape or "minilm", lengths=lengths or "rte")
         return
     for option, value in (("--shape", shape), ("--lengths", lengths)):
         if value is not None:
             raise UserError(f"{option} {value}: {path} already says what to measure; give one of them")
-    yield load_config(path, overrides)
+    yield path
+
+
+@contextmanager
+def run_config(
+    path: Path | None, overrides: Sequence[str], *, shape: str | None = None, lengths: str | None = None
+) -> Iterator[RunConfig]:
+    """The configuration of ``run_file``, with overrides."""
+    with run_file(path, shape=shape, lengths=lengths) as found:
+        yield load_config(found, overrides)
 
 
 def write_run(folder: Path, *, shape: str, lengths: str, rows: int | None = None, seed: int = 0) -> Path:

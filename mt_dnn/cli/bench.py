@@ -57,6 +57,9 @@ def adversary(
     shape: Shape = None,
     lengths: Lengths = None,
     modes: Annotated[str | None, typer.Option(help="Comma-separated modes; default: all.")] = None,
+    before: Annotated[
+        Path | None, typer.Option(help="Folder with another commit (git worktree add): measure its steps in turn.")
+    ] = None,
     updates: Annotated[int, typer.Option(min=1, help="Updates in each round.")] = 2,
     rounds: Rounds = 7,
     as_json: AsJson = False,
@@ -66,7 +69,7 @@ def adversary(
 
     path, changes = settings(config, overrides)
     options: dict[str, Any] = {"updates": updates, "rounds": rounds, "as_json": as_json}
-    adversary_command(path, changes, shape=shape, lengths=lengths, modes=separated(modes), **options)
+    adversary_command(path, changes, shape=shape, lengths=lengths, modes=separated(modes), before=before, **options)
 
 
 @bench.command()
@@ -104,3 +107,19 @@ def scaling(
     path, changes = settings(config, overrides)
     options: dict[str, Any] = {"processes": processes, "updates": updates, "rounds": rounds, "as_json": as_json}
     end(scaling_command(path, changes, shape=shape, lengths=lengths, **options))
+
+
+@bench.command()
+def start(
+    config: RunFile = None,
+    overrides: Overrides = None,
+    shape: Shape = None,
+    lengths: Lengths = None,
+    rounds: Rounds = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds from mt-dnn train on prepared rows to its first update, beside a bare script that makes one."""
+    from mt_dnn.bench.start import start_command
+
+    path, changes = settings(config, overrides)
+    start_command(path, changes, shape=shape, lengths=lengths, rounds=rounds, as_json=as_json)

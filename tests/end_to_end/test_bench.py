@@ -15,6 +15,8 @@ from mt_dnn.bench.memory import OURS, PEER, peak_megabytes
 from mt_dnn.cli.main import main
 from mt_dnn.runs.config import FAST_PATHS
 from mt_dnn.runs.config_file import load_config
+from tests import ROOT
+from tests.layouts import lay_out
 from tests.workspace import make_workspace
 
 TINY = [f"encoder.config.{name}" for name in ("num_hidden_layers=2", "hidden_size=24", "intermediate_size=40")]
@@ -81,9 +83,41 @@ def test_cost_of_every_mode(workspace: Path, capsys: pytest.CaptureFixture[str])
         main(["bench", "adversary", str(workspace / "run.yml"), *options])
     assert exit_.value.code == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result.pop("machine")["threads"] >= 1
-    assert result.pop("none") == 1.0 and {*ADVERSARIES} - {"none", "r4f"} < {*result}
-    assert all(multiple > 0 for multiple in result.values())
+    assert result["machine"]["threads"] >= 1 and result["limit"] == 0.08
+    modes = result["modes"]
+    assert modes["none"]["multiple"] == 1.0 and {*ADVERSARIES} - {"r4f"} < {*modes}
+    for figures in modes.values():
+        assert 0 < figures["lowest"] <= figures["multiple"] <= figures["highest"] and figures["cpu_multiple"] > 0
+        assert figures["excess"] == pytest.approx(figures["multiple"] / figures["floor"] - 1, abs=0.01)
+
+
+def test_cost_beside_another_commit(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["tasks=[same]", "--modes", "vat", "--before", str(ROOT), "--updates", "1", "--rounds", "2", "--json"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "adversary", str(workspace / "run.yml"), *options])
+    assert exit_.value.code == 0
+    modes = json.loads(capsys.readouterr().out.splitlines()[-1])["modes"]
+    assert set(modes) == {"none", "vat"}
+    for figures in modes.values():
+        assert 0 < figures["before_lowest"] <= figures["step_over_before"] <= figures["before_highest"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no checkout of this project; make one with git worktree add"),
+        ({"mt_dnn/__init__.py": ""}, "its code cannot run this (ImportError: no load_config in "),
+    ],
+)
+def test_another_commit_that_cannot_run_is_one_line(
+    files: dict[str, str], message: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(workspace / "other", files)
+    options = ["tasks=[same]", "--before", str(workspace / "other")]
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "adversary", str(workspace / "run.yml"), *options])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert exit_.value.code == 2 and error.startswith(f"mt-dnn: --before {workspace / 'other'}: {message}")
 
 
 def test_gain_of_every_fast_path(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
