@@ -16,17 +16,27 @@ from typing import Any
 from tqdm import tqdm
 
 from data_utils.text_table import table
+from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.workload import Workload, build_workload, machine
 from mt_dnn.runs.config import FAST_PATHS, RunConfig
-from mt_dnn.runs.config_file import load_config
 from mt_dnn.training.step import Stepper
 
 ALL, NONE = "all", "none"
 
 
-def fast_paths_command(path: Path, overrides: Sequence[str], *, updates: int, rounds: int, as_json: bool) -> None:
+def fast_paths_command(
+    path: Path | None,
+    overrides: Sequence[str],
+    *,
+    shape: str | None,
+    lengths: str | None,
+    updates: int,
+    rounds: int,
+    as_json: bool,
+) -> None:
     """Prints the time of a step in each case, as a share of the step without fast paths."""
-    result = measure_fast_paths(load_config(path, overrides), updates=updates, rounds=rounds)
+    with run_config(path, overrides, shape=shape, lengths=lengths) as config:
+        result = measure_fast_paths(config, updates=updates, rounds=rounds)
     if as_json:
         print(json.dumps(result))
         return

@@ -16,15 +16,23 @@ from tqdm import tqdm
 
 from data_utils.errors import UserError
 from data_utils.text_table import table
+from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.workload import Workload, build_workload, machine
 from mt_dnn.distributed.launch import process_group
 from mt_dnn.distributed.launcher import launch
 from mt_dnn.distributed.ranks import all_gather, barrier, is_main, local_device, main_first, rank, world_size
-from mt_dnn.runs.config_file import load_config
 
 
 def scaling_command(
-    path: Path, overrides: Sequence[str], *, processes: int, updates: int, rounds: int, as_json: bool
+    path: Path | None,
+    overrides: Sequence[str],
+    *,
+    shape: str | None,
+    lengths: str | None,
+    processes: int,
+    updates: int,
+    rounds: int,
+    as_json: bool,
 ) -> int:
     """Starts the processes. Each of them measures, and the first one prints. Returns the exit code.
 
@@ -34,14 +42,17 @@ def scaling_command(
     if processes < 2:
         raise UserError(f"--processes {processes}: give at least 2")
     if world_size() == 1:
-        options = ["--processes", processes, "--updates", updates, "--rounds", rounds, *(["--json"] if as_json else [])]
-        return launch(processes, ["bench", "scaling", str(path), *overrides, *map(str, options)])
-    config = load_config(path, overrides)
-    config = config.model_copy(update={"device": local_device(config.device)})
-    torch.set_num_threads(1)  # as many processes as cores
-    with process_group(timeout_s=config.distributed.timeout_s):
-        work = main_first(lambda: build_workload(config, "bench scaling"))
-        result = measure_scaling(work, updates=updates, rounds=rounds)
+        numbers = {"--processes": processes, "--updates": updates, "--rounds": rounds}
+        options = {**numbers, "--shape": shape, "--lengths": lengths}
+        given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+        files = [] if path is None else [str(path)]
+        return launch(processes, ["bench", "scaling", *files, *overrides, *given, *(["--json"] if as_json else [])])
+    with run_config(path, overrides, shape=shape, lengths=lengths) as asked:
+        config = asked.model_copy(update={"device": local_device(asked.device)})
+        torch.set_num_threads(1)  # as many processes as cores
+        with process_group(timeout_s=config.distributed.timeout_s):
+            work = main_first(lambda: build_workload(config, "bench scaling"))
+            result = measure_scaling(work, updates=updates, rounds=rounds)
     if is_main():
         print(json.dumps(result) if as_json else table(("figure", "value"), [(k, str(v)) for k, v in result.items()]))
     return 0

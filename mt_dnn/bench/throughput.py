@@ -1,142 +1,143 @@
 """Compares our speed with plain Hugging Face Trainer, on the same rows in the same batches.
 
-Both take turns in every round of one process.
+Both take turns in one process. Each round has the same batches, and the side that begins changes.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-import transformers
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
-from data_utils.prepared import Prepared
 from data_utils.text_table import table
-from mt_dnn.bench.workload import build_workload, machine
+from mt_dnn.batches.collate import collate
+from mt_dnn.bench.arithmetic import matrix_rate, step_flops
+from mt_dnn.bench.counts import Counted
+from mt_dnn.bench.memory import OURS, PEER, peak_megabytes
+from mt_dnn.bench.peer import NAME, HFTrainer, check_peer
+from mt_dnn.bench.synthetic import run_config
+from mt_dnn.bench.workload import Spent, Workload, build_rows, machine, with_model
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import load_config
+from mt_dnn.training.step import Stepper
 
 PEERS = ("hf-trainer",)
+WARM_UP = 2  # rounds that do not count
+# What Trainer does too.
+PLAIN = ("optimizer.name=adamw", "optimizer.lookahead.enabled=false", "train.accumulate=1")
 
 
 def throughput_command(
-    path: Path, overrides: Sequence[str], *, peer: str, updates: int, rounds: int, as_json: bool
+    path: Path | None,
+    overrides: Sequence[str],
+    *,
+    shape: str | None,
+    lengths: str | None,
+    peer: str,
+    updates: int,
+    rounds: int,
+    memory: bool,
+    as_json: bool,
 ) -> None:
-    """Prints the examples per second of our step and of the peer, and their ratio.
+    """Prints the examples per second of our step and of the peer, their ratio, and what bounds our step.
 
     Raises:
-        UserError: an unknown peer.
+        UserError: an unknown peer, or what ``measure`` raises.
     """
     if peer not in PEERS:
         raise UserError(f"--peer: no peer '{peer}' (known: {', '.join(PEERS)})")
-    plain = ["optimizer.name=adamw", "optimizer.lookahead.enabled=false", "train.accumulate=1"]  # what Trainer does too
-    result = measure(load_config(path, [*overrides, *plain]), updates=updates, rounds=rounds)
+    with run_config(path, [*overrides, *PLAIN], shape=shape, lengths=lengths) as config:
+        result = measure(config, updates=updates, rounds=rounds, memory=memory)
     if as_json:
         print(json.dumps(result))
     else:
         print(table(("figure", "value"), [(key, str(value)) for key, value in result.items()]))
 
 
-def measure(config: RunConfig, *, updates: int, rounds: int) -> dict[str, Any]:
-    """Measures the examples per second of our step and of Trainer, on the same batches. Returns medians over rounds.
+def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True) -> dict[str, Any]:
+    """Measures our step and Trainer's on the same batches. Times are medians over rounds.
+
+    Args:
+        updates: updates of each side in a round.
+        rounds: rounds that count. Two more rounds warm up.
+        memory: measure the peak memory of both sides too, in two processes of their own.
 
     Raises:
-        UserError: the configuration does not choose one classification or regression task.
+        UserError: the configuration does not choose one classification or regression task, or Trainer cannot run here.
     """
-    work = build_workload(config, "bench throughput")
-    if work.split.groups is not None or work.split.decisions is not None:
-        raise UserError("bench throughput: Trainer only classifies; choose a classification or regression task")
-    split, chunks = work.split, work.chunks(updates, rounds)
-    ours, theirs = work.stepper(config.adversary), HFTrainer(config, work.task.n_class, split, work.tokenizer)
-    pairs = []
-    for number, chunk in enumerate(tqdm(chunks, desc="rounds", unit="round")):
-        seconds = work.seconds(ours, chunk), theirs(chunk)
-        if number > 0:  # the first round warms up both
-            pairs.append([sum(map(len, chunk)) / value for value in seconds])
-    tokens = sum(int(split.lengths[rows].sum()) for chunk in chunks for rows in chunk)
-    padded = sum(len(rows) * int(split.lengths[rows].max()) for chunk in chunks for rows in chunk)
+    rows = build_rows(config, "bench throughput")
+    check_peer(rows, "bench throughput")
+    chunk = rows.chunk(updates)
+    peaks = {side: peak_megabytes(side, config, updates) if memory else None for side in (OURS, PEER)}
+    work = with_model(rows)
+    stepper, trainer = work.stepper(config.adversary), HFTrainer(rows, work.model.encoder.model)
+    ours, theirs = in_turn(work, stepper, trainer, chunk, rounds)
+    counts = {OURS: count_step(work, stepper, chunk[0]), PEER: trainer.counted.figures}
+    examples, tokens = sum(map(len, chunk)), int(sum(rows.split.lengths[part].sum() for part in chunk))
+    padded = sum(len(part) * int(rows.split.lengths[part].max()) for part in chunk)
+    ratios = [their.wall / our.wall for our, their in zip(ours, theirs, strict=True)]
+    sides = {OURS: ours, PEER: theirs}
+    seconds = {side: statistics.median(spent.wall for spent in times) for side, times in sides.items()}
     return {
-        "ours_examples_per_s": round(statistics.median(p[0] for p in pairs), 2),
-        "peer_examples_per_s": round(statistics.median(p[1] for p in pairs), 2),
-        "ratio": round(statistics.median(p[0] / p[1] for p in pairs), 3),
-        "ratio_min": round(min(p[0] / p[1] for p in pairs), 3),
-        "ratio_max": round(max(p[0] / p[1] for p in pairs), 3),
-        "peer": f"transformers {transformers.__version__} Trainer, dynamic padding",
+        **{f"{side}_examples_per_s": round(examples / seconds[side], 2) for side in sides},
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_min": round(min(ratios), 3),
+        "ratio_max": round(max(ratios), 3),
+        "ratio_of_cpu_time": round(statistics.median(t.cpu / o.cpu for o, t in zip(ours, theirs, strict=True)), 3),
+        **{f"{side}_tokens_per_s": round(tokens / seconds[side]) for side in sides},
+        **{f"{side}_ms_per_step": round(1000 * seconds[side] / updates, 2) for side in sides},
+        **floor(work, chunk, seconds[OURS] / updates),
+        **{f"{side}_peak_mb": peak for side, peak in peaks.items() if peak is not None},
+        **{f"{side}_{name}": counts[side][name] for name in ("operations", "waits") for side in sides},
+        "peer": NAME,
         "batch_size": config.train.batch_size,
+        "precision": config.train.precision,
         "padding_share": round(1 - tokens / padded, 3),
         **machine(work.device),
     }
 
 
-class HFTrainer:
-    """Plain Trainer on AutoModelForSequenceClassification with dynamic padding."""
+def in_turn(
+    work: Workload, stepper: Stepper, trainer: HFTrainer, chunk: Sequence[Any], rounds: int
+) -> tuple[list[Spent], list[Spent]]:
+    """What each round took us and Trainer, without the rounds that warm up. We begin in every second round."""
+    count, ours = rounds + WARM_UP, list[Spent]()
+    progress = iter(tqdm(range(count), desc="rounds", unit="round"))
 
-    def __init__(self, config: RunConfig, n_class: int, split: Prepared, tokenizer: PreTrainedTokenizerBase) -> None:
-        name = resolve_name(config.encoder.name or "")
-        self.config, self.tokenizer = config, tokenizer
-        self.rows: Any = []
-        self.model = transformers.AutoModelForSequenceClassification.from_pretrained(name, num_labels=n_class)
-        bounds, labels = split.offsets, split.labels
-        assert labels is not None  # a training split
-        for row in range(len(split)):
-            part = slice(int(bounds[row]), int(bounds[row + 1]))
-            features = {"input_ids": split.tokens[part].tolist(), "labels": labels[row].item()}
-            self.rows.append({**features, "token_type_ids": split.token_types[part].tolist()})
+    def our_turn(number: int) -> None:
+        """Makes our rounds that are due before Trainer's round of this number, or after its last one."""
+        while len(ours) < min(count, number + 1 - number % 2):
+            next(progress)
+            ours.append(work.spent(stepper, chunk))
 
-    def __call__(self, chunk: Sequence[Any]) -> float:
-        """Seconds from the beginning of Trainer's first step to its end. Its set-up is not counted."""
-        clock = _Clock()
-        batches: Any = torch.utils.data.DataLoader(
-            self.rows,
-            batch_sampler=[list(map(int, rows)) for rows in chunk],
-            collate_fn=transformers.DataCollatorWithPadding(self.tokenizer),
-        )
-        with TemporaryDirectory() as folder:
-            trainer = transformers.Trainer(
-                model=self.model, args=self._arguments(folder, len(chunk)), train_dataset=self.rows, callbacks=[clock]
-            )
-            trainer.get_train_dataloader = lambda: trainer.accelerator.prepare(batches)  # type: ignore[method-assign]
-            trainer.remove_callback(transformers.trainer_callback.ProgressCallback)
-            trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-            trainer.train()
-        return clock.seconds
-
-    def _arguments(self, folder: str, steps: int) -> transformers.TrainingArguments:
-        return transformers.TrainingArguments(
-            output_dir=folder,
-            max_steps=steps,
-            per_device_train_batch_size=self.config.train.batch_size,
-            learning_rate=self.config.optimizer.lr,
-            weight_decay=self.config.optimizer.weight_decay,
-            max_grad_norm=self.config.train.clip_norm or 0.0,
-            bf16=self.config.train.precision == "bf16",
-            fp16=self.config.train.precision == "fp16",
-            save_strategy="no",
-            logging_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=self.config.device == "cpu",
-        )
+    theirs = trainer.train(chunk, count, our_turn)
+    next(progress, None)  # ends the bar
+    return ours[WARM_UP:], theirs[WARM_UP:]
 
 
-class _Clock(transformers.TrainerCallback):
-    """Wall time from the first step to the end of training."""
+def count_step(work: Workload, stepper: Stepper, rows: Any) -> dict[str, int]:
+    """The operations of one of our steps, without collation."""
+    batch = collate(work.split, rows, task=work.task.name).to(work.device)
+    with Counted() as counted:
+        stepper([batch])
+    return counted.figures
 
-    seconds = 0.0
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 0:
-            self.start = time.perf_counter()
+def floor(work: Workload, chunk: Sequence[Any], seconds: float) -> dict[str, float]:
+    """What the arithmetic of a plain step takes on average over the chunk, and the share of the step that it is.
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.seconds = time.perf_counter() - self.start
+    ``seconds``: the time of a step.
+    """
+    tokens = sum(int(work.split.lengths[rows].sum()) for rows in chunk) // len(chunk)
+    rate, flops = matrix_rate(work, tokens), sum(step_flops(work, rows) for rows in chunk) / len(chunk)
+    return {
+        "gflop_per_step": round(flops / 1e9, 3),
+        "matrix_gflop_per_s": round(rate / 1e9, 1),
+        "floor_ms_per_step": round(1000 * flops / rate, 2),
+        "share_of_floor": round(flops / rate / seconds, 3),
+        "times_floor": round(seconds * rate / flops, 3),
+    }

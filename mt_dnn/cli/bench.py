@@ -7,67 +7,119 @@ from typing import Annotated, Any
 
 import typer
 
-from mt_dnn.cli.arguments import AsJson, ConfigFile, Overrides, end, separated
+from mt_dnn.cli.arguments import AsJson, Overrides, end, separated
 
-bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine.")
+bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine. Without a run file no data is needed.")
+
+RunFile = Annotated[
+    Path | None, typer.Argument(help="Run file (YAML). Default: made-up rows and random weights, which need no data.")
+]
+Shape = Annotated[
+    str | None, typer.Option(help="Without a run file, the encoder: minilm (default), base, large or xlmr-large.")
+]
+Lengths = Annotated[
+    str | None, typer.Option(help="Without a run file, rows as long as those of: rte (default), cola, mnli, squad …")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")]
+
+
+def settings(config: Path | None, overrides: list[str] | None) -> tuple[Path | None, list[str]]:
+    """The run file and the overrides. If there is no run file, the first override stands where it would be."""
+    if config is not None and "=" in str(config) and not config.exists():
+        return None, [str(config), *(overrides or [])]
+    return config, overrides or []
 
 
 @bench.command()
 def throughput(
-    config: ConfigFile = Path("experiments/baseline/throughput.yml"),
+    config: RunFile = None,
     overrides: Overrides = None,
+    shape: Shape = None,
+    lengths: Lengths = None,
     peer: Annotated[str, typer.Option(help="What to compare with: hf-trainer.")] = "hf-trainer",
-    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 8,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+    updates: Annotated[int, typer.Option(min=1, help="Updates in each round, the same in all rounds.")] = 8,
+    rounds: Rounds = 5,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in two more processes.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Training examples per second beside plain Hugging Face Trainer, same batches, in one process."""
     from mt_dnn.bench.throughput import throughput_command
 
-    throughput_command(config, overrides or [], peer=peer, updates=updates, rounds=rounds, as_json=as_json)
+    path, changes = settings(config, overrides)
+    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "memory": memory, "as_json": as_json}
+    throughput_command(path, changes, shape=shape, lengths=lengths, peer=peer, **options)
 
 
 @bench.command()
 def adversary(
-    config: ConfigFile = Path("experiments/adversarial/cost.yml"),
+    config: RunFile = None,
     overrides: Overrides = None,
+    shape: Shape = None,
+    lengths: Lengths = None,
     modes: Annotated[str | None, typer.Option(help="Comma-separated modes; default: all.")] = None,
-    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 2,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 7,
+    before: Annotated[
+        Path | None, typer.Option(help="Folder with another commit (git worktree add): measure its steps in turn.")
+    ] = None,
+    updates: Annotated[int, typer.Option(min=1, help="Updates in each round.")] = 2,
+    rounds: Rounds = 7,
     as_json: AsJson = False,
 ) -> None:
     """What each adversarial mode costs, as a multiple of a plain training step."""
     from mt_dnn.bench.adversary import adversary_command
 
+    path, changes = settings(config, overrides)
     options: dict[str, Any] = {"updates": updates, "rounds": rounds, "as_json": as_json}
-    adversary_command(config, overrides or [], modes=separated(modes), **options)
+    adversary_command(path, changes, shape=shape, lengths=lengths, modes=separated(modes), before=before, **options)
 
 
 @bench.command()
 def fast_paths(
-    config: ConfigFile = Path("experiments/adversarial/cost.yml"),
+    config: RunFile = None,
     overrides: Overrides = None,
-    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 2,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 7,
+    shape: Shape = None,
+    lengths: Lengths = None,
+    updates: Annotated[int, typer.Option(min=1, help="Updates in each round.")] = 2,
+    rounds: Rounds = 7,
     as_json: AsJson = False,
 ) -> None:
     """What each fast path (train.fast_paths) saves of a training step."""
     from mt_dnn.bench.fast_paths import fast_paths_command
 
-    fast_paths_command(config, overrides or [], updates=updates, rounds=rounds, as_json=as_json)
+    path, changes = settings(config, overrides)
+    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "as_json": as_json}
+    fast_paths_command(path, changes, shape=shape, lengths=lengths, **options)
 
 
 @bench.command()
 def scaling(
-    config: ConfigFile = Path("experiments/baseline/throughput.yml"),
+    config: RunFile = None,
     overrides: Overrides = None,
+    shape: Shape = None,
+    lengths: Lengths = None,
     processes: Annotated[int, typer.Option(help="Processes, one per GPU or core.")] = 2,
-    updates: Annotated[int, typer.Option(help="Updates in each round.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are reported.")] = 5,
+    updates: Annotated[int, typer.Option(min=1, help="Updates in each round.")] = 4,
+    rounds: Rounds = 5,
     as_json: AsJson = False,
 ) -> None:
     """Training examples per second of several processes beside one, the same batches, one thread each on CPUs."""
     from mt_dnn.bench.scaling import scaling_command
 
+    path, changes = settings(config, overrides)
     options: dict[str, Any] = {"processes": processes, "updates": updates, "rounds": rounds, "as_json": as_json}
-    end(scaling_command(config, overrides or [], **options))
+    end(scaling_command(path, changes, shape=shape, lengths=lengths, **options))
+
+
+@bench.command()
+def start(
+    config: RunFile = None,
+    overrides: Overrides = None,
+    shape: Shape = None,
+    lengths: Lengths = None,
+    rounds: Rounds = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds from mt-dnn train on prepared rows to its first update, beside a bare script that makes one."""
+    from mt_dnn.bench.start import start_command
+
+    path, changes = settings(config, overrides)
+    start_command(path, changes, shape=shape, lengths=lengths, rounds=rounds, as_json=as_json)

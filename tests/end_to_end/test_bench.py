@@ -11,15 +11,21 @@ import pytest
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.bench.memory import OURS, PEER, peak_megabytes
 from mt_dnn.cli.main import main
 from mt_dnn.runs.config import FAST_PATHS
+from mt_dnn.runs.config_file import load_config
+from tests import ROOT
+from tests.layouts import lay_out
 from tests.workspace import make_workspace
+
+TINY = [f"encoder.config.{name}" for name in ("num_hidden_layers=2", "hidden_size=24", "intermediate_size=40")]
 
 
 @pytest.mark.filterwarnings("ignore")  # what Trainer and accelerate warn about is theirs
 def test_throughput_beside_hf_trainer(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("accelerate", reason="the extra peer is not installed")
-    options = ["tasks=[same]", "--updates", "2", "--rounds", "2", "--json"]
+    options = ["tasks=[same]", "--updates", "2", "--rounds", "2", "--no-memory", "--json"]
     with pytest.raises(SystemExit) as exit_:
         main(["bench", "throughput", str(workspace / "run.yml"), *options])
     assert exit_.value.code == 0
@@ -27,6 +33,35 @@ def test_throughput_beside_hf_trainer(workspace: Path, capsys: pytest.CaptureFix
     assert result["ours_examples_per_s"] > 0 and result["peer_examples_per_s"] > 0
     assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"]
     assert 0 < result["padding_share"] < 1 and result["batch_size"] == 8
+
+
+@pytest.mark.filterwarnings("ignore")  # what Trainer and accelerate warn about is theirs
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_throughput_needs_no_file(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("accelerate", reason="the extra peer is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mt_dnn.bench.synthetic.ROWS", 32)
+    options = ["--lengths", "cola", "--updates", "1", "--rounds", "3", "--json", "--no-memory"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "throughput", *TINY, "train.batch_size=4", f"train.precision={precision}", *options])
+    assert exit_.value.code == 0 and not list(tmp_path.iterdir())
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["ratio_min"] <= result["ratio"] <= result["ratio_max"] and result["precision"] == precision
+    assert result["floor_ms_per_step"] == pytest.approx(
+        1000 * result["gflop_per_step"] / result["matrix_gflop_per_s"], rel=0.2, abs=0.02
+    )
+    assert result["share_of_floor"] * result["times_floor"] == pytest.approx(1, rel=0.2)
+    assert result["ours_operations"] > result["peer_operations"] / 10 > 0 and result["peer_waits"] >= 1
+
+
+def test_throughput_measures_the_memory_of_each_side_alone(workspace: Path) -> None:
+    pytest.importorskip("accelerate", reason="the extra peer is not installed")
+    config = load_config(workspace / "run.yml", ["tasks=[same]", "device=cpu"])
+    for side in (OURS, PEER):
+        megabytes = peak_megabytes(side, config, 1)
+        assert megabytes is not None and 100 < megabytes < 3000  # Python and torch alone are some hundred
 
 
 def test_throughput_asks_for_one_task(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,9 +83,41 @@ def test_cost_of_every_mode(workspace: Path, capsys: pytest.CaptureFixture[str])
         main(["bench", "adversary", str(workspace / "run.yml"), *options])
     assert exit_.value.code == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result.pop("machine")["threads"] >= 1
-    assert result.pop("none") == 1.0 and {*ADVERSARIES} - {"none", "r4f"} < {*result}
-    assert all(multiple > 0 for multiple in result.values())
+    assert result["machine"]["threads"] >= 1 and result["limit"] == 0.08
+    modes = result["modes"]
+    assert modes["none"]["multiple"] == 1.0 and {*ADVERSARIES} - {"r4f"} < {*modes}
+    for figures in modes.values():
+        assert 0 < figures["lowest"] <= figures["multiple"] <= figures["highest"] and figures["cpu_multiple"] > 0
+        assert figures["excess"] == pytest.approx(figures["multiple"] / figures["floor"] - 1, abs=0.01)
+
+
+def test_cost_beside_another_commit(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["tasks=[same]", "--modes", "vat", "--before", str(ROOT), "--updates", "1", "--rounds", "2", "--json"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "adversary", str(workspace / "run.yml"), *options])
+    assert exit_.value.code == 0
+    modes = json.loads(capsys.readouterr().out.splitlines()[-1])["modes"]
+    assert set(modes) == {"none", "vat"}
+    for figures in modes.values():
+        assert 0 < figures["before_lowest"] <= figures["step_over_before"] <= figures["before_highest"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no checkout of this project; make one with git worktree add"),
+        ({"mt_dnn/__init__.py": ""}, "its code cannot run this (ImportError: no load_config in "),
+    ],
+)
+def test_another_commit_that_cannot_run_is_one_line(
+    files: dict[str, str], message: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(workspace / "other", files)
+    options = ["tasks=[same]", "--before", str(workspace / "other")]
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "adversary", str(workspace / "run.yml"), *options])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert exit_.value.code == 2 and error.startswith(f"mt-dnn: --before {workspace / 'other'}: {message}")
 
 
 def test_gain_of_every_fast_path(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,82 @@
+"""The least time that the arithmetic of a plain training step allows on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mt_dnn.bench.workload import Workload
+from mt_dnn.encoders.encoder import FIRST_TOKEN_POOLERS
+from mt_dnn.training.step import AUTOCAST_TYPES
+
+RUNS = 20
+OF_ALL_TOKENS = ("key", "value")  # linear layers whose results attention reads at every token of a sequence
+
+
+def step_flops(work: Workload, rows: Sequence[int] | np.ndarray) -> int:
+    """The floating-point operations of the matrix products of a plain step on these rows.
+
+    A product of (m, k) and (k, n) has 2mkn. A backward pass has two products for each product of the forward pass.
+    Counted is what the result needs, whatever is computed: no padding, and no state that no head reads. So if the head
+    reads first tokens only, the last block counts keys and values of all tokens, and everything else of first tokens.
+    Not counted: other operations than matrix products, such as softmax, LayerNorm, dropout and the optimizer's.
+    """
+    encoder = work.model.encoder
+    (head,) = work.model.heads.values()
+    lengths = _sequence_lengths(work, rows)
+    tokens, sequences = int(lengths.sum()), len(lengths)
+    first_only = not head.reads_tokens and encoder.mix is None and encoder.pooler_source in FIRST_TOKEN_POOLERS
+    *lower, last = encoder.blocks
+    products = 0
+    for block in lower if first_only else encoder.blocks:
+        products += tokens * weights_of(block) + 2 * encoder.hidden_size * int((lengths**2).sum())
+    if first_only:
+        read = sum(weights_of(part) for name, part in last.named_modules() if name.endswith(OF_ALL_TOKENS))
+        products += tokens * read + sequences * (weights_of(last) - read) + 2 * encoder.hidden_size * tokens
+    products += (tokens if head.reads_tokens else sequences) * weights_of(head)
+    if not head.reads_tokens and encoder.pooler_source in ("pretrained", "fresh"):
+        products += sequences * weights_of(encoder.pooler_dense)
+    return 3 * 2 * products
+
+
+def weights_of(part: nn.Module) -> int:
+    """The number of weights of all linear layers of a part of a model, without biases."""
+    return sum(layer.weight.numel() for layer in part.modules() if isinstance(layer, nn.Linear))
+
+
+def matrix_rate(work: Workload, tokens: int) -> float:
+    """The best floating-point operations per second of 20 runs of one block's matrix products with ``tokens`` rows.
+
+    The products are those of the block's linear layers, in the number type of forward passes.
+    """
+    dtype = AUTOCAST_TYPES[work.config.train.precision] or torch.float32
+    layers = [layer for layer in work.model.encoder.blocks[0].modules() if isinstance(layer, nn.Linear)]
+    options: dict[str, Any] = {"dtype": dtype, "device": work.device}
+    products = []
+    for layer in layers:
+        weight = layer.weight.detach().to(**options).t()
+        products.append((torch.randn(tokens, weight.shape[0], **options), weight))
+    seconds = []
+    with torch.no_grad():
+        results = [torch.empty(tokens, weight.shape[1], **options) for _, weight in products]
+        for _ in range(RUNS):
+            work.synchronize()
+            start = time.perf_counter()
+            for (states, weight), result in zip(products, results, strict=True):
+                torch.mm(states, weight, out=result)
+            work.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return 2 * tokens * sum(weight.numel() for _, weight in products) / min(seconds)
+
+
+def _sequence_lengths(work: Workload, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    split, index = work.split, np.asarray(rows)
+    if split.groups is None:
+        return split.lengths[index]
+    lengths = np.diff(split.sequence_offsets)
+    return np.concatenate([lengths[split.groups[row] : split.groups[row + 1]] for row in index])

@@ -1,0 +1,48 @@
+"""Peak memory of a side of a comparison, in a process of its own that builds this side only."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+from mt_dnn.bench.workload import build_rows, with_model
+from mt_dnn.runs.config import RunConfig
+
+OURS, PEER = "ours", "peer"
+STATUS = Path("/proc/self/status")
+
+
+def peak_megabytes(side: str, config: RunConfig, updates: int) -> int | None:
+    """The most memory that a process needs for ``updates`` updates, twice, in 10⁶ bytes.
+
+    On a GPU: the memory of the GPU that tensors had. On a CPU: the resident memory of the process, with Python and all
+    modules. None where the system does not say.
+
+    Args:
+        side: ``OURS`` or ``PEER``.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure, side, config, updates).result()
+
+
+def _measure(side: str, config: RunConfig, updates: int) -> int | None:
+    rows = build_rows(config, "bench")
+    chunk = rows.chunk(updates)
+    if side == OURS:
+        work = with_model(rows)
+        stepper = work.stepper(config.adversary)
+        for _ in range(2):
+            work.seconds(stepper, chunk)
+    else:
+        from mt_dnn.bench.peer import HFTrainer  # imports Trainer, which our side does not need
+
+        HFTrainer(rows).train(chunk, 2, lambda number: None)
+    if rows.device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(rows.device) / 1e6)
+    # getrusage would count the memory of the process that has started this one.
+    found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8")) if STATUS.exists() else None
+    return None if found is None else round(int(found[1]) * 1024 / 1e6)
