@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from mt_dnn.runs.build import (
     with_memory_options,
 )
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.tasks.run_tasks import Tasks
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.schedules import build_schedule
@@ -37,25 +38,42 @@ from mt_dnn.training.step import Stepper, loss_scaler
 
 
 @dataclass(frozen=True)
-class Workload:
-    """One task: its model on a device, its training rows, and batches of them.
+class BenchRows:
+    """The training rows of one task, and batches of them, without a model.
 
     ``batches``: arrays of row numbers. All have ``train.batch_size`` rows, unless the task has fewer rows.
     """
 
     config: RunConfig
     tokenizer: PreTrainedTokenizerBase
-    model: Any
-    task: TaskDef
+    tasks: Tasks
     split: Prepared
     batches: list[Any]
     device: torch.device
 
+    @property
+    def task(self) -> TaskDef:
+        return next(iter(self.tasks.trained.values()))
+
+    def chunk(self, updates: int, start: int = 0) -> list[Any]:
+        """The row numbers of ``updates`` batches, from batch ``start`` on."""
+        return [self.batches[number % len(self.batches)] for number in range(start, start + updates)]
+
     def chunks(self, updates: int, rounds: int) -> list[list[Any]]:
         """The row numbers of ``updates`` batches for each round. There is one more round, which warms up."""
-        return [
-            [self.batches[(r * updates + i) % len(self.batches)] for i in range(updates)] for r in range(rounds + 1)
-        ]
+        return [self.chunk(updates, number * updates) for number in range(rounds + 1)]
+
+    def synchronize(self) -> None:
+        """Waits until the device has done all its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@dataclass(frozen=True)
+class Workload(BenchRows):
+    """One task: its training rows, batches of them, and its model on a device."""
+
+    model: Any
 
     def stepper(self, adversary: Options, *, alone: bool = False) -> Stepper:
         """Builds our training step on the shared model, in one adversarial mode. ``alone``: without other ranks."""
@@ -84,13 +102,12 @@ class Workload:
             part = MicroBatch(self.task.name, rows)
             batch = local_batch(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
             stepper([batch.to(self.device)])
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self.synchronize()
         return time.perf_counter() - start
 
 
-def build_workload(config: RunConfig, command: str) -> Workload:
-    """Builds the model and the batches of the task of a configuration. Error messages begin with ``command``.
+def build_rows(config: RunConfig, command: str) -> BenchRows:
+    """Reads the rows of the task of a configuration. Error messages begin with ``command``.
 
     Raises:
         UserError: the configuration does not choose exactly one task, or the task has no training rows.
@@ -107,8 +124,19 @@ def build_workload(config: RunConfig, command: str) -> Workload:
     check_labels(config, {name: split})
     plan = [next(part.rows for part in update) for update in build_plan(config, {name: len(split)}).epoch(0)]
     full = [rows for rows in plan if len(rows) == config.train.batch_size] or plan
-    model = with_memory_options(build_model(config, tasks, tokenizer), config.train).to(device).train()
-    return Workload(config, tokenizer, model, task, split, full, device)
+    return BenchRows(config, tokenizer, tasks, split, full, device)
+
+
+def build_workload(config: RunConfig, command: str) -> Workload:
+    """Builds the model and the batches of the task of a configuration. Raises what ``build_rows`` raises."""
+    return with_model(build_rows(config, command))
+
+
+def with_model(rows: BenchRows) -> Workload:
+    """Builds the model beside the rows."""
+    model = with_memory_options(build_model(rows.config, rows.tasks, rows.tokenizer), rows.config.train)
+    parts = {field.name: getattr(rows, field.name) for field in fields(rows)}
+    return Workload(**parts, model=model.to(rows.device).train())
 
 
 def machine(device: torch.device) -> dict[str, Any]:
