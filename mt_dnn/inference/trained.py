@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import RLock
@@ -19,11 +20,12 @@ from data_utils.python_rows import Row, rows_from_python
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.inference.embed import Text, embed
 from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
-from mt_dnn.runs.build import build_model, build_tokenizer, choose_device
+from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, choose_device
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.evaluate import predict_split, result, row_outputs, score
+from mt_dnn.runs.evaluate import predict_split, result, score
+from mt_dnn.runs.outputs import Passes, row_outputs
 from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.losses import MISSING
@@ -143,7 +145,7 @@ class TrainedModel:
         definition, split = self._encode(task, rows)
         if split is None:
             return []
-        outputs = row_outputs(self.model, definition.name, split, lambda logits, batch: logits, **self._options)
+        outputs = row_outputs(self.model, definition.name, split, lambda logits, batch: logits, self._passes)
         return by_row(outputs, split)
 
     def embed(
@@ -156,16 +158,15 @@ class TrainedModel:
             pooling: how the states of a text's tokens (special tokens included) become one vector. ``mean``, ``max``,
                 ``cls`` (the first token), or ``pooler``: what the heads of the run read.
             level: the block whose output is taken, from 1; 0 is the word embeddings. Default: the final states.
-            batch_size: texts in one forward pass. Default: ``evaluation.batch_size`` of the run.
+            batch_size: the most texts in one forward pass. Default: ``evaluation.batch_size`` of the run.
 
         Raises:
             UserError: an unknown pooling or level, ``pooler`` below the final states, or something that is not a text.
         """
-        options = {**self._options, "max_length": self.config.data.max_length, "pooling": pooling, "level": level}
-        if batch_size is not None:
-            options["batch_size"] = batch_size
+        passes = self._passes if batch_size is None else replace(self._passes, max_rows=batch_size)
+        options: dict[str, Any] = {"pooling": pooling, "level": level, "max_length": self.config.data.max_length}
         with self._encoding:
-            return embed(self.model.encoder, self.tokenizer, texts, **options)
+            return embed(self.model.encoder, self.tokenizer, texts, passes, **options)
 
     def score(self, task: str, rows: Iterable[Row]) -> dict[str, Any]:
         """Computes the metrics of a task on labelled rows. Rows are dictionaries with a ``label``.
@@ -212,16 +213,11 @@ class TrainedModel:
 
     def decode(self, task: TaskDef, split: Prepared) -> Decoded:
         """The predictions for a prepared split."""
-        return predict_split(self.model, task, self.trained[head_owner(task)], split, **self._options)
+        return predict_split(self.model, task, self.trained[head_owner(task)], split, self._passes)
 
     @property
-    def _options(self) -> dict[str, Any]:
-        device = next(self.model.parameters()).device
-        return {
-            "batch_size": self.config.evaluation.batch_size,
-            "precision": self.config.train.precision,
-            "device": device,
-        }
+    def _passes(self) -> Passes:
+        return build_passes(self.config, next(self.model.parameters()).device)
 
     def _encode(self, task: str, rows: Iterable[Row], *, labelled: bool = False) -> tuple[TaskDef, Prepared | None]:
         """The task, and the rows as token ids in memory. None if there are no rows."""
