@@ -18,6 +18,7 @@ from data_utils.prepare import check_questions, encode_rows
 from data_utils.prepared import Prepared
 from data_utils.python_rows import Row, rows_from_python
 from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.encoders.int8 import quantize_blocks
 from mt_dnn.inference.embed import Text, embed
 from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
 from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, choose_device
@@ -33,7 +34,9 @@ from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import HEAD_FIELDS, Tasks, evaluated_tasks, head_owner
 
 
-def load(run: Path | str, device: str | None = None, task_defs: Path | str | None = None) -> TrainedModel:
+def load(
+    run: Path | str, device: str | None = None, task_defs: Path | str | None = None, *, int8: bool = False
+) -> TrainedModel:
     """Loads the model of a trained run.
 
     Args:
@@ -41,10 +44,11 @@ def load(run: Path | str, device: str | None = None, task_defs: Path | str | Non
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``. Default: the device in the run's configuration.
         task_defs: a task file. Its tasks are added to those of the run if they read a head of the run (``head:``). For
             tasks of the run, it may have other metrics and splits.
+        int8: compute the encoder's blocks with 8-bit weights, on a CPU. Scores change a little (``quantize_blocks``).
 
     Raises:
-        UserError: the folder holds no checkpoint or a damaged one, the device does not exist, or the task file does not
-            fit the heads of the run.
+        UserError: the folder holds no checkpoint or a damaged one, the device does not exist or cannot run ``int8``, or
+            the task file does not fit the heads of the run.
 
     Example:
         >>> model = mt_dnn.load("runs/mtdnn-seed3")
@@ -64,7 +68,13 @@ def load(run: Path | str, device: str | None = None, task_defs: Path | str | Non
     # Building a model seeds the random generators. Here they belong to the caller.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         model = build_model(config, tasks, tokenizer, checkpoint)
-    model.to(choose_device(config.device if device is None else device))
+    chosen = choose_device(config.device if device is None else device)
+    if int8 and chosen.type != "cpu":
+        raise UserError(f"int8: runs on a CPU only, not on {chosen}; choose the device cpu, or leave int8 out")
+    model.to(chosen)
+    if int8:
+        quantize_blocks(model.encoder)
+        config = config.model_copy(update={"train": config.train.model_copy(update={"precision": "fp32"})})
     return TrainedModel(run, config, tasks, tokenizer, model.eval())
 
 
