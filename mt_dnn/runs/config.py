@@ -112,7 +112,7 @@ class EvaluationConfig(Section):
     )
     patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
     batch_tokens: PositiveInt = Field(
-        2048, description="the most tokens in one forward pass, padding included; rows of like length are together"
+        4096, description="the most tokens in one forward pass, padding included; rows of like length are together"
     )
     batch_size: PositiveInt | None = Field(
         None, description="the most examples in one forward pass; default: as many as batch_tokens allows"

@@ -77,7 +77,8 @@ class Decoder:
     """Predicts splits with a model. The predictions of a split are kept until ``forget`` is called.
 
     ``defs``: the tasks of these splits, and the owners of the heads that they use, by name.
-    ``with_losses``: compute the losses of tasks with a train split too, where labels are known.
+    ``with_losses``: compute the losses of tasks with a train split too, where labels are known and no threshold of no
+    answer changes the loss.
     """
 
     def __init__(self, model: Model, defs: Mapping[str, TaskDef], passes: Passes, *, with_losses: bool = False) -> None:
@@ -94,7 +95,7 @@ class Decoder:
             if (name, split_name) not in self.known:
                 task = self.defs[name]
                 owner = self.defs[head_owner(task)]
-                with_loss = self.with_losses and task.trainable and split.labels is not None
+                with_loss = self.with_losses and task.trainable and not task.no_answer and split.labels is not None
                 self.known[name, split_name] = predict_split(
                     self.model, task, owner, split, self.passes, with_loss=with_loss
                 )
@@ -111,17 +112,14 @@ def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
     decoder.forget()
     for name, split_name, decoded in decoder(splits):
         task, split = decoder.defs[name], splits[name, split_name]
-        if name in decoder.model.heads and tune_threshold(decoder.model, task, split, decoded):
-            decoder.forget(name)
-            ((_, _, decoded),) = decoder({(name, split_name): split})
+        if name in decoder.model.heads:
+            tuned = KINDS[task.task_type].decoding.tune(decoder.model.heads[name], task, split, decoded)
+            if tuned is not decoded:
+                decoder.forget(name)
+                decoder.known[name, split_name] = decoded = tuned
         loss = {} if decoded.loss is None else {LOSS: decoded.loss}
         scores.setdefault(name, {})[split_name] = {**score(task, split, decoded), **loss}
     return scores
-
-
-def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
-    """Sets the head's threshold of no answer to the best value for a labelled dev split. True if it changed."""
-    return KINDS[task.task_type].decoding.tune(model.heads[head_owner(task)], task, split, decoded)
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:
