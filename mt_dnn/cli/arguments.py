@@ -11,8 +11,8 @@ import typer
 ConfigFile = Annotated[Path, typer.Argument(help="Run file (YAML).")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.lr=1e-4")]
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, or one of its checkpoints.")]
-Int8 = Annotated[
-    bool, typer.Option("--int8", help="8-bit weights in the encoder, on a CPU: faster, and scores change a little.")
+Precision = Annotated[
+    str | None, typer.Option(help="Number type: fp32, bf16, fp16, or int8 on a CPU; default: as in training.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

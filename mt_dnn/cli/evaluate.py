@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mt_dnn.cli.arguments import AsJson, Int8, RunFolder
+from mt_dnn.cli.arguments import AsJson, Precision, RunFolder
 
 
 def evaluate(
@@ -20,13 +20,13 @@ def evaluate(
     task_defs: Annotated[
         Path | None, typer.Option(help="More tasks, or other metrics and splits of the run's.")
     ] = None,
-    int8: Int8 = False,
+    precision: Precision = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a trained model on labelled splits, also of tasks that it was not trained on but whose head it has."""
     from mt_dnn.inference.trained import load
 
-    evaluation = load(run, task_defs=task_defs, int8=int8).evaluate(task, split, data=data)
+    evaluation = load(run, task_defs=task_defs, precision=precision).evaluate(task, split, data=data)
     for problem in evaluation.missing:
         print(f"mt-dnn: {problem}", file=sys.stderr)
     print(json.dumps(evaluation.results) if as_json else evaluation)

@@ -10,7 +10,7 @@ import typer
 
 from data_utils.errors import UserError
 from data_utils.files import write_json_lines
-from mt_dnn.cli.arguments import Int8, RunFolder
+from mt_dnn.cli.arguments import Precision, RunFolder
 
 
 def predict(
@@ -20,14 +20,14 @@ def predict(
         str, typer.Option(help="Text file, one row a line, sentences of a pair split by a tab; - reads stdin.")
     ],
     output: Annotated[Path | None, typer.Option(help="JSON lines file; default: standard output.")] = None,
-    int8: Int8 = False,
+    precision: Precision = None,
 ) -> None:
     """Predict on raw text."""
     from data_utils.task_types import DATA_FORMATS
     from mt_dnn.inference.predict import read_text
     from mt_dnn.inference.trained import load
 
-    model = load(run, int8=int8)
+    model = load(run, precision=precision)
     rows = list(read_text(input, DATA_FORMATS[model.task(task).data_format]))
     try:
         predictions = model.predict(task, rows)

@@ -8,6 +8,8 @@ from torch import nn
 
 from mt_dnn.encoders.encoder import Encoder
 
+INT8 = "int8"  # the name of this precision
+
 
 def quantize_blocks(encoder: Encoder) -> None:
     """Replaces the linear layers of all blocks, in place, by layers with 8-bit weights. Training is over then.

@@ -18,7 +18,7 @@ from data_utils.prepare import check_questions, encode_rows
 from data_utils.prepared import Prepared
 from data_utils.python_rows import Row, rows_from_python
 from data_utils.task_def import TaskDef, load_task_defs
-from mt_dnn.encoders.int8 import quantize_blocks
+from mt_dnn.encoders.int8 import INT8, quantize_blocks
 from mt_dnn.inference.embed import Text, embed
 from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
 from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, choose_device
@@ -32,10 +32,11 @@ from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import HEAD_FIELDS, Tasks, evaluated_tasks, head_owner
+from mt_dnn.training.step import AUTOCAST_TYPES
 
 
 def load(
-    run: Path | str, device: str | None = None, task_defs: Path | str | None = None, *, int8: bool = False
+    run: Path | str, device: str | None = None, task_defs: Path | str | None = None, *, precision: str | None = None
 ) -> TrainedModel:
     """Loads the model of a trained run.
 
@@ -44,11 +45,12 @@ def load(
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``. Default: the device in the run's configuration.
         task_defs: a task file. Its tasks are added to those of the run if they read a head of the run (``head:``). For
             tasks of the run, it may have other metrics and splits.
-        int8: compute the encoder's blocks with 8-bit weights, on a CPU. Scores change a little (``quantize_blocks``).
+        precision: the number type of forward passes, ``fp32``, ``bf16``, ``fp16`` or, on a CPU, ``int8`` (int8.py).
+            Default: the one that the run was trained with. With fewer bits scores change a little.
 
     Raises:
-        UserError: the folder holds no checkpoint or a damaged one, the device does not exist or cannot run ``int8``, or
-            the task file does not fit the heads of the run.
+        UserError: the folder holds no checkpoint or a damaged one, the device does not exist, the precision is unknown
+            or not for this device, or the task file does not fit the heads of the run.
 
     Example:
         >>> model = mt_dnn.load("runs/mtdnn-seed3")
@@ -69,13 +71,27 @@ def load(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         model = build_model(config, tasks, tokenizer, checkpoint)
     chosen = choose_device(config.device if device is None else device)
-    if int8 and chosen.type != "cpu":
-        raise UserError(f"int8: runs on a CPU only, not on {chosen}; choose the device cpu, or leave int8 out")
-    model.to(chosen)
-    if int8:
-        quantize_blocks(model.encoder)
-        config = config.model_copy(update={"train": config.train.model_copy(update={"precision": "fp32"})})
+    config = with_precision(config, model.to(chosen), precision, chosen)
     return TrainedModel(run, config, tasks, tokenizer, model.eval())
+
+
+def with_precision(config: RunConfig, model: Model, precision: str | None, device: torch.device) -> RunConfig:
+    """The configuration with another precision of forward passes. For ``int8`` the model is changed too, in place.
+
+    Raises:
+        UserError: the precision is unknown, or it is ``int8`` and the device is no CPU.
+    """
+    if precision is None:
+        return config
+    known = [*AUTOCAST_TYPES, INT8]
+    if precision not in known:
+        raise UserError(f"precision: no '{precision}'{did_you_mean(precision, known)} (known: {', '.join(known)})")
+    if precision == INT8:
+        if device.type != "cpu":
+            raise UserError(f"precision: int8 runs on a CPU only, not on {device}; choose the device cpu or bf16")
+        quantize_blocks(model.encoder)
+        precision = "fp32"  # of everything else
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 
 
 def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], location: Path | str) -> None:

@@ -68,10 +68,13 @@ def test_a_trained_run_answers_with_int8(workspace: Path) -> None:
     mt_dnn.train(workspace / "run.yml", {"tasks": ["same"], "train.epochs": 1, "train.precision": "bf16"})
     rows = [("a b c", "a b c"), ("a b c", "d e"), ("a", "b c d e a b")]
     exact = mt_dnn.load(workspace / "run", "cpu")
-    rounded = mt_dnn.load(workspace / "run", "cpu", int8=True)
+    rounded = mt_dnn.load(workspace / "run", "cpu", precision="int8")
     assert rounded.config.train.precision == "fp32"  # 8-bit layers take no bf16
+    assert mt_dnn.load(workspace / "run", "cpu", precision="fp32").predict("same", rows) != exact.predict("same", rows)
     before, after = (np.array([list(r["scores"].values()) for r in m.predict("same", rows)]) for m in (exact, rounded))
     assert not np.array_equal(before, after)
     np.testing.assert_allclose(after, before, atol=0.05)
-    with pytest.raises(UserError, match="int8: runs on a CPU only, not on meta; choose the device cpu"):
-        mt_dnn.load(workspace / "run", "meta", int8=True)
+    with pytest.raises(UserError, match="precision: no 'int4', did you mean 'int8'"):
+        mt_dnn.load(workspace / "run", "cpu", precision="int4")
+    with pytest.raises(UserError, match="precision: int8 runs on a CPU only, not on meta; choose the device cpu"):
+        mt_dnn.load(workspace / "run", "meta", precision="int8")
