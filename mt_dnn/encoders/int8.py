@@ -14,7 +14,7 @@ INT8 = "int8"  # the name of this precision
 def quantize_blocks(encoder: Encoder) -> None:
     """Replaces the linear layers of all blocks, in place, by layers with 8-bit weights. Training is over then.
 
-    A layer has one scale per output. Its input is rounded to 8 bits too, with a scale that is chosen in each call
+    A layer has one scale per output. Its input is rounded to 7 or 8 bits, with a scale that is chosen in each call
     (dynamic quantisation). Sums are exact, and the output is in float32.
     """
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic

@@ -113,10 +113,10 @@ def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
     for name, split_name, decoded in decoder(splits):
         task, split = decoder.defs[name], splits[name, split_name]
         if name in decoder.model.heads:
-            tuned = KINDS[task.task_type].decoding.tune(decoder.model.heads[name], task, split, decoded)
-            if tuned is not decoded:
+            answers = KINDS[task.task_type].decoding.tune(decoder.model.heads[name], task, split, decoded)
+            if answers is not decoded:
                 decoder.forget(name)
-                decoder.known[name, split_name] = decoded = tuned
+                decoder.known[name, split_name] = decoded = answers
         loss = {} if decoded.loss is None else {LOSS: decoded.loss}
         scores.setdefault(name, {})[split_name] = {**score(task, split, decoded), **loss}
     return scores
