@@ -8,9 +8,10 @@ task were read once. `proportional` takes one pass over each task, so it reads e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
@@ -51,44 +52,73 @@ class Plan:
     epochs: int
     max_steps: int | None = None
 
-    def epoch(self, number: int) -> list[tuple[MicroBatch, ...]]:
-        """The updates of an epoch (counted from 0), each a tuple of at most ``accumulate`` micro-batches.
+    def epoch(self, number: int) -> Iterator[tuple[MicroBatch, ...]]:
+        """Yields the updates of an epoch (counted from 0), each a tuple of at most ``accumulate`` micro-batches.
+
+        The rows of an update are chosen when it is asked for.
 
         Raises:
             UserError: a task has no rows, or the sampling weights do not fit the tasks.
         """
-        history = [self._counts(earlier) for earlier in range(number + 1)]
-        units: dict[str, list[tuple[MicroBatch, ...]]] = {}
+        counts, before = self._counts(number), self._batches_before(number)
+        size = 1 if self.mix_tasks else self.accumulate  # micro-batches that stay together
+        streams = {}
         for task, rows in self.sizes.items():
-            stop = sum(counts[task] for counts in history)
-            span = range(stop - history[-1][task], stop)
-            stream = list(_stream(task, rows, self.batch_sizes[task], span, self.seed))
-            units[task] = _grouped(stream, 1 if self.mix_tasks else self.accumulate)
+            span = range(before[task], before[task] + counts[task])
+            streams[task] = _grouped(_stream(task, rows, self.batch_sizes[task], span, self.seed), size)
         main_last = self.sampling.strategy == "mtdnn" and self.sampling.mix_opt == 1
-        ordered = _ordered(units, main_last=main_last, rng=generator_of(self.seed, "order", number))
-        if not self.mix_tasks:
-            return ordered
-        return _grouped([batch for unit in ordered for batch in unit], self.accumulate)
+        turns = _turns(
+            {task: -(-count // size) for task, count in counts.items()},
+            main_last=main_last,
+            rng=generator_of(self.seed, "order", number),
+        )
+        units = (next(streams[task]) for task in turns)
+        return _grouped((batch for unit in units for batch in unit), self.accumulate) if self.mix_tasks else units
 
-    @cached_property
-    def updates_per_epoch(self) -> list[int]:
-        """The exact number of updates of every epoch, counted without ordering any rows."""
-        updates = []
-        for number in range(self.epochs):
-            counts = self._counts(number)
-            groups = [sum(counts.values())] if self.mix_tasks else counts.values()
-            updates.append(sum(-(-count // self.accumulate) for count in groups))
-        return updates
+    def updates_in(self, epoch: int) -> int:
+        """How many updates an epoch has, counted without ordering any rows."""
+        counts = self._counts(epoch)
+        groups = [sum(counts.values())] if self.mix_tasks else counts.values()
+        return sum(-(-count // self.accumulate) for count in groups)
 
     def updates_before(self, epoch: int, update: int) -> int:
         """How many updates of the run come before an update of an epoch, both counted from 0."""
-        return sum(self.updates_per_epoch[:epoch]) + update
+        if self._epochs_are_alike:
+            return epoch * self.updates_in(0) + update
+        return sum(map(self.updates_in, range(epoch))) + update
 
-    @property
+    @cached_property
     def total_steps(self) -> int:
         """How many updates the run makes."""
-        planned = sum(self.updates_per_epoch)
-        return min(planned, self.max_steps or planned)
+        if self.max_steps is None or self._epochs_are_alike:
+            planned = self.updates_before(self.epochs, 0)
+            return min(planned, self.max_steps or planned)
+        steps = 0
+        for number in range(self.epochs):
+            steps += self.updates_in(number)
+            if steps >= self.max_steps:  # the run needs no later epoch
+                return self.max_steps
+        return steps
+
+    @property
+    def _epochs_are_alike(self) -> bool:
+        """True if all epochs certainly have the same number of updates: all have the same number of micro-batches."""
+        return self.mix_tasks or self.accumulate == 1 or self.sampling.takes_whole_passes
+
+    def _batches_before(self, epoch: int) -> dict[str, int]:
+        """How many micro-batches of each task all earlier epochs take together."""
+        if self.sampling.takes_whole_passes:
+            return {task: epoch * count for task, count in self._batches_per_pass.items()}
+        sums = self._sums
+        while len(sums) <= epoch:
+            counts = self._counts(len(sums) - 1)
+            sums.append({task: before + counts[task] for task, before in sums[-1].items()})
+        return sums[epoch]
+
+    @cached_property
+    def _sums(self) -> list[dict[str, int]]:
+        """For each epoch that was asked for, what ``_batches_before`` returns."""
+        return [dict.fromkeys(self.sizes, 0)]
 
     @cached_property
     def _batches_per_pass(self) -> dict[str, int]:
@@ -122,19 +152,18 @@ def _stream(task: str, rows: int, batch_size: int, span: range, seed: int) -> It
         yield MicroBatch(task, order[batch * batch_size : (batch + 1) * batch_size])
 
 
-def _ordered(
-    units: Mapping[str, list[tuple[MicroBatch, ...]]], *, main_last: bool, rng: np.random.Generator
-) -> list[tuple[MicroBatch, ...]]:
-    """Shuffles the units of all tasks. With ``main_last`` the units of the first task come after all others.
+def _turns(units: Mapping[str, int], *, main_last: bool, rng: np.random.Generator) -> list[str]:
+    """The task of each unit, in random order. With ``main_last`` the units of the first task come after all others.
 
-    The units of one task keep their order.
+    ``units``: how many units each task has.
     """
-    tasks = [task for task, task_units in units.items() for _ in task_units]
-    end = len(units[tasks[0]]) if main_last else 0
-    turns = [tasks[i] for i in end + rng.permutation(len(tasks) - end)] + tasks[:end]
-    waiting = {task: iter(task_units) for task, task_units in units.items()}
-    return [next(waiting[task]) for task in turns]
+    tasks = [task for task, count in units.items() for _ in range(count)]
+    end = units[tasks[0]] if main_last else 0
+    return [tasks[i] for i in end + rng.permutation(len(tasks) - end)] + tasks[:end]
 
 
-def _grouped(batches: list[MicroBatch], size: int) -> list[tuple[MicroBatch, ...]]:
-    return [tuple(batches[i : i + size]) for i in range(0, len(batches), size)]
+def _grouped(batches: Iterable[MicroBatch], size: int) -> Iterator[tuple[MicroBatch, ...]]:
+    """Yields tuples of ``size`` micro-batches; the last one has the rest."""
+    remaining = iter(batches)
+    while group := tuple(islice(remaining, size)):
+        yield group

@@ -45,6 +45,11 @@ class SamplingConfig(Section):
         self._refuse_unread(self.strategy, keys, reads.get(self.strategy, set()))
         return self
 
+    @property
+    def takes_whole_passes(self) -> bool:
+        """True if every epoch takes one pass over each task. Otherwise the numbers of batches are drawn."""
+        return self.strategy == "proportional" or (self.strategy == "mtdnn" and self.ratio == 0)
+
 
 def epoch_batches(
     sizes: Mapping[str, int],
@@ -78,6 +83,7 @@ def epoch_batches(
         return _mtdnn_batches(passes, config.ratio, rng)
     edges = np.cumsum(list(probabilities(sizes, config=config, epoch=epoch, epochs=epochs).values()))
     marks = np.floor(edges / edges[-1] * sum(passes.values()) + rng.random()).astype(int)
+    marks[-1] = sum(passes.values())  # also where the sum above was rounded up
     return dict(zip(sizes, np.diff(marks, prepend=0).tolist(), strict=True))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mt_dnn.cli.arguments import AsJson, Overrides, end, separated
+from mt_dnn.cli.arguments import AsJson, Overrides, Precision, end, separated
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine. Without a run file no data is needed.")
 
@@ -123,3 +123,55 @@ def start(
 
     path, changes = settings(config, overrides)
     start_command(path, changes, shape=shape, lengths=lengths, rounds=rounds, as_json=as_json)
+
+
+@bench.command()
+def growth(
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for scaling.json, scaling.svg and scaling.md; default: only print.")
+    ] = None,
+    most_rows: Annotated[int, typer.Option(help="The most rows, from 2000 on.")] = 32_000,
+    most_tasks: Annotated[int, typer.Option(help="The most tasks, from 3 on.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """How processor time grows with rows, tasks and epochs. Needs no data."""
+    from mt_dnn.bench.growth import growth_command
+
+    growth_command(output, most_rows=most_rows, most_tasks=most_tasks, rounds=rounds, as_json=as_json)
+
+
+def _inference(what: str) -> None:
+    """Adds the subcommand ``what``, a key of ``COMPARISONS`` in bench/inference.py."""
+
+    def measured(
+        run: Annotated[Path | None, typer.Argument(help="Run folder; default: made-up rows and weights.")] = None,
+        task: Annotated[str | None, typer.Option(help="With a run: the task; default: the first.")] = None,
+        shape: Annotated[str, typer.Option(help="Without a run, the encoder: minilm, base, large …")] = "minilm",
+        lengths: Annotated[str, typer.Option(help="Without a run, rows as long as those of: sst2, rte …")] = "sst2",
+        rows: Annotated[int, typer.Option(min=1, help="The most rows.")] = 512,
+        rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")] = 5,
+        precision: Precision = None,
+        as_json: AsJson = False,
+    ) -> None:
+        from mt_dnn.bench.inference import inference_command
+
+        options: dict[str, Any] = {
+            "shape": shape,
+            "lengths": lengths,
+            "rows": rows,
+            "rounds": rounds,
+            "precision": precision,
+        }
+        inference_command(what, run, task=task, as_json=as_json, **options)
+
+    bench.command(what, help=INFERENCE[what])(measured)
+
+
+INFERENCE = {
+    "predict": "Predictions per second beside transformers' pipeline, at batches of 32 and at its best setting.",
+    "evaluate": "Evaluated rows per second beside plain transformers on padded batches of the same token ids.",
+    "prepare": "Prepared rows per second, from file to file, beside the tokenizer alone.",
+}
+for name in INFERENCE:
+    _inference(name)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mt_dnn.cli.arguments import AsJson, Device, RunFolder
+from mt_dnn.cli.arguments import AsJson, Device, Precision, RunFolder
 
 
 def evaluate(
@@ -21,12 +21,13 @@ def evaluate(
         Path | None, typer.Option(help="More tasks, or other metrics and splits of the run's.")
     ] = None,
     device: Device = None,
+    precision: Precision = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a trained model on labelled splits, also of tasks that it was not trained on but whose head it has."""
     from mt_dnn.inference.trained import load
 
-    evaluation = load(run, device, task_defs).evaluate(task, split, data=data)
+    evaluation = load(run, device, task_defs, precision).evaluate(task, split, data=data)
     for problem in evaluation.missing:
         print(f"mt-dnn: {problem}", file=sys.stderr)
     print(json.dumps(evaluation.results) if as_json else evaluation)

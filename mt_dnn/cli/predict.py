@@ -10,7 +10,7 @@ import typer
 
 from data_utils.errors import UserError
 from data_utils.files import write_json_lines
-from mt_dnn.cli.arguments import Device, RunFolder
+from mt_dnn.cli.arguments import Device, Precision, RunFolder
 
 
 def predict(
@@ -21,13 +21,14 @@ def predict(
     ],
     output: Annotated[Path | None, typer.Option(help="JSON lines file; default: standard output.")] = None,
     device: Device = None,
+    precision: Precision = None,
 ) -> None:
     """Predict on raw text."""
     from data_utils.task_types import DATA_FORMATS
     from mt_dnn.inference.predict import read_text
     from mt_dnn.inference.trained import load
 
-    model = load(run, device)
+    model = load(run, device, precision=precision)
     rows = list(read_text(input, DATA_FORMATS[model.task(task).data_format]))
     try:
         predictions = model.predict(task, rows)

@@ -5,8 +5,9 @@ A packed batch is (1, T, H): all tokens of all sequences, one sequence after the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -76,15 +77,30 @@ def _sequence_by_sequence(
 ) -> Tensor:
     """Makes one call per sequence. On a CPU a call costs little, and the work grows with the square of the length."""
     lengths = batch.lengths.tolist()
+    if dropout is None:
+        return _length_by_length(parts, lengths, scale)
     sequences = zip(*(part.split(lengths, dim=2) for part in parts), strict=True)
     # With dropout, torch has no fused attention for a CPU and is slower than the plain formula.
     outputs = [
-        F.scaled_dot_product_attention(query, key, value, scale=scale)
-        if dropout is None
-        else _with_dropout(partial(dropout, sequence=number), query, key, value, scale=scale)
+        _with_dropout(partial(dropout, sequence=number), query, key, value, scale=scale)
         for number, (query, key, value) in enumerate(sequences)
     ]
     return torch.cat([output.transpose(1, 2) for output in outputs], dim=1)
+
+
+def _length_by_length(parts: tuple[Tensor, ...], lengths: Sequence[int], scale: float | None) -> Tensor:
+    """Makes one call for all neighbours of the same length. In evaluation sequences are in the order of their lengths.
+
+    ``lengths``: the number of tokens of each sequence.
+    """
+    counts = [(length, sum(1 for _ in group)) for length, group in groupby(lengths)]
+    groups = zip(*(part[0].split([length * count for length, count in counts], dim=1) for part in parts), strict=True)
+    outputs = []
+    for (_, count), states in zip(counts, groups, strict=True):
+        query, key, value = (state.unflatten(1, (count, -1)).transpose(0, 1) for state in states)  # (n, heads, L, d)
+        output = F.scaled_dot_product_attention(query, key, value, scale=scale)
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)[None]
 
 
 def _with_dropout(

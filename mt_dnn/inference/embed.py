@@ -18,6 +18,7 @@ from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.collate import collate
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import POOLINGS
+from mt_dnn.runs.outputs import Passes
 from mt_dnn.training.step import autocast
 
 Text = str | tuple[str, str]
@@ -37,13 +38,11 @@ def embed(
     encoder: Encoder,
     tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[Text],
+    passes: Passes,
     *,
     pooling: str,
     level: int | None,
     max_length: int,
-    batch_size: int,
-    precision: str,
-    device: torch.device,
 ) -> np.ndarray:
     """Vectors of texts, (N, H) float32; see ``TrainedModel.embed``."""
     known = [*POOLINGS, POOLER]
@@ -52,8 +51,9 @@ def embed(
         raise UserError(f"pooling: no '{pooling}'{hint}")
     if pooling == POOLER and level is not None:
         raise UserError(f"pooling: '{POOLER}' reads the final states; leave level out, or use {', '.join(POOLINGS)}")
-    if type(batch_size) is not int or batch_size < 1:
-        raise UserError(f"batch_size: write a whole number from 1 on (got {batch_size!r})")
+    rows_at_once = passes.max_rows
+    if rows_at_once is not None and (type(rows_at_once) is not int or rows_at_once < 1):
+        raise UserError(f"batch_size: write a whole number from 1 on (got {rows_at_once!r})")
     if level is not None and type(level) is not int:
         raise UserError(f"level: write a whole number from 0 to {encoder.num_layers} (got {level!r})")
     table = isinstance(texts, Mapping) or hasattr(texts, "itertuples")  # rows_from_python refuses it
@@ -65,14 +65,12 @@ def embed(
     if rows is None:
         return np.empty((0, encoder.hidden_size), np.float32)
     split = encode_rows(rows, task, tokenizer, max_length=max_length)
-    order = np.argsort(split.lengths, kind="stable")  # texts of similar length share a batch
     vectors = np.empty((len(split), encoder.hidden_size), np.float32)
     was_training = encoder.training
     encoder.eval()
-    with torch.no_grad(), autocast(precision, device):
-        for start in range(0, len(order), batch_size):
-            numbers = order[start : start + batch_size]
-            batch = collate(split, numbers, task=task.name).to(device)
+    with torch.inference_mode(), autocast(passes.precision, passes.device):
+        for numbers in passes.batches(split.lengths):
+            batch = collate(split, numbers, task=task.name).to(passes.device)
             vectors[numbers] = _pooled(encoder, batch, pooling, level).float().cpu().numpy()
     encoder.train(was_training)
     return vectors

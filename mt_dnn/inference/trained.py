@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import RLock
@@ -17,21 +18,26 @@ from data_utils.prepare import check_questions, encode_rows
 from data_utils.prepared import Prepared
 from data_utils.python_rows import Row, rows_from_python
 from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.encoders.int8 import INT8, quantize_blocks
 from mt_dnn.inference.embed import Text, embed
 from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
-from mt_dnn.runs.build import build_model, build_tokenizer, choose_device
+from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, choose_device
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.evaluate import predict_split, result, row_outputs, score
+from mt_dnn.runs.evaluate import predict_split, result, score
+from mt_dnn.runs.outputs import Passes, row_outputs
 from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import HEAD_FIELDS, Tasks, evaluated_tasks, head_owner
+from mt_dnn.training.step import AUTOCAST_TYPES
 
 
-def load(run: Path | str, device: str | None = None, task_defs: Path | str | None = None) -> TrainedModel:
+def load(
+    run: Path | str, device: str | None = None, task_defs: Path | str | None = None, *, precision: str | None = None
+) -> TrainedModel:
     """Loads the model of a trained run.
 
     Args:
@@ -39,10 +45,12 @@ def load(run: Path | str, device: str | None = None, task_defs: Path | str | Non
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``. Default: the device in the run's configuration.
         task_defs: a task file. Its tasks are added to those of the run if they read a head of the run (``head:``). For
             tasks of the run, it may have other metrics and splits.
+        precision: the number type of forward passes, ``fp32``, ``bf16``, ``fp16`` or, on a CPU, ``int8`` (int8.py).
+            Default: the one that the run was trained with. With fewer bits scores change a little.
 
     Raises:
-        UserError: the folder holds no checkpoint or a damaged one, the device does not exist, or the task file does not
-            fit the heads of the run.
+        UserError: the folder holds no checkpoint or a damaged one, the device does not exist, the precision is unknown
+            or not for this device, or the task file does not fit the heads of the run.
 
     Example:
         >>> model = mt_dnn.load("runs/mtdnn-seed3")
@@ -62,8 +70,28 @@ def load(run: Path | str, device: str | None = None, task_defs: Path | str | Non
     # Building a model seeds the random generators. Here they belong to the caller.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         model = build_model(config, tasks, tokenizer, checkpoint)
-    model.to(choose_device(config.device if device is None else device))
+    chosen = choose_device(config.device if device is None else device)
+    config = with_precision(config, model.to(chosen), precision, chosen)
     return TrainedModel(run, config, tasks, tokenizer, model.eval())
+
+
+def with_precision(config: RunConfig, model: Model, precision: str | None, device: torch.device) -> RunConfig:
+    """The configuration with another precision of forward passes. For ``int8`` the model is changed too, in place.
+
+    Raises:
+        UserError: the precision is unknown, or it is ``int8`` and the device is no CPU.
+    """
+    if precision is None:
+        return config
+    known = [*AUTOCAST_TYPES, INT8]
+    if precision not in known:
+        raise UserError(f"precision: no '{precision}'{did_you_mean(precision, known)} (known: {', '.join(known)})")
+    if precision == INT8:
+        if device.type != "cpu":
+            raise UserError(f"precision: int8 runs on a CPU only, not on {device}; choose the device cpu or bf16")
+        quantize_blocks(model.encoder)
+        precision = "fp32"  # of everything else
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 
 
 def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], location: Path | str) -> None:
@@ -143,7 +171,7 @@ class TrainedModel:
         definition, split = self._encode(task, rows)
         if split is None:
             return []
-        outputs = row_outputs(self.model, definition.name, split, lambda logits, batch: logits, **self._options)
+        outputs = row_outputs(self.model, definition.name, split, lambda logits, batch: logits, self._passes)
         return by_row(outputs, split)
 
     def embed(
@@ -156,16 +184,15 @@ class TrainedModel:
             pooling: how the states of a text's tokens (special tokens included) become one vector. ``mean``, ``max``,
                 ``cls`` (the first token), or ``pooler``: what the heads of the run read.
             level: the block whose output is taken, from 1; 0 is the word embeddings. Default: the final states.
-            batch_size: texts in one forward pass. Default: ``evaluation.batch_size`` of the run.
+            batch_size: the most texts in one forward pass. Default: ``evaluation.batch_size`` of the run.
 
         Raises:
             UserError: an unknown pooling or level, ``pooler`` below the final states, or something that is not a text.
         """
-        options = {**self._options, "max_length": self.config.data.max_length, "pooling": pooling, "level": level}
-        if batch_size is not None:
-            options["batch_size"] = batch_size
+        passes = self._passes if batch_size is None else replace(self._passes, max_rows=batch_size)
+        options: dict[str, Any] = {"pooling": pooling, "level": level, "max_length": self.config.data.max_length}
         with self._encoding:
-            return embed(self.model.encoder, self.tokenizer, texts, **options)
+            return embed(self.model.encoder, self.tokenizer, texts, passes, **options)
 
     def score(self, task: str, rows: Iterable[Row]) -> dict[str, Any]:
         """Computes the metrics of a task on labelled rows. Rows are dictionaries with a ``label``.
@@ -212,16 +239,11 @@ class TrainedModel:
 
     def decode(self, task: TaskDef, split: Prepared) -> Decoded:
         """The predictions for a prepared split."""
-        return predict_split(self.model, task, self.trained[head_owner(task)], split, **self._options)
+        return predict_split(self.model, task, self.trained[head_owner(task)], split, self._passes)
 
     @property
-    def _options(self) -> dict[str, Any]:
-        device = next(self.model.parameters()).device
-        return {
-            "batch_size": self.config.evaluation.batch_size,
-            "precision": self.config.train.precision,
-            "device": device,
-        }
+    def _passes(self) -> Passes:
+        return build_passes(self.config, next(self.model.parameters()).device)
 
     def _encode(self, task: str, rows: Iterable[Row], *, labelled: bool = False) -> tuple[TaskDef, Prepared | None]:
         """The task, and the rows as token ids in memory. None if there are no rows."""

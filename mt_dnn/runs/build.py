@@ -24,6 +24,7 @@ from mt_dnn.runs.build_encoder import build_encoder
 from mt_dnn.runs.checkpoint import load_rest
 from mt_dnn.runs.config import RunConfig, TrainConfig
 from mt_dnn.runs.initial import read_initial
+from mt_dnn.runs.outputs import Passes
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
@@ -121,6 +122,17 @@ def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
         seed=config.seed,
         epochs=config.train.epochs,
         max_steps=config.train.max_steps,
+    )
+
+
+def build_passes(config: RunConfig, device: torch.device, *, shown: bool = False) -> Passes:
+    """How rows go through the model of a run in evaluation. ``shown``: whether the user sees a bar."""
+    return Passes(
+        max_tokens=config.evaluation.batch_tokens,
+        max_rows=config.evaluation.batch_size,
+        precision=config.train.precision,
+        device=device,
+        shown=shown,
     )
 
 

@@ -111,7 +111,12 @@ class EvaluationConfig(Section):
         "loss, the training loss of dev rows, a mean over tasks in the units of their rows; null: the last one",
     )
     patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
-    batch_size: PositiveInt = Field(64, description="examples in one forward pass")
+    batch_tokens: PositiveInt = Field(
+        4096, description="the most tokens in one forward pass, padding included; rows of like length are together"
+    )
+    batch_size: PositiveInt | None = Field(
+        None, description="the most examples in one forward pass; default: as many as batch_tokens allows"
+    )
     predictions: bool = Field(True, description="write predictions of dev and test splits at the end")
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +15,12 @@ from data_utils.metrics import METRICS, compute
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
-from mt_dnn.batches.collate import collate
-from mt_dnn.distributed.ranks import all_gather, connected, rank, world_size
+from mt_dnn.runs.outputs import Passes, row_outputs
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
-from mt_dnn.tasks.losses import precise, task_loss
+from mt_dnn.tasks.losses import task_loss
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import head_owner
-from mt_dnn.training.step import autocast
 
 LOSS = "loss"  # the name of a task's loss among its scores
 Splits = Mapping[tuple[str, str], Prepared]  # (task, split name) → rows
@@ -30,20 +28,11 @@ Scores = dict[str, dict[str, dict[str, Any]]]  # by task, split and metric
 
 
 def predict_split(
-    model: Model,
-    task: TaskDef,
-    owner: TaskDef,
-    split: Prepared,
-    *,
-    batch_size: int,
-    precision: str,
-    device: torch.device,
-    with_loss: bool = False,
+    model: Model, task: TaskDef, owner: TaskDef, split: Prepared, passes: Passes, *, with_loss: bool = False
 ) -> Decoded:
     """Predicts every row of a split, in row order. All ranks share the work, and each returns all predictions.
 
-    ``owner``: the task whose head is used. Rows of similar length share a batch. Dropout is off.
-    ``with_loss``: compute the task's loss too. The split must have labels.
+    ``owner``: the task whose head is used. ``with_loss``: compute the task's loss too. The split must have labels.
     """
     decoding = KINDS[task.task_type].decoding
 
@@ -54,55 +43,11 @@ def predict_split(
         assert batch.labels is not None
         return torch.cat([condensed, task_loss(task, logits, batch.labels, reduction="none")[:, None]], dim=1)
 
-    outputs = row_outputs(model, task.name, split, kept, batch_size=batch_size, precision=precision, device=device)
+    outputs = row_outputs(model, task.name, split, kept, passes)
     if not with_loss:
         return decoding(task, owner, split, outputs)
     loss = float(np.concatenate([output[:, -1] for output in outputs]).mean(dtype=np.float64))
     return replace(decoding(task, owner, split, [output[:, :-1] for output in outputs]), loss=loss)
-
-
-def row_outputs(
-    model: Model,
-    task: str,
-    split: Prepared,
-    kept: Callable[[Tensor, Batch], Tensor],
-    *,
-    batch_size: int,
-    precision: str,
-    device: torch.device,
-) -> list[np.ndarray]:
-    """Runs the model on every row or window of a split. Returns its logits in row order, (decisions, options) each.
-
-    Logits that are numbers are in the user's units and in float64. Others are in float32.
-
-    ``kept``: a function that gets the logits of a batch and the batch. Its result, one row for each decision, is kept
-    instead of the logits. Connected ranks share the work. A process that is not connected does all of it.
-    """
-    order = np.argsort(split.lengths, kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    outputs_here: list[tuple[np.ndarray, list[np.ndarray]]] = []  # this rank's rows, and the output of each
-    was_training = model.training
-    model.eval()
-    ranks, number_here = (world_size(), rank()) if connected() else (1, 0)
-    local_batches = batches[number_here::ranks]
-    rounds = -(-len(batches) // ranks)
-    with torch.no_grad():
-        for number in range(rounds):
-            # With fsdp a forward pass needs all ranks: one that has no batch left runs one row and drops the output.
-            rows = local_batches[number] if number < len(local_batches) else order[:1]
-            batch = collate(split, rows, task=task).to(device)
-            with autocast(precision, device):
-                logits = precise(kept(model.units(task).to_user(model(batch)), batch)).cpu().numpy()
-            if number < len(local_batches):
-                bounds = np.arange(batch.size) if batch.decisions is None else batch.decisions[:-1].cpu().numpy()
-                outputs_here.append((rows, np.split(logits, bounds[1:])))
-    model.train(was_training)
-    outputs = [np.empty(0)] * len(order)
-    for outputs_of_rank in all_gather(outputs_here) if ranks > 1 else [outputs_here]:
-        for rows, found in outputs_of_rank:
-            for row, output in zip(rows, found, strict=True):
-                outputs[row] = output
-    return outputs
 
 
 def score(task: TaskDef, split: Prepared, decoded: Decoded) -> dict[str, Any]:
@@ -132,21 +77,12 @@ class Decoder:
     """Predicts splits with a model. The predictions of a split are kept until ``forget`` is called.
 
     ``defs``: the tasks of these splits, and the owners of the heads that they use, by name.
-    ``with_losses``: compute the losses of tasks with a train split too, where labels are known.
+    ``with_losses``: compute the losses of tasks with a train split too, where labels are known and no threshold of no
+    answer changes the loss.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        defs: Mapping[str, TaskDef],
-        *,
-        batch_size: int,
-        precision: str,
-        device: torch.device,
-        with_losses: bool = False,
-    ) -> None:
-        self.model, self.defs, self.with_losses = model, defs, with_losses
-        self.options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "device": device}
+    def __init__(self, model: Model, defs: Mapping[str, TaskDef], passes: Passes, *, with_losses: bool = False) -> None:
+        self.model, self.defs, self.passes, self.with_losses = model, defs, passes, with_losses
         self.known: dict[tuple[str, str], Decoded] = {}
 
     def forget(self, task: str | None = None) -> None:
@@ -159,9 +95,9 @@ class Decoder:
             if (name, split_name) not in self.known:
                 task = self.defs[name]
                 owner = self.defs[head_owner(task)]
-                with_loss = self.with_losses and task.trainable and split.labels is not None
+                with_loss = self.with_losses and task.trainable and not task.no_answer and split.labels is not None
                 self.known[name, split_name] = predict_split(
-                    self.model, task, owner, split, with_loss=with_loss, **self.options
+                    self.model, task, owner, split, self.passes, with_loss=with_loss
                 )
             yield name, split_name, self.known[name, split_name]
 
@@ -176,17 +112,14 @@ def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
     decoder.forget()
     for name, split_name, decoded in decoder(splits):
         task, split = decoder.defs[name], splits[name, split_name]
-        if name in decoder.model.heads and tune_threshold(decoder.model, task, split, decoded):
-            decoder.forget(name)
-            ((_, _, decoded),) = decoder({(name, split_name): split})
+        if name in decoder.model.heads:
+            answers = KINDS[task.task_type].decoding.tune(decoder.model.heads[name], task, split, decoded)
+            if answers is not decoded:
+                decoder.forget(name)
+                decoder.known[name, split_name] = decoded = answers
         loss = {} if decoded.loss is None else {LOSS: decoded.loss}
         scores.setdefault(name, {})[split_name] = {**score(task, split, decoded), **loss}
     return scores
-
-
-def tune_threshold(model: Model, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
-    """Sets the head's threshold of no answer to the best value for a labelled dev split. True if it changed."""
-    return KINDS[task.task_type].decoding.tune(model.heads[head_owner(task)], task, split, decoded)
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:

@@ -26,6 +26,7 @@ FREE_KEYS = ("device", "distributed", "log", "output")
 FREE_KEYS_OF = {
     "data": ("max_unknown_share",),
     "train": ("activation_checkpointing", "apex_layer_norm", "compile", "fast_paths"),
+    "evaluation": ("batch_tokens", "batch_size"),
 }
 FREE_WHEN_FINISHED = ("epochs", "max_steps")  # keys of the section train: a finished run may go on
 

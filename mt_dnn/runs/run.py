@@ -95,9 +95,12 @@ class Run:
                 if evaluates or self._saves_after(event) or stopped_by:
                     check_finite(parts.model, progress)
                     if evaluates:
+                        bar.set_description("evaluate")
                         self._evaluate(log)
                     log.flush()
+                    bar.set_description("save")
                     save(self.folder, parts.tokenizer, parts.stepper, progress)
+                    bar.set_description("train")
                 if stopped_by:
                     say(f"stopped after update {event.position.step}; the same command continues from there")
                 if stopped_by or progress.finished:

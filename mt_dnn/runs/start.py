@@ -18,6 +18,7 @@ from mt_dnn.batches.plan import Plan
 from mt_dnn.distributed.ranks import is_main, local_device, main_first
 from mt_dnn.runs.build import (
     build_model,
+    build_passes,
     build_plan,
     build_splits,
     build_tasks,
@@ -141,14 +142,8 @@ def start(config: RunConfig) -> Parts:
 
 def build_decoder(config: RunConfig, model: Model, tasks: Tasks, device: torch.device) -> Decoder:
     """Builds what predicts and scores splits while the run trains, and at its end."""
-    return Decoder(
-        model,
-        tasks.evaluated,
-        batch_size=config.evaluation.batch_size,
-        precision=config.train.precision,
-        device=device,
-        with_losses=reads_loss(config.evaluation.metric),
-    )
+    passes = build_passes(config, device, shown=True)
+    return Decoder(model, tasks.evaluated, passes, with_losses=reads_loss(config.evaluation.metric))
 
 
 def build_stepper(

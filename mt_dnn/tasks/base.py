@@ -33,12 +33,14 @@ class Decoded:
     score of no answer minus the score of the best text, (N,).
     ``details``: for each row, further values that the decoding of the task type needs or writes.
     ``loss``: the mean of the task's loss over the decisions, if it was asked for.
+    ``outputs``: the condensed logits that gave the answers, if the head has a threshold that may still be tuned.
     """
 
     predictions: np.ndarray
     scores: np.ndarray
     details: Sequence[Any] = ()
     loss: float | None = None
+    outputs: Sequence[np.ndarray] = ()
 
 
 class Decoding(ABC):
@@ -87,12 +89,13 @@ class Decoding(ABC):
             decoded.predictions, split.labels, decoded.scores, n_class=task.n_class, questions=split.questions
         )
 
-    def tune(self, head: nn.Module, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
+    def tune(self, head: nn.Module, task: TaskDef, split: Prepared, decoded: Decoded) -> Decoded:
         """Sets the head's threshold of no answer to the best value for a labelled dev split.
 
-        Returns True if it changed. Then ``decoded``, the head's answers to that split, is out of date.
+        ``decoded``: the head's answers to that split. Returns the answers with the new threshold, or ``decoded`` itself
+        if the threshold stays.
         """
-        return False
+        return decoded
 
 
 def mean_scores(teachers: Sequence[Decoded]) -> np.ndarray:

@@ -52,7 +52,8 @@ class Spans(Decoding):
             details.append([(text, first, float(p)) for (_, text, first), p in zip(chosen, scores, strict=True)])
             predictions.append(chosen[0][1])
             margins.append(nothing - best[0][0])
-        return Decoded(np.array(predictions, object), np.array(margins), details)
+        kept = outputs if task.no_answer else ()
+        return Decoded(np.array(predictions, object), np.array(margins), details, outputs=kept)
 
     def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
         """The answer that is right most often; the complete context; and with ``no_answer``, no answer.
@@ -83,14 +84,19 @@ class Spans(Decoding):
             shares = figures(np.array([*probability.values()]))
             yield [[*span, p] for span, p in zip(probability, shares, strict=True)]
 
-    def tune(self, head: nn.Module, task: TaskDef, split: Prepared, decoded: Decoded) -> bool:
+    def tune(self, head: nn.Module, task: TaskDef, split: Prepared, decoded: Decoded) -> Decoded:
         """Moves the head's threshold of no answer to the best one for the split."""
         if not task.no_answer:
-            return False
+            return decoded
         assert isinstance(head, SpanHead)
         shift = self.threshold(split, decoded)
+        if shift == 0:
+            return decoded
         head.threshold += shift
-        return shift != 0
+        outputs = [output.copy() for output in decoded.outputs]
+        for output in outputs:
+            output[:, 0] -= shift / 2  # as in the head
+        return self(task, task, split, outputs)
 
     def threshold(self, split: Prepared, decoded: Decoded) -> float:
         """The threshold on the scores of ``decoded`` at which the mean F1 on a labelled split is highest.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -52,20 +53,20 @@ def train(
     step = start.step
     stepper.model.train()
     for epoch in range(start.epoch, plan.epochs):
-        updates = plan.epoch(epoch)
-        for index in range(start.update if epoch == start.epoch else 0, len(updates)):
+        first, count = start.update if epoch == start.epoch else 0, plan.updates_in(epoch)
+        for index, planned in enumerate(islice(plan.epoch(epoch), first, None), first):
             if step == plan.total_steps:
                 return
-            seeds = batch_seeds(plan.seed, step, len(updates[index]))
+            seeds = batch_seeds(plan.seed, step, len(planned))
             update = [
                 local_batch(splits[micro_batch.task], micro_batch, seed).to(device)
-                for micro_batch, seed in zip(updates[index], seeds, strict=True)
+                for micro_batch, seed in zip(planned, seeds, strict=True)
             ]
             lr = stepper.optimizer.param_groups[-1]["lr"]
             seed_step(plan.seed, step, rank())
             loss, grad_norm, telemetry = stepper(update, step)
             step += 1
-            epoch_end = index + 1 == len(updates)
+            epoch_end = index + 1 == count
             if epoch_end:
                 for adversary in stepper.adversaries.values():
                     adversary.end_epoch()

@@ -136,7 +136,7 @@ def test_every_row_once_when_the_number_of_ranks_changes(
     sizes: list[int], batch: int, seed: int, ranks: tuple[int, int], cut: float
 ) -> None:
     tasks = {f"t{i}": size for i, size in enumerate(sizes)}
-    plan = Plan(sizes=tasks, batch_sizes=dict.fromkeys(tasks, batch), seed=seed, epochs=2).epoch(0)
+    plan = list(Plan(sizes=tasks, batch_sizes=dict.fromkeys(tasks, batch), seed=seed, epochs=2).epoch(0))
     stop, served = round(cut * len(plan)), []
     for updates, world_size in ((plan[:stop], ranks[0]), (plan[stop:], ranks[1])):
         for part in (part for update in updates for part in update):

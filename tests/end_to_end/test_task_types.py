@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from mt_dnn.batches.draws import seed_step
 from mt_dnn.cli.main import main
 from mt_dnn.inference.evaluation import read_splits
 from mt_dnn.inference.trained import load
+from mt_dnn.runs import evaluate
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import score
+from mt_dnn.runs.outputs import row_outputs
 from mt_dnn.runs.run import Run
 from mt_dnn.tasks.spans import SpanHead
 from tests.parts import parts
@@ -165,8 +168,17 @@ def test_both_losses_rank(loss: str, folder: Path, tmp_path: Path) -> None:
     assert result["scores"]["mrr"] > result["baseline"]["mrr"] + 0.1
 
 
-def test_the_threshold_of_no_answer_is_tuned_saved_and_used(folder: Path, tmp_path: Path) -> None:
+def test_the_threshold_of_no_answer_is_tuned_saved_and_used(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half of the questions have no answer; evaluating the run again gives the scores that its table has."""
+    evaluated: list[str] = []
+
+    def counted(model: Any, task: str, *args: Any) -> Any:
+        evaluated.append(task)
+        return row_outputs(model, task, *args)
+
+    monkeypatch.setattr(evaluate, "row_outputs", counted)
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "dev"):
@@ -183,6 +195,7 @@ def test_the_threshold_of_no_answer_is_tuned_saved_and_used(folder: Path, tmp_pa
     places = [f"task_defs={tmp_path / 'tasks.yml'}", f"data.dir={data}", f"output={tmp_path / 'run'}"]
     summary = Run(load_config(folder / "run.yml", [*places, "train.epochs=4"]))()
     assert isinstance(summary, dict)
+    assert evaluated == ["maybe"] * 4  # once after each epoch, also where the threshold changed
     (result,) = summary["results"]
     loaded = load(tmp_path / "run")
     task, head = loaded.task("maybe"), loaded.model.heads["maybe"]

@@ -227,6 +227,29 @@ def test_the_accelerator_path_gives_the_same(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @in_double
+@pytest.mark.parametrize(("lengths", "calls"), [((3, 3, 5, 5, 5, 2), 3), ((4, 4, 4), 1), ((7, 2, 7), 3)])
+def test_neighbours_of_the_same_length_share_a_call(
+    lengths: tuple[int, ...], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mt_dnn.encoders import attention
+
+    encoder, batch = fresh("bert"), make_batch(lengths)
+    seen: list[tuple[int, ...]] = []
+    fused = attention.F.scaled_dot_product_attention
+
+    def counted(query: Tensor, *args: Any, **options: Any) -> Tensor:
+        seen.append(tuple(query.shape[::2]))  # sequences and tokens
+        return fused(query, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention.F, "scaled_dot_product_attention", counted)
+        together = encoder(batch)
+    assert len(seen) == calls * encoder.num_layers
+    assert sum(count * length for count, length in seen) == sum(lengths) * encoder.num_layers
+    torch.testing.assert_close(together, plain(encoder.model, batch), atol=1e-12, rtol=1e-12)
+
+
+@in_double
 def test_forced_padding_gives_the_same() -> None:
     batch = make_batch()
     for family in PACKED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain, groupby
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_utils.errors import UserError
 from mt_dnn.batches.plan import MicroBatch, Plan
-from mt_dnn.batches.sampling import SamplingConfig, probabilities
+from mt_dnn.batches.sampling import SamplingConfig, epoch_batches, generator_of, probabilities
 
 STRATEGIES = ("proportional", "uniform", "temperature", "annealed", "weights", "mtdnn")
 SIZES = {"mnli": 300, "rte": 40, "stsb": 7}
@@ -36,15 +37,15 @@ def settings_of(
     return {"sampling": config, "batch_sizes": dict.fromkeys(sizes, batch), **defaults, **more}
 
 
-def batches(plan: list[tuple[MicroBatch, ...]]) -> list[MicroBatch]:
+def batches(plan: Iterable[tuple[MicroBatch, ...]]) -> list[MicroBatch]:
     return list(chain.from_iterable(plan))
 
 
-def counted(plan: list[tuple[MicroBatch, ...]]) -> Counter[str]:
+def counted(plan: Iterable[tuple[MicroBatch, ...]]) -> Counter[str]:
     return Counter(batch.task for batch in batches(plan))
 
 
-def flat(plan: list[tuple[MicroBatch, ...]]) -> list[list[tuple[str, list[int]]]]:
+def flat(plan: Iterable[tuple[MicroBatch, ...]]) -> list[list[tuple[str, list[int]]]]:
     return [[(batch.task, batch.rows.tolist()) for batch in update] for update in plan]
 
 
@@ -88,9 +89,12 @@ def test_update_counts_are_exact_and_plans_repeat(
 ) -> None:
     options = settings_of(strategy, sizes, epochs=3, batch=batch, accumulate=accumulate, mix_tasks=mix_tasks, seed=seed)
     plan = Plan(sizes=sizes, **options)
-    made = [plan.epoch(epoch) for epoch in range(3)]
-    assert plan.updates_per_epoch == [len(updates) for updates in made]
+    made = [list(plan.epoch(epoch)) for epoch in range(3)]
+    assert [plan.updates_in(epoch) for epoch in range(3)] == [len(updates) for updates in made]
+    assert [plan.updates_before(epoch, 1) for epoch in (0, 2)] == [1, len(made[0]) + len(made[1]) + 1]
     assert plan.total_steps == sum(map(len, made))
+    for most in (1, len(made[0]), len(made[0]) + 1, 10**6):
+        assert Plan(sizes=sizes, **options, max_steps=most).total_steps == min(most, plan.total_steps)
     assert flat(Plan(sizes=sizes, **options).epoch(2)) == flat(made[2])
     for update in chain.from_iterable(made):
         assert 1 <= len(update) <= accumulate
@@ -101,7 +105,7 @@ def test_update_counts_are_exact_and_plans_repeat(
 @given(sizes=sizes_strategy, batch=st.integers(1, 20), mix_tasks=st.booleans(), seed=st.integers(0, 99))
 def test_proportional_serves_every_row_once(sizes: dict[str, int], batch: int, mix_tasks: bool, seed: int) -> None:
     options = settings_of("proportional", sizes, batch=batch, mix_tasks=mix_tasks, seed=seed, accumulate=3)
-    plan = Plan(sizes=sizes, **options).epoch(1)
+    plan = list(Plan(sizes=sizes, **options).epoch(1))
     for task, rows in sizes.items():
         own = [one.rows.tolist() for one in batches(plan) if one.task == task]
         assert sorted(chain.from_iterable(own)) == list(range(rows))
@@ -226,10 +230,10 @@ def test_mtdnn_draws_other_tasks_by_their_batches() -> None:
 
 def test_accumulation_mixes_tasks_or_not() -> None:
     sizes = {"a": 64, "b": 36}
-    kept = Plan(sizes=sizes, **settings_of("proportional", sizes, accumulate=4)).epoch(0)
+    kept = list(Plan(sizes=sizes, **settings_of("proportional", sizes, accumulate=4)).epoch(0))
     assert sorted(len(update) for update in kept) == [1, 4, 4, 4]
     assert [len(update[-1].rows) for update in kept if len(update) == 1] == [4]  # short, not padded
-    mixed = Plan(sizes=sizes, **settings_of("proportional", sizes, accumulate=4, mix_tasks=True)).epoch(0)
+    mixed = list(Plan(sizes=sizes, **settings_of("proportional", sizes, accumulate=4, mix_tasks=True)).epoch(0))
     assert [len(update) for update in mixed] == [4, 4, 4, 1]
     assert any(len({one.task for one in update}) == 2 for update in mixed)
 
@@ -237,3 +241,48 @@ def test_accumulation_mixes_tasks_or_not() -> None:
 def test_batch_sizes_per_task() -> None:
     options = settings_of("proportional", SIZES, batch_sizes={"mnli": 100, "rte": 20, "stsb": 4})
     assert counted(Plan(sizes=SIZES, **options).epoch(0)) == {"mnli": 3, "rte": 2, "stsb": 2}
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_later_epoch_is_planned(strategy: str, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counting(*args: Any, epoch: int, **options: Any) -> dict[str, int]:
+        asked.append(epoch)
+        return epoch_batches(*args, epoch=epoch, **options)
+
+    monkeypatch.setattr("mt_dnn.batches.plan.epoch_batches", counting)
+    plan = Plan(sizes=SIZES, **settings_of(strategy, SIZES, epochs=10**6, accumulate=accumulate), max_steps=50)
+    assert plan.total_steps == 50
+    for epoch in range(4):
+        next(plan.epoch(epoch))
+    assert max(asked) < 12 and len(asked) < 25
+
+
+def test_epochs_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: Counter[int] = Counter()
+
+    def counting(*args: Any, epoch: int, **options: Any) -> dict[str, int]:
+        asked[epoch] += 1
+        return epoch_batches(*args, epoch=epoch, **options)
+
+    monkeypatch.setattr("mt_dnn.batches.plan.epoch_batches", counting)
+    plan = Plan(sizes=SIZES, **settings_of("uniform", SIZES, epochs=100))
+    for epoch in range(100):
+        next(plan.epoch(epoch))
+    assert max(asked.values()) <= 2  # for the epoch itself, and for where later epochs begin
+
+
+def test_rows_are_put_in_order_when_their_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {f"task{number}": 8 for number in range(100)}
+    updates = Plan(sizes=sizes, **settings_of("proportional", sizes)).epoch(0)
+    ordered: list[Any] = []
+
+    def noting(*key: Any) -> np.random.Generator:
+        ordered.append(key)
+        return generator_of(*key)
+
+    monkeypatch.setattr("mt_dnn.batches.plan.generator_of", noting)
+    next(updates)
+    assert [key[1] for key in ordered] == ["rows"]

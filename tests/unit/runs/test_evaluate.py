@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import mt_dnn
@@ -18,6 +21,7 @@ from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches.collate import collate
 from mt_dnn.runs.evaluate import baseline, check_selection, dev_scores, predict_split, selection_score
+from mt_dnn.runs.outputs import Passes
 from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.runs.score_table import score_table
 from mt_dnn.tasks.base import Decoded
@@ -41,13 +45,38 @@ def task(name: str = "mine", **fields: Any) -> TaskDef:
 def test_predictions_come_in_row_order_with_dropout_off(workspace: Path) -> None:
     run = parts(workspace, "encoder.dropout=0.5")
     definition, split = run.tasks.trained["same"], run.splits["same", "dev"]
-    options: dict[str, Any] = {"precision": "fp32", "device": run.device}
-    decoded = predict_split(run.model, definition, definition, split, batch_size=5, **options)
+    decoded = predict_split(run.model, definition, definition, split, passes(max_tokens=40))
     assert run.model.training
     run.model.eval()
     with torch.no_grad():
         one_by_one = [run.model(collate(split, [row], task="same"))[0].softmax(-1).numpy() for row in range(len(split))]
     np.testing.assert_allclose(decoded.scores, np.stack(one_by_one), atol=1e-6)
+
+
+def passes(**options: Any) -> Passes:
+    return Passes(precision="fp32", device=torch.device("cpu"), **options)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), max_size=60),
+    max_tokens=st.integers(1, 200),
+    max_rows=st.none() | st.integers(1, 9),
+)
+def test_batches_hold_as_many_rows_of_like_length_as_fit(
+    lengths: list[int], max_tokens: int, max_rows: int | None
+) -> None:
+    batches = passes(max_tokens=max_tokens, max_rows=max_rows).batches(np.array(lengths, np.int64))
+    order = [int(row) for batch in batches for row in batch]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[row] for row in order] == sorted(lengths)
+
+    def fits(rows: list[int]) -> bool:
+        return len(rows) * max(lengths[row] for row in rows) <= max_tokens and len(rows) <= (max_rows or len(rows))
+
+    for batch in batches:
+        assert fits(batch.tolist()) or len(batch) == 1
+    for batch, later in pairwise(batches):
+        assert not fits([*batch.tolist(), int(later[0])])
 
 
 def test_label_map_adds_probabilities() -> None:
@@ -93,8 +122,8 @@ def test_losses_select_by_the_lowest() -> None:
     assert selection_score("mean", scores) == pytest.approx(0.35)
 
 
-@pytest.mark.parametrize("batch_size", [5, 64])
-def test_dev_losses_are_those_of_torch(batch_size: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_size", ["5", "null"])
+def test_dev_losses_are_those_of_torch(batch_size: str, tmp_path: Path) -> None:
     make_workspace(tmp_path, train_rows=8, more=["tagged", "odd", "marks", "found", "guessed"])
     run = parts(tmp_path, "evaluation.metric=loss", f"evaluation.batch_size={batch_size}")
     scores = dev_scores(run.decoder, run.dev_splits)

@@ -1,0 +1,60 @@
+"""How cost grows: figures for each size, their exponents, and the files of a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from mt_dnn.bench import growth
+from mt_dnn.bench.curves import Panel, drawing
+from mt_dnn.cli.main import main
+
+
+def test_exponents_are_slopes_of_logarithms() -> None:
+    sizes = (10, 20, 40)
+    found = growth.exponents(sizes, {"linear": [1, 2, 4], "square": [3, 12, 48], "flat": [5, 5, 5]})
+    assert found == {"linear": 1.0, "square": 2.0, "flat": 0.0}
+
+
+def test_files_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(growth, "ROWS", (40, 80))
+    monkeypatch.setattr(growth, "TASKS", (1, 3))
+    monkeypatch.setattr(growth, "EPOCHS", (1, 100))
+    monkeypatch.setattr(growth, "STEPS", 2)
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "growth", "--output", str(tmp_path / "out"), "--rounds", "1", "--json"])
+    assert exit_.value.code == 0
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed == json.loads((tmp_path / "out" / "scaling.json").read_text())
+    assert {name: len(values) for name, values in printed["rows"]["cpu_seconds"].items()} == dict.fromkeys(
+        ("prepare", "train", "evaluate", "predict"), 2
+    )
+    assert len(printed["tasks"]["cpu_ms_per_step"]) == len(printed["epochs"]["cpu_ms"]) == 2
+    page = (tmp_path / "out" / "scaling.md").read_text()
+    assert "mt-dnn bench growth --output experiments/results --most-rows 32000 --most-tasks 100 --rounds 1" in page
+    assert "| rows | 40 | 80 | exponent |" in page and "](scaling.svg)" in page
+    ElementTree.parse(tmp_path / "out" / "scaling.svg")
+
+
+@pytest.mark.parametrize(("option", "least"), [("--most-rows", 2000), ("--most-tasks", 3)])
+def test_one_size_shows_no_growth(option: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", "growth", option, str(least - 1)])
+    assert exit_.value.code == 2 and f"{option}: give at least {least}" in capsys.readouterr().err
+
+
+def test_curves_stand_where_their_values_are() -> None:
+    panel = Panel("rows", "s < 1", (10, 100, 1000), {"linear": (1, 10, 100), "flat": (10, 10, 10)})
+    tree = ElementTree.fromstring(drawing([panel, panel]))
+    lines = [part.attrib["points"] for part in tree.iter("{http://www.w3.org/2000/svg}polyline")]
+    linear, flat = ([tuple(map(float, point.split(","))) for point in line.split()] for line in lines[:2])
+    assert len(lines) == 4 and lines[:2] == lines[2:]
+    assert len({y for _, y in flat}) == 1 and linear[1][1] == flat[1][1]
+    (x0, y0), (x1, y1), (x2, y2) = linear
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and x1 > x0
+    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2) and y1 < y0  # up is less in SVG
