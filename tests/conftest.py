@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import pytest
 from hypothesis import settings
 
 from tests.workspace import make_workspace
+
+MEMORY = "/dev/shm"  # runs flush what they save, and tests would wait for a disk
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 settings.register_profile("tests", deadline=None)  # a busy machine is slow, which is no failure
 settings.load_profile("tests")

@@ -58,7 +58,7 @@ def cut_everywhere(write: Callable[[], object], folder: Path, *, cuts: int = 7) 
     has to write the new ones.
     """
     old = contents(folder)
-    assert cut(write, resource.RLIM_INFINITY, killed=False) == CORRECT
+    write()
     new = contents(folder)
     longest = max(len(new[name]) for name in new if new[name] != old.get(name))
     for limit in sorted({longest * number // cuts for number in range(cuts)} | {1, longest - 1}):
@@ -70,7 +70,7 @@ def cut_everywhere(write: Callable[[], object], folder: Path, *, cuts: int = 7) 
                 assert content in (old.get(name), new.get(name)), f"{name} was cut at byte {limit}"
             if not killed:
                 assert not list(folder.rglob(".*.tmp")), "a temporary file is left behind"
-            assert cut(write, resource.RLIM_INFINITY, killed=False) == CORRECT
+            write()
             assert contents(folder) == new, f"differs after a cut at byte {limit}"
 
 

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from threading import Thread, current_thread, main_thread
 from typing import Any
 
-from mt_dnn.distributed.ranks import max_over_ranks
-
 # The signals of schedulers and of a terminal that is closed. A run that they stop, and that has saved, has not failed.
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 LAUNCHER_PIPE = "MT_DNN_LAUNCHER_PIPE"  # the launcher holds the other end of this pipe as long as it lives
@@ -46,11 +44,6 @@ def stop_signals(*, ends_process: bool = False) -> Iterator[list[int]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_IGN if received and ends_process else handler)
-
-
-def first_signal(received: list[int]) -> int:
-    """The number of the first signal, or 0. All ranks get the same, even if only one of them has received a signal."""
-    return max_over_ranks(received[0] if received else 0)
 
 
 def exit_code(number: int) -> int:

@@ -16,7 +16,7 @@ from mt_dnn.distributed.launch import explained
 from mt_dnn.distributed.output import lasting_output
 from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
 from mt_dnn.distributed.sharded import local_parts
-from mt_dnn.distributed.signals import first_signal, stop_signals
+from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.runs.checkpoint import checkpoint_path, load_encoder_weights, load_rest
 from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
@@ -226,6 +226,11 @@ def check_finite(model: nn.Module, progress: Progress) -> None:
     spoilt = any(not bool(weight.isfinite().all()) for weight in local_parts(model.parameters()))
     if max_over_ranks(spoilt):
         raise not_finite("a weight", progress)
+
+
+def first_signal(received: list[int]) -> int:
+    """The number of the first signal, or 0. All ranks get the same, even if only one of them has received a signal."""
+    return max_over_ranks(received[0] if received else 0)
 
 
 def not_finite(what: str, progress: Progress) -> UserError:

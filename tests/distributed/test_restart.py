@@ -18,21 +18,24 @@ from safetensors.torch import load_file
 from mt_dnn.batches.collate import share_of_rank
 from mt_dnn.batches.plan import Plan
 from mt_dnn.runs.checkpoints import last_checkpoint
+from tests import forks
 from tests.distributed.workers import free_port
 from tests.end_to_end.test_resume import assert_same_run, finish, wait_for_step
+from tests.forks import Process
 from tests.workspace import make_workspace
 
 OPTIONS = ["tasks=[same,overlap]", "checkpoint.every_steps=3", "evaluation.every_steps=24", "train.epochs=6"]
 OPTIONS += ["adversary.mode=tat", "distributed.timeout_s=60"]
-FSDP = ["distributed.strategy=fsdp", "adversary=preset:vat/smart"]  # averaged weights are split too
+FSDP = ["distributed.strategy=fsdp", "adversary=preset:vat/smart", "train.epochs=3"]  # averaged weights are split too
 NO_DROPOUT = ["encoder.dropout=0", "encoder.attention_dropout=0", "heads.dropout=0"]
 
 
-def start(folder: Path, output: str, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    train = ["-m", "mt_dnn.cli", "train", str(folder / "run.yml"), f"output={folder / output}", *OPTIONS, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, *train]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def start(folder: Path, output: str, *arguments: str, real: bool = False) -> Process:
+    return forks.start(*train(folder, output), *arguments, real=real, OMP_NUM_THREADS="1")
+
+
+def train(folder: Path, output: str) -> list[str]:
+    return ["train", str(folder / "run.yml"), f"output={folder / output}", *OPTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def workers(launcher: subprocess.Popen[str]) -> list[int]:
+def workers(launcher: Process) -> list[int]:
     """Process ids of the launcher's workers."""
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(launcher.pid)], capture_output=True, text=True)
     return [int(pid) for pid in listed.stdout.split()]
@@ -57,9 +60,11 @@ def weights(run: Path) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-@pytest.mark.parametrize(("whole", "options"), [("whole", []), ("whole_fsdp", FSDP)])
-def test_a_killed_worker_is_started_again_and_nothing_is_lost(folder: Path, whole: str, options: list[str]) -> None:
-    process = start(folder, f"{whole}_killed", *options, "--gpus", "2", "--restarts", "1")
+@pytest.mark.parametrize(("whole", "options", "real"), [("whole", [], True), ("whole_fsdp", FSDP, False)])
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(
+    folder: Path, whole: str, options: list[str], real: bool
+) -> None:
+    process = start(folder, f"{whole}_killed", *options, "--gpus", "2", "--restarts", "1", real=real)
     wait_for_step(folder / f"{whole}_killed", process, 6)
     os.kill(workers(process)[-1], signal.SIGKILL)
     assert "resuming" in finish(process)
@@ -98,24 +103,15 @@ def test_a_signal_saves_and_another_number_of_ranks_goes_on(
 
 
 def test_two_machines_train_one_job(folder: Path) -> None:
-    port = str(free_port())
-    torchrun = (
-        "-m",
-        "torch.distributed.run",
-        "--nnodes",
-        "2",
-        "--nproc-per-node",
-        "1",
-        "--master-addr",
-        "localhost",
-        "--master-port",
-        port,
-    )
+    options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=localhost", f"--master-port={free_port()}"]
+    torchrun, command = [sys.executable, "-m", "torch.distributed.run", *options], train(folder, "nodes")
     agents = [
-        start(
-            folder,
-            "nodes",
-            launcher=(*torchrun, "--node-rank", rank, "--no-python", sys.executable),
+        subprocess.Popen(
+            [*torchrun, f"--node-rank={rank}", "-m", "mt_dnn.cli", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         for rank in ("0", "1")
     ]

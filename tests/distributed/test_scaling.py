@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from data_utils.errors import RankError
+from data_utils.files import replacing
 from mt_dnn.distributed.launch import explained
 from mt_dnn.distributed.ranks import barrier, rank
 from tests.distributed.workers import run_ranks
+from tests.forks import start
 
 
 def test_throughput_of_two_processes(workspace: Path) -> None:
     options = ["tasks=[same]", "--processes", "2", "--updates", "2", "--rounds", "2", "--json"]
-    command = [sys.executable, "-m", "mt_dnn.cli", "bench", "scaling", str(workspace / "run.yml"), *options]
-    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert found.returncode == 0, found.stderr
-    result = json.loads(found.stdout)
+    process = start("bench", "scaling", str(workspace / "run.yml"), *options, OMP_NUM_THREADS="1")
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    result = json.loads(output)
     assert result["processes"] == 2 and result["threads"] == 1
     assert result["speedup_min"] <= result["speedup"] <= result["speedup_max"]
     assert all(result[f"{way}_examples_per_s"] > 0 for way in ("one", "together", "apart"))
@@ -30,11 +30,13 @@ def test_throughput_of_two_processes(workspace: Path) -> None:
 
 def wait_for_a_rank_that_sleeps(folder: Path) -> None:
     if rank() == 1:
-        time.sleep(8)
+        while not (folder / "message").exists():
+            time.sleep(0.05)
         os._exit(0)
     with pytest.raises(RankError) as found, explained(lambda: "after update 7"):
         barrier()
-    (folder / "message").write_text(str(found.value))
+    with replacing(folder / "message") as temporary:
+        temporary.write_text(str(found.value))
     os._exit(0)
 
 

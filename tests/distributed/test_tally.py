@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-import pytest
 import torch
-from torch import distributed, multiprocessing
 
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.adversarial.tally import Tally
+from mt_dnn.distributed.ranks import rank
+from tests.distributed.workers import run_ranks
 
 RANKS = 2
 TASK = TaskDef.model_validate(
@@ -26,27 +25,22 @@ TASK = TaskDef.model_validate(
 )
 
 
-def count_on_a_rank(rank: int, folder: str) -> None:
+def count_on_a_rank(folder: Path) -> None:
     """Rank 0 predicts b for a, rank 1 predicts c for a twice; only rank 1 sees the second epoch's example."""
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(RANKS))
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     tally, records = Tally(TASK), []
-    logits = torch.eye(3)[[1] if rank == 0 else [2, 2]]
+    logits = torch.eye(3)[[1] if rank() == 0 else [2, 2]]
     tally.count(torch.zeros(len(logits), dtype=torch.int64), logits)
     tally.end_epoch()
     records.append(tally.record())
-    if rank == 1:
+    if rank() == 1:
         tally.count(torch.tensor([2]), torch.eye(3)[[0]])
     tally.end_epoch()
     records.append(tally.record())
-    Path(folder, f"{rank}.json").write_text(json.dumps(records))
-    distributed.destroy_process_group()
+    (folder / f"{rank()}.json").write_text(json.dumps(records))
 
 
-@pytest.mark.slow  # each process imports torch and transformers anew
-@pytest.mark.skipif(not distributed.is_available(), reason="torch was built without torch.distributed")
 def test_counts_are_summed_over_ranks(tmp_path: Path) -> None:
-    multiprocessing.spawn(count_on_a_rank, args=(str(tmp_path),), nprocs=RANKS)
+    run_ranks(RANKS, count_on_a_rank, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(RANKS))
     assert first == second
     assert first[0]["counts"] == [[0, 1, 2], [0, 0, 0], [0, 0, 0]]

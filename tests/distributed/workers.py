@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import multiprocessing
 
+from mt_dnn.distributed.launch import process_group
+from tests.forks import check_forked, server
+
 
 def free_port() -> int:
     with socket.socket() as server:
@@ -18,8 +21,10 @@ def free_port() -> int:
 
 
 def run_ranks(world_size: int, work: Callable[..., None], *arguments: Any, timeout_s: float = 120) -> None:
-    """Runs ``work(*arguments)`` in so many processes; an error in one of them is raised here."""
-    multiprocessing.spawn(_enter, args=(world_size, free_port(), timeout_s, work, arguments), nprocs=world_size)
+    """Runs ``work(*arguments)`` in so many forked processes; an error in one of them is raised here."""
+    server()
+    options = (world_size, free_port(), timeout_s, work, arguments)
+    multiprocessing.start_processes(_enter, args=options, nprocs=world_size, start_method="forkserver")
 
 
 def _enter(
@@ -28,7 +33,6 @@ def _enter(
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    from mt_dnn.distributed.launch import process_group
-
+    check_forked()
     with process_group(timeout_s=timeout_s):
         work(*arguments)

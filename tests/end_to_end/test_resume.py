@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from experiments.glue.convert import TASKS as GLUE
 from experiments.ner.convert import TASKS as NER
 from experiments.squad.convert import TASKS as SQUAD
 from mt_dnn.runs.checkpoints import last_checkpoint
+from tests import forks
+from tests.forks import Process
 from tests.workspace import MORE_TASKS, make_workspace
 
 TIMINGS = {"examples_per_s", "tokens_per_s"}
@@ -29,18 +30,18 @@ OPTIONS = ["checkpoint.every_steps=3", "evaluation.every_steps=18", "train.epoch
 OPTIONS += ["train.accumulate=2", "train.mix_tasks=true"]
 
 
-def start(workspace: Path, output: str, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mt_dnn.cli", "train", str(workspace / "run.yml"), f"output={workspace / output}"]
-    return subprocess.Popen([*command, *OPTIONS, *overrides], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(workspace: Path, output: str, *overrides: str, real: bool = False) -> Process:
+    train = ("train", str(workspace / "run.yml"), f"output={workspace / output}")
+    return forks.start(*train, *OPTIONS, *overrides, real=real)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: Process) -> str:
     output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return output + errors
 
 
-def wait_for_step(run: Path, process: subprocess.Popen[str], step: int) -> None:
+def wait_for_step(run: Path, process: Process, step: int) -> None:
     """Returns once a checkpoint of at least this step exists."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
@@ -82,8 +83,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def kill_and_resume(folder: Path, *overrides: str, step: int) -> None:
-    process = start(folder, "killed", *overrides)
+def kill_and_resume(folder: Path, *overrides: str, step: int, real: bool = False) -> None:
+    process = start(folder, "killed", *overrides, real=real)
     wait_for_step(folder / "killed", process, step)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -94,7 +95,7 @@ def kill_and_resume(folder: Path, *overrides: str, step: int) -> None:
 
 
 def test_kill_in_mid_epoch_then_resume_is_bit_identical(undisturbed: Path) -> None:
-    kill_and_resume(undisturbed, step=6)
+    kill_and_resume(undisturbed, step=6, real=True)
 
 
 def test_a_run_of_all_task_types_resumes_bit_identically(tmp_path: Path) -> None:
@@ -153,8 +154,8 @@ def test_a_finished_run_is_not_trained_again(undisturbed: Path) -> None:
 def test_a_run_goes_on_when_nobody_reads_what_it_prints(undisturbed: Path, processes: int) -> None:
     """As in ``mt-dnn train run.yml 2>&1 | head -1``."""
     run, options = undisturbed / f"unread{processes}", ("train.max_steps=6", "--gpus", str(processes))
-    process = start(undisturbed, run.name, *options)
-    assert process.stdout is not None and process.stderr is not None
+    process = start(undisturbed, run.name, *options, real=True)
+    assert isinstance(process, subprocess.Popen) and process.stdout is not None and process.stderr is not None
     process.stdout.close()
     process.stderr.close()
     assert process.wait(timeout=300) == 0

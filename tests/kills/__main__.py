@@ -22,18 +22,20 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from resource import RLIM_INFINITY
 from typing import Any
 
 import torch
 
+from tests.cuts import CORRECT, cut
 from tests.kills.promise import EVERY_STEPS, check_complete, check_exit, check_foreign, check_same, outcome, plant
 from tests.kills.starts import Failure, Start, get_ready
+from tests.workspace import make_workspace
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 TARGETS = ("one", "all", "group")
@@ -46,7 +48,6 @@ SETTINGS = {
     "2 processes": ["--gpus", "2"],
     "2 processes with fsdp": ["--gpus", "2", "distributed.strategy=fsdp"],
 }
-MAKE = "import sys, pathlib, tests.workspace as w; w.make_workspace(pathlib.Path(sys.argv[1]))"
 
 
 class Kills:
@@ -152,7 +153,8 @@ def main() -> int:
     torch.set_num_threads(1)
     get_ready()
     folder = Path(tempfile.mkdtemp(prefix="kills_"))
-    subprocess.run([sys.executable, "-c", MAKE, str(folder)], check=True)  # this process must not start threads
+    # In a copy of this process, which must not start threads.
+    assert cut(lambda: make_workspace(folder), RLIM_INFINITY, killed=False) == CORRECT
     kills = Kills(folder, random.Random(options.seed), options.real)
     number = 0
     try:

@@ -10,27 +10,14 @@ import contextlib
 import ctypes
 import os
 import signal
-import sys
 import time
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 
-from mt_dnn.cli.main import main
 from mt_dnn.distributed import launcher
+from tests.forks import import_late, run_command
 
-# Modules that a run imports late. They are imported here, once for all starts that are forked.
-LATE = (
-    "mt_dnn.runs.run",
-    "scipy.stats",
-    "sklearn.metrics",
-    "torch.distributed.checkpoint",
-    "torch.distributed.fsdp",
-    "transformers.models.bert.modeling_bert",
-)
-STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 PATIENCE_S = 300  # for processes that should end by themselves
 
@@ -41,63 +28,8 @@ class Failure(Exception):
 
 def get_ready() -> None:
     """Imports what forked starts need. Lets this process wait for workers whose launcher was killed."""
-    for name in LATE:
-        import_module(name)
+    import_late()
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
-
-
-class Forked:
-    """A worker of the launcher, forked instead of started. It has the methods of Popen that the launcher calls."""
-
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int]) -> None:
-        self.code: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            low = 3
-            for handle in sorted(pass_fds):  # Popen closes all others
-                os.closerange(low, handle)
-                low = handle + 1
-            os.closerange(low, os.sysconf("SC_OPEN_MAX"))
-            os.environ.clear()
-            os.environ.update(env)
-            run_command(command[len(launcher.COMMAND) :])
-
-    def poll(self) -> int | None:
-        return self._collect(os.WNOHANG)
-
-    def wait(self) -> int | None:
-        return self._collect(0)
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def _collect(self, options: int) -> int | None:
-        if self.code is None:
-            found, status = os.waitpid(self.pid, options)
-            self.code = os.waitstatus_to_exitcode(status) if found else None
-        return self.code
-
-
-def run_command(arguments: Sequence[str]) -> None:
-    """Runs ``mt-dnn`` in a process that was just forked, and ends it with the exit code."""
-    for number in STOPS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    code: object = 1
-    try:
-        launcher.Popen = Forked  # type: ignore[assignment, misc]
-        code = main(list(arguments))
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 0)
 
 
 @dataclass

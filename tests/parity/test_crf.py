@@ -42,6 +42,7 @@ def enumerated(emissions: Tensor, transitions: Tensor) -> Tensor:
     )
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("lengths", [[1], [4], [3, 1, 5, 2]])
 def test_marginals_and_their_gradients_are_those_of_all_sequences(lengths: list[int]) -> None:
     torch.manual_seed(len(lengths))
@@ -49,15 +50,14 @@ def test_marginals_and_their_gradients_are_those_of_all_sequences(lengths: list[
     transitions = (2 * torch.randn(3, 3)).requires_grad_()
     labels = torch.randint(3, (sum(lengths),))
     ours = log_marginals(emissions, transitions, lengths)
-    double, doubles = emissions.detach().double().requires_grad_(), transitions.detach().double().requires_grad_()
-    theirs = torch.cat([enumerated(own, doubles) for own in double.split(lengths)])
-    torch.testing.assert_close(ours.double(), theirs, atol=1e-5, rtol=1e-5)
-    found = torch.autograd.grad(cross_entropy(ours, labels), [emissions, transitions], allow_unused=True)
-    expected = torch.autograd.grad(torch.nn.functional.nll_loss(theirs, labels), [double, doubles], allow_unused=True)
-    for own, other in zip(found, expected, strict=True):
-        zero = torch.zeros(3, 3, dtype=torch.float64)  # single words have no transitions
-        own, other = (zero if one is None else one.double() for one in (own, other))
-        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-5)
+    theirs = torch.cat([enumerated(own, transitions) for own in emissions.split(lengths)])
+    torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
+    losses = cross_entropy(ours, labels), torch.nn.functional.nll_loss(theirs, labels)
+    gradients = [torch.autograd.grad(loss, [emissions, transitions], allow_unused=True) for loss in losses]
+    for found, expected in zip(*gradients, strict=True):
+        zero = torch.zeros(3, 3)  # single words have no transitions
+        found, expected = (zero if gradient is None else gradient for gradient in (found, expected))
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 
 def test_long_sequences_and_large_scores_stay_finite() -> None:
@@ -70,6 +70,7 @@ def test_long_sequences_and_large_scores_stay_finite() -> None:
         assert gradient.isfinite().all() and gradient.any()
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_the_head_is_that_of_single_words_until_transitions_are_learnt(tmp_path: Path) -> None:
     """Then a sentence's words depend on each other, and on no other sentence of the batch."""
     make_workspace(tmp_path, more=["chained"])
@@ -84,9 +85,9 @@ def test_the_head_is_that_of_single_words_until_transitions_are_learnt(tmp_path:
     batch = collate(split, [0, 3, 5], task="chained")
     hidden = encoder(batch)
     plain = TokenHead.forward(head, hidden, batch)
-    torch.testing.assert_close(head(hidden, batch), plain.log_softmax(1))
+    torch.testing.assert_close(head(hidden, batch), plain.log_softmax(1), atol=1e-10, rtol=1e-10)
     torch.nn.init.normal_(head.transitions)
     expected = [enumerated(own, head.transitions) for own in plain.split(batch.decisions_each.tolist())]
-    torch.testing.assert_close(head(hidden, batch), torch.cat(expected), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(head(hidden, batch), torch.cat(expected), atol=1e-10, rtol=1e-10)
     copies = model.resume(torch.cat([encoder.upto(0, batch)] * 2), 0, batch.repeated(2))
-    torch.testing.assert_close(copies, torch.cat([*expected, *expected]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(copies, torch.cat([*expected, *expected]), atol=1e-10, rtol=1e-10)

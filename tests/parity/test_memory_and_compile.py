@@ -77,11 +77,12 @@ def test_recomputed_activations_are_not_kept(folder: Path) -> None:
 @pytest.mark.timeout(900)  # a C++ compiler runs; cut off inside, torch would go on compiling in later tests
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns about what it imports
+@pytest.mark.usefixtures("in_float64")
 def test_compiled_blocks_give_the_same_weights(folder: Path) -> None:
     options = ("adversary.mode=tat", "adversary.reuse_clean_pass=true", *NO_DROPOUT)
     compiled = ["train.compile=true", "train.activation_checkpointing=true"]
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert difference(trained(folder, *options), trained(folder, *options, *compiled)) < 1e-5
+    assert difference(trained(folder, *options), trained(folder, *options, *compiled)) < 1e-10
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before
 
 

@@ -1,0 +1,180 @@
+"""Processes that skip the imports: each is forked from one that has made them already.
+
+A forked ``mt-dnn`` differs from the one that a user starts in nothing else. Its signals and the workers of ``--gpus``
+are those of a real start.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import torch
+
+from mt_dnn.cli.main import main
+from mt_dnn.distributed import launcher
+from mt_dnn.threads import NUMBER
+from tests import ROOT
+
+# Modules that a run imports late. They are imported once for all processes that are forked.
+LATE = (
+    "mt_dnn.runs.run",
+    "scipy.stats",
+    "sklearn.metrics",
+    "torch.distributed.checkpoint",
+    "torch.distributed.fsdp",
+    "transformers.models.bert.modeling_bert",
+)
+STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
+
+
+def import_late() -> None:
+    for name in LATE:
+        import_module(name)
+
+
+class Forked:
+    """A worker of the launcher, forked instead of started. It has the methods of Popen that the launcher calls."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int]) -> None:
+        self.code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            low = 3
+            for handle in sorted(pass_fds):  # Popen closes all others
+                os.closerange(low, handle)
+                low = handle + 1
+            os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+            os.environ.clear()
+            os.environ.update(env)
+            run_command(command[len(launcher.COMMAND) :])
+
+    def poll(self) -> int | None:
+        return self._collect(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._collect(0)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _collect(self, options: int) -> int | None:
+        if self.code is None:
+            found, status = os.waitpid(self.pid, options)
+            self.code = os.waitstatus_to_exitcode(status) if found else None
+        return self.code
+
+
+def run_command(arguments: Sequence[str]) -> None:
+    """Runs ``mt-dnn`` in a process that was just forked, and ends it with the exit code."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    code: object = 1
+    try:
+        launcher.Popen = Forked  # type: ignore[assignment, misc]
+        code = main(list(arguments))
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0)
+
+
+@functools.cache
+def server() -> ForkServerContext:
+    """Starts the process that others are forked from. It makes the imports, and computes nothing.
+
+    Tests fork from it and not from their own process, which may have other threads.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*LATE, "pytest", __name__])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    return context
+
+
+class Command:
+    """``mt-dnn ARGUMENTS``, forked from the server. It has the methods of Popen that tests call."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="mt_dnn_"))
+        self._printed = [self._folder / "output", self._folder / "errors"]
+        for file in self._printed:
+            file.touch()
+        self._process = server().Process(target=_enter, args=(arguments, self._printed, dict(environment)), daemon=True)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Waits for the end. Returns what was printed: standard output and standard error."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("mt-dnn", timeout or 0)
+        output, errors = (file.read_text(encoding="utf-8") for file in self._printed)
+        shutil.rmtree(self._folder)
+        return output, errors
+
+
+Process = Command | subprocess.Popen[str]
+
+
+def start(*arguments: str, real: bool = False, **environment: str) -> Process:
+    """Starts ``mt-dnn ARGUMENTS``: forked or, if ``real``, as a user starts it.
+
+    ``environment``: variables that differ from those of this process.
+    """
+    if not real:
+        return Command(arguments, {**os.environ, **environment})
+    command, pipe = [*launcher.COMMAND, *arguments], subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **environment})
+
+
+def _enter(arguments: Sequence[str], printed: Sequence[Path], environment: Mapping[str, str]) -> None:
+    for number, file in enumerate(printed, start=1):
+        os.dup2(os.open(file, os.O_WRONLY), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    check_forked()
+    if NUMBER in environment:
+        torch.set_num_threads(int(environment[NUMBER]))
+    run_command(arguments)
+
+
+def check_forked() -> None:
+    """Raises AssertionError if the server has not made the imports: each process would make them anew."""
+    missing = [name for name in LATE if name not in sys.modules]
+    assert not missing, f"not imported before the fork: {missing}"
