@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,14 +22,16 @@ class Share:
         global_size: how many examples the batch of all ranks has.
         counts: False on a rank that got no example. Such a rank runs the first example with weight 0, so that it takes
             part in all communication.
-        global_decisions: how many decisions the batch of all ranks has. None: one for each example.
+        tokens: how many tokens each example of the batch of all ranks has. ``collate`` fills this in.
+        decisions: how many decisions each example of the batch of all ranks has. ``collate`` fills this in.
     """
 
     seed: int
     positions: tuple[int, ...]
     global_size: int
     counts: bool = True
-    global_decisions: int | None = None
+    tokens: tuple[int, ...] = field(default=(), compare=False)
+    decisions: tuple[int, ...] = field(default=(), compare=False)
 
     @classmethod
     def undivided(cls, size: int, seed: int = 0) -> Share:
@@ -79,9 +81,9 @@ class Batch:
     def weight(self) -> float:
         """The weight of a mean over this rank's decisions. The weights of all ranks add up to ``global_size``."""
         answers = self.soft if self.labels is None else self.labels
-        if self.share.global_decisions is None or answers is None or not self.counted:
+        if not self.share.decisions or answers is None or not self.counted:
             return self.counted
-        return self.global_size * len(answers) / self.share.global_decisions
+        return self.global_size * len(answers) / sum(self.share.decisions)
 
     @property
     def size(self) -> int:
@@ -175,7 +177,7 @@ class Batch:
         return replace(self, **moved)
 
     def _tensors(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
