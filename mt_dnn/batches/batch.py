@@ -62,6 +62,7 @@ class Batch:
     groups: Bounds | None = None  # (B+1,)
     most_choices: int = 1  # C, the largest number of choices of an example
     decisions: Bounds | None = None  # (B+1,)
+    most_decisions: int = 1  # the largest number of decisions of an example
     marked: TokenIndex | None = None  # (N,)
     text_numbers: PerToken | None = None  # the text that the token comes from, 0 or 1; −1: a special token
     answerable: PerToken | None = None  # True at tokens of a context, where an answer may be

@@ -91,6 +91,7 @@ def collate(
         offsets=torch.from_numpy(offsets),
         longest=int(lengths.max()),
         share=share,
+        most_decisions=max(share.decisions[position] for position in share.positions),
         most_choices=int(np.diff(fields["groups"]).max()) if "groups" in fields else 1,
         **{name: torch.from_numpy(values) for name, values in fields.items()},
     )

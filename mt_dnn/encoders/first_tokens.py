@@ -25,7 +25,7 @@ class _FirstTokens(nn.Module):
             return super().forward(hidden_states, *args, packed=packed, **kwargs)
         assert packed is not None
         layer: Any = self.self
-        firsts = hidden_states[:, packed.offsets[:-1]]
+        firsts = hidden_states.index_select(1, packed.offsets[:-1])
         query, key, value = (
             linear(states).unflatten(2, (-1, layer.attention_head_size)).transpose(1, 2)
             for linear, states in ((layer.query, firsts), (layer.key, hidden_states), (layer.value, hidden_states))
