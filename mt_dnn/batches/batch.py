@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mt_dnn.batches.fields import Bounds, PerDecision, PerToken, TokenIndex, repeats_of
+from mt_dnn.batches.transfer import moved_together
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,16 @@ class Batch:
         """True where a padded layout holds a token, (S, 1, 1, L)."""
         return (torch.arange(self.longest, device=self.offsets.device) < self.lengths[:, None])[:, None, None]
 
+    @cached_property
+    def short_offsets(self) -> Tensor:
+        """``offsets`` in int32, (S+1,), which attention on a GPU reads."""
+        return self.offsets.to(torch.int32)
+
+    @cached_property
+    def first_bounds(self) -> Tensor:
+        """The bounds of the sequences where each has its first token only, (S+1,) in int32."""
+        return torch.arange(len(self.offsets), dtype=torch.int32, device=self.offsets.device)
+
     @property
     def is_even(self) -> bool:
         """True when all sequences have the same length."""
@@ -171,10 +182,15 @@ class Batch:
         return replace(self, **copied)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device."""
-        if torch.device(device) == self.input_ids.device:
+        """The same batch on a device. All tensors go to an accelerator in one copy."""
+        device = torch.device(device)
+        if device == self.input_ids.device:
             return self
-        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in self._tensors().items()}
+        moved: dict[str, Any]
+        if self.input_ids.device.type == "cpu" and device.type != "meta":
+            moved = dict(moved_together(self._tensors(), device))
+        else:
+            moved = {name: value.to(device) for name, value in self._tensors().items()}
         return replace(self, **moved)
 
     def _tensors(self) -> dict[str, Tensor]:
