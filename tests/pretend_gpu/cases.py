@@ -14,7 +14,7 @@ TASKS = ("same", "overlap", "odd", "linked", "tagged", "chained", "marks", "grad
 LISTED: Mapping[str, str] = {
     "mt_dnn/training/surgery.py:set_gradients": "the order of projections is drawn on the CPU, once per update",
     "mt_dnn/runs/evaluate.py:row_outputs": "the outputs of a batch go to the CPU",
-    "mt_dnn/training/step.py:_apply_gradients": "in fp16 an overflow skips the step",
+    "mt_dnn/training/scaler.py:step": "in fp16 an overflow skips the step",
 }
 MIXED = ("train.accumulate=3", "train.mix_tasks=true")
 
@@ -47,6 +47,7 @@ SETTINGS: Mapping[str, Setting] = {
     "average of weights": Setting(["same"], ["adversary.mode=vat", "adversary.bregman={mu: 1}"]),
     "dropout floor": Setting(["same"], ["adversary.mode=vat", "log.dropout_floor_every_steps=1"]),
     "activation checkpointing": Setting(["same"], ["train.activation_checkpointing=true"]),
+    "padded attention": Setting(["same", "tagged"], ["train.fast_paths=[last_block]", "train.accumulate=2", MIXED[1]]),
     "padded encoder": Setting(["same"], ["encoder.attention=padded", "adversary.mode=vat"]),
     "scalar mix": Setting(["same"], ["encoder.scalar_mix=true"]),
     "mean pooling": Setting(["same"], ["encoder.pooler=mean"]),
@@ -56,6 +57,7 @@ SETTINGS: Mapping[str, Setting] = {
     "same masks": Setting(["same"], ["adversary.mode=vat", "adversary.reuse_dropout_mask=true"]),
     "frozen embeddings": Setting(["same"], ["optimizer.freeze=[embeddings]", "adversary.mode=freelb"]),
     "soft labels": Setting(["same", "odd"], ["train.accumulate=2", "train.mix_tasks=true", "distillation.weight=0.5"]),
+    "fp16": Setting(["same"], ["train.precision=fp16"]),
 }
 
 
