@@ -39,7 +39,7 @@ class PGD(Adversary[PGDOptions]):
         for _ in range(options.passes):
             delta = delta.requires_grad_()
             with replay:
-                loss = network.loss(network.resume(fixed + delta, 0))
+                loss = network.loss(network.resume(fixed + delta, 0, trains=False))
             delta = ascend(delta, network.gradient(loss, delta), start, network, options)
         report_path(network, delta, start, fixed, options, steps=options.passes)
         with replay:

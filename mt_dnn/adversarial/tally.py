@@ -39,6 +39,7 @@ class Tally:
         if counts is not None:
             self.last = torch.tensor(counts, dtype=torch.float64)
         self.current = torch.zeros_like(self.last)
+        self._copied: tuple[Tensor, Tensor] | None = None  # n, and the sums of its e on the device
 
     @property
     def probabilities(self) -> Tensor:
@@ -53,7 +54,7 @@ class Tally:
         ``fractions`` the value inside the bin. ``logits`` are not used here.
         """
         gold = self._bins(labels)
-        cumulative = self.probabilities.cumsum(1).to(labels.device)[gold]
+        cumulative = self._cumulative(labels.device)[gold]
         scaled = chances.double()[:, None] * cumulative[:, -1:]
         chosen = (cumulative <= scaled).sum(1)
         if self.task.value_range is None:
@@ -109,6 +110,12 @@ class Tally:
             "counts": self.last.tolist(),
             "probabilities": self.probabilities.tolist(),
         }
+
+    def _cumulative(self, device: torch.device) -> Tensor:
+        """The sums of e along its rows, (C, C). They are copied to the device once, until n changes."""
+        if self._copied is None or self._copied[0] is not self.last or self._copied[1].device != device:
+            self._copied = self.last, self.probabilities.cumsum(1).to(device)
+        return self._copied[1]
 
     def _bins(self, values: Tensor) -> Tensor:
         """The class, or the bin of a value, (N,). Values outside of the range count for its first or last bin."""

@@ -146,7 +146,8 @@ class Virtual(Regularized[OptionsT]):
             else:
                 delta = delta.detach().requires_grad_()
                 with replay:
-                    value = objective(network.resume(fixed + delta, LEVELS[self.options.level])).mean()
+                    logits = network.resume(fixed + delta, LEVELS[self.options.level], trains=False)
+                value = objective(logits).mean()
                 gradient = network.gradient(value, delta)
             gradient = gradient * network.batch.size  # from the mean to each example; a sum may overflow in fp16
             step = self.options.step_size * self._normalized(gradient, network)

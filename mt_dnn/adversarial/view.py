@@ -55,15 +55,17 @@ class View:
         with self.masks.first_part(self.batch):
             return self.model.upto(level, self.batch, words)
 
-    def resume(self, state: Tensor, level: Level) -> Tensor:
+    def resume(self, state: Tensor, level: Level, *, trains: bool = True) -> Tensor:
         """Logits (N, C) from the state (T, H) at a level.
 
         Several states of the batch may be concatenated, (n·T, H). Then the logits are (n·N, C) in the same order.
+        ``trains``: whether the pass gives gradients of weights, which ranks sum. Else only ``gradient`` follows.
         """
         copies = len(state) // len(self.batch.input_ids)
         batch = self.batch.repeated(copies)
         with self.masks.last_part(batch, begins=level == 0):
-            return (self.parallel_resume or self.model.resume)(state, level, batch)
+            resume = self.parallel_resume if trains and self.parallel_resume is not None else self.model.resume
+            return resume(state, level, batch)
 
     def averaged_logits(self) -> Tensor:
         """Logits (N, C) of the model with averaged weights, without dropout and without gradients."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mt_dnn.batches.fields import Bounds, PerDecision, PerToken, TokenIndex, repeats_of
+from mt_dnn.batches.transfer import moved_together
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,16 @@ class Share:
         global_size: how many examples the batch of all ranks has.
         counts: False on a rank that got no example. Such a rank runs the first example with weight 0, so that it takes
             part in all communication.
-        global_decisions: how many decisions the batch of all ranks has. None: one for each example.
+        tokens: how many tokens each example of the batch of all ranks has. ``collate`` fills this in.
+        decisions: how many decisions each example of the batch of all ranks has. ``collate`` fills this in.
     """
 
     seed: int
     positions: tuple[int, ...]
     global_size: int
     counts: bool = True
-    global_decisions: int | None = None
+    tokens: tuple[int, ...] = field(default=(), compare=False)
+    decisions: tuple[int, ...] = field(default=(), compare=False)
 
     @classmethod
     def undivided(cls, size: int, seed: int = 0) -> Share:
@@ -60,6 +63,7 @@ class Batch:
     groups: Bounds | None = None  # (B+1,)
     most_choices: int = 1  # C, the largest number of choices of an example
     decisions: Bounds | None = None  # (B+1,)
+    most_decisions: int = 1  # the largest number of decisions of an example
     marked: TokenIndex | None = None  # (N,)
     text_numbers: PerToken | None = None  # the text that the token comes from, 0 or 1; −1: a special token
     answerable: PerToken | None = None  # True at tokens of a context, where an answer may be
@@ -79,9 +83,9 @@ class Batch:
     def weight(self) -> float:
         """The weight of a mean over this rank's decisions. The weights of all ranks add up to ``global_size``."""
         answers = self.soft if self.labels is None else self.labels
-        if self.share.global_decisions is None or answers is None or not self.counted:
+        if not self.share.decisions or answers is None or not self.counted:
             return self.counted
-        return self.global_size * len(answers) / self.share.global_decisions
+        return self.global_size * len(answers) / sum(self.share.decisions)
 
     @property
     def size(self) -> int:
@@ -122,6 +126,16 @@ class Batch:
     def mask(self) -> Tensor:
         """True where a padded layout holds a token, (S, 1, 1, L)."""
         return (torch.arange(self.longest, device=self.offsets.device) < self.lengths[:, None])[:, None, None]
+
+    @cached_property
+    def short_offsets(self) -> Tensor:
+        """``offsets`` in int32, (S+1,), which attention on a GPU reads."""
+        return self.offsets.to(torch.int32)
+
+    @cached_property
+    def first_bounds(self) -> Tensor:
+        """The bounds of the sequences where each has its first token only, (S+1,) in int32."""
+        return torch.arange(len(self.offsets), dtype=torch.int32, device=self.offsets.device)
 
     @property
     def is_even(self) -> bool:
@@ -168,14 +182,19 @@ class Batch:
         return replace(self, **copied)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device."""
-        if torch.device(device) == self.input_ids.device:
+        """The same batch on a device. All tensors go to an accelerator in one copy."""
+        device = torch.device(device)
+        if device == self.input_ids.device:
             return self
-        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in self._tensors().items()}
+        moved: dict[str, Any]
+        if self.input_ids.device.type == "cpu" and device.type != "meta":
+            moved = dict(moved_together(self._tensors(), device))
+        else:
+            moved = {name: value.to(device) for name, value in self._tensors().items()}
         return replace(self, **moved)
 
     def _tensors(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,26 +23,18 @@ def local_batch(split: Prepared, micro_batch: MicroBatch, seed: int) -> Batch:
     """
     rows = micro_batch.rows
     masks = None if split.words is None else draw_masks(split, rows, seed)
-    decisions = None
-    if masks is not None:
-        decisions = sum(len(positions) for positions, _ in masks)
-    elif split.decisions is not None:
-        decisions = int((split.decisions[rows + 1] - split.decisions[rows]).sum())
-    share = share_of_rank(split.lengths[rows], rank(), world_size(), seed, decisions=decisions)
+    share = share_of_rank(split.lengths[rows], rank(), world_size(), seed)
     return collate(split, rows, task=micro_batch.task, share=share, masks=masks)
 
 
-def share_of_rank(lengths: np.ndarray, rank: int, world_size: int, seed: int, *, decisions: int | None = None) -> Share:
+def share_of_rank(lengths: np.ndarray, rank: int, world_size: int, seed: int) -> Share:
     """This rank's share of a batch of rows with these lengths.
 
     The rows are sorted by length and dealt out in turn, so that all ranks get about as many tokens.
-
-    Args:
-        decisions: how many decisions the batch of all ranks has. Default: one per row.
     """
     positions = np.sort(np.argsort(-lengths, kind="stable")[rank::world_size])
     counts = len(positions) > 0
-    return Share(seed, tuple(positions.tolist()) if counts else (0,), len(lengths), counts, decisions)
+    return Share(seed, tuple(positions.tolist()) if counts else (0,), len(lengths), counts)
 
 
 def draw_masks(split: Prepared, rows: Sequence[int] | np.ndarray, seed: int | None = None) -> list[Mask]:
@@ -71,8 +64,7 @@ def collate(
     index = np.asarray(rows, np.int64)
     if masks is None and split.words is not None:
         masks = draw_masks(split, index, None if share is None else share.seed)
-    if share is None:
-        share = Share.undivided(len(index))
+    share = _with_sizes(share or Share.undivided(len(index)), split, index, masks)
     index = index[list(share.positions)]
     sequences, fields = index, dict[str, np.ndarray]()
     if split.groups is not None:
@@ -99,9 +91,22 @@ def collate(
         offsets=torch.from_numpy(offsets),
         longest=int(lengths.max()),
         share=share,
+        most_decisions=max(share.decisions[position] for position in share.positions),
         most_choices=int(np.diff(fields["groups"]).max()) if "groups" in fields else 1,
         **{name: torch.from_numpy(values) for name, values in fields.items()},
     )
+
+
+def _with_sizes(share: Share, split: Prepared, rows: np.ndarray, masks: Sequence[Mask] | None) -> Share:
+    """The share with the numbers of tokens and decisions of all ``rows`` of the batch."""
+    tokens = split.offsets[rows + 1] - split.offsets[rows]
+    if masks is not None:
+        decisions = [len(positions) for positions, _ in masks]
+    elif split.decisions is not None:
+        decisions = (split.decisions[rows + 1] - split.decisions[rows]).tolist()
+    else:
+        decisions = [1] * len(rows)
+    return replace(share, tokens=tuple(tokens.tolist()), decisions=tuple(decisions))
 
 
 def parts_of(bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -22,7 +23,9 @@ def seed_of(*numbers: int) -> int:
 class Draws:
     """Draws the noise of one batch. Every draw starts new generators: one per example, or one for all examples.
 
-    So noise does not depend on how ranks divide a batch, or on other random numbers such as those of dropout.
+    So noise does not depend on how ranks divide a batch, or on other random numbers such as those of dropout. On a CPU
+    each example has a generator. On an accelerator each call costs much, so there is one draw for the batch of all
+    ranks, of which a rank takes the part of its examples.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -40,6 +43,8 @@ class Draws:
         """U(0, 1), one number per decision, (N,)."""
         self.count += 1
         device = self.batch.offsets.device
+        if device.type != "cpu":
+            return self.of_all_ranks(self.batch.share.decisions, (), torch.rand, device)
         counts = self.batch.decisions_each.tolist()
         parts = zip(counts, self._generators(device), strict=True)
         return torch.cat([torch.rand(n, device=device, generator=g) for n, g in parts])
@@ -49,8 +54,24 @@ class Draws:
         self.count += 1
         return int(torch.randint(low, high + 1, (), generator=self._generator(SHARED, torch.device("cpu"))))
 
+    def of_all_ranks(
+        self, sizes: Sequence[int], shape: tuple[int, ...], draw: Callable[..., Tensor], device: torch.device
+    ) -> Tensor:
+        """Draws rows of this shape for the batch of all ranks, and returns those of this rank's examples.
+
+        ``sizes``: how many rows each example of the batch of all ranks has.
+        """
+        positions = self.batch.share.positions
+        rows = draw((sum(sizes), *shape), device=device, generator=self._generator(SHARED, device))
+        if positions == tuple(range(len(sizes))):
+            return rows
+        stops = list(accumulate(sizes))
+        return torch.cat([rows[stops[position] - sizes[position] : stops[position]] for position in positions])
+
     def _like(self, state: Tensor, draw: Callable[..., Tensor]) -> Tensor:
         self.count += 1
+        if state.device.type != "cpu":
+            return self.of_all_ranks(self.batch.share.tokens, (state.shape[1],), draw, state.device)
         parts = zip(self.batch.example_lengths.tolist(), self._generators(state.device), strict=True)
         return torch.cat([draw((n, state.shape[1]), device=state.device, generator=g) for n, g in parts])
 

@@ -27,7 +27,7 @@ def evaluate(
     """Score a trained model on labelled splits, also of tasks that it was not trained on but whose head it has."""
     from mt_dnn.inference.trained import load
 
-    evaluation = load(run, device, task_defs, precision).evaluate(task, split, data=data)
+    evaluation = load(run, device, task_defs, precision=precision).evaluate(task, split, data=data)
     for problem in evaluation.missing:
         print(f"mt-dnn: {problem}", file=sys.stderr)
     print(json.dumps(evaluation.results) if as_json else evaluation)

@@ -19,18 +19,24 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.dropout import Dropout
+from mt_dnn.encoders.variable_length import Layout, kernel_for
 
 NAME = "packed"
 
 
 @torch.compiler.disable
-def attend_from_firsts(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, batch: Batch) -> Tensor:
+def attend_from_firsts(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, batch: Batch, *, pads: bool = False
+) -> Tensor:
     """Computes attention of the first token of each sequence to all tokens of the sequence.
 
     query: (1, heads, S, d); key, value: (1, heads, T, d). Returns (1, S, heads, d). ``module`` is the attention module
-    of the block.
+    of the block. ``pads``: as for ``attend``.
     """
     assert isinstance(module.dropout, Dropout)
+    read = None if pads else _together((query, key, value), batch, module.dropout, None, first_tokens=True)
+    if read is not None:
+        return read
     firsts = query.transpose(0, 2)  # (S, heads, 1, d)
     keys, values = (batch.pad(part[0].transpose(0, 1)).transpose(1, 2) for part in (key, value))  # (S, heads, L, d)
     mask = None if batch.is_even else batch.mask
@@ -51,6 +57,7 @@ def attend(
     attention_mask: Tensor | None,
     *,
     packed: Batch | None = None,
+    pads: bool = False,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
@@ -60,7 +67,8 @@ def attend(
     query, key, value: (1, heads, T, d). Returns the output, (1, T, heads, d), and None for the attention weights.
     transformers calls this function from ``module``, whose ``dropout`` is the dropout of attention weights. If
     ``packed`` is None, the batch is padded, for example because another program uses the model. Then transformers'
-    ``sdpa`` runs.
+    ``sdpa`` runs. ``pads``: the sequences are padded on an accelerator, even if it has an operator for different
+    lengths (variable_length.py).
     """
     if packed is None:
         return sdpa_attention_forward(
@@ -68,8 +76,33 @@ def attend(
         )
     layer = module.dropout if dropout else None
     assert layer is None or isinstance(layer, Dropout)
-    attention = _sequence_by_sequence if query.device.type == "cpu" else _padded
-    return attention((query, key, value), packed, layer, scaling), None
+    parts = query, key, value
+    if query.device.type == "cpu":
+        return _sequence_by_sequence(parts, packed, layer, scaling), None
+    read = None if pads else _together(parts, packed, layer, scaling)
+    return _padded(parts, packed, layer, scaling) if read is None else read, None
+
+
+def _together(
+    parts: tuple[Tensor, ...],
+    batch: Batch,
+    dropout: nn.Dropout | None,
+    scale: float | None,
+    *,
+    first_tokens: bool = False,
+) -> Tensor | None:
+    """Makes one call for all sequences without padding, where the device has an operator for it. Else returns None.
+
+    ``first_tokens``: there are queries of the first token of each sequence only.
+    """
+    query, key, value = (part[0].transpose(0, 1) for part in parts)  # (T, heads, d)
+    kernel = kernel_for(query)
+    if kernel is None:
+        return None
+    p = dropout.p if dropout is not None and dropout.training else 0.0
+    bounds, most = (batch.first_bounds, 1) if first_tokens else (batch.short_offsets, batch.longest)
+    layout = Layout(bounds, batch.short_offsets, most, batch.longest)
+    return kernel(query, key, value, layout, p, scale)[None]
 
 
 def _sequence_by_sequence(

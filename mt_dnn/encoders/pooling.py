@@ -20,7 +20,7 @@ def initialised(linear: nn.Linear, std: float) -> nn.Linear:
 
 def first_tokens(hidden: Tensor, batch: Batch) -> Tensor:
     """The state of the first token of each of S sequences, (T, H) → (S, H)."""
-    return hidden[batch.offsets[:-1]]
+    return hidden.index_select(0, batch.offsets[:-1])  # its backward pass sorts nothing
 
 
 def means(hidden: Tensor, batch: Batch) -> Tensor:

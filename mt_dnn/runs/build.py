@@ -200,6 +200,7 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
         recompute_activations(model.encoder)
     model.encoder.draws_masks = "dropout" in options.fast_paths
     model.encoder.shortens_last_block = "last_block" in options.fast_paths
+    model.encoder.pads = "variable_length" not in options.fast_paths
     return model
 
 
@@ -210,7 +211,7 @@ def choose_device(name: str) -> torch.device:
         UserError: this machine does not have the device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -219,4 +220,6 @@ def choose_device(name: str) -> torch.device:
         raise UserError(
             f"device: '{name}' is not available here ({reason}); device=auto, or --device auto, takes what there is"
         ) from None
+    if device.type == "cuda":  # cuDNN's attention makes a plan for each shape, and no two batches have the same
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return device

@@ -5,32 +5,32 @@ p(y|x) ∝ exp(Σ_t e_t(y_t) + Σ_t A(y_{t−1}, y_t))
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 
-def log_marginals(emissions: Tensor, transitions: Tensor, lengths: Sequence[int]) -> Tensor:
+def log_marginals(emissions: Tensor, transitions: Tensor, bounds: Tensor, longest: int) -> Tensor:
     """log p(y_t = c | x) of every word, in float32: (N, C) → (N, C).
 
-    ``emissions``: e, the words of all sequences end to end. ``transitions``: A (C, C), from the label of a word to the
-    label of the next word. ``lengths``: the number of words of each sequence. Forward and backward messages (Rabiner
-    1989, section III.A) are computed in one batch, because backward messages are forward messages over the reversed
-    sequences.
+    ``emissions``: e, the words of all S sequences end to end. ``transitions``: A (C, C), from the label of a word to
+    the label of the next word. ``bounds`` (S+1,): sequence i has the words ``bounds[i]:bounds[i+1]``. ``longest``: W,
+    the most words of a sequence. Forward and backward messages (Rabiner 1989, section III.A) are computed in one batch,
+    because backward messages are forward messages over the reversed sequences.
     """
-    ahead = emissions.float().split(list(lengths))
-    scores = pad_sequence([*ahead, *(words.flip(0) for words in ahead)], batch_first=True)  # (2S, W, C)
+    words, classes = emissions.shape
+    numbers, lengths = torch.arange(words, device=bounds.device), bounds.diff()
+    sequence = torch.arange(len(lengths), device=bounds.device).repeat_interleave(lengths, output_size=words)
+    ahead = sequence * longest + numbers - bounds[sequence]  # the position of a word among S·W
+    behind = sequence * longest + bounds[sequence + 1] - 1 - numbers  # the same in the reversed sequence
+    scores = emissions.float()
+    empty = scores.new_zeros(len(lengths) * longest, classes)
+    reversed_scores, padded = empty.index_copy(0, behind, scores), empty.index_copy(0, ahead, scores)
     steps = transitions.float()
     steps = torch.stack([steps, steps.T]).repeat_interleave(len(lengths), 0)  # (2S, C, C)
-    messages = [scores[:, 0]]
-    for word in scores.unbind(1)[1:]:
+    by_position = torch.cat([padded, reversed_scores]).view(-1, longest, classes).unbind(1)  # (2S, C) each
+    messages = [by_position[0]]
+    for word in by_position[1:]:
         messages.append(word + torch.logsumexp(messages[-1][:, :, None] + steps, dim=1))
-    both = torch.stack(messages, dim=1)  # (2S, W, C); each message includes e_t
-    forward, backward = both.chunk(2)
-    joint = [
-        before[:length] + after[:length].flip(0) - words
-        for before, after, words, length in zip(forward, backward, ahead, lengths, strict=True)
-    ]
-    return torch.cat(joint).log_softmax(1)
+    forward, backward = torch.stack(messages, dim=1).view(2, -1, classes)  # each message includes e_t
+    joint = forward.index_select(0, ahead) + backward.index_select(0, behind) - scores
+    return joint.log_softmax(1)

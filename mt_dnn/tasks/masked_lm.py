@@ -88,7 +88,8 @@ class MaskedLMHead(nn.Module):
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → logits (N, V) of the N masked tokens."""
-        states = self.norm(self.activation(self.dense(hidden[batch.marked])))
+        assert batch.marked is not None
+        states = self.norm(self.activation(self.dense(hidden.index_select(0, batch.marked))))
         return F.linear(states, self._words[0].weight, self.bias)
 
 

@@ -67,7 +67,8 @@ class TokenHead(PooledHead):
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → logits (N, C) of the N marked tokens."""
-        return self.linear(self.dropout(hidden[batch.marked]))
+        assert batch.marked is not None
+        return self.linear(self.dropout(hidden.index_select(0, batch.marked)))
 
 
 class CRFHead(TokenHead):
@@ -91,8 +92,8 @@ class CRFHead(TokenHead):
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → log p(y_t = c | x), (N, C), at the N marked tokens."""
         emissions = super().forward(hidden, batch)
-        words_each = batch.decisions_each.tolist()  # marked tokens of each window
-        return log_marginals(emissions, self.transitions, words_each)
+        assert batch.decisions is not None
+        return log_marginals(emissions, self.transitions, batch.decisions, batch.most_decisions)
 
 
 def token_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:

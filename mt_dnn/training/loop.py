@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from data_utils.prepared import Prepared
+from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.collate import local_batch
 from mt_dnn.batches.draws import batch_seeds, seed_step
 from mt_dnn.batches.plan import Plan
 from mt_dnn.distributed.ranks import rank
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.step import Stepper
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,34 @@ def train(
     Args:
         splits: the training splits by task name.
     """
-    step = start.step
     stepper.model.train()
+    updates = _updates(splits, plan, device, start)
+    for position, epoch_end, update in updates if device.type == "cpu" else made_ahead(updates, device):
+        lr = stepper.optimizer.param_groups[-1]["lr"]
+        seed_step(plan.seed, position.step, rank())
+        loss, grad_norm, telemetry = stepper(update, position.step)
+        if epoch_end:
+            for adversary in stepper.adversaries.values():
+                adversary.end_epoch()
+        step, epoch = position.step + 1, position.epoch
+        yield Step(
+            position=Position(step, epoch + 1, 0) if epoch_end else Position(step, epoch, position.update + 1),
+            loss=loss,
+            grad_norm=grad_norm,
+            telemetry=telemetry,
+            lr=lr,
+            examples=sum(batch.counted for batch in update),
+            tokens=sum(len(batch.input_ids) for batch in update if batch.counted),
+            epoch_end=epoch_end,
+            last=step == plan.total_steps,
+        )
+
+
+def _updates(
+    splits: Mapping[str, Prepared], plan: Plan, device: torch.device, start: Position
+) -> Iterator[tuple[Position, bool, list[Batch]]]:
+    """Yields the batches of each update, on the device, its position, and whether it is the last of its epoch."""
+    step = start.step
     for epoch in range(start.epoch, plan.epochs):
         first, count = start.update if epoch == start.epoch else 0, plan.updates_in(epoch)
         for index, planned in enumerate(islice(plan.epoch(epoch), first, None), first):
@@ -62,22 +93,20 @@ def train(
                 local_batch(splits[micro_batch.task], micro_batch, seed).to(device)
                 for micro_batch, seed in zip(planned, seeds, strict=True)
             ]
-            lr = stepper.optimizer.param_groups[-1]["lr"]
-            seed_step(plan.seed, step, rank())
-            loss, grad_norm, telemetry = stepper(update, step)
+            yield Position(step, epoch, index), index + 1 == count, update
             step += 1
-            epoch_end = index + 1 == count
-            if epoch_end:
-                for adversary in stepper.adversaries.values():
-                    adversary.end_epoch()
-            yield Step(
-                position=Position(step, epoch + 1, 0) if epoch_end else Position(step, epoch, index + 1),
-                loss=loss,
-                grad_norm=grad_norm,
-                telemetry=telemetry,
-                lr=lr,
-                examples=sum(batch.counted for batch in update),
-                tokens=sum(len(batch.input_ids) for batch in update if batch.counted),
-                epoch_end=epoch_end,
-                last=step == plan.total_steps,
-            )
+
+
+def made_ahead(items: Iterator[T], device: torch.device) -> Generator[T, None, None]:
+    """Yields the items. While the caller uses one, a thread makes the next, and may use the device.
+
+    Raises:
+        Exception: the iterator raised it.
+    """
+    present_device = device.index if device.type == "cuda" else None  # each thread has its own
+    prepare = (lambda: None) if present_device is None else (lambda: torch.cuda.set_device(present_device))
+    with ThreadPoolExecutor(1, "collate", prepare) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item

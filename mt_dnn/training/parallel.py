@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.nn.parallel import DistributedDataParallel
 
 from mt_dnn.batches.batch import Batch
-from mt_dnn.distributed.ranks import world_size
+from mt_dnn.distributed.ranks import all_reduce_sum, world_size
 from mt_dnn.encoders.encoder import Level
 from mt_dnn.tasks.model import Model
 
@@ -46,8 +46,11 @@ class Parallel:
     """A model, and how its backward passes sum gradients over ranks. Give it a model after ``distribute``.
 
     DistributedDataParallel wraps ``resume`` only. Word embeddings are looked up outside of the wrapper, but they are
-    part of the graph of its result. The wrapper searches the graph for the parameters that were used, because a pass
-    uses the head of one task only.
+    part of the graph of its result. A pass uses the head of one task only, and some heads read no pooler. So the
+    wrapper leaves out all parameters above the blocks. Their gradients are summed at the end of a round
+    (``end_of_backward``). Every pass uses each of the others, so the wrapper need not search the graph for them, which
+    would cost time in each pass. Families that run padded may have parameters that a pass does not use. There the
+    wrapper searches.
 
     Args:
         alone: this rank trains without the other ranks.
@@ -67,14 +70,32 @@ class Parallel:
         return world_size() > 1 and not self.alone
 
     @cached_property
+    def _above_blocks(self) -> dict[str, nn.Parameter]:
+        """The trained parameters of heads, pooler and scalar mix, by name."""
+        encoder = self.model.encoder
+        return {
+            name: parameter
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+            and (name.startswith("heads.") or encoder.depth_of(name.removeprefix("encoder.")) == encoder.num_layers + 1)
+        }
+
+    @cached_property
     def _wrapped(self) -> DistributedDataParallel | None:
         if not self.shared or isinstance(self.model, FSDPModule):
             return None
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        if not trained - self._above_blocks.keys():
+            return None  # nothing to wrap: only heads are trained
         known = inspect.signature(DistributedDataParallel).parameters
         renamed = "forward_sync_buffers" in known  # since torch 2.13
         buffers = "forward_sync_buffers" if renamed else "broadcast_buffers"
-        options: dict[str, Any] = {buffers: False, "find_unused_parameters": True, "gradient_as_bucket_view": True}
-        return DistributedDataParallel(_Resume(self.model), **options)
+        searches = self.model.encoder.attention == "padded"
+        options: dict[str, Any] = {buffers: False, "find_unused_parameters": searches, "gradient_as_bucket_view": True}
+        module = _Resume(self.model)
+        left_out = [f"model.{name}" for name in self._above_blocks]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, left_out)
+        return DistributedDataParallel(module, **options)
 
     def synchronise(self, enabled: bool) -> None:
         """Turns the sum of gradients over ranks on or off.
@@ -87,9 +108,23 @@ class Parallel:
             self.model.set_requires_gradient_sync(enabled)
 
     def end_of_backward(self) -> None:
-        """Frees the weights that fsdp has gathered. Call it after the last backward pass before an optimizer step."""
+        """Ends a round of backward passes. Call it before an optimizer step.
+
+        It sums the gradients that the wrapper leaves out. With fsdp it frees the weights that were gathered.
+        """
         if isinstance(self.model, FSDPModule):
             self.model.reshard()  # weights outside of blocks have stayed gathered until here
+        elif self.shared:
+            average_over_ranks([p.grad for p in self._above_blocks.values() if p.grad is not None])
+
+
+def average_over_ranks(gradients: Sequence[Tensor]) -> None:
+    """Sets each gradient to its mean over ranks, with one message. All ranks have gradients of the same parameters."""
+    if not gradients:
+        return
+    flat = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]) / world_size())
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(list(gradients), [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
 
 class _Resume(nn.Module):

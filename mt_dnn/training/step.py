@@ -23,6 +23,7 @@ from mt_dnn.tasks.soft_labels import DistillationConfig
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.balance import LossBalance
 from mt_dnn.training.parallel import Parallel
+from mt_dnn.training.scaler import LossScaler
 from mt_dnn.training.surgery import PCGrad
 from mt_dnn.training.word_gradients import DenseGradients, as_rows, clip_gradients
 
@@ -54,7 +55,7 @@ class UpdatePart:
         self.losses = self.adversary(self.view)
         self.loss = torch.zeros((), device=self.device)  # what the batch has added, in the units of the head
 
-    def backward(self, scaler: torch.amp.GradScaler) -> Tensor:
+    def backward(self, scaler: LossScaler) -> Tensor:
         """Makes the next pass, forward and backward.
 
         Returns:
@@ -109,7 +110,7 @@ class Stepper:
     schedule: torch.optim.lr_scheduler.LRScheduler
     clip_norm: float | None = 1.0
     precision: str = "fp32"
-    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    scaler: LossScaler = field(default_factory=lambda: LossScaler("cpu", enabled=False))
     average: WeightAverage | None = None
     balance: LossBalance = field(default_factory=LossBalance)
     surgery: PCGrad | None = None
@@ -261,9 +262,9 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+def loss_scaler(precision: str, device: torch.device) -> LossScaler:
     """Scales losses in fp16, and does nothing in other precisions."""
-    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    return LossScaler(device.type, enabled=precision == "fp16")
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class PCGrad:
         if shared:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed)
-                weights = self.weights(inner_products(gradients, shared)).tolist()
+                weights = self.weights(inner_products(gradients, shared).cpu()).tolist()
         for parameter, tasks in users.items():
             if len(tasks) == 1:
                 parameter.grad = gradients[tasks[0]][parameter]
@@ -77,10 +77,13 @@ def inner_products(gradients: Sequence[dict[nn.Parameter, Tensor]], shared: Sequ
     If each rank holds a part of the weights, the products of all ranks are added up.
     """
     products = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=shared[0].device)
+    indices: dict[tuple[int, ...], Tensor] = {}  # each is copied to the device once
     for parameter in shared:
-        tasks = [task for task, gradients_of_task in enumerate(gradients) if parameter in gradients_of_task]
+        tasks = tuple(task for task, gradients_of_task in enumerate(gradients) if parameter in gradients_of_task)
         rows = torch.stack([part.flatten() for part in local_parts(gradients[task][parameter] for task in tasks)])
-        index = torch.tensor(tasks, device=rows.device)
+        if tasks not in indices:
+            indices[tasks] = torch.tensor(tasks).to(rows.device)
+        index = indices[tasks]
         products[index[:, None], index] += (rows @ rows.T).double()
     return all_reduce_sum(products) if isinstance(shared[0], DTensor) else products
 

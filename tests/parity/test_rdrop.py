@@ -39,7 +39,7 @@ class TwoOutputs(View):
     def upto(self, level: Any, words: Tensor | None = None) -> Tensor:
         return self.outputs[0]
 
-    def resume(self, state: Tensor, level: Any) -> Tensor:
+    def resume(self, state: Tensor, level: Any, *, trains: bool = True) -> Tensor:
         return torch.cat(self.outputs)
 
 

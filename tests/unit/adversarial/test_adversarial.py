@@ -22,7 +22,7 @@ from mt_dnn.adversarial.perturbation import per_sentence
 from mt_dnn.adversarial.replay import Replay
 from mt_dnn.adversarial.vat import VAT
 from mt_dnn.adversarial.view import View
-from mt_dnn.batches.batch import Share
+from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.batches.collate import collate
 from mt_dnn.encoders.dropout import Masks
 from mt_dnn.encoders.encoder import EMBEDDINGS, Level
@@ -78,8 +78,8 @@ class Spy(View):
             self.left.append(state.detach())
         return state
 
-    def resume(self, state: Tensor, level: Level) -> Tensor:
-        logits = super().resume(state, level)
+    def resume(self, state: Tensor, level: Level, *, trains: bool = True) -> Tensor:
+        logits = super().resume(state, level, trains=trains)
         self.levels.append(level)
         self.logits.append(logits.detach())
         if level == 0:
@@ -873,3 +873,19 @@ def test_the_dropout_floor_is_that_of_the_weights_before_the_update(
     monkeypatch.setattr(VAT, "clean_passes", clean_passes)
     run.stepper([collate(run.train_splits["same"], [0, 1, 2], task="same")])
     assert len(measured) == 1 and same(measured[0], before) and not same(weights(run), before)
+
+
+@pytest.mark.parametrize(("mode", "passes"), [("vat", 2), ("tat", 2), ("pgd", 1), ("freelb", 3), ("rdrop", 1)])
+def test_passes_for_the_perturbation_alone_need_no_wrapper(folder: Path, mode: str, passes: int) -> None:
+    """The wrapper of several ranks sees the passes that train the weights, and no others."""
+    run = build(folder, "tasks=[same]")
+    through_wrapper: list[Level] = []
+
+    def wrapper(state: Tensor, level: Level, batch: Batch) -> Tensor:
+        through_wrapper.append(level)
+        return run.model.resume(state, level, batch)
+
+    view = spy_on(run, parallel_resume=wrapper)
+    losses_of(view, mode)
+    assert len(through_wrapper) == passes <= len(view.levels)
+    assert (len(view.levels) > passes) == (mode in ("vat", "tat", "pgd"))

@@ -226,3 +226,14 @@ def test_a_missing_oracle_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="not readable") as caught:
             read_counts(path, NLI)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_sums_of_a_tally_are_computed_once_until_the_counts_change() -> None:
+    """Each computation would be a copy to the device that the process waits for."""
+    tally, labels = Tally(NLI, COUNTS), torch.arange(3)
+    first = tally._cumulative(labels.device)
+    assert tally._cumulative(labels.device) is first
+    tally.count(labels, torch.eye(3).roll(1, 0))
+    tally.end_epoch()
+    changed = tally._cumulative(labels.device)
+    assert not changed.equal(first) and changed.equal(tally.probabilities.cumsum(1))

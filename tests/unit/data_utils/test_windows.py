@@ -224,7 +224,7 @@ def test_ranks_count_by_decisions() -> None:
     lengths, decisions = np.array([5, 3, 9]), np.array([0, 4, 5, 12])
     marked = np.concatenate([np.arange(4), [1], np.arange(7)])
     split = split_of(lengths.tolist(), np.zeros(12, np.int64), decisions=decisions, marked=marked)
-    shares = [share_of_rank(lengths, rank, 2, 1, decisions=12) for rank in range(2)]
+    shares = [share_of_rank(lengths, rank, 2, 1) for rank in range(2)]
     batches = [collate(split, range(3), task="t", share=share) for share in shares]
     assert [batch.weight for batch in batches] == [3 * 8 / 12, 3 * 4 / 12]
     doubled = batches[0].repeated(2)

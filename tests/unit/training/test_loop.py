@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.run import Run
-from mt_dnn.training.loop import Position, Step, train
+from mt_dnn.training.loop import Position, Step, made_ahead, train
 from tests.parts import Parts, parts
 
 
@@ -137,3 +138,33 @@ def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
         stream.write('{"event": "train", "st')  # a write that was cut off
     MetricsLog(tmp_path, tensorboard=False, resume_step=2).close()
     assert [line[-15:] for line in log.path.read_text().splitlines()] == ['1, "loss": 0.5}', '2, "loss": 0.5}']
+
+
+def test_the_next_item_is_made_ahead_and_no_more() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    found = []
+    for number in made_ahead(items(), torch.device("cpu")):
+        found.append(number)
+        assert len(made) <= number + 2
+    assert found == made == list(range(5))
+
+
+def test_an_error_of_the_thread_reaches_the_caller() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise UserError("broken row")
+
+    with pytest.raises(UserError, match="broken row"):
+        list(made_ahead(items(), torch.device("cpu")))
+
+
+def test_a_caller_may_stop_early() -> None:
+    items = made_ahead(iter(range(1, 9)), torch.device("cpu"))
+    assert next(items) == 1
+    items.close()

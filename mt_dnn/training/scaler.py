@@ -1,0 +1,49 @@
+"""Scales losses in fp16, so that small gradients do not become 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.amp.grad_scaler import OptState
+from torch.optim import Optimizer
+
+
+class LossScaler(torch.amp.GradScaler):
+    """Like torch's GradScaler, but the process waits for the device once per optimizer step, for the overflow.
+
+    The scale follows from the overflows, so it is kept as a number too. With ``enabled=False`` nothing is scaled.
+    """
+
+    def __init__(self, device: str, *, enabled: bool) -> None:
+        super().__init__(device, enabled=enabled)
+        self._number, self._good_steps, self._overflowed = super().get_scale(), 0, False
+
+    def get_scale(self) -> float:
+        """The present scale; 1 if disabled."""
+        return self._number
+
+    def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        """Makes an optimizer step, unless a gradient overflowed. Call ``unscale_`` before."""
+        if not self._enabled:
+            return optimizer.step(*args, **kwargs)
+        state = self._per_optimizer_states[id(optimizer)]
+        self._overflowed = any(bool(found) for found in state["found_inf_per_device"].values())
+        state["stage"] = OptState.STEPPED
+        return None if self._overflowed else optimizer.step(*args, **kwargs)
+
+    def update(self, new_scale: float | torch.Tensor | None = None) -> None:
+        """Lowers the scale after an overflow, and raises it after many steps without one."""
+        super().update(new_scale)
+        if not self._enabled:
+            return
+        self._good_steps = 0 if self._overflowed else self._good_steps + 1
+        if self._overflowed:
+            self._number *= self.get_backoff_factor()
+        elif self._good_steps == self.get_growth_interval():
+            self._number, self._good_steps = self._number * self.get_growth_factor(), 0
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if self._enabled:
+            self._number, self._good_steps = float(state_dict["scale"]), int(state_dict["_growth_tracker"])

@@ -1,0 +1,1 @@
+"""A pretend GPU: training steps run as on a GPU, without one. ``python -m tests.pretend_gpu --help``."""

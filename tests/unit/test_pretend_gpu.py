@@ -1,0 +1,18 @@
+"""Steps on a pretend GPU (tests/pretend_gpu): no mix-up of devices, no wait, as many operations as before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_steps_ask_no_more_of_a_gpu_than_before() -> None:
+    command = [sys.executable, "-m", "tests.pretend_gpu"]  # the pretend device would stay in this process
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
