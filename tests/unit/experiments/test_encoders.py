@@ -27,7 +27,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(FOLDER)  # as when make.py is started
 
 
-PIECES = [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0]]
+PIECES: list[list[Any]] = [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0]]
 PIECES += [["▁", -3.0], ["a", -4.0], ["b", -4.0], ["▁ab", -2.0], ["c", -4.0], ["▁c", -2.5], ["<mask>", 0.0]]
 
 
