@@ -134,10 +134,11 @@ def floor(work: Workload, chunk: Sequence[Any], seconds: float) -> dict[str, flo
     """
     tokens = sum(int(work.split.lengths[rows].sum()) for rows in chunk) // len(chunk)
     rate, flops = matrix_rate(work, tokens), sum(step_flops(work, rows) for rows in chunk) / len(chunk)
-    return {
-        "gflop_per_step": round(flops / 1e9, 3),
-        "matrix_gflop_per_s": round(rate / 1e9, 1),
-        "floor_ms_per_step": round(1000 * flops / rate, 2),
-        "share_of_floor": round(flops / rate / seconds, 3),
-        "times_floor": round(seconds * rate / flops, 3),
+    figures = {
+        "gflop_per_step": flops / 1e9,
+        "matrix_gflop_per_s": rate / 1e9,
+        "floor_ms_per_step": 1000 * flops / rate,
+        "share_of_floor": flops / rate / seconds,
+        "times_floor": seconds * rate / flops,
     }
+    return {name: float(f"{value:.4g}") for name, value in figures.items()}

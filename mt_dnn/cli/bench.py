@@ -110,6 +110,27 @@ def scaling(
 
 
 @bench.command()
+def gpu(
+    overrides: Overrides = None,
+    shapes: Annotated[str | None, typer.Option(help="Comma-separated; default: base,xlmr-large.")] = None,
+    batches: Annotated[str | None, typer.Option(help="Comma-separated batch sizes; default: 32,128,512.")] = None,
+    precisions: Annotated[str, typer.Option(help="Comma-separated values of train.precision.")] = "bf16",
+    modes: Annotated[str | None, typer.Option(help="Comma-separated modes; default: all.")] = None,
+    lengths: Annotated[str, typer.Option(help="Rows as long as those of: rte, cola, mnli, squad …")] = "mnli",
+    device: Annotated[str | None, typer.Option(help="Default: the GPU; cpu tries the command without one.")] = None,
+    peer: Annotated[bool, typer.Option(help="Compare the plain step with Hugging Face Trainer.")] = True,
+    quick: Annotated[bool, typer.Option(help="A trial: a small encoder, few rows, two modes, one round.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Speed on a GPU: encoders, batch sizes, number types and modes, ours and Trainer's. Needs no data."""
+    from mt_dnn.bench.gpu import gpu_command
+
+    chosen = {"shapes": shapes, "batches": batches, "precisions": precisions, "modes": modes}
+    lists: dict[str, Any] = {name: separated(value) for name, value in chosen.items()}
+    gpu_command(overrides or [], **lists, lengths=lengths, device=device, peer=peer, quick=quick, as_json=as_json)
+
+
+@bench.command()
 def start(
     config: RunFile = None,
     overrides: Overrides = None,
