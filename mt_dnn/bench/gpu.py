@@ -6,6 +6,7 @@ import json
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from data_utils.errors import UserError
 from data_utils.text_table import table
 from mt_dnn.bench.adversary import build_steppers, choose_cases
+from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.memory import OURS, PEER, free_memory
 from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.throughput import PLAIN, WARM_UP, count_step, floor, measure
@@ -53,18 +55,20 @@ def gpu_command(
     device: str | None,
     peer: bool,
     quick: bool,
+    picture: Path | None,
     as_json: bool,
 ) -> None:
     """Prints a record for each shape, batch size, precision and mode as soon as it is measured.
 
     With ``as_json`` each record is a line of JSON. A last line says on which machine. Otherwise a table comes at the
-    end, and what is done is said on stderr.
+    end, and what is done is said on stderr. ``picture``: also draws the examples per second into this SVG file.
 
     Raises:
         UserError: there is no GPU and ``device`` does not name another, or an unknown shape, mode or lengths.
     """
     if device is None and not torch.cuda.is_available():
         raise UserError("bench gpu: this machine has no GPU; --device cpu tries the command without one")
+    check_picture(picture)
     chosen = choose_device(device or "cuda")
     extent = TRIAL if quick else COMPLETE
     names, records = modes or extent.modes, []
@@ -78,6 +82,11 @@ def gpu_command(
                     records.append(record)
                     print(json.dumps(record), file=sys.stdout if as_json else sys.stderr, flush=True)
     notes = {"lengths": lengths, "quick": quick, **machine(chosen)}
+    if picture is not None:
+        settings = ("shape", "batch_size", "precision", "mode")
+        measured = [record for record in records if "error" not in record]
+        bars = [Bar(" ".join(str(record[key]) for key in settings), record["examples_per_s"]) for record in measured]
+        write_bars(picture, "Training examples per second", bars, ", ".join(f"{k} {v}" for k, v in notes.items()))
     if as_json:
         print(json.dumps({"machine": notes}))
         return

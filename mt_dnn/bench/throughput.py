@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from data_utils.errors import UserError
 from data_utils.text_table import table
 from mt_dnn.batches.collate import collate
 from mt_dnn.bench.arithmetic import matrix_rate, step_flops
+from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.counts import Counted
 from mt_dnn.bench.memory import OURS, PEER, peak_megabytes
 from mt_dnn.bench.peer import NAME, HFTrainer, check_peer
@@ -41,17 +42,24 @@ def throughput_command(
     updates: int,
     rounds: int,
     memory: bool,
+    picture: Path | None,
     as_json: bool,
 ) -> None:
     """Prints the examples per second of our step and of the peer, their ratio, and what bounds our step.
+
+    ``picture``: also draws the examples per second into this SVG file.
 
     Raises:
         UserError: an unknown peer, or what ``measure`` raises.
     """
     if peer not in PEERS:
         raise UserError(f"--peer: no peer '{peer}' (known: {', '.join(PEERS)})")
+    check_picture(picture)
     with run_config(path, [*overrides, *PLAIN], shape=shape, lengths=lengths) as config:
         result = measure(config, updates=updates, rounds=rounds, memory=memory)
+    if picture is not None:
+        bars = [Bar("this toolkit", result["ours_examples_per_s"]), Bar("Trainer", result["peer_examples_per_s"])]
+        write_bars(picture, "Training examples per second", bars, notes(result))
     if as_json:
         print(json.dumps(result))
     else:
@@ -99,6 +107,12 @@ def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True
         "padding_share": round(1 - tokens / padded, 3),
         **machine(work.device),
     }
+
+
+def notes(result: Mapping[str, Any]) -> str:
+    """The settings and versions of a measurement, for below a picture."""
+    keys = ("batch_size", "precision", "device", "threads", "torch", "transformers")
+    return ", ".join(f"{key} {result[key]}" for key in keys if key in result)
 
 
 def in_turn(

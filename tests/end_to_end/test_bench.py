@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -84,9 +85,14 @@ def test_throughput_compares_no_choices(tmp_path: Path, capsys: pytest.CaptureFi
 def test_cost_of_every_mode(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         options = ["tasks=[same]", "--updates", "1", "--rounds", "2", "--json"]
+        options += ["--picture", str(workspace / "modes.svg")]
         main(["bench", "adversary", str(workspace / "run.yml"), *options])
     assert exit_.value.code == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    labels = [
+        text.text for text in ElementTree.parse(workspace / "modes.svg").getroot() if text.get("text-anchor") == "end"
+    ]
+    assert labels == list(result["modes"])
     assert result["machine"]["threads"] >= 1 and result["limit"] == 0.08
     modes = result["modes"]
     assert modes["none"]["multiple"] == 1.0 and {*ADVERSARIES} - {"r4f"} < {*modes}
