@@ -18,8 +18,8 @@ from mt_dnn.bench.adversary import build_steppers, choose_cases
 from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.memory import OURS, PEER, free_memory
 from mt_dnn.bench.synthetic import run_config
-from mt_dnn.bench.throughput import PLAIN, WARM_UP, count_step, floor, measure
-from mt_dnn.bench.workload import Workload, build_workload, machine
+from mt_dnn.bench.throughput import PLAIN, WARM_UP, count_step, floor, measure, median
+from mt_dnn.bench.workload import Spent, Workload, build_workload, machine
 from mt_dnn.runs.build import choose_device
 from mt_dnn.training.step import Stepper
 
@@ -132,24 +132,24 @@ def measure_modes(
             yield name, {"error": NO_MEMORY}
             work.model.zero_grad(set_to_none=True)
             free_memory()
-    names, seconds = list(figures), {name: list[float]() for name in figures}
+    names, times = list(figures), {name: list[Spent]() for name in figures}
     for number in tqdm(range(rounds), desc="rounds of modes", unit="round"):
         for name in names[number % len(names) :] + names[: number % len(names)] if names else []:
-            seconds[name].append(work.seconds(steppers[name], chunk) / updates)
+            times[name].append(work.spent(steppers[name], chunk))
     examples, tokens = sum(map(len, chunk)), int(sum(work.split.lengths[rows].sum() for rows in chunk))
     for name in names:
-        spent = statistics.median(seconds[name])
+        step = Spent(*(seconds / updates for seconds in median(times[name])))
         bound = steppers[name].adversaries[work.task.name].cost_floor(layers)
-        plain = [mode / none for mode, none in zip(seconds[name], seconds.get("none", []), strict=False)]
+        plain = [mode.wall / none.wall for mode, none in zip(times[name], times.get("none", []), strict=False)]
         yield (
             name,
             {
-                "examples_per_s": round(examples / updates / spent, 2),
-                "tokens_per_s": round(tokens / updates / spent),
-                "ms_per_step": round(1000 * spent, 2),
+                "examples_per_s": round(examples / updates / step.wall, 2),
+                "tokens_per_s": round(tokens / updates / step.wall),
+                "ms_per_step": round(1000 * step.wall, 2),
                 **({"multiple": round(statistics.median(plain), 3)} if plain else {}),
                 "floor": round(bound, 3),
-                "share_of_floor": round(bound * floor(work, chunk, spent)["share_of_floor"], 3),
+                "share_of_floor": round(bound * floor(work, chunk, step)["share_of_floor"], 3),
                 **figures[name],
             },
         )

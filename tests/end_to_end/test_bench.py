@@ -58,6 +58,7 @@ def test_throughput_needs_no_file(
         1000 * result["gflop_per_step"] / result["matrix_gflop_per_s"], rel=0.01
     )
     assert result["share_of_floor"] * result["times_floor"] == pytest.approx(1, rel=0.01)
+    assert result["cpu_times_floor"] > 1 and result["ours_cpu_ms_per_step"] > 0
     assert result["ours_operations"] > result["peer_operations"] / 10 > 0 and result["peer_waits"] >= 1
 
 
