@@ -19,6 +19,7 @@ from data_utils.errors import UserError, did_you_mean
 from data_utils.text_table import table
 from mt_dnn.adversarial.modes import ADVERSARIES, build_adversaries
 from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.checkout import Checkout
 from mt_dnn.bench.synthetic import run_file
 from mt_dnn.bench.workload import Spent, Workload, build_workload, machine
@@ -57,17 +58,24 @@ def adversary_command(
     before: Path | None,
     updates: int,
     rounds: int,
+    picture: Path | None,
     as_json: bool,
 ) -> None:
     """Prints the cost of each mode as a table or as JSON.
 
     ``before``: a checkout of another commit, whose steps are measured in turn with ours.
+    ``picture``: also draws the multiples and their floors into this SVG file.
     """
+    check_picture(picture)
     with run_file(path, shape=shape, lengths=lengths) as found:
         work = build_workload(load_config(found, overrides), "bench adversary")
         chosen = choose_cases(modes, work.model.encoder.num_layers)
         with Checkout(before, found, overrides, work) if before else nullcontext() as other:
             result = measure_adversaries(work, chosen, other, updates=updates, rounds=rounds)
+    notes = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    if picture is not None:
+        bars = [Bar(name, figures["multiple"], figures["floor"]) for name, figures in result["modes"].items()]
+        write_bars(picture, "A step as a multiple of a plain step; line: floor of its arithmetic", bars, notes)
     if as_json:
         print(json.dumps(result))
         return
@@ -75,7 +83,7 @@ def adversary_command(
     rows = [(name, *(str(figures.get(key, "-")) for key in columns)) for name, figures in result["modes"].items()]
     print(table(("mode", *columns), rows))
     print(f"excess: above the floor, at most {LIMIT}; step_over_before: seconds of a step over those of --before")
-    print(", ".join(f"{key} {value}" for key, value in result["machine"].items()))
+    print(notes)
 
 
 def choose_cases(modes: Sequence[str] | None, layers: int) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mt_dnn.bench.workload import Workload
+from mt_dnn.bench.workload import Spent, Workload, now, since
 from mt_dnn.encoders.encoder import FIRST_TOKEN_POOLERS
 from mt_dnn.training.step import AUTOCAST_TYPES
 
@@ -49,10 +48,11 @@ def weights_of(part: nn.Module) -> int:
     return sum(layer.weight.numel() for layer in part.modules() if isinstance(layer, nn.Linear))
 
 
-def matrix_rate(work: Workload, tokens: int) -> float:
+def matrix_rate(work: Workload, tokens: int) -> Spent:
     """The best floating-point operations per second of 20 runs of one block's matrix products with ``tokens`` rows.
 
-    The products are those of the block's linear layers, in the number type of forward passes.
+    The products are those of the block's linear layers, in the number type of forward passes. The rates are those per
+    second on the clock and per second of the processor.
     """
     dtype = AUTOCAST_TYPES[work.config.train.precision] or torch.float32
     layers = [layer for layer in work.model.encoder.blocks[0].modules() if isinstance(layer, nn.Linear)]
@@ -61,17 +61,18 @@ def matrix_rate(work: Workload, tokens: int) -> float:
     for layer in layers:
         weight = layer.weight.detach().to(**options).t()
         products.append((torch.randn(tokens, weight.shape[0], **options), weight))
-    seconds = []
+    runs = []
     with torch.no_grad():
         results = [torch.empty(tokens, weight.shape[1], **options) for _, weight in products]
         for _ in range(RUNS):
             work.synchronize()
-            start = time.perf_counter()
+            start = now()
             for (states, weight), result in zip(products, results, strict=True):
                 torch.mm(states, weight, out=result)
             work.synchronize()
-            seconds.append(time.perf_counter() - start)
-    return 2 * tokens * sum(weight.numel() for _, weight in products) / min(seconds)
+            runs.append(since(start))
+    flops = 2 * tokens * sum(weight.numel() for _, weight in products)
+    return Spent(flops / min(run.wall for run in runs), flops / min(run.cpu for run in runs))
 
 
 def _sequence_lengths(work: Workload, rows: Sequence[int] | np.ndarray) -> np.ndarray:

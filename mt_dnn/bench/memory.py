@@ -1,7 +1,8 @@
-"""Peak memory of a side of a comparison, in a process of its own that builds this side only."""
+"""Peak memory of a side of a comparison. On a CPU a process of its own builds this side only."""
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import re
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from mt_dnn.bench.workload import build_rows, with_model
+from mt_dnn.runs.build import choose_device
 from mt_dnn.runs.config import RunConfig
 
 OURS, PEER = "ours", "peer"
@@ -17,20 +19,32 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_megabytes(side: str, config: RunConfig, updates: int) -> int | None:
-    """The most memory that a process needs for ``updates`` updates, twice, in 10⁶ bytes.
+    """The most memory that one side needs for ``updates`` updates, twice, in 10⁶ bytes.
 
-    On a GPU: the memory of the GPU that tensors had. On a CPU: the resident memory of the process, with Python and all
-    modules. None where the system does not say.
+    On a GPU: the memory of the GPU that tensors had, with those that this process holds when it calls. On a CPU: the
+    resident memory of a new process, with Python and all modules. None where the system does not say.
 
     Args:
         side: ``OURS`` or ``PEER``.
     """
+    if choose_device(config.device).type == "cuda":
+        free_memory()
+        return _measure(side, config, updates)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measure, side, config, updates).result()
 
 
+def free_memory() -> None:
+    """Gives the memory of objects that nothing uses any more back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def _measure(side: str, config: RunConfig, updates: int) -> int | None:
     rows = build_rows(config, "bench")
+    if rows.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(rows.device)
     chunk = rows.chunk(updates)
     if side == OURS:
         work = with_model(rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from data_utils.errors import UserError
 from data_utils.text_table import table
 from mt_dnn.batches.collate import collate
 from mt_dnn.bench.arithmetic import matrix_rate, step_flops
+from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.counts import Counted
 from mt_dnn.bench.memory import OURS, PEER, peak_megabytes
 from mt_dnn.bench.peer import NAME, HFTrainer, check_peer
@@ -41,17 +42,24 @@ def throughput_command(
     updates: int,
     rounds: int,
     memory: bool,
+    picture: Path | None,
     as_json: bool,
 ) -> None:
     """Prints the examples per second of our step and of the peer, their ratio, and what bounds our step.
+
+    ``picture``: also draws the examples per second into this SVG file.
 
     Raises:
         UserError: an unknown peer, or what ``measure`` raises.
     """
     if peer not in PEERS:
         raise UserError(f"--peer: no peer '{peer}' (known: {', '.join(PEERS)})")
+    check_picture(picture)
     with run_config(path, [*overrides, *PLAIN], shape=shape, lengths=lengths) as config:
         result = measure(config, updates=updates, rounds=rounds, memory=memory)
+    if picture is not None:
+        bars = [Bar("this toolkit", result["ours_examples_per_s"]), Bar("Trainer", result["peer_examples_per_s"])]
+        write_bars(picture, "Training examples per second", bars, notes(result))
     if as_json:
         print(json.dumps(result))
     else:
@@ -81,16 +89,17 @@ def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True
     padded = sum(len(part) * int(rows.split.lengths[part].max()) for part in chunk)
     ratios = [their.wall / our.wall for our, their in zip(ours, theirs, strict=True)]
     sides = {OURS: ours, PEER: theirs}
-    seconds = {side: statistics.median(spent.wall for spent in times) for side, times in sides.items()}
+    spent = {side: median(times) for side, times in sides.items()}
     return {
-        **{f"{side}_examples_per_s": round(examples / seconds[side], 2) for side in sides},
+        **{f"{side}_examples_per_s": round(examples / spent[side].wall, 2) for side in sides},
         "ratio": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
         "ratio_max": round(max(ratios), 3),
         "ratio_of_cpu_time": round(statistics.median(t.cpu / o.cpu for o, t in zip(ours, theirs, strict=True)), 3),
-        **{f"{side}_tokens_per_s": round(tokens / seconds[side]) for side in sides},
-        **{f"{side}_ms_per_step": round(1000 * seconds[side] / updates, 2) for side in sides},
-        **floor(work, chunk, seconds[OURS] / updates),
+        **{f"{side}_tokens_per_s": round(tokens / spent[side].wall) for side in sides},
+        **{f"{side}_ms_per_step": round(1000 * spent[side].wall / updates, 2) for side in sides},
+        **{f"{side}_cpu_ms_per_step": round(1000 * spent[side].cpu / updates, 2) for side in sides},
+        **floor(work, chunk, Spent(*(seconds / updates for seconds in spent[OURS]))),
         **{f"{side}_peak_mb": peak for side, peak in peaks.items() if peak is not None},
         **{f"{side}_{name}": counts[side][name] for name in ("operations", "waits") for side in sides},
         "peer": NAME,
@@ -99,6 +108,12 @@ def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True
         "padding_share": round(1 - tokens / padded, 3),
         **machine(work.device),
     }
+
+
+def notes(result: Mapping[str, Any]) -> str:
+    """The settings and versions of a measurement, for below a picture."""
+    keys = ("batch_size", "precision", "device", "threads", "torch", "transformers")
+    return ", ".join(f"{key} {result[key]}" for key in keys if key in result)
 
 
 def in_turn(
@@ -127,17 +142,26 @@ def count_step(work: Workload, stepper: Stepper, rows: Any) -> dict[str, int]:
     return counted.figures
 
 
-def floor(work: Workload, chunk: Sequence[Any], seconds: float) -> dict[str, float]:
+def floor(work: Workload, chunk: Sequence[Any], step: Spent) -> dict[str, float]:
     """What the arithmetic of a plain step takes on average over the chunk, and the share of the step that it is.
 
-    ``seconds``: the time of a step.
+    ``step``: the seconds of a step. ``cpu_times_floor`` compares the seconds of the processor, which a busy machine
+    disturbs less; a GPU has none.
     """
     tokens = sum(int(work.split.lengths[rows].sum()) for rows in chunk) // len(chunk)
     rate, flops = matrix_rate(work, tokens), sum(step_flops(work, rows) for rows in chunk) / len(chunk)
-    return {
-        "gflop_per_step": round(flops / 1e9, 3),
-        "matrix_gflop_per_s": round(rate / 1e9, 1),
-        "floor_ms_per_step": round(1000 * flops / rate, 2),
-        "share_of_floor": round(flops / rate / seconds, 3),
-        "times_floor": round(seconds * rate / flops, 3),
+    figures = {
+        "gflop_per_step": flops / 1e9,
+        "matrix_gflop_per_s": rate.wall / 1e9,
+        "floor_ms_per_step": 1000 * flops / rate.wall,
+        "share_of_floor": flops / rate.wall / step.wall,
+        "times_floor": step.wall * rate.wall / flops,
     }
+    if work.device.type == "cpu":
+        figures["cpu_times_floor"] = step.cpu * rate.cpu / flops
+    return {name: float(f"{value:.4g}") for name, value in figures.items()}
+
+
+def median(rounds: Sequence[Spent]) -> Spent:
+    """The median of both clocks."""
+    return Spent(statistics.median(spent.wall for spent in rounds), statistics.median(spent.cpu for spent in rounds))

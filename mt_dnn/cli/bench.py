@@ -20,6 +20,7 @@ Shape = Annotated[
 Lengths = Annotated[
     str | None, typer.Option(help="Without a run file, rows as long as those of: rte (default), cola, mnli, squad …")
 ]
+Picture = Annotated[Path | None, typer.Option(help="Also draw the figures into this SVG file.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")]
 
 
@@ -40,13 +41,20 @@ def throughput(
     updates: Annotated[int, typer.Option(min=1, help="Updates in each round, the same in all rounds.")] = 8,
     rounds: Rounds = 5,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too, in two more processes.")] = True,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """Training examples per second beside plain Hugging Face Trainer, same batches, in one process."""
     from mt_dnn.bench.throughput import throughput_command
 
     path, changes = settings(config, overrides)
-    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "memory": memory, "as_json": as_json}
+    options: dict[str, Any] = {
+        "updates": updates,
+        "rounds": rounds,
+        "memory": memory,
+        "picture": picture,
+        "as_json": as_json,
+    }
     throughput_command(path, changes, shape=shape, lengths=lengths, peer=peer, **options)
 
 
@@ -62,13 +70,14 @@ def adversary(
     ] = None,
     updates: Annotated[int, typer.Option(min=1, help="Updates in each round.")] = 2,
     rounds: Rounds = 7,
+    picture: Picture = None,
     as_json: AsJson = False,
 ) -> None:
     """What each adversarial mode costs, as a multiple of a plain training step."""
     from mt_dnn.bench.adversary import adversary_command
 
     path, changes = settings(config, overrides)
-    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "as_json": as_json}
+    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "picture": picture, "as_json": as_json}
     adversary_command(path, changes, shape=shape, lengths=lengths, modes=separated(modes), before=before, **options)
 
 
@@ -107,6 +116,29 @@ def scaling(
     path, changes = settings(config, overrides)
     options: dict[str, Any] = {"processes": processes, "updates": updates, "rounds": rounds, "as_json": as_json}
     end(scaling_command(path, changes, shape=shape, lengths=lengths, **options))
+
+
+@bench.command()
+def gpu(
+    overrides: Overrides = None,
+    shapes: Annotated[str | None, typer.Option(help="Comma-separated; default: base,xlmr-large.")] = None,
+    batches: Annotated[str | None, typer.Option(help="Comma-separated batch sizes; default: 32,128,512.")] = None,
+    precisions: Annotated[str, typer.Option(help="Comma-separated values of train.precision.")] = "bf16",
+    modes: Annotated[str | None, typer.Option(help="Comma-separated modes; default: all.")] = None,
+    lengths: Annotated[str, typer.Option(help="Rows as long as those of: rte, cola, mnli, squad …")] = "mnli",
+    device: Annotated[str | None, typer.Option(help="Default: the GPU; cpu tries the command without one.")] = None,
+    peer: Annotated[bool, typer.Option(help="Compare the plain step with Hugging Face Trainer.")] = True,
+    quick: Annotated[bool, typer.Option(help="A trial: a small encoder, few rows, two modes, one round.")] = False,
+    picture: Picture = None,
+    as_json: AsJson = False,
+) -> None:
+    """Speed on a GPU: encoders, batch sizes, number types and modes, ours and Trainer's. Needs no data."""
+    from mt_dnn.bench.gpu import gpu_command
+
+    chosen = {"shapes": shapes, "batches": batches, "precisions": precisions, "modes": modes}
+    lists: dict[str, Any] = {name: separated(value) for name, value in chosen.items()}
+    flags: dict[str, Any] = {"peer": peer, "quick": quick, "picture": picture, "as_json": as_json}
+    gpu_command(overrides or [], **lists, lengths=lengths, device=device, **flags)
 
 
 @bench.command()

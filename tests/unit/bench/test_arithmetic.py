@@ -65,7 +65,7 @@ def test_flops_leave_out_padding_and_what_no_head_reads() -> None:
 
 def test_the_rate_is_that_of_one_blocks_products() -> None:
     for work in workloads("cola"):
-        assert 0 < matrix_rate(work, 64) < 1e15
+        assert all(0 < rate < 1e15 for rate in matrix_rate(work, 64))
 
 
 def test_operations_are_counted_in_both_passes_and_the_optimizer() -> None:
