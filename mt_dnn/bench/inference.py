@@ -33,6 +33,7 @@ from mt_dnn.bench.synthetic import write_run
 from mt_dnn.bench.workload import machine
 from mt_dnn.inference.trained import TrainedModel, load, with_precision
 from mt_dnn.runs.build import build_model, build_tasks, build_tokenizer
+from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config_file import load_config
 
 BATCH = 32  # the peer's batches that the first ratio is about
@@ -44,10 +45,12 @@ Way = Callable[[], Any]
 class Subject:
     """A model and labelled rows of one of its tasks.
 
-    ``records``: the rows by column name. ``split``: the same rows as token ids. ``folder``: for temporary files.
+    ``encoder``: the folder of its encoder, as it was before a change of precision. ``records``: the rows by column
+    name. ``split``: the same rows as token ids. ``folder``: for temporary files.
     """
 
     model: TrainedModel
+    encoder: Path
     task: TaskDef
     records: list[dict[str, str]]
     split: Prepared
@@ -110,11 +113,13 @@ def build_subject(
         tasks = build_tasks(config)
         tokenizer = build_tokenizer(config)
         network = build_model(config, tasks, tokenizer).eval()
+        encoder = folder / "encoder"
+        network.encoder.save(encoder)
         config = with_precision(config, network, precision, torch.device("cpu"))
         model = TrainedModel(made, config, tasks, tokenizer, network)
         name, split_name = next(iter(tasks.trained)), "train"
     else:
-        model = load(run, device="cpu", precision=precision)
+        model, encoder = load(run, device="cpu", precision=precision), find_checkpoint(run) / "encoder"
         name = task or next(iter(model.trained))
         split_name = next(iter(model.task(name).dev_splits), "train")
     definition = model.task(name)
@@ -127,7 +132,7 @@ def build_subject(
     if canonical is None:
         raise UserError(f"bench: {name}: no rows in split '{split_name}'")
     split = encode_rows(canonical, definition, model.tokenizer, max_length=data.max_length, stride=data.stride)
-    return Subject(model, definition, found, split, folder)
+    return Subject(model, encoder, definition, found, split, folder)
 
 
 def prediction(subject: Subject) -> tuple[Way, dict[str, Way]]:
@@ -257,12 +262,9 @@ def compare(ours: Way, peers: Mapping[str, Way], subject: Subject, *, rounds: in
 
 def peer_model(subject: Subject) -> Any:
     """The same encoder in transformers, with a head of the same size. The head is new; it costs as much as ours."""
-    folder = subject.folder / "peer"
+    classes = subject.task.n_class
     with quiet_transformers():
-        if not folder.exists():
-            subject.model.model.encoder.save(folder)
-        classes = subject.task.n_class
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(subject.encoder, num_labels=classes)
     return model.eval()
 
 

@@ -111,8 +111,10 @@ class EvaluationConfig(Section):
         "loss, the training loss of dev rows, a mean over tasks in the units of their rows; null: the last one",
     )
     patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
-    batch_tokens: PositiveInt = Field(
-        4096, description="the most tokens in one forward pass, padding included; rows of like length are together"
+    batch_tokens: PositiveInt | None = Field(
+        None,
+        description="the most tokens in one forward pass, padding included, for rows of like length; default: 2048 on "
+        "a CPU, else 16384",
     )
     batch_size: PositiveInt | None = Field(
         None, description="the most examples in one forward pass; default: as many as batch_tokens allows"

@@ -94,6 +94,9 @@ def test_made_up_rows_need_no_run(tmp_path: Path) -> None:
     rounded = build_subject(tmp_path / "int8", None, lengths="cola", rows=20, overrides=TINY, precision="int8")
     linear = [part for part in rounded.model.model.encoder.blocks.modules() if isinstance(part, torch.nn.Linear)]
     assert not linear
+    exact = peer_model(rounded).base_model.state_dict()  # the peer is not rounded
+    for name, weight in peer_model(subject).base_model.state_dict().items():
+        assert torch.equal(exact[name], weight)
 
 
 def test_tasks_that_no_pipeline_answers_are_refused(folder: Path, tmp_path: Path) -> None:
