@@ -13,8 +13,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from hypothesis import settings
 
+from mt_dnn.threads import set_threads
 from tests.workspace import make_workspace
 
+set_threads(None)  # before torch is imported, as a command does; idle threads would keep the cores of other tests busy
 MEMORY = "/dev/shm"  # runs flush what they save, and tests would wait for a disk
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)

@@ -1,0 +1,36 @@
+"""Double precision for parity tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@contextmanager
+def in_double_precision() -> Iterator[None]:
+    """Everything that is loaded, made and computed in the context is in double precision.
+
+    Two ways to compute the same then agree far more closely than any mistake, whatever the threads and instructions of
+    the machine. The toolkit raises what is sensitive to float32 with ``float()``; here this means float64.
+    """
+    load: Callable[..., Any] = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def load_double(cls: Any, *arguments: Any, **options: Any) -> Any:
+        loaded = load(cls, *arguments, **options)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).double()
+        return loaded
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PreTrainedModel, "from_pretrained", classmethod(load_double))
+        patch.setattr(Tensor, "float", Tensor.double)
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(torch.float32)
