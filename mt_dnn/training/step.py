@@ -23,13 +23,11 @@ from mt_dnn.tasks.soft_labels import DistillationConfig
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.balance import LossBalance
 from mt_dnn.training.parallel import Parallel
-from mt_dnn.training.scaler import LossScaler
+from mt_dnn.training.precision import LossScaler, autocast
 from mt_dnn.training.surgery import PCGrad
 from mt_dnn.training.word_gradients import DenseGradients, as_rows, clip_gradients
 
 T = TypeVar("T", Tensor, float)
-
-AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,8 +38,9 @@ class UpdatePart:
         adversary: yields the batch's losses.
         view: what the adversary sees of the network and the batch.
         weight: the factor on each of these losses.
-        precision: the number type of forward passes, a key of ``AUTOCAST_TYPES``.
+        precision: the number type of forward passes, a key of ``AUTOCAST_TYPES`` (precision.py).
         measures_dropout_floor: whether to log the regulariser at δ = 0, which dropout alone causes (base.py).
+        keeps_casts: see ``autocast``. With fsdp the casts would hold the gathered weights of all blocks at once.
     """
 
     adversary: Adversary[Any]
@@ -49,6 +48,7 @@ class UpdatePart:
     weight: Tensor | float
     precision: str
     measures_dropout_floor: bool
+    keeps_casts: bool = True
 
     def __post_init__(self) -> None:
         self.task, self.device = self.view.batch.task, self.view.batch.input_ids.device
@@ -61,10 +61,10 @@ class UpdatePart:
         Returns:
             What the pass adds to the loss of the update, a scalar in the user's units.
         """
-        with autocast(self.precision, self.device):
+        with self._autocast():
             loss = next(self.losses)
         if self.measures_dropout_floor:  # before an optimizer step changes the weights that gave this loss
-            with autocast(self.precision, self.device):
+            with self._autocast():
                 self.adversary.measure_dropout_floor(self.view)
         loss = loss * self.weight
         scaler.scale(loss).backward()
@@ -75,8 +75,11 @@ class UpdatePart:
 
     def finish(self) -> None:
         """Lets the adversary run the code after its last loss, such as reports for the log."""
-        with autocast(self.precision, self.device):
+        with self._autocast():
             next(self.losses, None)
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.precision, self.device, keeps_casts=self.keeps_casts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +150,7 @@ class Stepper:
         parts = self._parts(update, examples, step)
         scale, device = self.scaler.get_scale(), update[0].input_ids.device
         gives_rows = self.word_rows and self.surgery is None and not self.parallel.shared and device.type == "cpu"
-        loss = torch.zeros((), device=device)
-        loss += self.balance.penalty(shares)  # for the log only: the balance computes its own gradient
+        loss = torch.zeros((), device=device) + self.balance.penalty(shares)  # which is for the log only
         for passes in rounds_of(parts, by_task=self.surgery is not None):
             for number, part in enumerate(passes, 1):
                 # Gradients are summed over ranks only in the last pass of a round: each sum costs communication.
@@ -204,6 +206,7 @@ class Stepper:
                 weight=weight,
                 precision=self.precision,
                 measures_dropout_floor=every is not None and step % every == 0,
+                keeps_casts=not self.parallel.gathers,
             )
             parts.append(part)
         return parts
@@ -254,17 +257,6 @@ def sum_by_task(values: Iterable[tuple[str, T]]) -> dict[str, T]:
     for task, value in values:
         sums[task] = sums.get(task, 0.0) + value
     return sums
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """A context in which forward passes run in this precision. The weights stay in float32."""
-    dtype = AUTOCAST_TYPES[precision]
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
-
-
-def loss_scaler(precision: str, device: torch.device) -> LossScaler:
-    """Scales losses in fp16, and does nothing in other precisions."""
-    return LossScaler(device.type, enabled=precision == "fp16")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ TASKS = ("same", "overlap", "odd", "linked", "tagged", "chained", "marks", "grad
 LISTED: Mapping[str, str] = {
     "mt_dnn/training/surgery.py:set_gradients": "the order of projections is drawn on the CPU, once per update",
     "mt_dnn/runs/evaluate.py:row_outputs": "the outputs of a batch go to the CPU",
-    "mt_dnn/training/scaler.py:step": "in fp16 an overflow skips the step",
+    "mt_dnn/training/precision.py:step": "in fp16 an overflow skips the step",
 }
 MIXED = ("train.accumulate=3", "train.mix_tasks=true")
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from data_utils.task_def import TaskDef
@@ -17,7 +18,7 @@ from mt_dnn.adversarial.none import NoAdversary, NoneOptions
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.collate import collate
 from mt_dnn.training.parallel import Parallel
-from mt_dnn.training.scaler import LossScaler
+from mt_dnn.training.precision import LossScaler, autocast
 from mt_dnn.training.step import Stepper, UpdatePart, rounds_of
 from tests.parts import Parts, parts
 from tests.workspace import make_workspace
@@ -194,3 +195,13 @@ def test_a_stepper_with_other_parts_has_the_same_model(folder: Path) -> None:
     stepper = parts(folder, *OPTIONS).stepper
     assert replace(stepper, clip_norm=None).parallel is stepper.parallel
     assert scaled(stepper).model is stepper.model
+
+
+def test_tf32_holds_for_backward_passes_until_another_precision_is_asked_for() -> None:
+    cpu = torch.device("cpu")
+    with autocast("tf32", cpu):
+        assert not torch.is_autocast_enabled("cpu")
+    assert torch.get_float32_matmul_precision() == "high"
+    with autocast("bf16", cpu, keeps_casts=False):
+        assert torch.is_autocast_enabled("cpu") and not torch.is_autocast_cache_enabled()
+    assert torch.get_float32_matmul_precision() == "highest"
