@@ -149,7 +149,11 @@ class DistributedConfig(Section):
 class LogConfig(Section):
     """What is logged while a run trains."""
 
-    every_steps: PositiveInt = Field(20, description="updates between two records of metrics.jsonl")
+    every_steps: PositiveInt = Field(
+        20,
+        description="updates between two records of metrics.jsonl; on a GPU the figures of the adversary are those of "
+        "the last update before a record, on a CPU means since the last record",
+    )
     dropout_floor_every_steps: PositiveInt | None = Field(
         100,
         description="updates between two measurements of the regulariser with dropout alone; null: never",

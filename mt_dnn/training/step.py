@@ -101,6 +101,7 @@ class Stepper:
         balance: gives each task a factor on its losses.
         surgery: changes the gradients of each task before they are added; None: adds them unchanged.
         dropout_floor_every_steps: updates between two measurements of the dropout floor (base.py); None: never.
+        figures_every_steps: updates between two that give figures of the adversary for the log.
         distillation: weight and temperature of soft labels in the loss.
         word_rows: computes the gradient of the word embeddings as rows (word_gradients.py), on one CPU without surgery.
         dense_gradients: gives the optimizer dense gradients in place of rows.
@@ -118,6 +119,7 @@ class Stepper:
     balance: LossBalance = field(default_factory=LossBalance)
     surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
+    figures_every_steps: int = 1
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     word_rows: bool = True
     dense_gradients: DenseGradients = field(default_factory=DenseGradients)
@@ -183,8 +185,9 @@ class Stepper:
 
     def _parts(self, update: Sequence[Batch], examples: int, step: int) -> list[UpdatePart]:
         """The parts of an update, one per batch. ``examples``: how many examples the update has on all ranks."""
-        adversaries = {batch.task: self._adversary(batch.task, step) for batch in update}
-        every = self.dropout_floor_every_steps
+        adversaries = {batch.task: present_adversary(self.adversaries[batch.task], step) for batch in update}
+        floor_every = self.dropout_floor_every_steps
+        measures_floor = floor_every is not None and step % floor_every == 0
         parts = []
         for batch in update:
             task = self.tasks[batch.task]
@@ -198,6 +201,7 @@ class Stepper:
                 parallel_resume=self.parallel.resume,
                 steps_each_pass=any(adversary.steps_each_pass for adversary in adversaries.values()),
                 distillation=self.distillation,
+                reports=measures_floor or (step + 1) % self.figures_every_steps == 0,
             )
             weight = task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name)
             part = UpdatePart(
@@ -205,18 +209,11 @@ class Stepper:
                 view=view,
                 weight=weight,
                 precision=self.precision,
-                measures_dropout_floor=every is not None and step % every == 0,
+                measures_dropout_floor=measures_floor,
                 keeps_casts=not self.parallel.gathers,
             )
             parts.append(part)
         return parts
-
-    def _adversary(self, task: str, step: int) -> Adversary[Any]:
-        """The adversary of a task. In the first ``warm_start_steps`` updates it is plain training."""
-        adversary = self.adversaries[task]
-        if step < adversary.options.warm_start_steps:
-            return NoAdversary(NoneOptions(), adversary.task)
-        return adversary
 
     @property
     def _parameters(self) -> list[nn.Parameter]:
@@ -233,6 +230,12 @@ class Stepper:
         for parameter in parameters:  # zero_grad of apex's optimizers takes no argument
             parameter.grad = None
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def present_adversary(adversary: Adversary[Any], step: int) -> Adversary[Any]:
+    """The adversary at update ``step``. In the first ``warm_start_steps`` updates it is plain training."""
+    begun = step >= adversary.options.warm_start_steps
+    return adversary if begun else NoAdversary(NoneOptions(), adversary.task)
 
 
 def rounds_of(parts: Sequence[UpdatePart], *, by_task: bool) -> list[list[UpdatePart]]:

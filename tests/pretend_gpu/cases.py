@@ -46,6 +46,8 @@ SETTINGS: Mapping[str, Setting] = {
     "balance log_classes": Setting(["same", "tagged", "overlap"], [*MIXED, "train.loss_balance=log_classes"]),
     "average of weights": Setting(["same"], ["adversary.mode=vat", "adversary.bregman={mu: 1}"]),
     "dropout floor": Setting(["same"], ["adversary.mode=vat", "log.dropout_floor_every_steps=1"]),
+    "vat between two records of the log": Setting(["same"], ["adversary.mode=vat", "log.every_steps=2"]),
+    "freelb between two records of the log": Setting(["same"], ["adversary.mode=freelb", "log.every_steps=2"]),
     "activation checkpointing": Setting(["same"], ["train.activation_checkpointing=true"]),
     "padded attention": Setting(["same", "tagged"], ["train.fast_paths=[last_block]", "train.accumulate=2", MIXED[1]]),
     "padded encoder": Setting(["same"], ["encoder.attention=padded", "adversary.mode=vat"]),
