@@ -82,8 +82,9 @@ def guarded(delta: Tensor, start: Tensor, gradient: Tensor, network: View) -> Te
 
 def report_size(network: View, delta: Tensor, state: Tensor) -> None:
     """Reports ‖δ‖/‖state‖ of each sentence."""
-    batch = network.batch
-    network.report("delta_ratio", per_sentence(delta, batch) / per_sentence(state, batch).clamp_min(TINY))
+    if network.reports:
+        batch = network.batch
+        network.report("delta_ratio", per_sentence(delta, batch) / per_sentence(state, batch).clamp_min(TINY))
 
 
 def report_gradient_share(network: View, start: Tensor, steps: Tensor) -> None:
@@ -91,5 +92,6 @@ def report_gradient_share(network: View, start: Tensor, steps: Tensor) -> None:
 
     ``start``: δ_0, (T, H). ``steps``: s, (B,), the sum of the norms of the steps of each example.
     """
-    noise = per_sentence(start, network.batch)
-    network.report("gradient_share", steps / (noise + steps).clamp_min(TINY))
+    if network.reports:
+        noise = per_sentence(start, network.batch)
+        network.report("gradient_share", steps / (noise + steps).clamp_min(TINY))

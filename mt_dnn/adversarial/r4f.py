@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from mt_dnn.adversarial.r3f import R3F, R3FOptions
@@ -34,3 +35,13 @@ class R4F(R3F):
         for layer in list(model.heads[task].modules()):
             if isinstance(layer, nn.Linear):
                 spectral_norm(layer)
+                norm = layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
+                norm.__class__ = type("SpectralNorm", (_InFullPrecision, type(norm)), {})
+
+
+class _InFullPrecision(nn.Module):
+    """Goes in front of torch's spectral norm: its power iteration would lose digits in 16-bit numbers."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return super().forward(weight)

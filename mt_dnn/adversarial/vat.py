@@ -151,7 +151,8 @@ class Virtual(Regularized[OptionsT]):
                 gradient = network.gradient(value, delta)
             gradient = gradient * network.batch.size  # from the mean to each example; a sum may overflow in fp16
             step = self.options.step_size * self._normalized(gradient, network)
-            step_norms += per_sentence(step, network.batch).nan_to_num(0.0, 0.0)
+            if network.reports:
+                step_norms += per_sentence(step, network.batch).nan_to_num(0.0, 0.0)
             delta = guarded(self._projected(delta.detach() + step, network), start, gradient, network)
         report_size(network, delta, fixed)
         report_gradient_share(network, start, step_norms)

@@ -33,6 +33,7 @@ class View:
     ``parallel_resume``: called instead of ``model.resume`` if several ranks train together.
     ``steps_each_pass``: an optimizer step follows each loss, so the weights change from one loss to the next.
     ``distillation``: weight and temperature of soft labels in the loss, if the batch has them.
+    ``reports``: False: figures for the log are not computed. Counts are.
     """
 
     model: Model
@@ -44,6 +45,7 @@ class View:
     parallel_resume: Callable[[Tensor, Level, Batch], Tensor] | None = None
     steps_each_pass: bool = False
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    reports: bool = True
 
     def upto(self, level: Level, words: Tensor | None = None) -> Tensor:
         """The state at a level, (T, H): 0, the word embeddings; ``embeddings``; or r, the output of block r.
@@ -148,12 +150,14 @@ class View:
 
     def report(self, name: str, value: Tensor) -> None:
         """Adds a figure of this batch to the log: a mean over its decisions, or one value per example, (B,)."""
-        weight = self.batch.counted if value.dim() else self.batch.weight
-        self.telemetry.mean(name, value.detach().float().mean(), weight)
+        if self.reports:
+            weight = self.batch.counted if value.dim() else self.batch.weight
+            self.telemetry.mean(name, value.detach().float().mean(), weight)
 
     def report_loss(self, name: str, value: Tensor) -> None:
         """Adds a part of the loss to the log, as ``report`` does, in the user's units."""
-        self.report(name, value * self.units.squared)
+        if self.reports:
+            self.report(name, value * self.units.squared)
 
     def count(self, name: str, value: Tensor) -> None:
         """Adds a number of cases to the log."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mt_dnn.batches.fields import Bounds, PerDecision, PerToken, TokenIndex, repeats_of
-from mt_dnn.batches.transfer import moved_together
+from mt_dnn.batches.transfer import moved
 
 
 @dataclass(frozen=True)
@@ -182,16 +182,11 @@ class Batch:
         return replace(self, **copied)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device. All tensors go to an accelerator in one copy."""
-        device = torch.device(device)
-        if device == self.input_ids.device:
+        """The same batch on a device."""
+        if torch.device(device) == self.input_ids.device:
             return self
-        moved: dict[str, Any]
-        if self.input_ids.device.type == "cpu" and device.type != "meta":
-            moved = dict(moved_together(self._tensors(), device))
-        else:
-            moved = {name: value.to(device) for name, value in self._tensors().items()}
-        return replace(self, **moved)
+        values: dict[str, Any] = moved(self._tensors(), torch.device(device))
+        return replace(self, **values)
 
     def _tensors(self) -> dict[str, Tensor]:
         values = {item.name: getattr(self, item.name) for item in fields(self)}

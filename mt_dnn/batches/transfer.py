@@ -10,11 +10,13 @@ from torch import Tensor
 ALIGNMENT = 16  # bytes; every tensor begins at a multiple
 
 
-def moved_together(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The tensors on an accelerator, by name. They come from the CPU in one copy, for which the process does not wait.
+def moved(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The tensors on another device, by name. From the CPU they go to an accelerator in one copy.
 
-    The copy starts from pinned memory. From other memory the process would wait for it.
+    The process does not wait for the copy, because it starts from pinned memory.
     """
+    if device.type in ("cpu", "meta"):
+        return {name: value.to(device) for name, value in tensors.items()}
     return unpacked(packed(tensors).pin_memory().to(device, non_blocking=True), tensors)
 
 

@@ -33,8 +33,9 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.tasks.run_tasks import Tasks
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel
+from mt_dnn.training.precision import loss_scaler
 from mt_dnn.training.schedules import build_schedule
-from mt_dnn.training.step import Stepper, loss_scaler
+from mt_dnn.training.step import Stepper
 
 
 class Spent(NamedTuple):

@@ -225,3 +225,9 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":  # cuDNN's attention makes a plan for each shape, and no two batches have the same
         torch.backends.cuda.enable_cudnn_sdp(False)
     return device
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises UserError for a number type that the device does not have."""
+    if precision == "tf32" and device.type == "cpu":
+        raise UserError("train.precision: tf32 is a number type of GPUs, and this run is on the CPU; use fp32")

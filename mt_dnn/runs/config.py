@@ -53,8 +53,10 @@ class TrainConfig(Section):
     accumulate: PositiveInt = Field(1, description="batches per update")
     mix_tasks: bool = Field(False, description="with accumulate > 1: one update takes batches from several tasks")
     clip_norm: float | None = Field(1.0, gt=0, description="global gradient norm; null: no clipping")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="number type of forward passes; weights stay in fp32, and with fp16 the loss is scaled"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="number type of forward passes; weights stay in fp32, and with fp16 the loss is scaled; "
+        "tf32 (GPUs only): fp32, but matrices are multiplied with fewer digits",
     )
     activation_checkpointing: bool = Field(
         False,
@@ -154,7 +156,11 @@ class DistributedConfig(Section):
 class LogConfig(Section):
     """What is logged while a run trains."""
 
-    every_steps: PositiveInt = Field(20, description="updates between two records of metrics.jsonl")
+    every_steps: PositiveInt = Field(
+        20,
+        description="updates between two records of metrics.jsonl; on a GPU the figures of the adversary are those of "
+        "the last update before a record, on a CPU means since the last record",
+    )
     dropout_floor_every_steps: PositiveInt | None = Field(
         100,
         description="updates between two measurements of the regulariser with dropout alone; null: never",

@@ -24,6 +24,7 @@ from mt_dnn.runs.build import (
     build_tasks,
     build_tokenizer,
     check_labels,
+    check_precision,
     choose_device,
     tasks_with_rows,
     with_memory_options,
@@ -41,8 +42,9 @@ from mt_dnn.tasks.run_tasks import Tasks
 from mt_dnn.training.balance import build_balance
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel, distribute
+from mt_dnn.training.precision import loss_scaler
 from mt_dnn.training.schedules import build_schedule
-from mt_dnn.training.step import Stepper, loss_scaler
+from mt_dnn.training.step import Stepper
 from mt_dnn.training.surgery import build_surgery
 
 
@@ -91,6 +93,7 @@ def start(config: RunConfig) -> Parts:
     main_first(lambda: check_unlocked(config.output) if is_main() else None)  # an error reaches all ranks
     check_same_config(config)
     device = choose_device(local_device(config.device))
+    check_precision(config.train.precision, device)
 
     # Read the tasks of the task file. Load the tokenizer, from the checkpoint if there is one.
     tasks = build_tasks(config)
@@ -183,6 +186,7 @@ def build_stepper(
         average=average,
         balance=build_balance(config.train.loss_balance, config.train.balance_lr, tasks, train_splits, device),
         dropout_floor_every_steps=config.log.dropout_floor_every_steps,
+        figures_every_steps=1 if device.type == "cpu" else config.log.every_steps,  # a GPU is asked as little as can be
         distillation=config.distillation,
         surgery=build_surgery(config.train.gradient_surgery, adversaries),
         optimizer=optimizer,

@@ -7,20 +7,22 @@ notice, because one run file serves several choices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_utils.errors import UserError, did_you_mean
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.base import Options, Regularized
 from mt_dnn.adversarial.modes import ADVERSARIES, options_of
-from mt_dnn.adversarial.r3f import R3F
+from mt_dnn.adversarial.r3f import R3F, R3FOptions
 from mt_dnn.adversarial.tat import TATOptions
+from mt_dnn.adversarial.vat import VirtualOptions
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import Splits, check_selection
 from mt_dnn.section import Section
 from mt_dnn.tasks.run_tasks import Tasks
 
+SMALLEST_IN_16_BITS = 1e-3  # a first layer rounds inputs near 1 to 2⁻⁸ (bf16) or 2⁻¹¹ (fp16)
 WINDOWED = ("word_classes", "spans")  # answers of tasks whose long texts are cut into windows
 NOT_POOLED = (*WINDOWED, "tokens")  # answers whose heads read tokens instead of the pooled state
 
@@ -58,7 +60,7 @@ def check_settings(
             )
     _refuse_useless(config)
     unscored = [] if scored_tasks else ["no training task has a labelled dev split, so the last model is kept"]
-    return [*unscored, *_unread(config, tasks, train_splits)]
+    return [*unscored, *_unread(config, tasks, train_splits), *_too_small(config, tasks.trained)]
 
 
 class Rule(NamedTuple):
@@ -140,6 +142,21 @@ def _rules_of_tasks(config: RunConfig, tasks: Tasks, options: Iterable[Options])
         Rule("train", config.train, "batch_size", shared_size, "train.batch_sizes has every task"),
         Rule("log", config.log, "dropout_floor_every_steps", regularized, "no mode of the run has a regulariser"),
     ]
+
+
+def _too_small(config: RunConfig, trained: Mapping[str, TaskDef]) -> Iterator[str]:
+    """Yields a line for each perturbation that is so small that 16-bit numbers round it away."""
+    if config.train.precision not in ("bf16", "fp16"):
+        return
+    for name in trained:
+        settings: Any = options_of(config.adversary, name)
+        key = "epsilon" if isinstance(settings, R3FOptions) else "radius"
+        size = getattr(settings, key, None) if isinstance(settings, (R3FOptions, VirtualOptions)) else None
+        if size is not None and size < SMALLEST_IN_16_BITS:
+            yield (
+                f"adversary.{key}: {size:g} is so small for {name} that rounding in {config.train.precision} changes "
+                "states more; use train.precision=fp32, or a larger one"
+            )
 
 
 def _unread_by_adversary(options: Mapping[str, Options], trained: Mapping[str, TaskDef]) -> Iterator[str]:

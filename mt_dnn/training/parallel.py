@@ -69,6 +69,11 @@ class Parallel:
         """True if several ranks train the model together."""
         return world_size() > 1 and not self.alone
 
+    @property
+    def gathers(self) -> bool:
+        """True if the weights of a block are gathered when it runs (fsdp)."""
+        return isinstance(self.model, FSDPModule)
+
     @cached_property
     def _above_blocks(self) -> dict[str, nn.Parameter]:
         """The trained parameters of heads, pooler and scalar mix, by name."""

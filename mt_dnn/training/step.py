@@ -23,13 +23,11 @@ from mt_dnn.tasks.soft_labels import DistillationConfig
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.balance import LossBalance
 from mt_dnn.training.parallel import Parallel
-from mt_dnn.training.scaler import LossScaler
+from mt_dnn.training.precision import LossScaler, autocast
 from mt_dnn.training.surgery import PCGrad
 from mt_dnn.training.word_gradients import DenseGradients, as_rows, clip_gradients
 
 T = TypeVar("T", Tensor, float)
-
-AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,8 +38,9 @@ class UpdatePart:
         adversary: yields the batch's losses.
         view: what the adversary sees of the network and the batch.
         weight: the factor on each of these losses.
-        precision: the number type of forward passes, a key of ``AUTOCAST_TYPES``.
+        precision: the number type of forward passes, a key of ``AUTOCAST_TYPES`` (precision.py).
         measures_dropout_floor: whether to log the regulariser at δ = 0, which dropout alone causes (base.py).
+        keeps_casts: see ``autocast``. With fsdp the casts would hold the gathered weights of all blocks at once.
     """
 
     adversary: Adversary[Any]
@@ -49,6 +48,7 @@ class UpdatePart:
     weight: Tensor | float
     precision: str
     measures_dropout_floor: bool
+    keeps_casts: bool = True
 
     def __post_init__(self) -> None:
         self.task, self.device = self.view.batch.task, self.view.batch.input_ids.device
@@ -61,10 +61,10 @@ class UpdatePart:
         Returns:
             What the pass adds to the loss of the update, a scalar in the user's units.
         """
-        with autocast(self.precision, self.device):
+        with self._autocast():
             loss = next(self.losses)
         if self.measures_dropout_floor:  # before an optimizer step changes the weights that gave this loss
-            with autocast(self.precision, self.device):
+            with self._autocast():
                 self.adversary.measure_dropout_floor(self.view)
         loss = loss * self.weight
         scaler.scale(loss).backward()
@@ -75,8 +75,11 @@ class UpdatePart:
 
     def finish(self) -> None:
         """Lets the adversary run the code after its last loss, such as reports for the log."""
-        with autocast(self.precision, self.device):
+        with self._autocast():
             next(self.losses, None)
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.precision, self.device, keeps_casts=self.keeps_casts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,7 @@ class Stepper:
         balance: gives each task a factor on its losses.
         surgery: changes the gradients of each task before they are added; None: adds them unchanged.
         dropout_floor_every_steps: updates between two measurements of the dropout floor (base.py); None: never.
+        figures_every_steps: updates between two that give figures of the adversary for the log.
         distillation: weight and temperature of soft labels in the loss.
         word_rows: computes the gradient of the word embeddings as rows (word_gradients.py), on one CPU without surgery.
         dense_gradients: gives the optimizer dense gradients in place of rows.
@@ -115,6 +119,7 @@ class Stepper:
     balance: LossBalance = field(default_factory=LossBalance)
     surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
+    figures_every_steps: int = 1
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     word_rows: bool = True
     dense_gradients: DenseGradients = field(default_factory=DenseGradients)
@@ -147,8 +152,7 @@ class Stepper:
         parts = self._parts(update, examples, step)
         scale, device = self.scaler.get_scale(), update[0].input_ids.device
         gives_rows = self.word_rows and self.surgery is None and not self.parallel.shared and device.type == "cpu"
-        loss = torch.zeros((), device=device)
-        loss += self.balance.penalty(shares)  # for the log only: the balance computes its own gradient
+        loss = torch.zeros((), device=device) + self.balance.penalty(shares)  # which is for the log only
         for passes in rounds_of(parts, by_task=self.surgery is not None):
             for number, part in enumerate(passes, 1):
                 # Gradients are summed over ranks only in the last pass of a round: each sum costs communication.
@@ -181,8 +185,9 @@ class Stepper:
 
     def _parts(self, update: Sequence[Batch], examples: int, step: int) -> list[UpdatePart]:
         """The parts of an update, one per batch. ``examples``: how many examples the update has on all ranks."""
-        adversaries = {batch.task: self._adversary(batch.task, step) for batch in update}
-        every = self.dropout_floor_every_steps
+        adversaries = {batch.task: present_adversary(self.adversaries[batch.task], step) for batch in update}
+        floor_every = self.dropout_floor_every_steps
+        measures_floor = floor_every is not None and step % floor_every == 0
         parts = []
         for batch in update:
             task = self.tasks[batch.task]
@@ -196,6 +201,7 @@ class Stepper:
                 parallel_resume=self.parallel.resume,
                 steps_each_pass=any(adversary.steps_each_pass for adversary in adversaries.values()),
                 distillation=self.distillation,
+                reports=measures_floor or (step + 1) % self.figures_every_steps == 0,
             )
             weight = task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name)
             part = UpdatePart(
@@ -203,17 +209,11 @@ class Stepper:
                 view=view,
                 weight=weight,
                 precision=self.precision,
-                measures_dropout_floor=every is not None and step % every == 0,
+                measures_dropout_floor=measures_floor,
+                keeps_casts=not self.parallel.gathers,
             )
             parts.append(part)
         return parts
-
-    def _adversary(self, task: str, step: int) -> Adversary[Any]:
-        """The adversary of a task. In the first ``warm_start_steps`` updates it is plain training."""
-        adversary = self.adversaries[task]
-        if step < adversary.options.warm_start_steps:
-            return NoAdversary(NoneOptions(), adversary.task)
-        return adversary
 
     @property
     def _parameters(self) -> list[nn.Parameter]:
@@ -230,6 +230,12 @@ class Stepper:
         for parameter in parameters:  # zero_grad of apex's optimizers takes no argument
             parameter.grad = None
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def present_adversary(adversary: Adversary[Any], step: int) -> Adversary[Any]:
+    """The adversary at update ``step``. In the first ``warm_start_steps`` updates it is plain training."""
+    begun = step >= adversary.options.warm_start_steps
+    return adversary if begun else NoAdversary(NoneOptions(), adversary.task)
 
 
 def rounds_of(parts: Sequence[UpdatePart], *, by_task: bool) -> list[list[UpdatePart]]:
@@ -254,17 +260,6 @@ def sum_by_task(values: Iterable[tuple[str, T]]) -> dict[str, T]:
     for task, value in values:
         sums[task] = sums.get(task, 0.0) + value
     return sums
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """A context in which forward passes run in this precision. The weights stay in float32."""
-    dtype = AUTOCAST_TYPES[precision]
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
-
-
-def loss_scaler(precision: str, device: torch.device) -> LossScaler:
-    """Scales losses in fp16, and does nothing in other precisions."""
-    return LossScaler(device.type, enabled=precision == "fp16")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ TASKS = ("same", "overlap", "odd", "linked", "tagged", "chained", "marks", "grad
 LISTED: Mapping[str, str] = {
     "mt_dnn/training/surgery.py:set_gradients": "the order of projections is drawn on the CPU, once per update",
     "mt_dnn/runs/evaluate.py:row_outputs": "the outputs of a batch go to the CPU",
-    "mt_dnn/training/scaler.py:step": "in fp16 an overflow skips the step",
+    "mt_dnn/training/precision.py:step": "in fp16 an overflow skips the step",
 }
 MIXED = ("train.accumulate=3", "train.mix_tasks=true")
 
@@ -46,6 +46,8 @@ SETTINGS: Mapping[str, Setting] = {
     "balance log_classes": Setting(["same", "tagged", "overlap"], [*MIXED, "train.loss_balance=log_classes"]),
     "average of weights": Setting(["same"], ["adversary.mode=vat", "adversary.bregman={mu: 1}"]),
     "dropout floor": Setting(["same"], ["adversary.mode=vat", "log.dropout_floor_every_steps=1"]),
+    "vat between two records of the log": Setting(["same"], ["adversary.mode=vat", "log.every_steps=2"]),
+    "freelb between two records of the log": Setting(["same"], ["adversary.mode=freelb", "log.every_steps=2"]),
     "activation checkpointing": Setting(["same"], ["train.activation_checkpointing=true"]),
     "padded attention": Setting(["same", "tagged"], ["train.fast_paths=[last_block]", "train.accumulate=2", MIXED[1]]),
     "padded encoder": Setting(["same"], ["encoder.attention=padded", "adversary.mode=vat"]),

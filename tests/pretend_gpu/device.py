@@ -33,7 +33,7 @@ from torch.utils import _foreach_utils, backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mt_dnn.encoders import variable_length
-from mt_dnn.training.step import AUTOCAST_TYPES
+from mt_dnn.training.precision import AUTOCAST_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 

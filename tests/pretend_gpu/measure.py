@@ -39,7 +39,8 @@ SHAPES: Mapping[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 COMMON = (
-    "optimizer.lookahead.enabled=false", "log.dropout_floor_every_steps=null", "device=cpu", "train.batch_size=8",
+    "optimizer.lookahead.enabled=false", "log.dropout_floor_every_steps=null", "log.every_steps=1", "device=cpu",
+    "train.batch_size=8",
 )  # fmt: skip
 Figures = dict[str, Any]
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # about a minute of processor time
 def test_steps_ask_no_more_of_a_gpu_than_before() -> None:
     command = [sys.executable, "-m", "tests.pretend_gpu"]  # the pretend device would stay in this process
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -660,6 +660,21 @@ def test_every_linear_layer_of_an_r4f_head_is_normalised(tmp_path: Path) -> None
     assert len(layers) > 1 and all(is_parametrized(layer, "weight") for layer in layers)
 
 
+def test_the_norm_of_an_r4f_head_is_computed_in_full_precision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, autocast would multiply in 16 bits."""
+    model, enabled, multiply = parts(folder, "tasks=[same]", "adversary.mode=r4f").model, [], torch.mv
+    linear: Any = model.heads["same"].get_submodule("linear")
+
+    def watched(*args: Any, **kwargs: Any) -> Tensor:
+        enabled.append(torch.is_autocast_enabled("cpu"))
+        return multiply(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "mv", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(torch.ones(2, 32)).dtype == torch.bfloat16
+    assert enabled and not any(enabled)
+
+
 def test_the_head_of_r4f_survives_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     def predictions(run: Parts) -> list[Tensor]:
         return [torch.from_numpy(decoded.scores) for _, _, decoded in run.decoder(run.dev_splits)]

@@ -142,3 +142,26 @@ def test_a_run_that_continues_is_not_checked_again(workspace: Path) -> None:
     Run(load_config(workspace / "run.yml", ["train.max_steps=4", "data.stride=8"]))()
     (line,) = parts(workspace, "train.max_steps=4", "data.stride=8").notices
     assert line.startswith("resuming")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["train.precision=bf16", "adversary.mode=vat"], "adversary.radius: 1e-05 is so small for same"),
+        (["train.precision=fp16", "adversary.mode=r3f"], "adversary.epsilon: 1e-05 is so small for same"),
+        (["train.precision=bf16", "adversary.mode=vat", "adversary.radius=0.01"], None),
+        (["train.precision=bf16", "adversary.mode=vat", "adversary.radius=null"], None),
+        (["train.precision=bf16", "adversary.mode=freelb", "adversary.radius=1e-5"], None),  # moves the clean pass too
+        (["adversary.mode=vat"], None),
+    ],
+)
+def test_a_notice_names_a_perturbation_that_rounding_hides(
+    options: Sequence[str], said: str | None, workspace: Path
+) -> None:
+    found = [notice for notice in parts(workspace, SAME, *options).notices if "so small" in notice]
+    assert len(found) == (said is not None) and (said is None or found[0].startswith(said))
+
+
+def test_the_cpu_has_no_tf32(workspace: Path) -> None:
+    with pytest.raises(UserError, match=r"train.precision: tf32 is a number type of GPUs, .* use fp32"):
+        parts(workspace, SAME, "train.precision=tf32")

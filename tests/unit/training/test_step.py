@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from data_utils.task_def import TaskDef
@@ -17,7 +18,7 @@ from mt_dnn.adversarial.none import NoAdversary, NoneOptions
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.collate import collate
 from mt_dnn.training.parallel import Parallel
-from mt_dnn.training.scaler import LossScaler
+from mt_dnn.training.precision import LossScaler, autocast
 from mt_dnn.training.step import Stepper, UpdatePart, rounds_of
 from tests.parts import Parts, parts
 from tests.workspace import make_workspace
@@ -194,3 +195,36 @@ def test_a_stepper_with_other_parts_has_the_same_model(folder: Path) -> None:
     stepper = parts(folder, *OPTIONS).stepper
     assert replace(stepper, clip_norm=None).parallel is stepper.parallel
     assert scaled(stepper).model is stepper.model
+
+
+def test_tf32_holds_for_backward_passes_until_another_precision_is_asked_for() -> None:
+    cpu = torch.device("cpu")
+    with autocast("tf32", cpu):
+        assert not torch.is_autocast_enabled("cpu")
+    assert torch.get_float32_matmul_precision() == "high"
+    with autocast("bf16", cpu, keeps_casts=False):
+        assert torch.is_autocast_enabled("cpu") and not torch.is_autocast_cache_enabled()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("mode", ["vat", "freelb", "r3f", "rdrop"])
+def test_figures_are_computed_where_they_are_logged_and_change_no_weight(folder: Path, mode: str) -> None:
+    """With counts of gradients that are not finite in every update."""
+    found = {}
+    for every in (1, 2):
+        run = parts(folder, *OPTIONS, f"adversary.mode={mode}", "log.dropout_floor_every_steps=null")
+        stepper = replace(run.stepper, figures_every_steps=every)
+        batch = collate(run.train_splits["same"], [0, 1, 2], task="same")
+        figures = [set(stepper([batch], step)[2].sums) - {"nonfinite"} for step in range(4)]
+        assert [bool(names) for names in figures] == [(step + 1) % every == 0 for step in range(4)]
+        found[every] = weights(run)
+    assert largest_change(found[1], found[2]) == 0
+
+
+def test_a_measured_dropout_floor_has_the_figures_beside_it(folder: Path) -> None:
+    run = parts(folder, *OPTIONS, "adversary.mode=vat", "log.dropout_floor_every_steps=3")
+    stepper = replace(run.stepper, figures_every_steps=100)
+    batch = collate(run.train_splits["same"], [0, 1, 2], task="same")
+    names = [set(stepper([batch], step)[2].sums) for step in range(4)]
+    assert ["dropout_floor" in found for found in names] == ["regularizer" in found for found in names]
+    assert ["dropout_floor" in found for found in names] == [True, False, False, True]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mt_dnn.training.scaler import LossScaler
+from mt_dnn.training.precision import LossScaler
 
 FACTORS = [1.0, float("inf"), 1.0, 1.0, 1.0, float("nan"), 1.0, 1.0]  # of the loss; two overflow
 

@@ -1,4 +1,4 @@
-"""Scales losses in fp16, so that small gradients do not become 0."""
+"""Number types of forward passes, and the scale of losses in fp16."""
 
 from __future__ import annotations
 
@@ -8,9 +8,26 @@ import torch
 from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
 
+AUTOCAST_TYPES = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(precision: str, device: torch.device, *, keeps_casts: bool = True) -> torch.autocast:
+    """A context in which forward passes run in this precision. The weights stay in float32.
+
+    With ``tf32`` a GPU multiplies matrices with 10 bits behind the point, in backward passes too. This call turns that
+    on or off for all that follows.
+    ``keeps_casts``: keep the weights in 16 bits as long as the context is open, so that they are converted once.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    dtype = AUTOCAST_TYPES[precision]
+    enabled = dtype is not None
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=enabled, cache_enabled=keeps_casts)
+
 
 class LossScaler(torch.amp.GradScaler):
-    """Like torch's GradScaler, but the process waits for the device once per optimizer step, for the overflow.
+    """Multiplies losses in fp16, so that small gradients do not become 0.
+
+    Like torch's GradScaler, but the process waits for the device once per optimizer step, for the overflow.
 
     The scale follows from the overflows, so it is kept as a number too. With ``enabled=False`` nothing is scaled.
     """
@@ -47,3 +64,8 @@ class LossScaler(torch.amp.GradScaler):
         super().load_state_dict(state_dict)
         if self._enabled:
             self._number, self._good_steps = float(state_dict["scale"]), int(state_dict["_growth_tracker"])
+
+
+def loss_scaler(precision: str, device: torch.device) -> LossScaler:
+    """Scales losses in fp16, and does nothing in other precisions."""
+    return LossScaler(device.type, enabled=precision == "fp16")
