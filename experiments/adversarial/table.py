@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.files import write_json_lines
+from data_utils.text_table import markdown
 
 GLUE = [("cola", "mcc"), ("sst2", "accuracy"), ("stsb", "pearson"), ("stsb", "spearman")]
 GLUE += [("mrpc", "accuracy"), ("mrpc", "f1")]
@@ -113,10 +114,6 @@ def score_rows(scores: dict[str, Cells], columns: Sequence[tuple[str, str]], ord
             ]
             rows.append([mode, *(cell(scores[mode].get(column, [])) for column in columns), f"{sum(minutes):.1f}"])
     return rows
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
 def save(locations: Sequence[Path], file: Path) -> None:

@@ -9,8 +9,9 @@ import json
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
+
+from data_utils.text_table import markdown
 
 Scores = dict[tuple[str, str], dict[int, float]]  # (task, metric) → seed → score
 
@@ -44,10 +45,6 @@ def cell(scores: dict[int, float]) -> str:
     values = [100 * value for value in scores.values()]
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread} ({len(values)})" if values else "—"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
 def main(folder: Path) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
-from data_utils.text_table import table
+from data_utils.text_table import markdown, table
 from mt_dnn.batches.plan import Plan
 from mt_dnn.bench.curves import Panel, drawing
 from mt_dnn.bench.inference import build_subject
@@ -235,8 +235,3 @@ def page(result: Mapping[str, Any], options: str) -> str:
         tasks=markdown(("tasks", *result["tasks"]["sizes"]), [("ms", *result["tasks"]["cpu_ms_per_step"])]),
         epochs=markdown(("epochs", *result["epochs"]["sizes"]), [("ms", *result["epochs"]["cpu_ms"])]),
     )
-
-
-def markdown(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    """A table in Markdown."""
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows))
