@@ -11,7 +11,7 @@ from torch import nn
 
 from mt_dnn.bench.workload import Spent, Workload, now, since
 from mt_dnn.encoders.encoder import FIRST_TOKEN_POOLERS
-from mt_dnn.training.step import AUTOCAST_TYPES
+from mt_dnn.training.precision import AUTOCAST_TYPES
 
 RUNS = 20
 OF_ALL_TOKENS = ("key", "value")  # linear layers whose results attention reads at every token of a sequence

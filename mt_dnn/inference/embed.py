@@ -19,7 +19,7 @@ from mt_dnn.batches.collate import collate
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import POOLINGS
 from mt_dnn.runs.outputs import Passes
-from mt_dnn.training.step import autocast
+from mt_dnn.training.precision import autocast
 
 Text = str | tuple[str, str]
 

@@ -32,7 +32,7 @@ from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import HEAD_FIELDS, Tasks, evaluated_tasks, head_owner
-from mt_dnn.training.step import AUTOCAST_TYPES
+from mt_dnn.training.precision import AUTOCAST_TYPES
 
 
 def load(

@@ -16,7 +16,7 @@ from mt_dnn.batches.collate import collate
 from mt_dnn.distributed.ranks import all_gather, connected, is_main, rank, world_size
 from mt_dnn.tasks.losses import precise
 from mt_dnn.tasks.model import Model
-from mt_dnn.training.step import autocast
+from mt_dnn.training.precision import autocast
 
 
 @dataclass(frozen=True, kw_only=True)
