@@ -80,6 +80,8 @@ def cpu_seconds() -> float:
 def growth_of_rows(sizes: Sequence[int], rounds: int) -> dict[str, Any]:
     """Processor seconds of each command for these numbers of rows, the lowest over rounds, and their exponents."""
     seconds: dict[str, list[float]] = {name: [] for name in ("prepare", "train", "evaluate", "predict")}
+    with TemporaryDirectory(prefix="mt-dnn-bench-") as folder:
+        row_seconds(Path(folder) / "warm-up", sizes[0])
     for size in tqdm(sizes, "rows"):
         with TemporaryDirectory(prefix="mt-dnn-bench-") as folder:
             found = [row_seconds(Path(folder) / str(number), size) for number in range(rounds)]
@@ -146,12 +148,12 @@ def updates_of_tasks(folder: Path, tasks: int, rounds: int) -> Iterator[Step]:
 
 
 def growth_of_epochs(rounds: int) -> dict[str, Any]:
-    """Milliseconds until the first update of a run of 2 updates is planned, for these numbers of epochs."""
+    """Milliseconds until the 2 updates of a run are planned, for these numbers of epochs. The lowest over rounds."""
     milliseconds = []
+    sizes = {f"task{number}": 10_000 for number in range(10)}
     for epochs in EPOCHS:
         found = []
-        for seed in range(rounds):
-            sizes = {f"task{number}": 10_000 for number in range(10)}
+        for seed in range(rounds + 1):  # the first round of an interpreter is slower
             begun = cpu_seconds()
             plan = Plan(sizes=sizes, batch_sizes=dict.fromkeys(sizes, 32), seed=seed, epochs=epochs, max_steps=2)
             assert plan.total_steps == 2
@@ -198,7 +200,7 @@ PAGE = """# How cost grows
 
 Made by `mt-dnn bench growth --output experiments/results {options}`, with made-up rows as long as those of SST-2 and an
 encoder of one block of 24 units, so that the work of this toolkit shows beside that of torch. Figures are processor
-time, the lowest of {rounds} rounds (for tasks the median over updates). [scaling.json](scaling.json) holds them too.
+time, the lowest over rounds (for tasks the median over updates). [scaling.json](scaling.json) holds them too.
 
 {machine}.
 
@@ -229,7 +231,6 @@ def page(result: Mapping[str, Any], options: str) -> str:
     ]
     return PAGE.format(
         options=options,
-        rounds=options.split()[-1],
         machine=", ".join(f"{key} {value}" for key, value in result["machine"].items()),
         rows=markdown(("rows", *rows["sizes"], "exponent"), records),
         tasks=markdown(("tasks", *result["tasks"]["sizes"]), [("ms", *result["tasks"]["cpu_ms_per_step"])]),
