@@ -92,8 +92,8 @@ def measure_fast_paths(config: RunConfig, *, updates: int, rounds: int) -> dict[
 def only(work: Workload, stepper: Stepper, paths: set[str]) -> Iterator[Stepper]:
     """Turns these fast paths on and the others off. Gives the stepper to use in the context."""
     encoder = work.model.encoder
-    before = encoder.draws_masks, encoder.shortens_last_block, encoder.pads
+    before = encoder.draws_masks, encoder.shortens_last_block, encoder.variable_length
     encoder.draws_masks, encoder.shortens_last_block = "dropout" in paths, "last_block" in paths
-    encoder.pads = "variable_length" not in paths
+    encoder.variable_length = "variable_length" in paths
     yield replace(stepper, word_rows="word_gradients" in paths)
-    encoder.draws_masks, encoder.shortens_last_block, encoder.pads = before
+    encoder.draws_masks, encoder.shortens_last_block, encoder.variable_length = before

@@ -26,15 +26,15 @@ NAME = "packed"
 
 @torch.compiler.disable
 def attend_from_firsts(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, batch: Batch, *, pads: bool = False
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, batch: Batch, *, variable_length: bool = True
 ) -> Tensor:
     """Computes attention of the first token of each sequence to all tokens of the sequence.
 
     query: (1, heads, S, d); key, value: (1, heads, T, d). Returns (1, S, heads, d). ``module`` is the attention module
-    of the block. ``pads``: as for ``attend``.
+    of the block. ``variable_length``: as for ``attend``.
     """
     assert isinstance(module.dropout, Dropout)
-    read = None if pads else _together((query, key, value), batch, module.dropout, None, first_tokens=True)
+    read = _together((query, key, value), batch, module.dropout, None, first_tokens=True) if variable_length else None
     if read is not None:
         return read
     firsts = query.transpose(0, 2)  # (S, heads, 1, d)
@@ -57,7 +57,7 @@ def attend(
     attention_mask: Tensor | None,
     *,
     packed: Batch | None = None,
-    pads: bool = False,
+    variable_length: bool = True,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
@@ -67,8 +67,8 @@ def attend(
     query, key, value: (1, heads, T, d). Returns the output, (1, T, heads, d), and None for the attention weights.
     transformers calls this function from ``module``, whose ``dropout`` is the dropout of attention weights. If
     ``packed`` is None, the batch is padded, for example because another program uses the model. Then transformers'
-    ``sdpa`` runs. ``pads``: the sequences are padded on an accelerator, even if it has an operator for different
-    lengths (variable_length.py).
+    ``sdpa`` runs. ``variable_length``: on an accelerator with an operator for different lengths, the sequences are not
+    padded (variable_length.py).
     """
     if packed is None:
         return sdpa_attention_forward(
@@ -79,7 +79,7 @@ def attend(
     parts = query, key, value
     if query.device.type == "cpu":
         return _sequence_by_sequence(parts, packed, layer, scaling), None
-    read = None if pads else _together(parts, packed, layer, scaling)
+    read = _together(parts, packed, layer, scaling) if variable_length else None
     return _padded(parts, packed, layer, scaling) if read is None else read, None
 
 

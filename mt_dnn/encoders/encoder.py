@@ -35,13 +35,14 @@ class Encoder(Transformer, ABC):
     ``draws_masks``: in training dropout masks come from dropout.py. False: from torch's global generator.
     ``shortens_last_block``: where heads read only first tokens, the last block computes no others, if the family allows
     it (first_tokens.py).
-    ``pads``: attention of a packed batch is padded on an accelerator (attention.py).
+    ``variable_length``: attention of a packed batch is not padded on an accelerator that has an operator for different
+    lengths (variable_length.py).
     """
 
     attention: str
     draws_masks = True
     shortens_last_block = True
-    pads = False
+    variable_length = True
 
     def __init__(
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]

@@ -42,7 +42,9 @@ class PackedEncoder(Encoder):
         if blocks_below(level) > last or not self.shortens_last_block:
             return super()._run_firsts(state, level, batch)
         below = self._run(state, level, last, batch)
-        return output_state(self.blocks[last](below[None], None, packed=batch, pads=self.pads, first_tokens=True))[0]
+        return output_state(
+            self.blocks[last](below[None], None, packed=batch, variable_length=self.variable_length, first_tokens=True)
+        )[0]
 
     def _run(self, state: Tensor, start: Level, stop: Level, batch: Batch) -> Tensor:
         """Computes the state at level ``stop`` from the state at level ``start``, both (T, H).
@@ -59,5 +61,5 @@ class PackedEncoder(Encoder):
             if hasattr(self.model, "embeddings_project"):  # ELECTRA with small embeddings
                 state = self.model.embeddings_project(state)
         for block in self.blocks[blocks_below(start) : blocks_below(stop)]:
-            state = output_state(block(state, None, packed=batch, pads=self.pads))
+            state = output_state(block(state, None, packed=batch, variable_length=self.variable_length))
         return state[0]

@@ -83,7 +83,7 @@ def test_the_switch_pads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "kernel_for", lambda query: asked.append(query))
     encoder.resume_pooled(encoder.upto(0, batch), 0, batch)
     assert len(asked) == 1  # the last block's; on a CPU the others have a way of their own
-    encoder.pads = True
+    encoder.variable_length = False
     encoder.resume_pooled(encoder.upto(0, batch), 0, batch)
     assert len(asked) == 1
 

@@ -227,7 +227,7 @@ def test_tokenizers_have_a_type(path):
 
 def test_every_test_tier_has_its_place():
     tests = [path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")]
-    assert set(tests) <= {"unit", "parity", "distributed", "end_to_end"}
+    assert set(tests) <= {"unit", "parity", "distributed", "end_to_end", "gpu"}
 
 
 # Documents

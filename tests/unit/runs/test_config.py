@@ -49,7 +49,7 @@ def test_overrides_defaults_and_interpolation(path: Path, tmp_path: Path) -> Non
         ("optimizer.lrr=1", "override 'optimizer.lrr': unknown key 'optimizer.lrr', did you mean 'optimizer.lr'?"),
         ("optimizer.lr=-1", "optimizer.lr: Input should be greater than 0 (got -1)"),
         ("seed", "override 'seed': write key=value"),
-        ("train.precision=fp8", "train.precision: Input should be 'fp32', 'bf16' or 'fp16'"),
+        ("train.precision=fp8", "train.precision: Input should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ("adversary.mode=tta", "override 'adversary.mode': adversary.mode: no mode 'tta', did you mean 'tat'?"),
         ("sampling.size_cap=5", "sampling: size_cap has no effect with 'proportional'; leave it out"),
         ("optimizer.momentum=0.9", "optimizer: momentum has no effect with 'adamax'; leave it out"),
