@@ -71,10 +71,11 @@ class Adversary(ABC, Generic[OptionsT]):
         """The number of losses that the mode yields for a batch."""
         return 1
 
-    def cost_floor(self, blocks: int) -> float:
+    def cost_floor(self, blocks: float) -> float:
         """The least cost of a step, as a multiple of a plain step, in an encoder with so many blocks.
 
-        Only arithmetic counts: a backward pass costs two forward passes, a gradient of the perturbation alone one.
+        Only arithmetic counts: a backward pass costs two forward passes, a gradient of the perturbation alone one. A
+        last block that computes first tokens only counts as the part of a block that it is.
         """
         return float(self.passes)
 

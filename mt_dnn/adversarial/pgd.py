@@ -27,7 +27,7 @@ class PGD(Adversary[PGDOptions]):
 
     options_type = PGDOptions
 
-    def cost_floor(self, blocks: int) -> float:
+    def cost_floor(self, blocks: float) -> float:
         return (2 * self.options.passes + 3) / 3
 
     def __call__(self, network: View) -> Iterator[Tensor]:

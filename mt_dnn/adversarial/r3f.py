@@ -37,7 +37,7 @@ class R3F(Regularized[R3FOptions]):
 
     options_type = R3FOptions
 
-    def cost_floor(self, blocks: int) -> float:
+    def cost_floor(self, blocks: float) -> float:
         return 1.0 if self.task.type.answer == "number" else 2.0
 
     def __call__(self, network: View) -> Iterator[Tensor]:

@@ -50,7 +50,7 @@ class RAPT(Regularized[RAPTOptions]):
 
     options_type = RAPTOptions
 
-    def cost_floor(self, blocks: int) -> float:
+    def cost_floor(self, blocks: float) -> float:
         level = (self.options.max_layer + 1) / 2 if self.options.max_layer else 0.0  # the mean of r
         return 2 - level / blocks if self.options.share_prefix else 2.0
 

@@ -33,7 +33,7 @@ class RDrop(Regularized[RDropOptions]):
 
     options_type = RDropOptions
 
-    def cost_floor(self, blocks: int) -> float:
+    def cost_floor(self, blocks: float) -> float:
         return 2.0
 
     def __call__(self, network: View) -> Iterator[Tensor]:

@@ -93,7 +93,7 @@ class Virtual(Regularized[OptionsT]):
 
     reuses_clean_pass = False
 
-    def cost_floor(self, blocks: int) -> float:
+    def cost_floor(self, blocks: float) -> float:
         return (6 + 2 * self.options.steps - self.reuses_clean_pass) / 3
 
     def __call__(self, network: View) -> Iterator[Tensor]:

@@ -40,7 +40,7 @@ class YOPO(Adversary[YOPOOptions]):
     def passes(self) -> int:
         return self.options.passes
 
-    def cost_floor(self, blocks: int) -> float:
+    def cost_floor(self, blocks: float) -> float:
         steps = (self.passes - 1) * (self.options.inner_steps - 1)  # through the first block alone
         return self.passes + steps * 2 / (3 * blocks)
 

@@ -19,6 +19,7 @@ from data_utils.errors import UserError, did_you_mean
 from data_utils.text_table import table
 from mt_dnn.adversarial.modes import ADVERSARIES, build_adversaries
 from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.bench.arithmetic import full_blocks
 from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.checkout import Checkout
 from mt_dnn.bench.synthetic import run_file
@@ -137,10 +138,10 @@ def measure_adversaries(
                     ours[name].append(work.spent(steppers[name], chunk))
                 elif other is not None:
                     theirs[name].append(other.spent(name, chosen[name], chunk))
-    layers = work.model.encoder.num_layers
+    blocks = full_blocks(work, work.batches[0])
     figures = {}
     for name in names:
-        cost_floor = steppers[name].adversaries[work.task.name].cost_floor(layers)
+        cost_floor = steppers[name].adversaries[work.task.name].cost_floor(blocks)
         figures[name] = {
             **compared(ours[name][1:], ours["none"][1:], cost_floor),  # the first round warms up
             **over_before(ours[name][1:], theirs[name][1:]),

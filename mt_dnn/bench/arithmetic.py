@@ -29,18 +29,30 @@ def step_flops(work: Workload, rows: Sequence[int] | np.ndarray) -> int:
     (head,) = work.model.heads.values()
     lengths = _sequence_lengths(work, rows)
     tokens, sequences = int(lengths.sum()), len(lengths)
-    first_only = not head.reads_tokens and encoder.mix is None and encoder.pooler_source in FIRST_TOKEN_POOLERS
-    *lower, last = encoder.blocks
-    products = 0
-    for block in lower if first_only else encoder.blocks:
-        products += tokens * weights_of(block) + 2 * encoder.hidden_size * int((lengths**2).sum())
-    if first_only:
-        read = sum(weights_of(part) for name, part in last.named_modules() if name.endswith(OF_ALL_TOKENS))
-        products += tokens * read + sequences * (weights_of(last) - read) + 2 * encoder.hidden_size * tokens
+    products = sum(_block_products(work, lengths))
     products += (tokens if head.reads_tokens else sequences) * weights_of(head)
     if not head.reads_tokens and encoder.pooler_source in ("pretrained", "fresh"):
         products += sequences * weights_of(encoder.pooler_dense)
     return 3 * 2 * products
+
+
+def full_blocks(work: Workload, rows: Sequence[int] | np.ndarray) -> float:
+    """How many blocks as costly as the first one the encoder has on these rows: the last one may count for less."""
+    products = _block_products(work, _sequence_lengths(work, rows))
+    return sum(products) / products[0]
+
+
+def _block_products(work: Workload, lengths: np.ndarray) -> list[int]:
+    """The multiplications of each block in a forward pass, for sequences of these lengths."""
+    encoder = work.model.encoder
+    (head,) = work.model.heads.values()
+    tokens, squares = int(lengths.sum()), int((lengths**2).sum())
+    products = [tokens * weights_of(block) + 2 * encoder.hidden_size * squares for block in encoder.blocks]
+    if not head.reads_tokens and encoder.mix is None and encoder.pooler_source in FIRST_TOKEN_POOLERS:
+        last = encoder.blocks[-1]
+        read = sum(weights_of(part) for name, part in last.named_modules() if name.endswith(OF_ALL_TOKENS))
+        products[-1] = tokens * read + len(lengths) * (weights_of(last) - read) + 2 * encoder.hidden_size * tokens
+    return products
 
 
 def weights_of(part: nn.Module) -> int:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data_utils.errors import UserError
 from data_utils.text_table import table
 from mt_dnn.bench.adversary import build_steppers, choose_cases
+from mt_dnn.bench.arithmetic import full_blocks
 from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.memory import OURS, PEER, free_memory
 from mt_dnn.bench.synthetic import run_config
@@ -139,7 +140,7 @@ def measure_modes(
     examples, tokens = sum(map(len, chunk)), int(sum(work.split.lengths[rows].sum() for rows in chunk))
     for name in names:
         step = Spent(*(seconds / updates for seconds in median(times[name])))
-        bound = steppers[name].adversaries[work.task.name].cost_floor(layers)
+        bound = steppers[name].adversaries[work.task.name].cost_floor(full_blocks(work, chunk[0]))
         plain = [mode.wall / none.wall for mode, none in zip(times[name], times.get("none", []), strict=False)]
         yield (
             name,

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mt_dnn.batches.collate import collate
-from mt_dnn.bench.arithmetic import matrix_rate, step_flops, weights_of
+from mt_dnn.bench.arithmetic import full_blocks, matrix_rate, step_flops, weights_of
 from mt_dnn.bench.counts import Counted
 from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.throughput import count_step
@@ -61,6 +61,18 @@ def test_flops_leave_out_padding_and_what_no_head_reads() -> None:
         work.model.encoder.shortens_last_block = False  # what the result needs does not depend on how it is computed
         assert step_flops(work, rows) == with_everything
         assert with_everything > step_flops(work, rows[1:]) > 0
+
+
+@pytest.mark.parametrize(("pooler", "full"), [("mean", True), ("cls", False)])
+def test_a_last_block_of_first_tokens_is_a_part_of_a_block(pooler: str, full: bool) -> None:
+    for work in workloads("cola", f"encoder.pooler={pooler}"):
+        blocks = full_blocks(work, work.batches[0])
+        lengths = work.split.lengths[work.batches[0]]
+        tokens, hidden, inner = int(lengths.sum()), 24, 40
+        block = tokens * (4 * hidden**2 + 2 * hidden * inner) + 2 * hidden * int((lengths**2).sum())
+        keys_and_values = tokens * (2 * hidden**2 + 2 * hidden)
+        last = keys_and_values + len(lengths) * (2 * hidden**2 + 2 * hidden * inner)
+        assert blocks == pytest.approx(3 if full else 2 + last / block)
 
 
 def test_the_rate_is_that_of_one_blocks_products() -> None:
