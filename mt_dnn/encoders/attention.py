@@ -18,6 +18,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.dropout import Dropout
+from mt_dnn.encoders.like_lengths import attend_alike
 
 NAME = "packed"
 
@@ -50,6 +51,7 @@ def attend(
     attention_mask: Tensor | None,
     *,
     packed: Batch | None = None,
+    together: bool = False,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
@@ -59,7 +61,8 @@ def attend(
     query, key, value: (1, heads, T, d). Returns the output, (1, T, heads, d), and None for the attention weights.
     transformers calls this function from ``module``, whose ``dropout`` is the dropout of attention weights. If
     ``packed`` is None, the batch is padded, for example because another program uses the model. Then transformers'
-    ``sdpa`` runs.
+    ``sdpa`` runs. ``together``: on a CPU, with dropout whose masks come from ``Masks``,
+    sequences of like length go together (like_lengths.py).
     """
     if packed is None:
         return sdpa_attention_forward(
@@ -67,8 +70,12 @@ def attend(
         )
     layer = module.dropout if dropout else None
     assert layer is None or isinstance(layer, Dropout)
-    attention = _sequence_by_sequence if query.device.type == "cpu" else _padded
-    return attention((query, key, value), packed, layer, scaling), None
+    parts = query, key, value
+    if query.device.type != "cpu":
+        return _padded(parts, packed, layer, scaling), None
+    if together and layer is not None and layer.has_masks(query.device):
+        return attend_alike(parts, packed.lengths.tolist(), layer, scaling), None
+    return _sequence_by_sequence(parts, packed, layer, scaling), None
 
 
 def _sequence_by_sequence(
@@ -81,7 +88,7 @@ def _sequence_by_sequence(
     outputs = [
         F.scaled_dot_product_attention(query, key, value, scale=scale)
         if dropout is None
-        else _with_dropout(partial(dropout, sequence=number), query, key, value, scale=scale)
+        else _with_dropout(partial(dropout, sequences=[number]), query, key, value, scale=scale)
         for number, (query, key, value) in enumerate(sequences)
     ]
     return torch.cat([output.transpose(1, 2) for output in outputs], dim=1)

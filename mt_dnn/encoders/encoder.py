@@ -35,10 +35,13 @@ class Encoder(Transformer, ABC):
     ``draws_masks``: in training dropout masks come from dropout.py. False: from torch's global generator.
     ``shortens_last_block``: where heads read only first tokens, the last block computes no others, if the family allows
     it (first_tokens.py).
+    ``groups_sequences``: on packed batches and a CPU, attention takes sequences of like length together
+    (like_lengths.py).
     """
 
     attention: str
     draws_masks = True
+    groups_sequences = True
     shortens_last_block = True
 
     def __init__(

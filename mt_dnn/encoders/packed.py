@@ -59,5 +59,5 @@ class PackedEncoder(Encoder):
             if hasattr(self.model, "embeddings_project"):  # ELECTRA with small embeddings
                 state = self.model.embeddings_project(state)
         for block in self.blocks[blocks_below(start) : blocks_below(stop)]:
-            state = output_state(block(state, None, packed=batch))
+            state = output_state(block(state, None, packed=batch, together=self.groups_sequences))
         return state[0]
