@@ -92,8 +92,10 @@ def measure_fast_paths(config: RunConfig, *, updates: int, rounds: int) -> dict[
 def only(work: Workload, stepper: Stepper, paths: set[str]) -> Iterator[Stepper]:
     """Turns these fast paths on and the others off. Gives the stepper to use in the context."""
     encoder = work.model.encoder
-    before = encoder.draws_masks, encoder.shortens_last_block, encoder.variable_length
-    encoder.draws_masks, encoder.shortens_last_block = "dropout" in paths, "last_block" in paths
-    encoder.variable_length = "variable_length" in paths
+    attributes = {"attention": "joins_sequences", "dropout": "draws_masks", "last_block": "shortens_last_block"}
+    before = {attribute: getattr(encoder, attribute) for attribute in attributes.values()}
+    for path, attribute in attributes.items():
+        setattr(encoder, attribute, path in paths)
     yield replace(stepper, word_rows="word_gradients" in paths)
-    encoder.draws_masks, encoder.shortens_last_block, encoder.variable_length = before
+    for attribute, value in before.items():
+        setattr(encoder, attribute, value)

@@ -19,6 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.dropout import Dropout
+from mt_dnn.encoders.like_lengths import attend_alike
 from mt_dnn.encoders.variable_length import Layout, kernel_for
 
 NAME = "packed"
@@ -26,15 +27,15 @@ NAME = "packed"
 
 @torch.compiler.disable
 def attend_from_firsts(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, batch: Batch, *, variable_length: bool = True
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, batch: Batch, *, together: bool = True
 ) -> Tensor:
     """Computes attention of the first token of each sequence to all tokens of the sequence.
 
     query: (1, heads, S, d); key, value: (1, heads, T, d). Returns (1, S, heads, d). ``module`` is the attention module
-    of the block. ``variable_length``: as for ``attend``.
+    of the block. ``together``: as for ``attend``.
     """
     assert isinstance(module.dropout, Dropout)
-    read = _together((query, key, value), batch, module.dropout, None, first_tokens=True) if variable_length else None
+    read = _without_padding((query, key, value), batch, module.dropout, None, first_tokens=True) if together else None
     if read is not None:
         return read
     firsts = query.transpose(0, 2)  # (S, heads, 1, d)
@@ -57,7 +58,7 @@ def attend(
     attention_mask: Tensor | None,
     *,
     packed: Batch | None = None,
-    variable_length: bool = True,
+    together: bool = True,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: Any,
@@ -67,8 +68,9 @@ def attend(
     query, key, value: (1, heads, T, d). Returns the output, (1, T, heads, d), and None for the attention weights.
     transformers calls this function from ``module``, whose ``dropout`` is the dropout of attention weights. If
     ``packed`` is None, the batch is padded, for example because another program uses the model. Then transformers'
-    ``sdpa`` runs. ``variable_length``: on an accelerator with an operator for different lengths, the sequences are not
-    padded (variable_length.py).
+    ``sdpa`` runs. ``together``: where it is faster, sequences of different lengths share a call. On an accelerator that
+    is an operator for different lengths (variable_length.py). On a CPU, with dropout whose masks come from ``Masks``,
+    sequences of like length go together (like_lengths.py).
     """
     if packed is None:
         return sdpa_attention_forward(
@@ -77,13 +79,15 @@ def attend(
     layer = module.dropout if dropout else None
     assert layer is None or isinstance(layer, Dropout)
     parts = query, key, value
-    if query.device.type == "cpu":
-        return _sequence_by_sequence(parts, packed, layer, scaling), None
-    read = _together(parts, packed, layer, scaling) if variable_length else None
-    return _padded(parts, packed, layer, scaling) if read is None else read, None
+    if query.device.type != "cpu":
+        read = _without_padding(parts, packed, layer, scaling) if together else None
+        return _padded(parts, packed, layer, scaling) if read is None else read, None
+    if together and layer is not None and layer.has_masks(query.device):
+        return attend_alike(parts, packed.lengths.tolist(), layer, scaling), None
+    return _sequence_by_sequence(parts, packed, layer, scaling), None
 
 
-def _together(
+def _without_padding(
     parts: tuple[Tensor, ...],
     batch: Batch,
     dropout: nn.Dropout | None,
@@ -115,7 +119,7 @@ def _sequence_by_sequence(
     sequences = zip(*(part.split(lengths, dim=2) for part in parts), strict=True)
     # With dropout, torch has no fused attention for a CPU and is slower than the plain formula.
     outputs = [
-        _with_dropout(partial(dropout, sequence=number), query, key, value, scale=scale)
+        _with_dropout(partial(dropout, sequences=[number]), query, key, value, scale=scale)
         for number, (query, key, value) in enumerate(sequences)
     ]
     return torch.cat([output.transpose(1, 2) for output in outputs], dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
@@ -31,18 +31,35 @@ class Dropout(nn.Dropout):
 
     number = 0
 
-    def forward(self, state: Tensor, sequence: int | None = None) -> Tensor:
+    def forward(self, state: Tensor, sequences: Sequence[int] | None = None) -> Tensor:
         """The state with entries dropped in training, in any shape.
 
-        ``sequence``: the state belongs to this sequence of the batch, not to all of them.
+        ``sequences``: the state holds weights of attention of these sequences of the batch, (n, heads, queries, keys).
         """
-        drops = round(self.p * CHANCES)  # of CHANCES
-        current = _present(state.device)
-        if current is None or not (self.training and 0 < drops < CHANCES):
+        if not self.has_masks(state.device):
             return super().forward(state)
-        kept = current.bits(self.number, tuple(state.shape), sequence) >= drops
-        mask = torch.from_numpy(kept.view(np.uint8)).to(state.dtype).mul_(CHANCES / (CHANCES - drops))
+        mask = self.kept(tuple(state.shape), state.dtype, sequences).mul_(self.scale)
         return state.mul_(mask) if self.inplace else state * mask
+
+    def has_masks(self, device: torch.device) -> bool:
+        """Whether it drops entries now, and takes its masks from ``Masks``."""
+        return self.training and 0 < self._drops < CHANCES and _present(device) is not None
+
+    def kept(self, shape: tuple[int, ...], dtype: torch.dtype, sequences: Sequence[int] | None) -> Tensor:
+        """The mask of a state: 1 where an entry stays, 0 where it is dropped. Needs ``has_masks``."""
+        current = _PASS.get()
+        assert current is not None
+        kept = current.bits(self.number, shape, sequences) >= self._drops
+        return torch.from_numpy(kept.view(np.uint8)).to(dtype)
+
+    @property
+    def scale(self) -> float:
+        """The factor on entries that stay."""
+        return CHANCES / (CHANCES - self._drops)
+
+    @property
+    def _drops(self) -> int:
+        return round(self.p * CHANCES)  # of CHANCES
 
     def uniform(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         """U(0, 1) in a shape (S, K), from where the masks come from."""
@@ -111,20 +128,19 @@ class Pass:
         """The same pass from its start, for a part of the network that runs again."""
         return Pass(self.seed, self.number, self.batch)
 
-    def bits(self, dropout: int, shape: tuple[int, ...], sequence: int | None) -> np.ndarray:
+    def bits(self, dropout: int, shape: tuple[int, ...], sequences: Sequence[int] | None) -> np.ndarray:
         """Random numbers from 0 to 2¹⁶ − 1 in a shape, uint16.
 
-        The tensor belongs to one ``sequence``, or it holds weights of attention, (S, heads, queries, keys). Otherwise
-        its rows are tokens, (T, …) or (1, T, …); marked tokens, (N, …); or whole sequences, (S, …) or (1, S, …). Any
-        other tensor, such as relative positions, belongs to all sequences together.
+        The tensor holds weights of attention, of some ``sequences``, (n, heads, queries, keys), or of all, (S, heads,
+        queries, keys). Otherwise its rows are tokens, (T, …) or (1, T, …); marked tokens, (N, …); or whole sequences,
+        (S, …) or (1, S, …). Any other tensor, such as relative positions, belongs to all sequences together.
         """
-        call = 0 if sequence is not None else self._calls[dropout]
+        if sequences is not None:
+            return self._weights(dropout, shape, sequences)
+        size, words = prod(shape), (self._calls[dropout] << 32 | dropout)
         self._calls[dropout] += 1
-        size, words = prod(shape), (call << 32 | dropout)
-        if sequence is not None:
-            return self._drawn(self._ids[sequence], words, size).reshape(shape)
         if len(shape) == 4 and shape[0] == len(self._ids):
-            return self._weights(words, shape)
+            return self._weights(words, shape, range(len(self._ids)))
         rows = shape[1] if len(shape) == 3 and shape[0] == 1 else shape[0]
         if rows == len(self.batch.input_ids):
             counts = self._lengths
@@ -138,12 +154,14 @@ class Pass:
         parts = [self._drawn(key, words, count * each) for key, count in zip(self._ids, counts, strict=True)]
         return np.concatenate(parts).reshape(shape)
 
-    def _weights(self, words: int, shape: tuple[int, ...]) -> np.ndarray:
-        """For weights of attention: each sequence has numbers of its own, whatever it is padded to."""
+    def _weights(self, words: int, shape: tuple[int, ...], sequences: Sequence[int]) -> np.ndarray:
+        """For weights of attention: each sequence has numbers of its own, whatever it is padded to. Padding has 0."""
+        if len(sequences) == 1 and max(shape[2:]) <= self._lengths[sequences[0]]:
+            return self._drawn(self._ids[sequences[0]], words, prod(shape)).reshape(shape)
         bits = np.zeros(shape, np.uint16)
-        for number, (key, length) in enumerate(zip(self._ids, self._lengths, strict=True)):
-            heads, queries, keys = (shape[1], *(min(size, length) for size in shape[2:]))
-            drawn = self._drawn(key, words, heads * queries * keys)
+        for number, sequence in enumerate(sequences):
+            heads, queries, keys = (shape[1], *(min(size, self._lengths[sequence]) for size in shape[2:]))
+            drawn = self._drawn(self._ids[sequence], words, heads * queries * keys)
             bits[number, :, :queries, :keys] = drawn.reshape(heads, queries, keys)
         return bits
 

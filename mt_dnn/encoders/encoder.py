@@ -35,14 +35,14 @@ class Encoder(Transformer, ABC):
     ``draws_masks``: in training dropout masks come from dropout.py. False: from torch's global generator.
     ``shortens_last_block``: where heads read only first tokens, the last block computes no others, if the family allows
     it (first_tokens.py).
-    ``variable_length``: attention of a packed batch is not padded on an accelerator that has an operator for different
-    lengths (variable_length.py).
+    ``joins_sequences``: on packed batches, attention takes sequences of different lengths together where it is faster
+    (variable_length.py on an accelerator, like_lengths.py on a CPU).
     """
 
     attention: str
     draws_masks = True
+    joins_sequences = True
     shortens_last_block = True
-    variable_length = True
 
     def __init__(
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]

@@ -23,12 +23,12 @@ class _FirstTokens(nn.Module):
         *args: Any,
         packed: Batch | None = None,
         first_tokens: bool = False,
-        variable_length: bool = True,
+        together: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Like the family's attention. With ``first_tokens`` from (1, T, H) to (1, S, H), the first tokens only."""
         if not first_tokens:
-            return super().forward(hidden_states, *args, packed=packed, variable_length=variable_length, **kwargs)
+            return super().forward(hidden_states, *args, packed=packed, together=together, **kwargs)
         assert packed is not None
         layer: Any = self.self
         firsts = hidden_states.index_select(1, packed.offsets[:-1])
@@ -36,7 +36,7 @@ class _FirstTokens(nn.Module):
             linear(states).unflatten(2, (-1, layer.attention_head_size)).transpose(1, 2)
             for linear, states in ((layer.query, firsts), (layer.key, hidden_states), (layer.value, hidden_states))
         )
-        read = attend_from_firsts(layer, query, key, value, packed, variable_length=variable_length)  # (1, S, heads, d)
+        read = attend_from_firsts(layer, query, key, value, packed, together=together)  # (1, S, heads, d)
         output: Any = self.output
         return output(read.flatten(2), firsts), None
 

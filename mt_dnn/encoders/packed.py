@@ -43,7 +43,7 @@ class PackedEncoder(Encoder):
             return super()._run_firsts(state, level, batch)
         below = self._run(state, level, last, batch)
         return output_state(
-            self.blocks[last](below[None], None, packed=batch, variable_length=self.variable_length, first_tokens=True)
+            self.blocks[last](below[None], None, packed=batch, together=self.joins_sequences, first_tokens=True)
         )[0]
 
     def _run(self, state: Tensor, start: Level, stop: Level, batch: Batch) -> Tensor:
@@ -61,5 +61,5 @@ class PackedEncoder(Encoder):
             if hasattr(self.model, "embeddings_project"):  # ELECTRA with small embeddings
                 state = self.model.embeddings_project(state)
         for block in self.blocks[blocks_below(start) : blocks_below(stop)]:
-            state = output_state(block(state, None, packed=batch, variable_length=self.variable_length))
+            state = output_state(block(state, None, packed=batch, together=self.joins_sequences))
         return state[0]

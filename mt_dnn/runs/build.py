@@ -202,7 +202,7 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
         recompute_activations(model.encoder)
     model.encoder.draws_masks = "dropout" in options.fast_paths
     model.encoder.shortens_last_block = "last_block" in options.fast_paths
-    model.encoder.variable_length = "variable_length" in options.fast_paths
+    model.encoder.joins_sequences = "attention" in options.fast_paths
     return model
 
 

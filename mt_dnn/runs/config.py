@@ -39,7 +39,7 @@ class DataConfig(Section):
         return self.cache or self.dir / "prepared"
 
 
-FastPath = Literal["dropout", "last_block", "word_gradients", "variable_length"]
+FastPath = Literal["attention", "dropout", "last_block", "word_gradients"]
 FAST_PATHS: tuple[FastPath, ...] = get_args(FastPath)
 
 

@@ -62,8 +62,9 @@ class DenseGradients:
             if _has_rows(parameter):
                 assert parameter.grad is not None
                 rows, values = parameter.grad._indices()[0], parameter.grad._values()
-                buffer = self._buffers.setdefault(parameter, torch.zeros_like(parameter))
-                parameter.grad = buffer.index_copy_(0, rows, values)
+                if parameter not in self._buffers:
+                    self._buffers[parameter] = torch.zeros_like(parameter)
+                parameter.grad = buffer = self._buffers[parameter].index_copy_(0, rows, values)
                 used.append((buffer, rows))
         yield
         for buffer, rows in used:

@@ -31,7 +31,7 @@ def test_every_number_type_has_its_operator(dtype: torch.dtype) -> None:
 def test_states_and_gradients_are_those_of_padded_attention(dtype: torch.dtype, lengths: tuple[int, ...]) -> None:
     found = []
     encoder, batch = fresh("bert").cuda(), make_batch(lengths).to("cuda")
-    for encoder.variable_length in (False, True):
+    for encoder.joins_sequences in (False, True):
         encoder.zero_grad()
         with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
             hidden, firsts = encoder(batch), encoder.resume_pooled(encoder.upto(0, batch), 0, batch)
@@ -79,7 +79,7 @@ def test_cudnn_makes_no_plans() -> None:
         encoder(make_batch((3, 4)).to(device))
     first = evaluate()
     assert first < 5 * evaluate() + 0.1
-    for encoder.variable_length in (False, True):
+    for encoder.joins_sequences in (False, True):
         assert not [name for name in kernels_of(evaluate) if "cudnn" in name.lower() and "attention" in name.lower()]
 
 
@@ -91,6 +91,6 @@ def test_the_last_block_of_first_tokens_has_no_mask_of_its_own() -> None:
     query = torch.randn(1, 2, len(RAGGED), 16, device="cuda")
     key, value = (torch.randn(1, 2, sum(RAGGED), 16, device="cuda") for _ in range(2))
     together, padded = (
-        attention.attend_from_firsts(module, query, key, value, batch, variable_length=v) for v in (True, False)
+        attention.attend_from_firsts(module, query, key, value, batch, together=v) for v in (True, False)
     )
     torch.testing.assert_close(together, padded, atol=1e-5, rtol=1e-5)

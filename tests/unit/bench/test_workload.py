@@ -21,4 +21,5 @@ def test_the_step_has_the_scaler_and_the_fast_paths_of_a_run(
     work = build_workload(config, "bench")
     stepper = work.stepper(config.adversary)
     assert stepper.scaler.is_enabled() == scales and stepper.word_rows == rows
-    assert work.model.encoder.shortens_last_block == work.model.encoder.draws_masks == rows
+    encoder = work.model.encoder
+    assert encoder.shortens_last_block == encoder.draws_masks == encoder.joins_sequences == rows

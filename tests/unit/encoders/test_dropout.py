@@ -60,7 +60,7 @@ def test_a_mask_is_a_function_of_seed_pass_number_and_example() -> None:
     dropout = Dropout(0.5)
     with masks.last_part(batch, begins=True):
         again, second_call = dropout(torch.ones(shape)), dropout(torch.ones(shape))
-        others += [second_call, dropout(torch.ones(6, 50), sequence=0).repeat(2, 1)]
+        others += [second_call, dropout(torch.ones(1, 25, 6, 2), [0]).view(6, 50).repeat(2, 1)]
     assert again.equal(first)
     for other in others:
         agreement = (first == other).double().mean().item()

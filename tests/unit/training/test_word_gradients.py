@@ -127,3 +127,24 @@ def test_clipping_is_torchs_and_buffers_are_clean_again() -> None:
         torch.testing.assert_close(norms[0], norms[1], rtol=1e-12, atol=0)
         torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-15)
     assert len(addresses) == 1
+
+
+def test_a_buffer_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new dense gradient in every update would cost a pass over the table and its page faults."""
+    made: list[Tensor] = []
+    zeros_like = torch.zeros_like
+
+    def counted(tensor: Tensor) -> Tensor:
+        made.append(tensor)
+        return zeros_like(tensor)
+
+    monkeypatch.setattr(torch, "zeros_like", counted)
+    table, buffers = nn.Embedding(50, 4, sparse=True), DenseGradients()
+    parameters: list[Any] = [table.weight]
+    for _ in range(3):
+        table(torch.tensor([3, 7])).sum().backward()
+        clip_gradients(parameters, None)
+        with buffers.of(parameters):
+            pass
+        table.weight.grad = None
+    assert len(made) == 1

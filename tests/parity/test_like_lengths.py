@@ -1,0 +1,111 @@
+"""Attention over groups of sequences of like length: what one call per sequence gives, with the same masks."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mt_dnn.batches.batch import Batch
+from mt_dnn.encoders.attention import attend
+from mt_dnn.encoders.dropout import Dropout, Masks, number_dropouts
+from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.like_lengths import MOST, groups_of
+from tests.parity.test_encoder import EVEN, PACKED, RAGGED, SINGLE, fresh, gradients, make_batch
+
+MANY = (90, 3, 41, 1, 40, 2, 12, 11, 3, 7, 39, 150, 8)
+EVERY = (RAGGED, EVEN, SINGLE, MANY)
+
+
+class Attention(nn.Module):
+    """What ``attend`` reads of a block's attention module."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(p)
+
+
+def attended(*parts: Tensor, batch: Batch, together: bool, p: float = 0.3) -> Tensor:
+    """The output of ``attend`` in the first pass of a batch."""
+    masks = Masks(3)
+    with masks.last_part(batch, begins=True):
+        return attend(Attention(p), *parts, None, packed=batch, together=together, dropout=p)[0]
+
+
+def parts_of(lengths: tuple[int, ...], heads: int = 3) -> list[Tensor]:
+    """Query, key and value, (1, heads, T, d), laid out in memory as linear layers leave them."""
+    torch.manual_seed(0)
+    shape = 1, sum(lengths), heads, 4
+    return [torch.randn(shape, dtype=torch.float64).transpose(1, 2).requires_grad_() for _ in range(3)]
+
+
+@pytest.mark.parametrize("lengths", EVERY)
+def test_outputs_and_gradients_are_those_of_single_sequences(lengths: tuple[int, ...]) -> None:
+    parts, batch = parts_of(lengths), make_batch(lengths)
+    found = []
+    for together in (False, True):
+        output = attended(*parts, batch=batch, together=together)
+        weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+        loss = (output * weights).sum()
+        first = torch.autograd.grad(loss, parts, retain_graph=True)
+        found.append((output, *first))
+        again = torch.autograd.grad(loss, parts)  # adversaries go backward twice through one graph
+        torch.testing.assert_close(again, first, rtol=0, atol=0)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)  # the former takes its softmax in float32
+    assert not torch.equal(found[1][0], attended(*parts, batch=batch, together=True, p=0.0))
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    lengths = (3, 1, 2, 3)
+    parts = parts_of(lengths, heads=2)
+    assert torch.autograd.gradcheck(partial(attended, batch=make_batch(lengths), together=True), parts)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("family", PACKED)
+def test_encoders_have_the_same_states_and_gradients(family: str, p: float) -> None:
+    batch = make_batch(MANY[1:10])
+    encoder = fresh(family, attention_probs_dropout_prob=p, max_position_embeddings=64).double().train()
+    number_dropouts(encoder)
+    found = []
+    for encoder.joins_sequences in (False, True):
+        encoder.zero_grad()
+        states = run(encoder, batch)
+        found.append((states, gradients(encoder, states)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-6)
+
+
+def run(encoder: Encoder, batch: Batch) -> Tensor:
+    with Masks(5).last_part(batch, begins=True):
+        return encoder(batch)
+
+
+@pytest.mark.parametrize("lengths", [*EVERY, (5,) * 2000])
+def test_every_sequence_is_in_one_group(lengths: tuple[int, ...]) -> None:
+    groups = groups_of(lengths)
+    assert sorted(number for group in groups for number in group.sequences) == list(range(len(lengths)))
+    assert len(groups) < len(lengths) or len(lengths) == 1
+    for group in groups:
+        assert group.lengths == tuple(lengths[number] for number in group.sequences)
+        assert len(group.lengths) == 1 or len(group.index) * max(group.lengths) <= MOST
+    tokens = torch.cat([group.index[group.real] for group in groups])
+    assert tokens.sort().values.equal(torch.arange(sum(lengths)))
+
+
+def test_only_the_fast_path_makes_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    def attend_alike(*arguments: Any) -> None:
+        calls.append(arguments)
+
+    monkeypatch.setattr("mt_dnn.encoders.attention.attend_alike", attend_alike)
+    parts, batch = parts_of(RAGGED), make_batch(RAGGED)
+    attended(*parts, batch=batch, together=False)
+    attended(*parts, batch=batch, together=True, p=0.0)
+    attend(Attention(0.3), *parts, None, packed=batch, together=True, dropout=0.3)  # masks from torch's generator
+    assert not calls
+    attended(*parts, batch=batch, together=True)
+    assert len(calls) == 1
