@@ -11,9 +11,9 @@ from torch import nn
 
 from mt_dnn.bench.workload import Spent, Workload, now, since
 from mt_dnn.encoders.encoder import FIRST_TOKEN_POOLERS
-from mt_dnn.training.step import AUTOCAST_TYPES
 
 RUNS = 20
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by train.precision; all others multiply fp32
 OF_ALL_TOKENS = ("key", "value")  # linear layers whose results attention reads at every token of a sequence
 
 
@@ -66,7 +66,7 @@ def matrix_rate(work: Workload, tokens: int) -> Spent:
     The products are those of the block's linear layers, in the number type of forward passes. The rates are those per
     second on the clock and per second of the processor.
     """
-    dtype = AUTOCAST_TYPES[work.config.train.precision] or torch.float32
+    dtype = HALF_TYPES.get(work.config.train.precision, torch.float32)
     layers = [layer for layer in work.model.encoder.blocks[0].modules() if isinstance(layer, nn.Linear)]
     options: dict[str, Any] = {"dtype": dtype, "device": work.device}
     products = []
