@@ -71,3 +71,17 @@ def scaling(
 
     options: dict[str, Any] = {"processes": processes, "updates": updates, "rounds": rounds, "as_json": as_json}
     end(scaling_command(config, overrides or [], **options))
+
+
+@bench.command()
+def neighbours(
+    config: ConfigFile = Path("experiments/adversarial/cost.yml"),
+    overrides: Overrides = None,
+    updates: Annotated[int, typer.Option(help="Updates in each case.")] = 20,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """What a busy process or a second run on the same cores costs; needs a machine without other work."""
+    from mt_dnn.bench.neighbours import neighbours_command
+
+    neighbours_command(config, overrides or [], updates=updates, rounds=rounds, as_json=as_json)
