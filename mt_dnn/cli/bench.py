@@ -173,6 +173,24 @@ def growth(
     growth_command(output, most_rows=most_rows, most_tasks=most_tasks, rounds=rounds, as_json=as_json)
 
 
+@bench.command()
+def neighbours(
+    config: RunFile = None,
+    overrides: Overrides = None,
+    shape: Shape = None,
+    lengths: Lengths = None,
+    updates: Annotated[int, typer.Option(min=1, help="Updates in each case.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """What a busy process or a second run on the same cores costs; needs a machine without other work."""
+    from mt_dnn.bench.neighbours import neighbours_command
+
+    path, changes = settings(config, overrides)
+    options: dict[str, Any] = {"updates": updates, "rounds": rounds, "as_json": as_json}
+    neighbours_command(path, changes, shape=shape, lengths=lengths, **options)
+
+
 def _inference(what: str) -> None:
     """Adds the subcommand ``what``, a key of ``COMPARISONS`` in bench/inference.py."""
 

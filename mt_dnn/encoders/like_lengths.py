@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 
 from mt_dnn.encoders.dropout import Dropout
 
-# In weights of one head, measured on two cores. A call for one more group costs as much as the work on CALL weights. A
-# group of several sequences has MOST weights at most, so that it stays in the cache.
+# In weights of one head, estimated. A call for one more group costs about as much as the work on CALL weights. A group
+# of several sequences has MOST weights at most, so that it stays in the cache.
 CALL, MOST = 4_000, 20_000
 
 
