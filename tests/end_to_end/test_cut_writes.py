@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from data_utils.benchmarks.submission import write_submission
 from data_utils.features import load_tokenizer
@@ -108,7 +109,8 @@ def test_checkpoints_and_predictions_of_commands(workspace: Path, out: Path, cap
 
 
 def command(arguments: list[str]) -> None:
-    """Runs a command. Errors go through."""
+    """Runs a command in a copy of this process. It has one thread, and must not wait for more. Errors go through."""
+    torch.set_num_threads(1)
     app(arguments, standalone_mode=False)
 
 
