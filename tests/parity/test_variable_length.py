@@ -35,7 +35,7 @@ class Accelerator:
 
     def __init__(self, patch: pytest.MonkeyPatch, kernel: Any) -> None:
         self.padded = self.together = 0
-        padded, together = attention._padded, attention._together
+        padded, together = attention._padded, attention._without_padding
 
         def count(name: str, function: Any) -> Any:
             def run(*args: Any, **kwargs: Any) -> Any:
@@ -46,11 +46,11 @@ class Accelerator:
             return run
 
         def accelerated(parts: Any, batch: Any, dropout: Any, scale: Any) -> Any:
-            read = attention._together(parts, batch, dropout, scale)
+            read = attention._without_padding(parts, batch, dropout, scale)
             return attention._padded(parts, batch, dropout, scale) if read is None else read
 
         patch.setattr(attention, "_padded", count("padded", padded))
-        patch.setattr(attention, "_together", count("together", together))
+        patch.setattr(attention, "_without_padding", count("together", together))
         patch.setattr(attention, "_sequence_by_sequence", accelerated)
         patch.setattr(attention, "kernel_for", lambda query: kernel)
 
@@ -83,7 +83,7 @@ def test_the_switch_pads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "kernel_for", lambda query: asked.append(query))
     encoder.resume_pooled(encoder.upto(0, batch), 0, batch)
     assert len(asked) == 1  # the last block's; on a CPU the others have a way of their own
-    encoder.variable_length = False
+    encoder.joins_sequences = False
     encoder.resume_pooled(encoder.upto(0, batch), 0, batch)
     assert len(asked) == 1
 
