@@ -338,7 +338,8 @@ def test_dropout_inside_the_embedding_module(mode: str, options: dict[str, Any],
     torch.manual_seed(5)
     adversary(mode, view.task, **quiet, level="embeddings", **options).measure_dropout_floor(view)
     figures = view.telemetry.values()
-    assert (figures["regularizer"] < 1e-10) == (figures["dropout_floor"] < 1e-10) == shared
+    rounding = 1e-6  # of single precision, on any processor; other masks give more than 1e-5
+    assert (figures["regularizer"] < rounding) == (figures["dropout_floor"] < rounding) == shared
 
 
 # Where perturbations lie and which way they go.
