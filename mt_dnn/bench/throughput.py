@@ -102,7 +102,7 @@ def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True
         "ratio": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
         "ratio_max": round(max(ratios), 3),
-        "ratio_of_cpu_time": round(statistics.median(t.cpu / o.cpu for o, t in zip(ours, theirs, strict=True)), 3),
+        "cpu_ratio": round(statistics.median(t.cpu / o.cpu for o, t in zip(ours, theirs, strict=True)), 3),
         **{f"{side}_tokens_per_s": round(tokens / spent[side].wall) for side in sides},
         **{f"{side}_ms_per_step": round(1000 * spent[side].wall / updates, 2) for side in sides},
         **{f"{side}_cpu_ms_per_step": round(1000 * spent[side].cpu / updates, 2) for side in sides},
