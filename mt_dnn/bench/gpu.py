@@ -16,9 +16,9 @@ from data_utils.errors import UserError, did_you_mean
 from data_utils.text_table import table
 from mt_dnn.bench.adversary import build_steppers, choose_cases
 from mt_dnn.bench.arithmetic import full_blocks
-from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.lengths import PERCENTILES
 from mt_dnn.bench.memory import OURS, PEER, free_memory
+from mt_dnn.bench.pictures import Bar, check_picture, write_bars
 from mt_dnn.bench.synthetic import ROWS, SHAPES, run_config
 from mt_dnn.bench.throughput import PLAIN, WARM_UP, count_step, floor, measure, median, without_adversary
 from mt_dnn.bench.workload import Spent, Workload, build_workload, machine

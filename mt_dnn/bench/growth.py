@@ -24,8 +24,8 @@ from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
 from data_utils.text_table import markdown, table
 from mt_dnn.batches.plan import Plan
-from mt_dnn.bench.curves import Panel, drawing
 from mt_dnn.bench.inference import build_subject
+from mt_dnn.bench.pictures import Panel, drawing
 from mt_dnn.bench.synthetic import write_run
 from mt_dnn.bench.workload import machine
 from mt_dnn.runs.build import build_splits, build_tasks, build_tokenizer

@@ -18,10 +18,10 @@ from data_utils.text_table import table
 from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.batches.collate import collate
 from mt_dnn.bench.arithmetic import matrix_rate, step_flops
-from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.counts import Counted
 from mt_dnn.bench.memory import OURS, PEER, peak_megabytes
 from mt_dnn.bench.peer import NAME, HFTrainer, check_peer
+from mt_dnn.bench.pictures import Bar, check_picture, write_bars
 from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.workload import Spent, Workload, build_rows, machine, with_model
 from mt_dnn.runs.config import RunConfig
