@@ -59,12 +59,18 @@ def growth_command(output: Path | None, *, most_rows: int, most_tasks: int, roun
         "machine": machine(torch.device("cpu")),
     }
     if output is not None:
+        options = f"--output {output} --most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}"
         with os_errors(output, "cannot be written"):
             output.mkdir(parents=True, exist_ok=True)
             for name, content in (
                 ("scaling.json", json.dumps(result, indent=1) + "\n"),
                 ("scaling.svg", drawing(panels(result))),
-                ("scaling.md", page(result, f"--most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}")),
+                (
+                    "scaling.md",
+                    page(
+                        result, f"--output {output} --most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}"
+                    ),
+                ),
             ):
                 with replacing(output / name) as temporary:
                     temporary.write_text(content, encoding="utf-8")
@@ -198,7 +204,7 @@ def panels(result: Mapping[str, Any]) -> list[Panel]:
 
 PAGE = """# How cost grows
 
-Made by `mt-dnn bench growth --output experiments/results {options}`, with made-up rows as long as those of SST-2 and an
+Made by `mt-dnn bench growth {options}`, with made-up rows as long as those of SST-2 and an
 encoder of one block of 24 units, so that the work of this toolkit shows beside that of torch. Figures are processor
 time, the lowest over rounds (for tasks the median over updates). [scaling.json](scaling.json) holds them too.
 

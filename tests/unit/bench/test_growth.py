@@ -35,7 +35,7 @@ def test_files_of_the_folder(
     )
     assert len(printed["tasks"]["cpu_ms_per_step"]) == len(printed["epochs"]["cpu_ms"]) == 2
     page = (tmp_path / "out" / "scaling.md").read_text()
-    assert "mt-dnn bench growth --output experiments/results --most-rows 32000 --most-tasks 100 --rounds 1" in page
+    assert f"mt-dnn bench growth --output {tmp_path / 'out'} --most-rows 32000 --most-tasks 100 --rounds 1" in page
     assert "| rows | 40 | 80 | exponent |" in page and "](scaling.svg)" in page
     ElementTree.parse(tmp_path / "out" / "scaling.svg")
 
