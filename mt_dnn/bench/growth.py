@@ -65,12 +65,7 @@ def growth_command(output: Path | None, *, most_rows: int, most_tasks: int, roun
             for name, content in (
                 ("scaling.json", json.dumps(result, indent=1) + "\n"),
                 ("scaling.svg", drawing(panels(result))),
-                (
-                    "scaling.md",
-                    page(
-                        result, f"--output {output} --most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}"
-                    ),
-                ),
+                ("scaling.md", page(result, options)),
             ):
                 with replacing(output / name) as temporary:
                     temporary.write_text(content, encoding="utf-8")
