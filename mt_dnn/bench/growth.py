@@ -199,8 +199,8 @@ def panels(result: Mapping[str, Any]) -> list[Panel]:
 
 PAGE = """# How cost grows
 
-Made by `mt-dnn bench growth {options}`, with made-up rows as long as those of SST-2 and an
-encoder of one block of 24 units, so that the work of this toolkit shows beside that of torch. Figures are processor
+Made by `OMP_NUM_THREADS={threads} mt-dnn bench growth {options}`,
+with made-up rows as long as those of SST-2 and an encoder of one block of 24 units, so that the work of this toolkit shows beside that of torch. Figures are processor
 time, the lowest over rounds (for tasks the median over updates). [scaling.json](scaling.json) holds them too.
 
 {machine}.
@@ -232,6 +232,7 @@ def page(result: Mapping[str, Any], options: str) -> str:
     ]
     return PAGE.format(
         options=options,
+        threads=result["machine"]["threads"],
         machine=", ".join(f"{key} {value}" for key, value in result["machine"].items()),
         rows=markdown(("rows", *rows["sizes"], "exponent"), records),
         tasks=markdown(("tasks", *result["tasks"]["sizes"]), [("ms", *result["tasks"]["cpu_ms_per_step"])]),
