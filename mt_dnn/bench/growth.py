@@ -201,7 +201,8 @@ PAGE = """# How cost grows
 
 Made by `OMP_NUM_THREADS={threads} mt-dnn bench growth {options}`,
 with made-up rows as long as those of SST-2 and an encoder of one block of 24 units, so that the work of this toolkit
-shows beside that of torch. Figures are processor time, the lowest over rounds (for tasks the median over updates). [scaling.json](scaling.json) holds them too.
+shows beside that of torch. Figures are processor time, the lowest over rounds (for tasks
+the median over updates). [scaling.json](scaling.json) holds them too.
 
 {machine}.
 
