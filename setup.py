@@ -11,7 +11,7 @@ EXTRAS = {
     "tensorboard": ["tensorboard>=2.18.0"],
     "peer": ["accelerate>=1.10.1"],  # the Hugging Face Trainer, for `mt-dnn bench throughput`
     "pcgrad": ["torchjd>=0.18.0,<0.19"],
-    "encoders": ["onnx>=1.21,<2"],  # reads a package of weights, for experiments/encoders/make.py
+    "encoders": ["onnx>=1.21.0,<2"],  # reads a package of weights, for experiments/encoders/make.py
     "lamb": ["pytorch-optimizer>=4.0,<5"],
     "dev": [
         "hypothesis>=6.100",

@@ -85,18 +85,26 @@ def run_command(arguments: Sequence[str]) -> None:
     """Runs ``mt-dnn`` in a process that was just forked, and ends it with the exit code."""
     for number in STOPS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    code: object = 1
+    code = 1
     try:
         launcher.Popen = Forked  # type: ignore[assignment, misc]
-        code = main(list(arguments))
+        code = exit_code(main(list(arguments)))
     except SystemExit as end:
-        code = end.code
+        code = exit_code(end.code)
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 0)
+        os._exit(code)
+
+
+def exit_code(given: object) -> int:
+    """The exit code of a process that has called ``sys.exit`` with this. Python prints what is no number."""
+    if given is None or isinstance(given, int):
+        return given or 0
+    print(given, file=sys.stderr)
+    return 1
 
 
 @functools.cache

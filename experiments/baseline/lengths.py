@@ -6,7 +6,9 @@ Only lengths are printed, nothing of the rows.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -15,6 +17,13 @@ from data_utils.prepare import prepare
 from data_utils.task_def import load_task_defs
 
 FILES = ("glue", "tagging", "squad")  # in task_defs/
+
+
+def entry(name: str, percentiles: Sequence[int]) -> str:
+    """The entry of a task in the table of mt_dnn/bench/lengths.py."""
+    indent = " " * 8
+    numbers = fill(" ".join(map(str, percentiles)), 112, initial_indent=indent, subsequent_indent=indent)
+    return f'    "{name}": """\n{numbers}""",'
 
 
 def main() -> None:
@@ -39,7 +48,8 @@ def main() -> None:
         )
         lengths = split.lengths
         percentiles = np.percentile(lengths, np.arange(101), method="nearest").astype(int)
-        print(f"{name}: {len(lengths)} rows, mean {lengths.mean():.2f}\n    {', '.join(map(str, percentiles))}")
+        print(f"    # {len(lengths)} rows, mean {lengths.mean():.2f}")
+        print(entry(name, percentiles.tolist()))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 from parts import WORDS, Parts, Source, bert_config
+
+from data_utils.errors import UserError
 
 LAYERS, HIDDEN = 6, 768
 # Names in DistilBERT and in BERT.
@@ -33,7 +33,7 @@ embeddings are zero. It has no pooler.
 LayerNorms and positions were not quantised.
 
 **Labelled data it has seen.** Grammar errors that were made by program in prose of Project Gutenberg. No natural
-language inference, no paraphrases, no sentiment.
+language inference, no paraphrases, no sentiment. **It is not clean for CoLA**: acceptability is a related task.
 """
 
 
@@ -41,8 +41,12 @@ class _Graph:
     """The numbers of an ONNX graph, by the names of their initializers."""
 
     def __init__(self, file: Path) -> None:
+        try:
+            import onnx  # only this encoder needs it
+        except ImportError:
+            raise UserError("distilbert-cased: needs onnx; pip install -e '.[encoders]'") from None
         graph = onnx.load(str(file)).graph
-        self.arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        self.arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         producers = {output: node for node in graph.node for output in node.output}
         self.matrices = {}  # name of the quantised matrix of a product, by the product's name
         for node in graph.node:

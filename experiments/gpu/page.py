@@ -1,6 +1,7 @@
 """The page of scripts/gpu_check.sh: what the tests said, and a table of the records of ``mt-dnn bench gpu``.
 
-python experiments/gpu/page.py --tests gpu_tests.txt --records gpu.jsonl --output gpu.md
+python experiments/gpu/page.py --tests gpu_tests.txt --records gpu.jsonl --output gpu.md \
+    --device cuda --command 'bash scripts/gpu_check.sh'
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ def read(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return records, machine
 
 
-def page(tests: str, records: list[dict[str, Any]], machine: dict[str, Any]) -> str:
-    on_gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if on_gpu else f"no GPU ({platform.machine()})"
+def page(tests: str, records: list[dict[str, Any]], machine: dict[str, Any], *, command: str, device: str) -> str:
+    """The text of the page. ``command``: what was typed. ``device``: what was measured, for example cuda:1 or cpu."""
+    on_gpu = device != "cpu"
+    name = torch.cuda.get_device_name(device) if on_gpu else f"{device} ({platform.machine()})"
     summary = next((line for line in reversed(tests.splitlines()) if " in " in line), "stopped before their end")
     failures = [f"- {line}" for line in tests.splitlines() if line.startswith(("FAILED", "ERROR"))]
     versions = {
@@ -63,8 +65,8 @@ def page(tests: str, records: list[dict[str, Any]], machine: dict[str, Any]) -> 
     heading = [
         "# On a GPU" if on_gpu else "# A trial of the GPU check on a CPU",
         "",
-        *([] if on_gpu else ["No figure here says anything about a GPU: the machine has none.", ""]),
-        f"    bash scripts/gpu_check.sh{'' if on_gpu else ' --device cpu --quick'}",
+        *([] if on_gpu else ["No figure here says anything about a GPU: this is a CPU.", ""]),
+        f"    {command}",
         "",
         f"{name}, {', '.join(f'{package} {version}' for package, version in versions.items())}.",
         "",
@@ -83,10 +85,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tests", type=Path, required=True, help="what pytest has printed")
     parser.add_argument("--records", type=Path, required=True, help="what mt-dnn bench gpu --json has printed")
+    parser.add_argument("--command", required=True, help="the command that was typed")
+    parser.add_argument("--device", required=True, help="the device that was measured")
     parser.add_argument("--output", type=Path, required=True, help="the page")
     options = parser.parse_args()
     with replacing(options.output) as temporary:
-        text = page(options.tests.read_text(encoding="utf-8"), *read(options.records))
+        text = page(
+            options.tests.read_text(encoding="utf-8"),
+            *read(options.records),
+            command=options.command,
+            device=options.device,
+        )
         temporary.write_text(text, encoding="utf-8")
 
 

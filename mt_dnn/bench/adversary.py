@@ -20,8 +20,8 @@ from data_utils.text_table import table
 from mt_dnn.adversarial.modes import ADVERSARIES, build_adversaries
 from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.bench.arithmetic import full_blocks
-from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.checkout import Checkout
+from mt_dnn.bench.pictures import Bar, check_picture, write_bars
 from mt_dnn.bench.synthetic import run_file
 from mt_dnn.bench.workload import Spent, Workload, build_workload, machine
 from mt_dnn.runs.config_file import load_config

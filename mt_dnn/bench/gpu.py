@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, did_you_mean
 from data_utils.text_table import table
 from mt_dnn.bench.adversary import build_steppers, choose_cases
 from mt_dnn.bench.arithmetic import full_blocks
-from mt_dnn.bench.bars import Bar, check_picture, write_bars
+from mt_dnn.bench.lengths import PERCENTILES
 from mt_dnn.bench.memory import OURS, PEER, free_memory
-from mt_dnn.bench.synthetic import run_config
-from mt_dnn.bench.throughput import PLAIN, WARM_UP, count_step, floor, measure, median
+from mt_dnn.bench.pictures import Bar, check_picture, write_bars
+from mt_dnn.bench.synthetic import ROWS, SHAPES, run_config
+from mt_dnn.bench.throughput import PLAIN, WARM_UP, count_step, floor, measure, median, without_adversary
 from mt_dnn.bench.workload import Spent, Workload, build_workload, machine
 from mt_dnn.runs.build import choose_device
+from mt_dnn.training.precision import AUTOCAST_TYPES
 from mt_dnn.training.step import Stepper
 
 NO_MEMORY = "does not fit the memory of the GPU"
@@ -65,18 +67,17 @@ def gpu_command(
     end, and what is done is said on stderr. ``picture``: also draws the examples per second into this SVG file.
 
     Raises:
-        UserError: there is no GPU and ``device`` does not name another, or an unknown shape, mode or lengths.
+        UserError: there is no GPU and ``device`` does not name another, or what ``check_lists`` raises.
     """
     if device is None and not torch.cuda.is_available():
         raise UserError("bench gpu: this machine has no GPU; --device cpu tries the command without one")
     check_picture(picture)
-    chosen = choose_device(device or "cuda")
     extent = TRIAL if quick else COMPLETE
-    names, records = modes or extent.modes, []
-    for shape in shapes or extent.shapes:
-        for batch in batches or extent.batches:
-            if not batch.isdecimal() or int(batch) == 0:
-                raise UserError(f"--batches: '{batch}' is no number of examples; write for example 32,128")
+    shapes, batches, names = shapes or extent.shapes, batches or extent.batches, modes or extent.modes
+    check_lists(shapes=shapes, batches=batches, precisions=precisions, modes=names, lengths=lengths)
+    chosen, records = choose_device(device or "cuda"), []
+    for shape in shapes:
+        for batch in batches:
             for precision in precisions:
                 changes = [*overrides, f"train.batch_size={batch}", f"train.precision={precision}", f"device={chosen}"]
                 for record in measure_setting(shape, lengths, changes, extent._replace(modes=names), peer=peer):
@@ -95,6 +96,35 @@ def gpu_command(
     print(", ".join(f"{key} {value}" for key, value in notes.items()))
 
 
+def check_lists(
+    *,
+    shapes: Sequence[str],
+    batches: Sequence[str],
+    precisions: Sequence[str],
+    modes: Sequence[str] | None,
+    lengths: str,
+) -> None:
+    """Checks everything before the first measurement, because a later one may come minutes after it.
+
+    Raises:
+        UserError: an unknown name, or a batch that is no number or larger than the made-up rows.
+    """
+    names: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+        "--shapes": (shapes, [*SHAPES]),
+        "--precisions": (precisions, [*AUTOCAST_TYPES]),
+        "--lengths": ([lengths], [*PERCENTILES]),
+    }
+    for option, (given, known) in names.items():
+        for name in given:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise UserError(f"{option}: '{name}' is unknown{hint} (known: {', '.join(known)})")
+    for batch in batches:
+        if not batch.isdecimal() or not 0 < int(batch) <= ROWS:
+            raise UserError(f"--batches: '{batch}' is no number of examples from 1 to {ROWS}; write for example 32,128")
+    choose_cases(modes, min(SHAPES[shape]["num_hidden_layers"] for shape in shapes))
+
+
 def measure_setting(
     shape: str, lengths: str, overrides: Sequence[str], extent: Extent, *, peer: bool
 ) -> Iterator[dict[str, Any]]:
@@ -103,7 +133,8 @@ def measure_setting(
     What does not fit the memory of the GPU yields a record with ``error``.
     """
     updates, rounds = extent.updates, extent.rounds
-    with run_config(None, [*overrides, *PLAIN], shape=shape, lengths=lengths) as config:
+    with run_config(None, [*overrides, *PLAIN], shape=shape, lengths=lengths) as asked:
+        config = without_adversary(asked)
         setting = {"shape": shape, "batch_size": config.train.batch_size, "precision": config.train.precision}
         if peer:
             try:
@@ -115,7 +146,11 @@ def measure_setting(
             except torch.OutOfMemoryError:
                 yield {**setting, "mode": "none, ours and peer", "error": NO_MEMORY}
         free_memory()
-        work = build_workload(config, "bench gpu")
+        try:
+            work = build_workload(config, "bench gpu")
+        except torch.OutOfMemoryError:
+            yield {**setting, "mode": "all", "error": NO_MEMORY}
+            return
         for mode, figures in measure_modes(work, extent.modes, updates=updates, rounds=rounds):
             yield {**setting, "mode": mode, **figures}
 
@@ -133,12 +168,19 @@ def measure_modes(
             yield name, {"error": NO_MEMORY}
             work.model.zero_grad(set_to_none=True)
             free_memory()
-    names, times = list(figures), {name: list[Spent]() for name in figures}
+    times = {name: list[Spent]() for name in figures}
     for number in tqdm(range(rounds), desc="rounds of modes", unit="round"):
+        names = [*times]
         for name in names[number % len(names) :] + names[: number % len(names)] if names else []:
-            times[name].append(work.spent(steppers[name], chunk))
+            try:
+                times[name].append(work.spent(steppers[name], chunk))
+            except torch.OutOfMemoryError:
+                del times[name]
+                yield name, {"error": NO_MEMORY}
+                work.model.zero_grad(set_to_none=True)
+                free_memory()
     examples, tokens = sum(map(len, chunk)), int(sum(work.split.lengths[rows].sum() for rows in chunk))
-    for name in names:
+    for name in times:
         step = Spent(*(seconds / updates for seconds in median(times[name])))
         bound = steppers[name].adversaries[work.task.name].cost_floor(full_blocks(work, chunk[0]))
         plain = [mode.wall / none.wall for mode, none in zip(times[name], times.get("none", []), strict=False)]
@@ -162,5 +204,5 @@ def warmed_up(work: Workload, stepper: Stepper, chunk: Sequence[Any]) -> dict[st
         torch.cuda.reset_peak_memory_stats(work.device)
     for _ in range(WARM_UP):
         work.seconds(stepper, chunk)
-    peak = {"peak_mb": round(torch.cuda.max_memory_allocated() / 1e6)} if work.device.type == "cuda" else {}
+    peak = {"peak_mb": round(torch.cuda.max_memory_allocated(work.device) / 1e6)} if work.device.type == "cuda" else {}
     return {**peak, **count_step(work, stepper, chunk[0])}

@@ -24,8 +24,8 @@ from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
 from data_utils.text_table import markdown, table
 from mt_dnn.batches.plan import Plan
-from mt_dnn.bench.curves import Panel, drawing
 from mt_dnn.bench.inference import build_subject
+from mt_dnn.bench.pictures import Panel, drawing
 from mt_dnn.bench.synthetic import write_run
 from mt_dnn.bench.workload import machine
 from mt_dnn.runs.build import build_splits, build_tasks, build_tokenizer
@@ -59,12 +59,13 @@ def growth_command(output: Path | None, *, most_rows: int, most_tasks: int, roun
         "machine": machine(torch.device("cpu")),
     }
     if output is not None:
+        options = f"--output {output} --most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}"
         with os_errors(output, "cannot be written"):
             output.mkdir(parents=True, exist_ok=True)
             for name, content in (
                 ("scaling.json", json.dumps(result, indent=1) + "\n"),
                 ("scaling.svg", drawing(panels(result))),
-                ("scaling.md", page(result, f"--most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}")),
+                ("scaling.md", page(result, options)),
             ):
                 with replacing(output / name) as temporary:
                     temporary.write_text(content, encoding="utf-8")
@@ -198,9 +199,10 @@ def panels(result: Mapping[str, Any]) -> list[Panel]:
 
 PAGE = """# How cost grows
 
-Made by `mt-dnn bench growth --output experiments/results {options}`, with made-up rows as long as those of SST-2 and an
-encoder of one block of 24 units, so that the work of this toolkit shows beside that of torch. Figures are processor
-time, the lowest over rounds (for tasks the median over updates). [scaling.json](scaling.json) holds them too.
+Made by `OMP_NUM_THREADS={threads} mt-dnn bench growth {options}`,
+with made-up rows as long as those of SST-2 and an encoder of one block of 24 units, so that the work of this toolkit
+shows beside that of torch. Figures are processor time, the lowest over rounds (for tasks
+the median over updates). [scaling.json](scaling.json) holds them too.
 
 {machine}.
 
@@ -231,6 +233,7 @@ def page(result: Mapping[str, Any], options: str) -> str:
     ]
     return PAGE.format(
         options=options,
+        threads=result["machine"]["threads"],
         machine=", ".join(f"{key} {value}" for key, value in result["machine"].items()),
         rows=markdown(("rows", *rows["sizes"], "exponent"), records),
         tasks=markdown(("tasks", *result["tasks"]["sizes"]), [("ms", *result["tasks"]["cpu_ms_per_step"])]),

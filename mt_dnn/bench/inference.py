@@ -67,23 +67,38 @@ def inference_command(
     run: Path | None,
     *,
     task: str | None,
-    shape: str,
-    lengths: str,
+    shape: str | None,
+    lengths: str | None,
     rows: int,
     rounds: int,
     precision: str | None,
     as_json: bool,
 ) -> None:
-    """Prints the speed of ``what`` (a key of ``COMPARISONS``) beside that of a peer, as a table or as JSON.
+    """Prints the speed of ``what`` (a key of ``COMPARISONS``) beside that of a peer on the CPU, as a table or as JSON.
 
     Raises:
-        UserError: the task is not one that transformers' pipeline answers too, or there are no rows.
+        UserError: an option that does nothing here, or what ``build_subject`` raises.
     """
+    if run is not None and (shape or lengths):
+        option, value = ("--shape", shape) if shape else ("--lengths", lengths)
+        raise UserError(f"{option} {value}: {run} has an encoder and rows of its own; give one of them")
+    if run is None and task is not None:
+        raise UserError(f"--task {task}: the made-up rows have one task; give it with a run folder")
+    if what == "prepare" and precision is not None:
+        raise UserError(f"--precision {precision}: preparation computes nothing in it; leave it out")
     with TemporaryDirectory(prefix="mt-dnn-bench-") as folder:
         subject = build_subject(
-            Path(folder), run, task=task, shape=shape, lengths=lengths, rows=rows, precision=precision
+            Path(folder),
+            run,
+            task=task,
+            shape=shape or "minilm",
+            lengths=lengths or "sst2",
+            rows=rows,
+            precision=precision,
         )
         result = compare(*COMPARISONS[what](subject), subject, rounds=rounds)
+    if what != "prepare":
+        result["precision"] = precision or subject.model.config.train.precision
     if as_json:
         print(json.dumps(result))
     else:
@@ -96,7 +111,7 @@ def build_subject(
     *,
     task: str | None = None,
     shape: str = "minilm",
-    lengths: str,
+    lengths: str = "sst2",
     rows: int,
     precision: str | None = None,
     overrides: Sequence[str] = (),
@@ -105,6 +120,9 @@ def build_subject(
 
     ``rows``: at most this many rows. ``precision``: of our side (see ``load``). ``shape``, ``lengths``, ``overrides``:
     of what is made up (see synthetic.py).
+
+    Raises:
+        UserError: the task is not one that transformers' pipeline answers too, or there are no rows.
     """
     if run is None:
         made = folder / "made"

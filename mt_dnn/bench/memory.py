@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.bench.workload import build_rows, with_model
 from mt_dnn.runs.build import choose_device
 from mt_dnn.runs.config import RunConfig
@@ -48,7 +49,7 @@ def _measure(side: str, config: RunConfig, updates: int) -> int | None:
     chunk = rows.chunk(updates)
     if side == OURS:
         work = with_model(rows)
-        stepper = work.stepper(config.adversary)
+        stepper = work.stepper(NoneOptions())
         for _ in range(2):
             work.seconds(stepper, chunk)
     else:

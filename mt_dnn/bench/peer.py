@@ -68,6 +68,7 @@ class HFTrainer:
             features,  # type: ignore[arg-type]  # a mapping from numbers is a data set too
             batch_sampler=[*every, every[0]],
             collate_fn=transformers.DataCollatorWithPadding(self.rows.tokenizer),
+            pin_memory=self.rows.device.type == "cuda",  # as Trainer's own DataLoader does
         )
         clock = _Rounds(len(chunk), between, self.rows.synchronize, self.counted)
         with TemporaryDirectory() as folder:
@@ -78,7 +79,10 @@ class HFTrainer:
             trainer.get_train_dataloader = lambda: trainer.accelerator.prepare(batches)  # type: ignore[method-assign]
             trainer.remove_callback(transformers.trainer_callback.ProgressCallback)
             trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-            trainer.train()
+            try:
+                trainer.train()
+            finally:
+                clock.stop_counting()
         return clock.spent
 
     def _features(self, row: int) -> dict[str, Any]:
@@ -118,20 +122,28 @@ class _Rounds(transformers.TrainerCallback):
     ) -> None:
         self.updates, self.between, self.synchronize, self.counted = updates, between, synchronize, counted
         self.spent: list[Spent] = []
+        self.counting = False
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0:
             self._start_round()
         if state.global_step == self.updates:
             self.counted.__enter__()
+            self.counting = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.updates + 1:
-            self.counted.__exit__(None, None, None)
+            self.stop_counting()
         if state.global_step % self.updates == 0:
             self.synchronize()
             self.spent.append(since(self.start))
             self._start_round()
+
+    def stop_counting(self) -> None:
+        """Leaves the count, also if a step has failed within it."""
+        if self.counting:
+            self.counted.__exit__(None, None, None)
+        self.counting = False
 
     def _start_round(self) -> None:
         self.between(len(self.spent))

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from data_utils.errors import UserError
@@ -52,7 +53,7 @@ def start_command(
     rounds: int,
     as_json: bool,
 ) -> None:
-    """Prints the seconds of both until the first update is done, and their ratio."""
+    """Prints the seconds of both until the first update is done, and how many times the script's ours are."""
     with run_file(path, shape=shape, lengths=lengths) as found:
         result = measure_start(load_config(found, overrides), rounds=rounds)
     if as_json:
@@ -70,6 +71,8 @@ def measure_start(config: RunConfig, *, rounds: int) -> dict[str, Any]:
     Raises:
         UserError: the configuration does not choose one classification or regression task, or a process fails.
     """
+    if config.encoder.blocks is not None:
+        raise UserError("bench start: the script loads all blocks; leave encoder.blocks out")
     rows = build_rows(config, "bench start")  # prepares the rows
     if rows.split.groups is not None or rows.split.decisions is not None:
         raise UserError("bench start: the script only classifies; choose a classification or regression task")
@@ -80,7 +83,9 @@ def measure_start(config: RunConfig, *, rounds: int) -> dict[str, Any]:
         bare = [sys.executable, "-c", BARE, encoder, config.train.batch_size, tokens, max(2, rows.task.n_class)]
         sides: dict[str, Callable[[int], Spent]] = {
             "train": lambda number: train_once(config, encoder, folder / f"run{number}"),
-            "script": lambda number: until([*map(str, bare)], lambda process: process.stdout.readline() != b""),
+            "script": lambda number: until(
+                [*map(str, bare)], lambda process: process.stdout.readline() != b"", "the bare script"
+            ),
         }
         spent: dict[str, list[Spent]] = {side: [] for side in sides}
         for number in tqdm(range(rounds + 1), desc="rounds", unit="round"):
@@ -93,16 +98,16 @@ def measure_start(config: RunConfig, *, rounds: int) -> dict[str, Any]:
         **{
             f"{side}_s": round(statistics.median(value.wall for value in values), 2) for side, values in counted.items()
         },
-        "ratio": round(statistics.median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "ratio_max": round(max(ratios), 3),
+        "times_script": round(statistics.median(ratios), 3),
+        "times_script_min": round(min(ratios), 3),
+        "times_script_max": round(max(ratios), 3),
         **{
             f"{side}_cpu_s": round(statistics.median(value.cpu for value in values), 2)
             for side, values in counted.items()
         },
-        "ratio_of_cpu_time": round(statistics.median(train.cpu / script.cpu for train, script in pairs), 3),
+        "cpu_times_script": round(statistics.median(train.cpu / script.cpu for train, script in pairs), 3),
         "batch_size": config.train.batch_size,
-        **machine(rows.device),
+        **machine(torch.device("cpu")),
     }
 
 
@@ -136,11 +141,13 @@ def train_once(config: RunConfig, encoder: str, folder: Path) -> Spent:
             time.sleep(POLL_S)
         return False
 
-    return until(command, updated)
+    return until(command, updated, "mt-dnn train")
 
 
-def until(command: list[str], done: Callable[[Any], bool]) -> Spent:
+def until(command: list[str], done: Callable[[Any], bool], name: str) -> Spent:
     """Starts a process, waits until ``done`` returns, and kills it. Returns the seconds, and those of its processor.
+
+    ``name``: what the process is, for the message.
 
     Raises:
         UserError: ``done`` says that the process has not come so far.
@@ -153,7 +160,7 @@ def until(command: list[str], done: Callable[[Any], bool]) -> Spent:
         _, said = process.communicate()
     if not reached:
         last = said.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-        raise UserError(f"bench start: {command[1]} {command[2][:20].strip()} ended without an update ({last[0]})")
+        raise UserError(f"bench start: {name} ended before its first update ({last[0]})")
     return Spent(wall, cpu)
 
 

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from data_utils.errors import UserError
 from data_utils.text_table import table
+from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.batches.collate import collate
 from mt_dnn.bench.arithmetic import matrix_rate, step_flops
-from mt_dnn.bench.bars import Bar, check_picture, write_bars
 from mt_dnn.bench.counts import Counted
 from mt_dnn.bench.memory import OURS, PEER, peak_megabytes
 from mt_dnn.bench.peer import NAME, HFTrainer, check_peer
+from mt_dnn.bench.pictures import Bar, check_picture, write_bars
 from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.workload import Spent, Workload, build_rows, machine, with_model
 from mt_dnn.runs.config import RunConfig
@@ -30,6 +31,11 @@ PEERS = ("hf-trainer",)
 WARM_UP = 2  # rounds that do not count
 # What Trainer does too.
 PLAIN = ("optimizer.name=adamw", "optimizer.lookahead.enabled=false", "train.accumulate=1")
+
+
+def without_adversary(config: RunConfig) -> RunConfig:
+    """The configuration with plain training, whatever mode or preset it names."""
+    return config.model_copy(update={"adversary": NoneOptions()})
 
 
 def throughput_command(
@@ -67,7 +73,7 @@ def throughput_command(
 
 
 def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True) -> dict[str, Any]:
-    """Measures our step and Trainer's on the same batches. Times are medians over rounds.
+    """Measures our plain step and Trainer's on the same batches. Times are medians over rounds.
 
     Args:
         updates: updates of each side in a round.
@@ -77,6 +83,7 @@ def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True
     Raises:
         UserError: the configuration does not choose one classification or regression task, or Trainer cannot run here.
     """
+    config = without_adversary(config)
     rows = build_rows(config, "bench throughput")
     check_peer(rows, "bench throughput")
     chunk = rows.chunk(updates)
@@ -95,7 +102,7 @@ def measure(config: RunConfig, *, updates: int, rounds: int, memory: bool = True
         "ratio": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
         "ratio_max": round(max(ratios), 3),
-        "ratio_of_cpu_time": round(statistics.median(t.cpu / o.cpu for o, t in zip(ours, theirs, strict=True)), 3),
+        "cpu_ratio": round(statistics.median(t.cpu / o.cpu for o, t in zip(ours, theirs, strict=True)), 3),
         **{f"{side}_tokens_per_s": round(tokens / spent[side].wall) for side in sides},
         **{f"{side}_ms_per_step": round(1000 * spent[side].wall / updates, 2) for side in sides},
         **{f"{side}_cpu_ms_per_step": round(1000 * spent[side].cpu / updates, 2) for side in sides},

@@ -16,8 +16,9 @@ from data_utils.errors import UserError
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.modes import Options, build_adversaries
+from mt_dnn.batches.batch import Share
 from mt_dnn.batches.collate import collate, local_batch
-from mt_dnn.batches.draws import seed_step
+from mt_dnn.batches.draws import batch_seeds, seed_step
 from mt_dnn.batches.plan import MicroBatch
 from mt_dnn.runs.build import (
     build_model,
@@ -27,6 +28,7 @@ from mt_dnn.runs.build import (
     build_tokenizer,
     check_labels,
     choose_device,
+    figures_every_steps,
     with_memory_options,
 )
 from mt_dnn.runs.config import RunConfig
@@ -60,7 +62,7 @@ def since(start: Spent) -> Spent:
 class BenchRows:
     """The training rows of one task, and batches of them, without a model.
 
-    ``batches``: arrays of row numbers. All have ``train.batch_size`` rows, unless the task has fewer rows.
+    ``batches``: arrays of row numbers. All have ``train.batch_size`` rows.
     """
 
     config: RunConfig
@@ -107,6 +109,7 @@ class Workload(BenchRows):
             clip_norm=self.config.train.clip_norm,
             precision=self.config.train.precision,
             scaler=loss_scaler(self.config.train.precision, self.device),
+            figures_every_steps=figures_every_steps(self.config, self.device),
             word_rows="word_gradients" in self.config.train.fast_paths,
         )
 
@@ -121,10 +124,14 @@ class Workload(BenchRows):
         """As ``seconds``, with the seconds of the processor too."""
         start = now()
         for number, rows in enumerate(chunk):
-            seed_step(0, number)
-            part = MicroBatch(self.task.name, rows)
-            batch = local_batch(self.split, part, 0) if shared else collate(self.split, rows, task=self.task.name)
-            stepper([batch.to(self.device)])
+            seed_step(self.config.seed, number)
+            (seed,) = batch_seeds(self.config.seed, number, 1)
+            if shared:
+                batch = local_batch(self.split, MicroBatch(self.task.name, rows), seed)
+            else:
+                share = Share.undivided(len(rows), seed)
+                batch = collate(self.split, rows, task=self.task.name, share=share)
+            stepper([batch.to(self.device)], number)
         self.synchronize()
         return since(start)
 
@@ -133,7 +140,7 @@ def build_rows(config: RunConfig, command: str) -> BenchRows:
     """Reads the rows of the task of a configuration. Error messages begin with ``command``.
 
     Raises:
-        UserError: the configuration does not choose exactly one task, or the task has no training rows.
+        UserError: the configuration does not choose exactly one task, or the task has too few training rows.
     """
     tasks = build_tasks(config)
     if len(tasks.trained) != 1:
@@ -146,7 +153,10 @@ def build_rows(config: RunConfig, command: str) -> BenchRows:
     split = splits[name, "train"]
     check_labels(config, {name: split})
     plan = [next(part.rows for part in update) for update in build_plan(config, {name: len(split)}).epoch(0)]
-    full = [rows for rows in plan if len(rows) == config.train.batch_size] or plan
+    size = config.train.batch_sizes.get(name, config.train.batch_size)
+    full = [rows for rows in plan if len(rows) == size]
+    if not full:
+        raise UserError(f"{command}: {name}: has {len(split)} training rows; choose a smaller batch than {size}")
     return BenchRows(config, tokenizer, tasks, split, full, device)
 
 

@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def separated(names: str | None) -> list[str] | None:
     """Splits a comma-separated option into names. None stays None and means all."""
-    return [name.strip() for name in names.split(",")] if names else None
+    return [name.strip() for name in names.split(",")] if names is not None else None
 
 
 def end(code: int) -> None:

@@ -197,8 +197,12 @@ def _inference(what: str) -> None:
     def measured(
         run: Annotated[Path | None, typer.Argument(help="Run folder; default: made-up rows and weights.")] = None,
         task: Annotated[str | None, typer.Option(help="With a run: the task; default: the first.")] = None,
-        shape: Annotated[str, typer.Option(help="Without a run, the encoder: minilm, base, large …")] = "minilm",
-        lengths: Annotated[str, typer.Option(help="Without a run, rows as long as those of: sst2, rte …")] = "sst2",
+        shape: Annotated[
+            str | None, typer.Option(help="Without a run, the encoder: minilm (default), base, large …")
+        ] = None,
+        lengths: Annotated[
+            str | None, typer.Option(help="Without a run, rows as long as those of: sst2 (default), rte …")
+        ] = None,
         rows: Annotated[int, typer.Option(min=1, help="The most rows.")] = 512,
         rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; medians are reported.")] = 5,
         precision: Precision = None,
@@ -219,8 +223,8 @@ def _inference(what: str) -> None:
 
 
 INFERENCE = {
-    "predict": "Predictions per second beside transformers' pipeline, at batches of 32 and at its best setting.",
-    "evaluate": "Evaluated rows per second beside plain transformers on padded batches of the same token ids.",
+    "predict": "On the CPU, predictions per second beside transformers' pipeline, in batches of 32 and at its best.",
+    "evaluate": "On the CPU, evaluated rows per second beside plain transformers, in padded batches of these tokens.",
     "prepare": "Prepared rows per second, from file to file, beside the tokenizer alone.",
 }
 for name in INFERENCE:

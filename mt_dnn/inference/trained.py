@@ -183,8 +183,10 @@ class TrainedModel:
             texts: texts, or tuples of two texts that are read together.
             pooling: how the states of a text's tokens (special tokens included) become one vector. ``mean``, ``max``,
                 ``cls`` (the first token), or ``pooler``: what the heads of the run read.
+                Default: ``mean``.
             level: the block whose output is taken, from 1; 0 is the word embeddings. Default: the final states.
-            batch_size: the most texts in one forward pass. Default: ``evaluation.batch_size`` of the run.
+            batch_size: the most texts in one forward pass. Default: ``evaluation.batch_size`` of the run, by
+                default as many as ``evaluation.batch_tokens`` allows.
 
         Raises:
             UserError: an unknown pooling or level, ``pooler`` below the final states, or something that is not a text.

@@ -125,6 +125,11 @@ def build_plan(config: RunConfig, sizes: Mapping[str, int]) -> Plan:
     )
 
 
+def figures_every_steps(config: RunConfig, device: torch.device) -> int:
+    """Updates between two that give figures of the adversary. A GPU gives them only where they are logged."""
+    return 1 if device.type == "cpu" else config.log.every_steps
+
+
 def build_passes(config: RunConfig, device: torch.device, *, shown: bool = False) -> Passes:
     """How rows go through the model of a run in evaluation. ``shown``: whether the user sees a bar."""
     # On a CPU larger tensors are slower: their memory is given back and cleared again for each of them.

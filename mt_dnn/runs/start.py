@@ -26,6 +26,7 @@ from mt_dnn.runs.build import (
     check_labels,
     check_precision,
     choose_device,
+    figures_every_steps,
     tasks_with_rows,
     with_memory_options,
 )
@@ -186,7 +187,7 @@ def build_stepper(
         average=average,
         balance=build_balance(config.train.loss_balance, config.train.balance_lr, tasks, train_splits, device),
         dropout_floor_every_steps=config.log.dropout_floor_every_steps,
-        figures_every_steps=1 if device.type == "cpu" else config.log.every_steps,  # a GPU is asked as little as can be
+        figures_every_steps=figures_every_steps(config, device),
         distillation=config.distillation,
         surgery=build_surgery(config.train.gradient_surgery, adversaries),
         optimizer=optimizer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -172,17 +173,55 @@ def test_every_setting_of_a_gpu_can_be_tried_on_a_cpu(
     ("options", "message"),
     [
         ([], "bench gpu: this machine has no GPU; --device cpu tries the command without one"),
-        (["--device", "cpu", "--batches", "32,x"], "--batches: 'x' is no number of examples; write for example 32,128"),
+        (
+            ["--device", "cpu", "--batches", "32,x"],
+            "--batches: 'x' is no number of examples from 1 to 1024; write for example 32,128",
+        ),
+        (["--device", "cpu", "--batches", "4,2048"], "--batches: '2048' is no number of examples from 1 to 1024"),
+        (["--device", "cpu", "--precisions", ""], "--precisions: '' is unknown (known: fp32, tf32, bf16, fp16)"),
+        (["--device", "cpu", "--shapes", "base,basis"], "--shapes: 'basis' is unknown, did you mean 'base'?"),
+        (["--device", "cpu", "--modes", "none,vta"], "--modes: no mode 'vta', did you mean 'vat'?"),
+        (["--device", "cpu", "--lengths", "mnly"], "--lengths: 'mnly' is unknown, did you mean 'mnli'?"),
     ],
 )
 def test_gpu_refuses_with_one_line(
     options: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("mt_dnn.bench.gpu.measure_setting", lambda *_, **__: [])
+    monkeypatch.setattr("mt_dnn.bench.gpu.measure_setting", lambda *_, **__: pytest.fail("it measures"))
     with pytest.raises(SystemExit) as exit_:
         main(["bench", "gpu", *options])
-    assert exit_.value.code == 2 and capsys.readouterr().err == f"mt-dnn: {message}\n"
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and error.startswith(f"mt-dnn: {message}") and error.count("\n") == 1
+
+
+def test_a_setting_that_needs_too_much_memory_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mt_dnn.bench.synthetic.ROWS", 16)
+    overrides, extent = [*TINY, "device=cpu", "train.batch_size=2"], gpu.TRIAL._replace(modes=["vat", "rdrop"])
+    spent = Workload.spent
+
+    def small(work: Workload, stepper: Stepper, chunk: Any, **options: Any) -> Any:
+        mode = stepper.adversaries[work.task.name].options.mode
+        count[mode] += 1
+        if mode == "vat" and count[mode] > gpu.WARM_UP:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return spent(work, stepper, chunk, **options)
+
+    count: Counter[str] = Counter()
+    monkeypatch.setattr(Workload, "spent", small)
+    records = list(gpu.measure_setting("minilm", "cola", overrides, extent, peer=False))
+    assert [(record["mode"], "error" in record) for record in records] == [
+        ("vat", True),
+        ("none", False),
+        ("rdrop", False),
+    ]
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(gpu, "build_workload", full)
+    (record,) = gpu.measure_setting("minilm", "cola", overrides, extent, peer=False)
+    assert record["error"] == gpu.NO_MEMORY
 
 
 def test_a_mode_that_needs_too_much_memory_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from mt_dnn.runs.start import Parts
 from tests.parts import parts
 
 DEVICE = os.environ.get("MT_DNN_TEST_DEVICE", "cuda")
-ON_GPU = DEVICE == "cuda"
+ON_GPU = DEVICE.startswith("cuda")
 NEEDS_DEVICE = [
     pytest.mark.gpu,
     pytest.mark.skipif(ON_GPU and not torch.cuda.is_available(), reason="needs a GPU"),

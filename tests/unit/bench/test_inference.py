@@ -39,6 +39,25 @@ def test_both_sides_do_the_same_rows(what: str, folder: Path, capsys: pytest.Cap
     assert result["ratio_to_best_min"] <= result["ratio_to_best"] <= result["ratio_to_best_max"]
     assert result["best_peer_rows_per_s"] >= result["peer_rows_per_s"]
     assert result["best_peer"].startswith("batches of ") and result["cpu_ratio"] > 0
+    assert result.get("precision") == (None if what == "prepare" else "fp32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "a-run", "--shape", "base"], "--shape base: a-run has an encoder and rows of its own"),
+        (["evaluate", "a-run", "--lengths", "rte"], "--lengths rte: a-run has an encoder and rows of its own"),
+        (["predict", "--task", "rte"], "--task rte: the made-up rows have one task"),
+        (["prepare", "--precision", "bf16"], "--precision bf16: preparation computes nothing in it"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", *arguments])
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2 and error.startswith(f"mt-dnn: {message}") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("task", ["same", "overlap"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,32 @@ def test_what_trainer_cannot_do_is_refused(
     with pytest.raises(UserError) as error:
         check_peer(rows, "bench throughput")
     assert str(error.value) == f"bench throughput: {message}"
+
+
+def test_a_step_that_fails_ends_the_count(work: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(trainer: Any, *_: Any) -> torch.Tensor:
+        if trainer.state.global_step == 1:  # the step that is counted
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.zeros(())
+
+    monkeypatch.setattr(transformers.Trainer, "training_step", step)
+    trainer = HFTrainer(work)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.train(work.chunk(1), 3, lambda number: None)
+    counted = trainer.counted.operations
+    torch.ones(2) + 1
+    assert trainer.counted.operations == counted
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_are_pinned_for_a_gpu(device: str, work: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Made(Exception):
+        pass
+
+    def loader(*_: Any, pin_memory: bool, **options: Any) -> None:
+        raise Made(pin_memory)
+
+    monkeypatch.setattr(torch.utils.data, "DataLoader", loader)
+    rows = replace(work, device=torch.device(device))
+    with pytest.raises(Made, match=str(device == "cuda")):
+        HFTrainer(rows).train(work.chunk(1), 1, lambda number: None)

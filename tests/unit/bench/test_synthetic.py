@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from data_utils.errors import UserError
+from experiments.baseline.lengths import entry
+from mt_dnn.bench import lengths
 from mt_dnn.bench.lengths import PERCENTILES, draw_lengths
 from mt_dnn.bench.synthetic import SHAPES, draw_words, run_config, write_tokenizer
 from mt_dnn.bench.workload import build_workload
@@ -20,9 +22,9 @@ TINY = [f"encoder.config.{name}" for name in ("num_hidden_layers=1", "hidden_siz
 
 @pytest.mark.parametrize("name", PERCENTILES)
 def test_drawn_lengths_have_the_mean_of_the_data_set(name: str) -> None:
-    lengths = draw_lengths(name, 1024, longest=512, rng=np.random.default_rng(0))
-    assert lengths.mean() == pytest.approx(MEANS[name], rel=0.02)
-    assert PERCENTILES[name][0] <= lengths.min() and lengths.max() <= PERCENTILES[name][-1]
+    drawn = draw_lengths(name, 1024, longest=512, rng=np.random.default_rng(0))
+    assert drawn.mean() == pytest.approx(MEANS[name], rel=0.02)
+    assert PERCENTILES[name][0] <= drawn.min() and drawn.max() <= PERCENTILES[name][-1]
     assert len(PERCENTILES[name]) == 101 and list(PERCENTILES[name]) == sorted(PERCENTILES[name])
 
 
@@ -84,3 +86,8 @@ def test_what_is_unknown_is_refused(
     ):
         pass
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", PERCENTILES)
+def test_the_table_of_lengths_is_what_its_script_prints(name: str) -> None:
+    assert entry(name, PERCENTILES[name]) in Path(lengths.__file__).read_text(encoding="utf-8")

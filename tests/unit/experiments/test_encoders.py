@@ -16,6 +16,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
 
+from data_utils.errors import UserError
+
 FOLDER = Path(__file__).parents[3] / "experiments/encoders"
 MADE = os.environ.get("MT_DNN_ENCODERS")  # a folder with the encoders that make.py has written, by name
 
@@ -129,3 +131,27 @@ def test_outputs_of_the_encoders(name: str, pieces: list[str], values: list[floa
     with torch.no_grad():
         states = model.eval()(**inputs).last_hidden_state
     np.testing.assert_allclose(states[0, 0, :4], values, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["e5_multilingual", "distilbert_cased", "make"])
+def test_encoders_are_known_without_onnx(name: str) -> None:
+    program = f"import sys; sys.modules['onnx'] = None; import {name}"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])])}
+    assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
+
+
+def test_an_encoder_without_onnx_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import distilbert_cased
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"^distilbert-cased: needs onnx; pip install -e '\.\[encoders\]'$"):
+        distilbert_cased.read(tmp_path)
+
+
+def test_an_output_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, str(FOLDER / "make.py"), "e5-multilingual", "--output", str(tmp_path / "file")]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"make.py: --output {tmp_path / 'file'}: is a file; name a new folder\n"
