@@ -15,7 +15,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -175,10 +175,14 @@ def pretend_device(listed: Mapping[str, str]) -> Iterator[Recorder]:
         recorder.pinned.add(tensor.untyped_storage().data_ptr())
         return tensor
 
+    def inference_mode(enabled: bool = True) -> Any:  # torch's would keep operations away from the recorder
+        return torch.no_grad() if enabled else nullcontext()
+
     patches = (
         mock.patch.object(nn.Module, "to", module_to),
         mock.patch.object(torch, "Generator", generator),
         mock.patch.object(Tensor, "pin_memory", pin_memory),
+        mock.patch.object(torch, "inference_mode", inference_mode),
         mock.patch.object(variable_length, "works", lambda kernel, dtype, device: True),
         mock.patch.dict(AUTOCAST_TYPES, dict.fromkeys(AUTOCAST_TYPES)),  # passes run in fp32
     )
