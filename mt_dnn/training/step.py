@@ -159,7 +159,7 @@ class Stepper:
                 self.parallel.synchronise(number == len(passes))
                 with as_rows(self.model, enabled=gives_rows):
                     loss += part.backward(self.scaler)
-            self.parallel.end_of_backward()  # with fsdp: frees the gathered weights
+            self.parallel.end_of_backward()
             if self.surgery is None:
                 grad_norm = self._apply_gradients(lr_scale)
             else:
