@@ -96,9 +96,9 @@ class Decoder:
                 task = self.defs[name]
                 owner = self.defs[head_owner(task)]
                 with_loss = self.with_losses and task.trainable and not task.no_answer and split.labels is not None
-                self.known[name, split_name] = predict_split(
-                    self.model, task, owner, split, self.passes, with_loss=with_loss
-                )
+                decoded = predict_split(self.model, task, owner, split, self.passes, with_loss=with_loss)
+                tuned = name in self.model.heads and split_name in task.dev_splits
+                self.known[name, split_name] = decoded if tuned else replace(decoded, outputs=())
             yield name, split_name, self.known[name, split_name]
 
 
