@@ -158,8 +158,8 @@ class LogConfig(Section):
 
     every_steps: PositiveInt = Field(
         20,
-        description="updates between two records of metrics.jsonl; on a GPU the figures of the adversary are those of "
-        "the last update before a record, on a CPU means since the last record",
+        description="updates between two records of metrics.jsonl; on a CPU the figures of the adversary are means "
+        "over all updates since the last record, on a GPU over the last one and those that measured the dropout floor",
     )
     dropout_floor_every_steps: PositiveInt | None = Field(
         100,
