@@ -79,7 +79,8 @@ class TrainConfig(Section):
     )
     fast_paths: tuple[FastPath, ...] = Field(
         FAST_PATHS,
-        description="ways to save time that change no result beyond rounding and the draw of dropout masks; []: none",
+        description="ways to save time that change no result beyond rounding and the draw of dropout masks; on a CPU "
+        "attention works only together with dropout; []: none",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(
