@@ -101,8 +101,7 @@ class Stepper:
         balance: gives each task a factor on its losses.
         surgery: changes the gradients of each task before they are added; None: adds them unchanged.
         dropout_floor_every_steps: updates between two measurements of the dropout floor (base.py); None: never.
-        figures_every_steps: updates between two that give figures of the adversary for the log. Those that measure the
-            dropout floor and the last one of the run give them too.
+        figures_every_steps: updates between two with figures of the adversary for the log. The last one has them too.
         total_steps: updates of the run; None: the last one is not known.
         distillation: weight and temperature of soft labels in the loss.
         word_rows: computes the gradient of the word embeddings as rows (word_gradients.py), on one CPU without surgery.

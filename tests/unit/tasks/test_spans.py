@@ -33,9 +33,9 @@ def test_scores_of_a_new_threshold_are_those_of_the_saved_model(
     arguments = run.model, "found", split, Spans().condensed, passes
     decoded = Spans()(task, task, split, row_outputs(*arguments))
     monkeypatch.setattr(Spans, "threshold", lambda *args: 0.0123)
-    tuned = Spans().tune(head, task, split, decoded)
+    answers = Spans().tune(head, task, split, decoded)
     assert head.threshold.item() == pytest.approx(0.7123)
-    expected = torch.cat([torch.tensor(output).flatten() for output in tuned.outputs])
+    expected = torch.cat([torch.tensor(output).flatten() for output in answers.outputs])
     torch.testing.assert_close(outputs(), expected, atol=1e-6, rtol=0)
 
 

@@ -173,9 +173,8 @@ def test_a_caller_may_stop_early() -> None:
 
 @pytest.mark.parametrize(("device", "present"), [("cuda", 3), ("cuda:1", 1)])
 def test_the_thread_has_the_same_gpu_as_its_caller(device: str, present: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[tuple[int, bool]] = []
+    main, chosen = current_thread(), list[tuple[int, bool]]()
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: chosen.append((number, current_thread() is main)))
-    main = current_thread()
     assert list(made_ahead(iter([1, 2]), torch.device(device))) == [1, 2]
     assert chosen == [(present, False)]
