@@ -87,10 +87,10 @@ class Recorder(TorchDispatchMode):
         self.operations: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()  # to the device, from pinned memory or not
         self.waits: Counter[str] = Counter()  # by location
-        self.pinned: set[int] = set()  # data pointers
+        self.pinned: dict[int, Tensor] = {}  # by data pointer; kept, or others would get the same pointer
 
     def reset(self) -> None:
-        for counter in (self.operations, self.copies, self.waits):
+        for counter in (self.operations, self.copies, self.waits, self.pinned):
             counter.clear()
 
     def figures(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def pretend_device(listed: Mapping[str, str]) -> Iterator[Recorder]:
         return new_generator("cpu" if torch.device(device).type == "gpu" else device)
 
     def pin_memory(tensor: Tensor) -> Tensor:
-        recorder.pinned.add(tensor.untyped_storage().data_ptr())
+        recorder.pinned[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
     def inference_mode(enabled: bool = True) -> Any:  # torch's would keep operations away from the recorder
