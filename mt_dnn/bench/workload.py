@@ -27,6 +27,7 @@ from mt_dnn.runs.build import (
     build_tasks,
     build_tokenizer,
     check_labels,
+    check_precision,
     choose_device,
     figures_every_steps,
     with_memory_options,
@@ -146,6 +147,7 @@ def build_rows(config: RunConfig, command: str) -> BenchRows:
     if len(tasks.trained) != 1:
         raise UserError(f"{command}: choose one task, for example 'tasks=[{next(iter(tasks.trained))}]'")
     (name, task), device = next(iter(tasks.trained.items())), choose_device(config.device)
+    check_precision(config.train.precision, device)
     tokenizer = build_tokenizer(config)
     splits, problems = build_splits(config, [(task, "train")], tokenizer)
     if problems:

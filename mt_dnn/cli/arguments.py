@@ -16,7 +16,8 @@ Device = Annotated[
     typer.Option("--device", help="auto, cpu, cuda, cuda:1 …; default: the device in the run's configuration."),
 ]
 Precision = Annotated[
-    str | None, typer.Option(help="Number type: fp32, bf16, fp16, or int8 on a CPU; default: as in training.")
+    str | None,
+    typer.Option(help="Number type: fp32, bf16, fp16, tf32 on a GPU, or int8 on a CPU; default: as in training."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -112,7 +112,10 @@ def _without_padding(
 def _sequence_by_sequence(
     parts: tuple[Tensor, ...], batch: Batch, dropout: Dropout | None, scale: float | None
 ) -> Tensor:
-    """Makes one call per sequence. On a CPU a call costs little, and the work grows with the square of the length."""
+    """Makes one call per sequence, or without dropout one per run of neighbours of the same length.
+
+    On a CPU a call costs little, and the work grows with the square of the length.
+    """
     lengths = batch.lengths.tolist()
     if dropout is None:
         return _length_by_length(parts, lengths, scale)

@@ -105,8 +105,9 @@ def attend_alike(parts: tuple[Tensor, ...], lengths: Sequence[int], dropout: Dro
 class _Attention(torch.autograd.Function):
     """O = s·D V with P = softmax(scale·Q Kᵀ), D = M ∘ P, for a mask M of zeros and ones and s = 1 / P(M = 1).
 
-    With G = s·∂O: ∂V = Dᵀ G; ∂S = D ∘ (G Vᵀ) − P ∘ δ, where δ = rowsum(D ∘ (G Vᵀ)) = rowsum(∂O ∘ O); ∂Q = scale·∂S K;
-    ∂K = scale·∂Sᵀ Q. Masks hold zeros where a query or a key is padding, so padding adds nothing.
+    With G = s·∂O: ∂V = Dᵀ G; ∂S = D ∘ (G Vᵀ) − P ∘ δ, where δ = rowsum(D ∘ (G Vᵀ)); ∂Q = scale·∂S K; ∂K = scale·∂Sᵀ Q.
+    δ is also rowsum(∂O ∘ O), but O may be rounded to 16 bits, which costs accuracy. Masks hold zeros where a query or a
+    key is padding, so padding adds nothing.
     """
 
     @staticmethod
@@ -121,9 +122,8 @@ class _Attention(torch.autograd.Function):
             group.hide_padding(scores)
             p = scores.softmax(dim=3, dtype=wide)
             d = (p * dropout.kept(tuple(p.shape), wide, group.sequences)).to(query.dtype)
-            o = (d @ v).mul_(dropout.scale)
-            group.put(o, output)
-            kept += [q, k, v, p, d, o]
+            group.put((d @ v).mul_(dropout.scale), output)
+            kept += [q, k, v, p, d]
         ctx.save_for_backward(*kept)
         ctx.groups, ctx.scale, ctx.dropout_scale = groups, scale, dropout.scale
         return output
@@ -134,11 +134,11 @@ class _Attention(torch.autograd.Function):
         kept = iter(ctx.saved_tensors)
         results = [torch.empty(gradient.shape, dtype=gradient.dtype) for _ in range(3)]
         for group in ctx.groups:
-            q, k, v, p, d, o = (next(kept) for _ in range(6))
+            q, k, v, p, d = (next(kept) for _ in range(5))
             g = group.take(gradient)
-            delta = (g * o).sum(dim=3, keepdim=True, dtype=p.dtype)
             g = g * ctx.dropout_scale
-            s = (g @ v.transpose(2, 3)).to(p.dtype).mul_(d).addcmul_(p, delta, value=-1).to(q.dtype)
+            s = (g @ v.transpose(2, 3)).to(p.dtype).mul_(d)
+            s = s.addcmul_(p, s.sum(dim=3, keepdim=True), value=-1).to(q.dtype)
             for rows, values in zip(results, (s @ k, s.transpose(2, 3) @ q, d.transpose(2, 3) @ g), strict=True):
                 group.put(values, rows)
         query, key, value = results

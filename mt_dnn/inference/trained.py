@@ -21,7 +21,7 @@ from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.encoders.int8 import INT8, quantize_blocks
 from mt_dnn.inference.embed import Text, embed
 from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
-from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, choose_device
+from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, check_precision, choose_device
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
@@ -45,8 +45,9 @@ def load(
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``. Default: the device in the run's configuration.
         task_defs: a task file. Its tasks are added to those of the run if they read a head of the run (``head:``). For
             tasks of the run, it may have other metrics and splits.
-        precision: the number type of forward passes, ``fp32``, ``bf16``, ``fp16`` or, on a CPU, ``int8`` (int8.py).
-            Default: the one that the run was trained with. With fewer bits scores change a little.
+        precision: the number type of forward passes, ``fp32``, ``bf16``, ``fp16``, on a GPU ``tf32``, or on a CPU
+            ``int8`` (int8.py). Default: the one that the run was trained with; for tf32 that is fp32 on a CPU. With
+            fewer bits scores change a little.
 
     Raises:
         UserError: the folder holds no checkpoint or a damaged one, the device does not exist, the precision is unknown
@@ -79,10 +80,11 @@ def with_precision(config: RunConfig, model: Model, precision: str | None, devic
     """The configuration with another precision of forward passes. For ``int8`` the model is changed too, in place.
 
     Raises:
-        UserError: the precision is unknown, or it is ``int8`` and the device is no CPU.
+        UserError: the precision is unknown, or the device does not have it.
     """
-    if precision is None:
-        return config
+    if precision is None:  # what the run was trained with, perhaps on another device
+        trained = config.train.precision
+        precision = "fp32" if trained == "tf32" and device.type == "cpu" else trained
     known = [*AUTOCAST_TYPES, INT8]
     if precision not in known:
         raise UserError(f"precision: no '{precision}'{did_you_mean(precision, known)} (known: {', '.join(known)})")
@@ -91,6 +93,7 @@ def with_precision(config: RunConfig, model: Model, precision: str | None, devic
             raise UserError(f"precision: int8 runs on a CPU only, not on {device}; choose the device cpu or bf16")
         quantize_blocks(model.encoder)
         precision = "fp32"  # of everything else
+    check_precision(precision, device, "precision")
     return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 
 

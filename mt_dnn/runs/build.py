@@ -232,7 +232,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """Raises UserError for a number type that the device does not have."""
+def check_precision(precision: str, device: torch.device, setting: str = "train.precision") -> None:
+    """Raises UserError for a number type that the device does not have. ``setting``: what the user has set to it."""
     if precision == "tf32" and device.type == "cpu":
-        raise UserError("train.precision: tf32 is a number type of GPUs, and this run is on the CPU; use fp32")
+        raise UserError(f"{setting}: tf32 is a number type of GPUs, and the device is the CPU; use fp32")

@@ -79,7 +79,8 @@ class TrainConfig(Section):
     )
     fast_paths: tuple[FastPath, ...] = Field(
         FAST_PATHS,
-        description="ways to save time that change no result beyond rounding and the draw of dropout masks; []: none",
+        description="ways to save time that change no result beyond rounding and the draw of dropout masks; on a CPU "
+        "attention works only together with dropout; []: none",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(
@@ -158,8 +159,8 @@ class LogConfig(Section):
 
     every_steps: PositiveInt = Field(
         20,
-        description="updates between two records of metrics.jsonl; on a GPU the figures of the adversary are those of "
-        "the last update before a record, on a CPU means since the last record",
+        description="updates between two records of metrics.jsonl; on a CPU the figures of the adversary are means "
+        "over all updates since the last record, on a GPU over the last one and those that measured the dropout floor",
     )
     dropout_floor_every_steps: PositiveInt | None = Field(
         100,

@@ -96,9 +96,10 @@ class Decoder:
                 task = self.defs[name]
                 owner = self.defs[head_owner(task)]
                 with_loss = self.with_losses and task.trainable and not task.no_answer and split.labels is not None
-                self.known[name, split_name] = predict_split(
-                    self.model, task, owner, split, self.passes, with_loss=with_loss
-                )
+                decoded = predict_split(self.model, task, owner, split, self.passes, with_loss=with_loss)
+                if name not in self.model.heads or split_name not in task.dev_splits:  # nothing is tuned with it
+                    decoded = replace(decoded, outputs=())
+                self.known[name, split_name] = decoded
             yield name, split_name, self.known[name, split_name]
 
 

@@ -188,6 +188,7 @@ def build_stepper(
         balance=build_balance(config.train.loss_balance, config.train.balance_lr, tasks, train_splits, device),
         dropout_floor_every_steps=config.log.dropout_floor_every_steps,
         figures_every_steps=figures_every_steps(config, device),
+        total_steps=total_steps,
         distillation=config.distillation,
         surgery=build_surgery(config.train.gradient_surgery, adversaries),
         optimizer=optimizer,

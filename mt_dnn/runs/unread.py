@@ -148,8 +148,10 @@ def _too_small(config: RunConfig, trained: Mapping[str, TaskDef]) -> Iterator[st
     """Yields a line for each perturbation that is so small that 16-bit numbers round it away."""
     if config.train.precision not in ("bf16", "fp16"):
         return
-    for name in trained:
+    for name, task in trained.items():
         settings: Any = options_of(config.adversary, name)
+        if task.type.answer == "number" and issubclass(ADVERSARIES[settings.mode], R3F):
+            continue  # it has no regulariser, see _unread_by_adversary
         key = "epsilon" if isinstance(settings, R3FOptions) else "radius"
         size = getattr(settings, key, None) if isinstance(settings, (R3FOptions, VirtualOptions)) else None
         if size is not None and size < SMALLEST_IN_16_BITS:

@@ -21,7 +21,7 @@ from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.tasks.base import Decoded, Decoding, Kind, figures, mean_size
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
-from mt_dnn.tasks.losses import MISSING
+from mt_dnn.tasks.losses import MISSING, precise
 
 LONGEST_ANSWER = 30  # tokens
 
@@ -177,6 +177,7 @@ class SpanHead(PooledHead):
         """
         scores = batch.pad(self.linear(self.dropout(hidden)))
         if not self.training:
+            scores = precise(scores)  # 16 bits would round the threshold away
             scores[:, 0] -= self.threshold / 2
         is_token = batch.mask[:, 0, 0, :, None]
         return scores.masked_fill(~is_token, MISSING).transpose(1, 2).flatten(0, 1)

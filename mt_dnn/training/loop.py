@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -103,8 +104,9 @@ def made_ahead(items: Iterator[T], device: torch.device) -> Generator[T, None, N
     Raises:
         Exception: the iterator raised it.
     """
-    present_device = device.index if device.type == "cuda" else None  # each thread has its own
-    prepare = (lambda: None) if present_device is None else (lambda: torch.cuda.set_device(present_device))
+    prepare = None
+    if device.type == "cuda":  # each thread has a present device of its own
+        prepare = partial(torch.cuda.set_device, torch.cuda.current_device() if device.index is None else device.index)
     with ThreadPoolExecutor(1, "collate", prepare) as thread:
         following = thread.submit(next, items, None)
         while (item := following.result()) is not None:

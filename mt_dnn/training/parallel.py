@@ -115,7 +115,7 @@ class Parallel:
     def end_of_backward(self) -> None:
         """Ends a round of backward passes. Call it before an optimizer step.
 
-        It sums the gradients that the wrapper leaves out. With fsdp it frees the weights that were gathered.
+        With ddp it sums the gradients that the wrapper leaves out. With fsdp it frees the weights that were gathered.
         """
         if isinstance(self.model, FSDPModule):
             self.model.reshard()  # weights outside of blocks have stayed gathered until here
@@ -124,7 +124,11 @@ class Parallel:
 
 
 def average_over_ranks(gradients: Sequence[Tensor]) -> None:
-    """Sets each gradient to its mean over ranks, with one message. All ranks have gradients of the same parameters."""
+    """Sets each gradient to its mean over ranks, with one message.
+
+    All ranks need gradients of the same parameters. So a head gives each of its parameters a gradient, zero if its rows
+    do not use one.
+    """
     if not gradients:
         return
     flat = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients]) / world_size())

@@ -101,7 +101,8 @@ class Stepper:
         balance: gives each task a factor on its losses.
         surgery: changes the gradients of each task before they are added; None: adds them unchanged.
         dropout_floor_every_steps: updates between two measurements of the dropout floor (base.py); None: never.
-        figures_every_steps: updates between two that give figures of the adversary for the log.
+        figures_every_steps: updates between two with figures of the adversary for the log. The last one has them too.
+        total_steps: updates of the run; None: the last one is not known.
         distillation: weight and temperature of soft labels in the loss.
         word_rows: computes the gradient of the word embeddings as rows (word_gradients.py), on one CPU without surgery.
         dense_gradients: gives the optimizer dense gradients in place of rows.
@@ -120,6 +121,7 @@ class Stepper:
     surgery: PCGrad | None = None
     dropout_floor_every_steps: int | None = None
     figures_every_steps: int = 1
+    total_steps: int | None = None
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     word_rows: bool = True
     dense_gradients: DenseGradients = field(default_factory=DenseGradients)
@@ -159,7 +161,7 @@ class Stepper:
                 self.parallel.synchronise(number == len(passes))
                 with as_rows(self.model, enabled=gives_rows):
                     loss += part.backward(self.scaler)
-            self.parallel.end_of_backward()  # with fsdp: frees the gathered weights
+            self.parallel.end_of_backward()
             if self.surgery is None:
                 grad_norm = self._apply_gradients(lr_scale)
             else:
@@ -188,6 +190,7 @@ class Stepper:
         adversaries = {batch.task: present_adversary(self.adversaries[batch.task], step) for batch in update}
         floor_every = self.dropout_floor_every_steps
         measures_floor = floor_every is not None and step % floor_every == 0
+        is_logged = (step + 1) % self.figures_every_steps == 0 or step + 1 == self.total_steps
         parts = []
         for batch in update:
             task = self.tasks[batch.task]
@@ -201,7 +204,7 @@ class Stepper:
                 parallel_resume=self.parallel.resume,
                 steps_each_pass=any(adversary.steps_each_pass for adversary in adversaries.values()),
                 distillation=self.distillation,
-                reports=measures_floor or (step + 1) % self.figures_every_steps == 0,
+                reports=measures_floor or is_logged,
             )
             weight = task.loss_weight * batch.weight * world_size() / examples * self.balance.factor(task.name)
             part = UpdatePart(

@@ -66,6 +66,7 @@ OTHERS = {
     "xlm_r_xl": ["encoder.name=XL", "adversary.mode=freelb"],
     "choices": ["tasks=[odd,same]", "adversary.mode=tat", *SETTINGS["tat"]],
     "words": ["tasks=[tagged,chained]", "adversary.mode=tat", *SETTINGS["tat"]],  # ranks have unlike numbers of words
+    "single_words": ["data.dir=SINGLE", "tasks=[chained]", "adversary.mode=freelb"],  # a rank may have no neighbours
     "masks": ["tasks=[guessed,same]", "adversary.mode=vat", *SETTINGS["vat"]],  # ranks have unlike numbers of them
     "ordinal": ["tasks=[graded]", "adversary.mode=tat", *SETTINGS["tat"]],
     "sets": ["tasks=[marks]", "adversary.mode=tat", *SETTINGS["tat"]],
@@ -90,7 +91,14 @@ OTHERS = {
     "dropout_words": [*DROPOUT, "tasks=[tagged,chained,marks]", "adversary.mode=freelb"],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
 }
-PATHS = {"XL": "xl", "MSE": "mse.yml", "TEXTS": "texts", "WEIGHTED": "weighted.yml", "MARKED": "marked"}
+PATHS = {
+    "XL": "xl",
+    "MSE": "mse.yml",
+    "TEXTS": "texts",
+    "SINGLE": "single",
+    "WEIGHTED": "weighted.yml",
+    "MARKED": "marked",
+}
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
 TOGETHER = {
     ("ddp", 2): list(CASES),
@@ -140,6 +148,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
         lines = [header, *([uid, "", *rest] for uid, _, *rest in rows)]
         path.write_text("".join("\t".join(line) + "\n" for line in lines))
+    shutil.copytree(folder / "data", folder / "single")
+    path = folder / "single" / "chained_train.tsv"
+    header, *rows = [line.split("\t")[:3] for line in path.read_text().splitlines()]
+    rows = [row if n % 8 == 7 else [value.split()[0] for value in row] for n, row in enumerate(rows)]
+    path.write_text("".join("\t".join(line) + "\n" for line in [header, *rows]))
     tiny_encoder(folder / "xl", "xlm-roberta-xl")
     add_tokens(tiny_encoder(folder / "marked"), "[E]")
     weights_after_training(folder, 1)

@@ -55,8 +55,8 @@ def test_marginals_and_their_gradients_are_those_of_all_sequences(lengths: list[
     losses = cross_entropy(ours, labels), torch.nn.functional.nll_loss(theirs, labels)
     gradients = [torch.autograd.grad(loss, [emissions, transitions], allow_unused=True) for loss in losses]
     for found, expected in zip(*gradients, strict=True):
-        zero = torch.zeros(3, 3)  # single words have no transitions
-        found, expected = (zero if gradient is None else gradient for gradient in (found, expected))
+        expected = torch.zeros(3, 3) if expected is None else expected  # single words have no transitions
+        assert found is not None  # ranks sum the gradients of the same parameters
         torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
 
 

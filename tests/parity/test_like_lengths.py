@@ -64,6 +64,29 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(partial(attended, batch=make_batch(lengths), together=True), parts)
 
 
+@pytest.mark.parametrize("lengths", [(20,) * 6, (100,), MANY])
+def test_rounding_to_16_bits_costs_no_more_than_for_single_sequences(lengths: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    shape, batch = (1, sum(lengths), 3, 64), make_batch(lengths)
+    rounded = [torch.randn(shape, dtype=torch.bfloat16).transpose(1, 2) for _ in range(3)]
+    rounded[2] += 3  # outputs far from 0
+    weights = torch.randn(shape, dtype=torch.bfloat16)
+
+    def gradients_in(dtype: torch.dtype, *, together: bool) -> tuple[Tensor, ...]:
+        parts = [part.to(dtype).requires_grad_() for part in rounded]
+        return torch.autograd.grad(attended(*parts, batch=batch, together=together), parts, weights.to(dtype))
+
+    exact = gradients_in(torch.float64, together=False)
+    singly, grouped = (
+        [
+            float((a - b).norm() / b.norm())
+            for a, b in zip(gradients_in(torch.bfloat16, together=way), exact, strict=True)
+        ]
+        for way in (False, True)
+    )
+    assert all(grouped_error < 1.15 * single_error for grouped_error, single_error in zip(grouped, singly, strict=True))
+
+
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("family", PACKED)
 def test_encoders_have_the_same_states_and_gradients(family: str, p: float) -> None:

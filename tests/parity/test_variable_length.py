@@ -11,9 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mt_dnn.encoders import attention
-from mt_dnn.encoders.variable_length import Layout, efficient, flash, kernel_for, works
+from mt_dnn.encoders.variable_length import Layout, _agrees, efficient, flash, kernel_for, works
 from tests.parity.test_encoder import EVEN, RAGGED, SINGLE, fresh, make_batch
 
 
@@ -90,8 +91,8 @@ def test_the_switch_pads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cpu_has_no_operator() -> None:
     query = torch.zeros(4, 2, 64)
-    assert kernel_for(query) is None and not works(efficient, torch.float32, query.device)
-    assert not works(flash, torch.bfloat16, query.device)
+    assert kernel_for(query) is None and not works(efficient, torch.float32, 64, query.device)
+    assert not works(flash, torch.bfloat16, 64, query.device)
 
 
 @pytest.mark.parametrize("size", [12, 264])
@@ -101,3 +102,40 @@ def test_some_head_sizes_have_no_operator(size: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(variable_length, "works", lambda *args: True)
     assert kernel_for(torch.zeros(4, 2, 64)) is efficient and kernel_for(torch.zeros(4, 2, size)) is None
     assert kernel_for(torch.zeros(4, 2, 64, dtype=torch.bfloat16)) is flash
+
+
+def with_dropout(query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float, scale: Any) -> Tensor:
+    """An operator of the CPU."""
+    return F.dropout(formula(query, key, value, layout, 0.0, scale), dropout)
+
+
+@pytest.mark.parametrize("size", [8, 64, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_trial_sees_wrong_operators(dtype: torch.dtype, size: int) -> None:
+    torch.manual_seed(0)
+
+    def agrees(change: Any) -> bool:
+        def kernel(query: Tensor, key: Tensor, value: Tensor, *arguments: Any) -> Tensor:
+            return with_dropout(*change(query, key, value), *arguments)
+
+        return _agrees(kernel, dtype, size, torch.device("cpu"))
+
+    assert agrees(lambda query, key, value: (query, key, value))
+    assert not agrees(lambda query, key, value: (query * 1.3, key, value))
+    assert not agrees(lambda query, key, value: (query, key, value.roll(1, 0)))
+    assert not agrees(lambda query, key, value: (query.detach() + 0 * query, key, value))
+
+
+def test_a_trial_in_a_checkpointed_block_leaves_no_trace() -> None:
+    """The block runs again in the backward pass, without the trial."""
+    tried: list[bool] = []
+
+    def block(state: Tensor) -> Tensor:
+        if not tried:
+            tried.append(_agrees(with_dropout, torch.float32, 64, state.device))
+        return state.sin().exp()
+
+    state = torch.randn(3, requires_grad=True)
+    checkpoint(block, state, use_reentrant=False).sum().backward()
+    assert tried == [True]
+    torch.testing.assert_close(state.grad, state.detach().sin().exp() * state.detach().cos())

@@ -1,7 +1,7 @@
 """Compares what training steps ask of a pretend GPU with ``counts.json``, or writes that file.
 
 python -m tests.pretend_gpu            every pair of mode, task type and optimizer, with a tiny encoder
-python -m tests.pretend_gpu --write    the same, and renews the file; with --only some cases of it
+python -m tests.pretend_gpu --write    the same, and renews the file if no case fails; with --only some cases of it
 python -m tests.pretend_gpu --full     every combination with the tiny encoder, and the pairs with that of BERT-base
 """
 
@@ -59,14 +59,17 @@ def operations_of_block(folder: Path, task: str) -> float:
     return (found[1] - found[0]) / (BLOCKS[1] - BLOCKS[0])
 
 
-def compare(found: dict[str, Any], wanted: str) -> int:
-    """Prints where the figures differ from the file. Returns the exit code."""
-    saved = json.loads(FILE.read_text(encoding="utf-8"))
+def show_faults(found: dict[str, Any]) -> bool:
+    """Prints the fault of each case that has no figures. Returns whether there is one."""
     faults = {name: figures["fault"] for name, figures in found.items() if "fault" in figures}
     for name, fault in faults.items():
         print(f"{name}: {fault}")
-    if faults:
-        return 1
+    return bool(faults)
+
+
+def compare(found: dict[str, Any], wanted: str) -> int:
+    """Prints where the figures differ from the file. Returns the exit code."""
+    saved = json.loads(FILE.read_text(encoding="utf-8"))
     if saved["versions"] != versions():
         print(f"no mix-up and no wait; counts are not compared: they are of {saved['versions']}")
         return 0
@@ -103,6 +106,8 @@ def main() -> int:
                     failed |= "fault" in figures
             return int(failed)
         found = dict(measured(folder, options.only))
+    if show_faults(found):
+        return 1
     if options.write:
         write(found, options.only)
     return compare(found, options.only)

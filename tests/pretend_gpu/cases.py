@@ -13,7 +13,7 @@ TASKS = ("same", "overlap", "odd", "linked", "tagged", "chained", "marks", "grad
 # Where the process may wait for the device, and why.
 LISTED: Mapping[str, str] = {
     "mt_dnn/training/surgery.py:set_gradients": "the order of projections is drawn on the CPU, once per update",
-    "mt_dnn/runs/evaluate.py:row_outputs": "the outputs of a batch go to the CPU",
+    "mt_dnn/runs/outputs.py:row_outputs": "the outputs of a batch go to the CPU",
     "mt_dnn/training/precision.py:step": "in fp16 an overflow skips the step",
 }
 MIXED = ("train.accumulate=3", "train.mix_tasks=true")

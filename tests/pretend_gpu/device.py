@@ -15,7 +15,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -87,10 +87,10 @@ class Recorder(TorchDispatchMode):
         self.operations: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()  # to the device, from pinned memory or not
         self.waits: Counter[str] = Counter()  # by location
-        self.pinned: set[int] = set()  # data pointers
+        self.pinned: dict[int, Tensor] = {}  # by data pointer; kept, or others would get the same pointer
 
     def reset(self) -> None:
-        for counter in (self.operations, self.copies, self.waits):
+        for counter in (self.operations, self.copies, self.waits, self.pinned):
             counter.clear()
 
     def figures(self) -> dict[str, Any]:
@@ -172,14 +172,18 @@ def pretend_device(listed: Mapping[str, str]) -> Iterator[Recorder]:
         return new_generator("cpu" if torch.device(device).type == "gpu" else device)
 
     def pin_memory(tensor: Tensor) -> Tensor:
-        recorder.pinned.add(tensor.untyped_storage().data_ptr())
+        recorder.pinned[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
+
+    def inference_mode(enabled: bool = True) -> Any:  # torch's would keep operations away from the recorder
+        return torch.no_grad() if enabled else nullcontext()
 
     patches = (
         mock.patch.object(nn.Module, "to", module_to),
         mock.patch.object(torch, "Generator", generator),
         mock.patch.object(Tensor, "pin_memory", pin_memory),
-        mock.patch.object(variable_length, "works", lambda kernel, dtype, device: True),
+        mock.patch.object(torch, "inference_mode", inference_mode),
+        mock.patch.object(variable_length, "works", lambda *arguments: True),
         mock.patch.dict(AUTOCAST_TYPES, dict.fromkeys(AUTOCAST_TYPES)),  # passes run in fp32
     )
     with ExitStack() as stack:

@@ -19,7 +19,7 @@ from mt_dnn.batches.plan import MicroBatch
 from mt_dnn.runs.build import build_model, build_splits, build_tasks, build_tokenizer
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.evaluate import row_outputs
+from mt_dnn.runs.outputs import Passes, row_outputs
 from mt_dnn.runs.start import build_stepper
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
@@ -137,9 +137,10 @@ def setting_figures(workshop: Workshop, name: str) -> Figures:
 def evaluation_figures(workshop: Workshop) -> Iterator[tuple[str, Figures]]:
     """The figures of predicting the rows of each task, in two batches."""
     model, tasks = workshop.build(workshop.config(TASKS, []))
+    passes = Passes(max_tokens=4096, max_rows=8, precision="fp32", device=DEVICE)
     with pretend_device(LISTED) as recorder:
         move(model)
         for name in TASKS:
             kept = KINDS[tasks.trained[name].task_type].decoding.condensed
-            run = partial(row_outputs, model, name, workshop.splits[name], kept)
-            yield f"evaluation {name}", counted(recorder, partial(run, batch_size=8, precision="fp32", device=DEVICE))
+            run = partial(row_outputs, model, name, workshop.splits[name], kept, passes)
+            yield f"evaluation {name}", counted(recorder, run)

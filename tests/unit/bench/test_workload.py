@@ -52,3 +52,9 @@ def test_a_batch_that_the_rows_do_not_fill_is_refused(workspace: Path) -> None:
 def test_the_plain_step_has_no_adversary(override: str, workspace: Path) -> None:
     config = load_config(workspace / "run.yml", ["tasks=[same]", override])
     assert config.adversary.mode != "none" and without_adversary(config).adversary == NoneOptions()
+
+
+def test_the_cpu_has_no_tf32(workspace: Path) -> None:
+    config = load_config(workspace / "run.yml", ["tasks=[same]", "device=cpu", "train.precision=tf32"])
+    with pytest.raises(UserError, match=r"^train.precision: tf32 is a number type of GPUs, .* use fp32"):
+        build_workload(config, "bench")

@@ -15,6 +15,7 @@ from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.int8 import quantize_blocks
 from mt_dnn.encoders.load import load_encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES
+from mt_dnn.inference.trained import with_precision
 from tests.parity.test_encoder import config_of, make_batch
 
 WEIGHT_LEVELS, INPUT_LEVELS = 127, 127  # torch uses 7 bits of the input, so that sums of products fit 16 bits
@@ -74,6 +75,11 @@ def test_a_trained_run_answers_with_int8(workspace: Path) -> None:
     before, after = (np.array([list(r["scores"].values()) for r in m.predict("same", rows)]) for m in (exact, rounded))
     assert not np.array_equal(before, after)
     np.testing.assert_allclose(after, before, atol=0.05)
+    with pytest.raises(UserError, match=r"^precision: tf32 is a number type of GPUs, .* use fp32"):
+        mt_dnn.load(workspace / "run", "cpu", precision="tf32")
+    of_a_gpu = exact.config.model_copy(update={"train": exact.config.train.model_copy(update={"precision": "tf32"})})
+    assert with_precision(of_a_gpu, exact.model, None, torch.device("cpu")).train.precision == "fp32"
+    assert with_precision(of_a_gpu, exact.model, None, torch.device("meta")).train.precision == "tf32"
     with pytest.raises(UserError, match="precision: no 'int4', did you mean 'int8'"):
         mt_dnn.load(workspace / "run", "cpu", precision="int4")
     with pytest.raises(UserError, match="precision: int8 runs on a CPU only, not on meta; choose the device cpu"):

@@ -153,6 +153,11 @@ def test_a_run_that_continues_is_not_checked_again(workspace: Path) -> None:
         (["train.precision=bf16", "adversary.mode=vat", "adversary.radius=null"], None),
         (["train.precision=bf16", "adversary.mode=freelb", "adversary.radius=1e-5"], None),  # moves the clean pass too
         (["adversary.mode=vat"], None),
+        (["train.precision=bf16", "adversary.mode=r3f", "tasks=[overlap]"], None),  # numbers have no regulariser
+        (
+            ["train.precision=bf16", "adversary.mode=vat", "tasks=[overlap]"],
+            "adversary.radius: 1e-05 is so small for overl",
+        ),
     ],
 )
 def test_a_notice_names_a_perturbation_that_rounding_hides(

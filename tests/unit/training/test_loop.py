@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 
 import pytest
@@ -168,3 +169,12 @@ def test_a_caller_may_stop_early() -> None:
     items = made_ahead(iter(range(1, 9)), torch.device("cpu"))
     assert next(items) == 1
     items.close()
+
+
+@pytest.mark.parametrize(("device", "present"), [("cuda", 3), ("cuda:1", 1)])
+def test_the_thread_has_the_same_gpu_as_its_caller(device: str, present: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    main, chosen = current_thread(), list[tuple[int, bool]]()
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: chosen.append((number, current_thread() is main)))
+    assert list(made_ahead(iter([1, 2]), torch.device(device))) == [1, 2]
+    assert chosen == [(present, False)]

@@ -221,6 +221,15 @@ def test_figures_are_computed_where_they_are_logged_and_change_no_weight(folder:
     assert largest_change(found[1], found[2]) == 0
 
 
+def test_the_last_update_of_a_run_has_figures(folder: Path) -> None:
+    run = parts(folder, *OPTIONS, "adversary.mode=vat", "log.dropout_floor_every_steps=null")
+    last = run.plan.total_steps - 1
+    stepper = replace(run.stepper, figures_every_steps=100)
+    assert last % 100 != 99
+    batch = collate(run.train_splits["same"], [0, 1, 2], task="same")
+    assert ["regularizer" in stepper([batch], step)[2].sums for step in (last - 1, last)] == [False, True]
+
+
 def test_a_measured_dropout_floor_has_the_figures_beside_it(folder: Path) -> None:
     run = parts(folder, *OPTIONS, "adversary.mode=vat", "log.dropout_floor_every_steps=3")
     stepper = replace(run.stepper, figures_every_steps=100)
