@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mt_dnn.distributed.ranks import say
+
 
 class Layout(NamedTuple):
     """Which queries and keys belong to one sequence. Sequence i is ``bounds[i]:bounds[i+1]``; bounds are int32."""
@@ -68,15 +70,21 @@ def kernel_for(query: Tensor) -> Kernel | None:
 def works(kernel: Kernel, dtype: torch.dtype, size: int, device: torch.device) -> bool:
     """Whether the operator runs on the device, and gives what the plain formula gives, with its gradients.
 
+    On a GPU where it does not, a notice says why.
+
     ``size``: d, the head size. GPUs have other kernels for large heads.
     """
     if device.type != "cuda":
         return False
     try:
         with torch.random.fork_rng([device]), torch.inference_mode(False), torch.autocast("cuda", enabled=False):
-            return _agrees(kernel, dtype, size, device)
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # none, other arguments, or other GPUs
-        return False
+            if _agrees(kernel, dtype, size, device):
+                return True
+            reason = "it does not agree with the plain formula"
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:  # none, or for other GPUs
+        reason = str(error).partition("\n")[0]
+    say(f"attention: torch's {kernel.__name__} operator is not used here ({reason}); a slower way gives the same")
+    return False
 
 
 @contextmanager

@@ -5,6 +5,7 @@ The operators need a GPU (tests/gpu). Here the plain formula stands in for them.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -139,3 +140,22 @@ def test_a_trial_in_a_checkpointed_block_leaves_no_trace() -> None:
     checkpoint(block, state, use_reentrant=False).sum().backward()
     assert tried == [True]
     torch.testing.assert_close(state.grad, state.detach().sin().exp() * state.detach().cos())
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("no such kernel\nmore"), False], ids=["error", "other numbers"])
+def test_an_operator_that_is_not_used_is_named(
+    fault: Exception | bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mt_dnn.encoders import variable_length
+
+    def trial(*args: object) -> bool:
+        if isinstance(fault, Exception):
+            raise fault
+        return fault
+
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
+    monkeypatch.setattr(variable_length, "_agrees", trial)
+    assert not works.__wrapped__(flash, torch.bfloat16, 64, torch.device("cuda"))
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "flash operator is not used here (" in said
