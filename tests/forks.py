@@ -174,10 +174,11 @@ def start(*arguments: str, real: bool = False, **environment: str) -> Process:
 def _enter(arguments: Sequence[str], printed: Sequence[Path], environment: Mapping[str, str]) -> None:
     for number, file in enumerate(printed, start=1):
         os.dup2(os.open(file, os.O_WRONLY), number)
+    threads = os.environ.get(NUMBER)
     os.environ.clear()
     os.environ.update(environment)
     check_forked()
-    if NUMBER in environment:
+    if NUMBER in environment and environment[NUMBER] != threads:  # torch has read it; it takes no more than cores
         torch.set_num_threads(int(environment[NUMBER]))
     run_command(arguments)
 
