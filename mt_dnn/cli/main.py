@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "distill",
+    "sweep",
     "config",
     "data",
     "bench",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare_all
 from data_utils.prepared import Prepared
+from data_utils.rows import read_rows
+from data_utils.set_aside import set_aside
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial.modes import options_of, prepare_model
 from mt_dnn.batches.plan import Plan
@@ -62,6 +64,7 @@ def build_splits(
     Raises:
         UserError: a file has a wrong row, or the key ``tasks`` names a task without training rows.
     """
+    wanted = list(wanted)
     splits, problems = prepare_all(
         wanted,
         data_dir=config.data.dir,
@@ -69,13 +72,29 @@ def build_splits(
         tokenizer=tokenizer,
         max_length=config.data.max_length,
         stride=config.data.stride,
-        max_train_rows=config.data.max_rows,
+        max_train_rows=config.data.max_rows and config.data.max_rows + (config.data.held_out or 0),
     )
     for (task, split), problem in problems.items():
         if not isinstance(problem, MissingRows) or (split == "train" and task in (config.tasks or ())):
             raise problem
+    if config.data.carve is not None or config.data.held_out is not None:
+        splits = dict(_with_rows_set_aside(config, splits, {task.name: task for task, _ in wanted}))
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
     return splits, [*(str(problem) for problem in problems.values()), *notices]
+
+
+def _with_rows_set_aside(
+    config: RunConfig, splits: Mapping[tuple[str, str], Prepared], tasks: Mapping[str, TaskDef]
+) -> Iterator[tuple[tuple[str, str], Prepared]]:
+    """Yields all splits. Those of the rows that ``data.carve`` and ``data.held_out`` set aside follow their task's."""
+    max_rows, carve = config.data.max_rows, config.data.carve
+    for (task, name), split in splits.items():
+        if name != "train":
+            yield (task, name), split
+            continue
+        rows = read_rows(Path(split.manifest["source"]), tasks[task], max_rows=split.manifest["max_rows"])
+        for part, taken in set_aside(split, rows, max_rows=max_rows, carve=carve).items():
+            yield (task, part), taken
 
 
 def tasks_with_rows(tasks: Tasks, splits: Mapping[tuple[str, str], Prepared], config: RunConfig) -> Tasks:

@@ -30,9 +30,24 @@ class DataConfig(Section):
         128, description="tokens that two neighbouring windows share, for tasks whose long texts are cut into windows"
     )
     max_rows: PositiveInt | None = Field(None, description="use only the first rows of each training split")
+    carve: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="set about this share of the training rows aside as split carved, stratified by label, rows with the "
+        "same first text together; evaluation.metric then reads it instead of the dev splits",
+    )
+    held_out: PositiveInt | None = Field(
+        None, description="with max_rows: score at most so many of the rows behind them, as split held_out"
+    )
     max_unknown_share: float = Field(
         0.5, ge=0, le=1, description="training refuses splits with a larger share of tokens unknown to the tokenizer"
     )
+
+    @model_validator(mode="after")
+    def _all_read(self) -> DataConfig:
+        self._refuse_unread("max_rows: null", {"held_out"}, {"held_out"} if self.max_rows else set())
+        return self
 
     @property
     def cache_dir(self) -> Path:
@@ -104,6 +119,13 @@ class TrainConfig(Section):
         return self
 
 
+class PredictionsConfig(Section):
+    """Which predictions are written at the end of a run, and what is in them."""
+
+    splits: Literal["all", "labelled"] = Field("all", description="all splits but train, or only those with labels")
+    text: bool = Field(False, description="write the texts of each row too")
+
+
 class EvaluationConfig(Section):
     """When dev splits are scored, and how the best model is chosen."""
 
@@ -122,7 +144,18 @@ class EvaluationConfig(Section):
     batch_size: PositiveInt | None = Field(
         None, description="the most examples in one forward pass; default: as many as batch_tokens allows"
     )
-    predictions: bool = Field(True, description="write predictions of dev and test splits at the end")
+    predictions: bool | PredictionsConfig = Field(
+        True,
+        description="write predictions of dev and test splits at the end; a mapping chooses splits (all, labelled) and "
+        "text (whether the texts are written too)",
+    )
+
+    @property
+    def predicted(self) -> PredictionsConfig | None:
+        """Which predictions are written; None: none."""
+        if isinstance(self.predictions, bool):
+            return PredictionsConfig() if self.predictions else None
+        return self.predictions
 
     @model_validator(mode="after")
     def _patience_needs_a_metric(self) -> EvaluationConfig:

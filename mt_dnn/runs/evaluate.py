@@ -13,6 +13,7 @@ from torch import Tensor
 from data_utils.errors import UserError
 from data_utils.metrics import METRICS, compute
 from data_utils.prepared import Prepared
+from data_utils.set_aside import CARVED
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.runs.outputs import Passes, row_outputs
@@ -97,7 +98,10 @@ class Decoder:
                 owner = self.defs[head_owner(task)]
                 with_loss = self.with_losses and task.trainable and not task.no_answer and split.labels is not None
                 decoded = predict_split(self.model, task, owner, split, self.passes, with_loss=with_loss)
-                if name not in self.model.heads or split_name not in task.dev_splits:  # nothing is tuned with it
+                if name not in self.model.heads or split_name not in (
+                    *task.dev_splits,
+                    CARVED,
+                ):  # nothing is tuned with it
                     decoded = replace(decoded, outputs=())
                 self.known[name, split_name] = decoded
             yield name, split_name, self.known[name, split_name]
@@ -124,7 +128,7 @@ def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
 
 
 def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, str], Prepared]:
-    """The labelled dev splits: those that are scored while a run trains.
+    """The labelled dev splits: those that are scored while a run trains. Rows carved from train stand in for them.
 
     Owners of a head come first: scoring may change their threshold, which other tasks then use.
     """
@@ -132,7 +136,8 @@ def dev_splits(defs: Mapping[str, TaskDef], splits: Splits) -> dict[tuple[str, s
     return {
         (name, split): prepared
         for (name, split), prepared in ordered
-        if split in defs[name].dev_splits and prepared.labels is not None
+        if (split == CARVED if (name, CARVED) in splits else split in defs[name].dev_splits)
+        and prepared.labels is not None
     }
 
 

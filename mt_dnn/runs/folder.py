@@ -26,9 +26,13 @@ FREE_KEYS = ("device", "distributed", "log", "output")
 FREE_KEYS_OF = {
     "data": ("max_unknown_share",),
     "train": ("activation_checkpointing", "apex_layer_norm", "compile", "fast_paths"),
-    "evaluation": ("batch_tokens", "batch_size"),
+    "evaluation": ("batch_tokens", "batch_size", "predictions"),
 }
 FREE_WHEN_FINISHED = ("epochs", "max_steps")  # keys of the section train: a finished run may go on
+
+
+class FolderInUse(UserError):
+    """Another process trains into a run folder."""
 
 
 def check_same_config(config: RunConfig) -> None:
@@ -140,6 +144,6 @@ def _lock(stream: IO[str], folder: Path) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UserError(
+        raise FolderInUse(
             f"{folder}: another process is training into this folder; wait for it, or choose another output="
         ) from None

@@ -145,14 +145,20 @@ class Run:
             parts.decoder.known = self.best_answers
             load_encoder_weights(parts.model, checkpoint_path(self.folder, best))
             load_rest(parts.model, checkpoint_path(self.folder, best))
-        splits = {(task, split): prepared for (task, split), prepared in parts.splits.items() if split != "train"}
+        predictions = self.config.evaluation.predicted
+        unlabelled = predictions is not None and predictions.splits == "all"
+        splits = {
+            (task, split): prepared
+            for (task, split), prepared in parts.splits.items()
+            if split != "train" and (prepared.labels is not None or unlabelled)
+        }
         results = []
         for name, split_name, decoded in parts.decoder(splits):
             if stopped_by := first_signal(received):
                 say("stopped after the last update; the same command scores the model and writes its predictions")
                 return stopped_by
             task, split = parts.tasks.evaluated[name], splits[name, split_name]
-            if self.config.evaluation.predictions and is_main():
+            if predictions is not None and is_main():
                 path = self.folder / "predictions" / f"{name}_{split_name}.jsonl"
                 write_predictions(path, task, split, decoded)
             if split.labels is not None:

@@ -1,0 +1,67 @@
+"""Which settings of a study are the best, by the records of finished runs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from data_utils.metrics import METRICS
+from mt_dnn.studies.grid import Cell, Grid, PlannedRun
+from mt_dnn.studies.show import Score
+
+Records = Mapping[str, Mapping[str, Any]]  # by the settings_id of their run
+
+
+def chosen(grid: Grid, group: list[Cell], records: Records) -> Cell | None:
+    """The best cell of a group by the mean score of its deciding runs. None while one of them is missing.
+
+    A cell with a run that failed is not chosen. If all cells have one, the first cell is returned, so that the table
+    can name its failure. Of cells with the same score the first one is chosen.
+    """
+    if len(group) == 1:
+        return group[0]
+    select = grid.study.select
+    assert select is not None
+    scores: list[tuple[float, Cell]] = []
+    for cell in group:
+        found = [records.get(grid.run(cell, seed).settings_id) for seed in select.seeds]
+        if any(record is None for record in found):
+            return None
+        values = [deciding_score(record, select.split, select.metric) for record in found if record is not None]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values):
+            scores.append((statistics.mean(known), cell))
+    return max(scores, key=lambda pair: pair[0])[1] if scores else group[0]
+
+
+def deciding_score(record: Mapping[str, Any], split: str, metric: str | None) -> float | None:
+    """The score by which a run competes: the mean over its trained tasks. Higher is better. None for a failed run.
+
+    Args:
+        split: ``carved``, or ``dev`` for all splits with dev or validation in their name.
+        metric: ``<task>`` or ``<task>.<metric>``; None: all.
+    """
+    wanted = None if metric is None else Score.parse(metric)
+    by_task: dict[str, list[float]] = {}
+    for result in record.get("results", ()):
+        decides = result["split"] == split or (
+            split == "dev" and any(n in result["split"] for n in ("dev", "validation"))
+        )
+        if not decides or result["task"] not in record["tasks"] or (wanted and result["task"] != wanted.task):
+            continue
+        for name, value in result["scores"].items():
+            if (wanted is None or wanted.metric in (None, name)) and METRICS[name].scalar:
+                sign = -1 if METRICS[name].lower_is_better else 1
+                by_task.setdefault(result["task"], []).append(sign * value)
+    return statistics.mean(map(statistics.mean, by_task.values())) if by_task else None
+
+
+def wanted_runs(grid: Grid, records: Records) -> list[PlannedRun]:
+    """The runs of a study that can be planned so far: those that decide, and the runs of all cells that are chosen."""
+    cells = [cell for group in grid.groups if (cell := chosen(grid, group, records)) is not None]
+    planned = [*grid.deciding(), *(grid.run(cell, seed) for seed in grid.study.seed_list for cell in cells)]
+    unique: dict[str, PlannedRun] = {}
+    for run in planned:
+        unique.setdefault(run.settings_id, run)
+    return list(unique.values())

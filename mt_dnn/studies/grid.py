@@ -1,0 +1,139 @@
+"""The cells of a study and their runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from data_utils.errors import UserError
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.studies.identity import run_name, settings_id
+from mt_dnn.studies.study import TASK, Study, as_labels, axis_items
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of labels. ``labels``: axis → label. ``settings``: key of the run file → value, in order."""
+
+    labels: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    def fits(self, labels: Mapping[str, Any]) -> bool:
+        """Whether the cell has, on each axis given, one of the labels given."""
+        return all(self.labels[axis] in as_labels(wanted) for axis, wanted in labels.items())
+
+    def without(self, axes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """The labels on all other axes, as a key."""
+        return tuple((axis, label) for axis, label in self.labels.items() if axis not in axes)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{axis}={label}" for axis, label in self.labels.items())
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a study: a cell with a seed. ``given``: its configuration without a name."""
+
+    cell: Cell
+    seed: int
+    given: RunConfig
+
+    @cached_property
+    def settings_id(self) -> str:
+        return settings_id(self.given)
+
+    @cached_property
+    def name(self) -> str:
+        """The name of the run and of its folder. It reads rows and weights, so the data have to be there."""
+        return run_name(self.given)
+
+    def config(self, folder: Path) -> RunConfig:
+        """The configuration of the run, with its name. Its run folder is in ``folder``."""
+        return self.given.model_copy(update={"name": self.name, "output": folder / self.name})
+
+    def __str__(self) -> str:
+        return f"{self.cell}, seed {self.seed}"
+
+
+class Grid:
+    """All cells of a study. ``overrides``: ``key=value`` for all runs, applied last."""
+
+    def __init__(self, study: Study, overrides: Sequence[str] = ()) -> None:
+        self.study, self.overrides = study, tuple(overrides)
+        self.cells = [cell for cell in _combinations(study) if not any(map(cell.fits, study.leave_out))]
+        if not self.cells:
+            raise UserError(f"{study.title}: leave_out leaves no cell; shorten it")
+
+    @cached_property
+    def groups(self) -> list[list[Cell]]:
+        """The cells that compete with each other. Without ``select``, every cell is a group of its own."""
+        over = self.study.select.over if self.study.select else ()
+        found: dict[Any, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.without(over), []).append(cell)
+        return list(found.values())
+
+    def deciding(self) -> list[PlannedRun]:
+        """The runs that decide between the cells of a group. The first seed comes first, in all groups."""
+        select = self.study.select
+        groups = [group for group in self.groups if len(group) > 1]
+        seeds = select.seeds if select else ()
+        return [self.run(cell, seed) for seed in seeds for group in groups for cell in group]
+
+    def run(self, cell: Cell, seed: int) -> PlannedRun:
+        """The run of a cell with a seed.
+
+        Raises:
+            UserError: settings are wrong; the message names the cell.
+        """
+        key = (str(cell), seed)
+        if key not in self._runs:
+            self._runs[key] = PlannedRun(cell, seed, self._load(cell, seed))
+        return self._runs[key]
+
+    @cached_property
+    def _runs(self) -> dict[tuple[str, int], PlannedRun]:
+        return {}
+
+    def _load(self, cell: Cell, seed: int) -> RunConfig:
+        carve = (
+            {"data.carve": self.study.select.share} if self.study.select and self.study.select.split == "carved" else {}
+        )
+        values = {"evaluation.predictions": {"splits": "labelled"}, **carve, **cell.settings, "seed": seed}
+        texts = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        try:
+            return load_config(self.study.base, [*texts, *self.overrides])
+        except UserError as error:
+            raise UserError(f"cell {cell}: {error}") from None
+
+
+def _combinations(study: Study) -> Iterator[Cell]:
+    items = [[(axis, label, value) for label, value in axis_items(values)] for axis, values in study.axes.items()]
+    for chosen in itertools.product(*items):
+        cell = Cell({axis: label for axis, label, _ in chosen}, {})
+        settings = dict(study.settings)
+        for axis, _, value in chosen:
+            settings = _merged(settings, _settings_of(study, axis, value))
+        for change in study.cells:
+            if cell.fits(change.when):
+                settings = _merged(settings, change.set)
+        yield Cell(cell.labels, settings)
+
+
+def _settings_of(study: Study, axis: str, value: Any) -> Mapping[str, Any]:
+    if isinstance(study.axes[axis], Mapping):
+        return value
+    if axis == TASK:
+        return {"tasks": list(value) if isinstance(value, (list, tuple)) else [value]}
+    return {axis: value}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, with the values above. A key that comes again moves to the end, so that presets stay before their keys."""
+    return {**{key: value for key, value in below.items() if key not in above}, **above}

@@ -1,0 +1,159 @@
+"""Records: what is kept of a finished run, one JSON object each. Tables are made from them alone."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from data_utils.errors import UserError, os_errors
+from data_utils.files import read_json, read_lines, write_json_lines
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.folder import write_json
+from mt_dnn.studies.identity import computed, data_hashes, encoder_hashes, run_id, run_tasks, settings_id
+
+RECORD = "record.json"
+Record = dict[str, Any]
+
+
+def run_record(config: RunConfig, summary: Mapping[str, Any], spent: Mapping[str, float]) -> Record:
+    """The record of a finished run.
+
+    Args:
+        config: its configuration.
+        summary: the content of its ``summary.json``.
+        spent: ``seconds`` by the clock and ``cpu_seconds`` of all processors.
+    """
+    return {
+        **_origin(config),
+        "steps": summary["steps"],
+        "selected_step": summary["selected_step"],
+        "results": summary["results"],
+        "figures": mean_figures(config.output / "metrics.jsonl"),
+        **spent,
+    }
+
+
+def failure_record(config: RunConfig, error: str, attempts: int) -> Record:
+    """The record of a run that failed. ``error``: one line. ``attempts``: how often it was tried."""
+    return {**_origin(config), "error": error, "attempts": attempts}
+
+
+def _origin(config: RunConfig) -> Record:
+    return {
+        "run": config.name,
+        "id": run_id(config),
+        "settings_id": settings_id(config),
+        "tasks": list(run_tasks(config).trained),
+        "mode": config.adversary.mode,
+        "seed": config.seed,
+        "settings": computed(config)["settings"],
+        "data": {name: value[:12] for name, value in data_hashes(config).items()},
+        "encoder": {name: value[:12] for name, value in encoder_hashes(config).items()},
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+        "commit": commit(),
+        "machine": {"processor": processor(), "threads": torch.get_num_threads()},
+    }
+
+
+def mean_figures(log: Path) -> dict[str, float]:
+    """The mean of each figure of the adversary over the log of a run, such as ``delta_ratio``."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for number, line in read_lines(log):
+        for name, value in read_json(line, f"{log}:{number}").get("adversary", {}).items():
+            found[name].append(value)
+    return {name: statistics.mean(values) for name, values in found.items()}
+
+
+@lru_cache
+def commit() -> str:
+    """The git commit of this code, with ``+`` if files have changed since. Empty where git does not know it."""
+    folder = Path(__file__).parent
+    try:
+        names = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True)
+        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return names.stdout.strip() + ("+" if changes.stdout.strip() else "") if names.returncode == 0 else ""
+
+
+@lru_cache
+def processor() -> str:
+    """The name of the processor, as Linux gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Writes the record of a run into its folder. From then on the run counts as finished, or as failed."""
+    write_json(folder / RECORD, record)
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in a run folder, or None.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = folder / RECORD
+    if not file.exists():
+        return None
+    with os_errors(file, "cannot be read"):
+        return read_json(file.read_text(encoding="utf-8"), str(file))
+
+
+def read_records(location: Path) -> Iterator[Record]:
+    """The records of all run folders in a folder, or of a file with one record a line.
+
+    Raises:
+        UserError: the location does not exist, or a record is damaged.
+    """
+    if location.is_dir():
+        for file in sorted(location.glob(f"*/{RECORD}")):
+            record = read_record(file.parent)
+            if record is not None:
+                yield record
+    elif location.exists():
+        for number, line in read_lines(location):
+            yield read_json(line, f"{location}:{number}")
+    else:
+        raise UserError(f"{location}: no such folder of runs, or file of records")
+
+
+def by_settings(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by the hash of their settings. A finished run goes before a failed one, a later one before an earlier.
+
+    Raises:
+        UserError: runs with the same settings have read different rows or weights.
+    """
+    found: dict[str, Record] = {}
+    for record in records:
+        known = found.get(record["settings_id"])
+        if known is not None and "error" not in known and "error" not in record and known["id"] != record["id"]:
+            raise UserError(
+                f"{record['run']}: has the settings of {known['run']}, but other rows or weights; "
+                "give the records of one of them"
+            )
+        if known is None or "error" in known or "error" not in record:
+            found[record["settings_id"]] = record
+    return found
+
+
+def save_records(file: Path, records: Iterable[Record]) -> None:
+    """Writes records, one JSON object a line, sorted by the names of their runs."""
+    write_json_lines(file, sorted(records, key=lambda record: record["run"]))

@@ -1,0 +1,70 @@
+"""Show and Published: which table a study file asks for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import Field, field_validator
+
+from mt_dnn.section import Section
+
+SCORE = re.compile(r"(?P<task>[\w-]+)(/(?P<split>[\w-]+))?(\.(?P<metric>\w+))?")
+
+
+class Score(NamedTuple):
+    """Names scores of a run: ``<task>/<split>.<metric>``, or less of it. None means every one there is."""
+
+    task: str
+    split: str | None = None
+    metric: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Score:
+        match = SCORE.fullmatch(text)
+        if match is None:
+            raise ValueError(
+                f"'{text}' is no score; write <task>/<split>.<metric>, for example mnli/dev_matched.accuracy"
+            )
+        return cls(**match.groupdict())
+
+
+class Show(Section):
+    """The table of a study."""
+
+    rows: str | None = Field(None, description="axis whose labels are the rows; default: the axis method, or the first")
+    columns: str | tuple[str, ...] | None = Field(
+        None,
+        description="axis whose labels are the columns, or a list of scores <task>/<split>.<metric>; default: all "
+        "metrics of the trained tasks",
+    )
+    split: str | None = Field(None, description="split whose scores are shown; default: the dev splits")
+    average: Literal["none", "task_means", "all_numbers"] = Field(
+        "none",
+        description="last column: task_means is the mean over tasks of the mean of each task's metrics; all_numbers "
+        "the mean of all columns",
+    )
+    reference: str | None = Field(None, description="row that all others are compared with")
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_are_scores(cls, columns: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for text in columns if isinstance(columns, tuple) else ():
+            Score.parse(text)
+        return columns
+
+    def axes(self) -> list[str]:
+        """The axes that are named here."""
+        return [name for name in (self.rows, self.columns) if isinstance(name, str)]
+
+
+class Published(Section):
+    """Where numbers of a paper are: ``table`` in a YAML file, as in experiments/tat/published.yml."""
+
+    file: Path = Field(description="file of published numbers")
+    table: str = Field(description="key of the table in it")
+    rows: dict[str, str] = Field(default_factory=dict, description="row of ours → row of the paper, where they differ")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="column of ours → column of the paper, where they differ"
+    )

@@ -1,0 +1,174 @@
+"""Study: one YAML file that says which runs to make and which tables and figures to make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
+
+from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from mt_dnn.section import Section
+from mt_dnn.studies.show import Published, Show
+
+TASK = "task"  # this axis sets the key ``tasks`` of a run
+Labels = str | int | float | bool | tuple[str | int | float | bool, ...]
+
+
+class CellSettings(Section):
+    """Settings of the cells with certain labels."""
+
+    when: dict[str, Labels] = Field(description="axis → its label, or a list of labels")
+    set: dict[str, Any] = Field(description="key of the run file → value; replaces what axes have set")
+
+
+class Select(Section):
+    """How settings are chosen: of the cells that differ only in some axes, the best one counts."""
+
+    over: tuple[str, ...] = Field(min_length=1, description="axes whose labels compete")
+    split: Literal["carved", "dev"] = Field(
+        "carved", description="split that decides: carved from the training rows, or dev, as papers often do"
+    )
+    share: float = Field(0.2, gt=0, le=0.5, description="with carved: share of the training rows that is carved")
+    metric: str | None = Field(None, description="<task> or <task>.<metric>; default: mean of all metrics and tasks")
+    seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1, description="seeds of the runs that decide")
+
+
+class Study(Section):
+    """Everything that a study file may say."""
+
+    title: str = Field(description="heading of the table")
+    note: str = Field("", description="text below the table")
+    base: Path = Field(description="run file that all runs start from")
+    settings: dict[str, Any] = Field(default_factory=dict, description="key of the run file → value, for all runs")
+    axes: dict[str, tuple[Any, ...] | dict[str, dict[str, Any]]] = Field(
+        description="name → list of values, or label → settings; one cell for each combination. The axis task lists "
+        "tasks, or lists of tasks that are trained together; every other list has values of the key that it is named by"
+    )
+    cells: tuple[CellSettings, ...] = Field((), description="settings of single cells, applied in this order")
+    leave_out: tuple[dict[str, Labels], ...] = Field((), description="combinations of labels that are no cells")
+    seeds: PositiveInt | tuple[NonNegativeInt, ...] = Field(1, description="number of seeds, from 1 on, or their list")
+    select: Select | None = Field(None, description="how settings are chosen; default: nothing is chosen")
+    keep: Literal["nothing", "model", "checkpoint"] = Field(
+        "nothing", description="what stays of the weights of a finished run: model, or all of its last checkpoint"
+    )
+    show: Show = Field(Show(), description="the table")
+    published: Published | None = Field(None, description="numbers of a paper to stand beside ours")
+    figures: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name → what to draw")
+
+    @field_validator("axes")
+    @classmethod
+    def _axes_have_labels(cls, axes: dict[str, Any]) -> dict[str, Any]:
+        for name, values in axes.items():
+            if not values:
+                raise ValueError(f"{name}: give at least one value")
+            labels = [label for label, _ in axis_items(values)]
+            if len(set(labels)) < len(labels):
+                raise ValueError(f"{name}: a value is listed twice; keep it once")
+        return axes
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Study:
+        named = [
+            *(("cells: when", axis, labels) for cell in self.cells for axis, labels in cell.when.items()),
+            *(("leave_out", axis, labels) for labels_of in self.leave_out for axis, labels in labels_of.items()),
+            *(("select: over", axis, ()) for axis in (self.select.over if self.select else ())),
+            *(("show", axis, ()) for axis in self.show.axes()),
+        ]
+        for key, axis, labels in named:
+            if axis not in self.axes:
+                raise ValueError(
+                    f"{key}: no axis '{axis}'{did_you_mean(axis, self.axes)}; axes: {', '.join(self.axes)}"
+                )
+            known = [label for label, _ in axis_items(self.axes[axis])]
+            for label in as_labels(labels):
+                if label not in known:
+                    raise ValueError(f"{key}: {axis}: no label '{label}'{did_you_mean(label, known)}")
+        return self
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        return tuple(range(1, self.seeds + 1)) if isinstance(self.seeds, int) else self.seeds
+
+
+def load_study(path: Path, profile: str | None = None) -> Study:
+    """Reads a study file.
+
+    Args:
+        profile: a name under the key ``profiles``. Its ``settings`` and ``axes`` replace those of the file one by one,
+            every other key replaces the key of the file. An axis that is null there is removed.
+
+    Raises:
+        UserError: the file cannot be read, or a key is unknown or wrong. The message names file and key.
+    """
+    content = _read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: a study file is a mapping of keys to values, such as 'base: experiments/glue/run.yml'"
+        )
+    profiles = content.pop("profiles", None) or {}
+    if not isinstance(profiles, dict) or not all(isinstance(values, dict) for values in profiles.values()):
+        raise UserError(f"{path}: profiles: write a mapping from names to keys of the study")
+    if profile is not None:
+        if profile not in profiles:
+            known = ", ".join(map(str, profiles)) or "none"
+            raise UserError(
+                f"{path}: profiles: no profile '{profile}'{did_you_mean(profile, profiles)}; known: {known}"
+            )
+        content = _with_profile(content, profiles[profile], f"{path}: profiles.{profile}")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise _located(path, error) from None
+
+
+def _read_yaml(path: Path) -> Any:
+    """The content of a YAML file. Numbers are read as in run files: ``5e-5`` is a number."""
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such study file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise not_yaml(path, error) from None
+
+
+def axis_items(values: Mapping[str, Any] | tuple[Any, ...]) -> list[tuple[str, Any]]:
+    """The labels of an axis, each with its settings, or with its value where the axis is a list."""
+    return list(values.items()) if isinstance(values, Mapping) else [(as_label(value), value) for value in values]
+
+
+def as_label(value: Any) -> str:
+    """The label of a value: its text, and for a list the texts of its items, joined by ``+``."""
+    if isinstance(value, (list, tuple)):
+        return "+".join(map(as_label, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def as_labels(given: Labels) -> list[str]:
+    return [as_label(value) for value in given] if isinstance(given, tuple) else [as_label(given)]
+
+
+def _with_profile(content: dict[str, Any], changes: dict[str, Any], location: str) -> dict[str, Any]:
+    merged = {**content, **changes}
+    for key in ("settings", "axes"):
+        if key in changes:
+            below, above = content.get(key) or {}, changes[key] or {}
+            if not isinstance(below, dict) or not isinstance(above, dict):
+                raise UserError(f"{location}: {key}: write a mapping")
+            merged[key] = {name: value for name, value in {**below, **above}.items() if value is not None}
+    return merged
+
+
+def _located(path: Path, error: ValidationError) -> UserError:
+    problem = error.errors()[0]
+    keys = [str(key) for key in problem["loc"]]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden" and len(keys) == 1:
+        return unknown_key(str(path), keys[0], [*Study.model_fields, "profiles"])
+    if problem["type"] == "missing":
+        return UserError(f"{path}: missing key '{'.'.join(keys)}'")
+    return UserError(f"{path}: {'.'.join(keys)}: {message}" if keys else f"{path}: {message}")

@@ -1,0 +1,123 @@
+"""Rows set aside from training: no text on both sides, labels in their shares, the same rows every time."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_utils.errors import UserError
+from data_utils.features import load_tokenizer
+from data_utils.prepare import encode_rows
+from data_utils.prepared import Prepared
+from data_utils.rows import Rows, collect_rows, read_rows
+from data_utils.set_aside import CARVED, HELD_OUT, set_aside
+from data_utils.task_def import TaskDef, load_task_defs
+from tests.tiny import WORDS
+from tests.workspace import make_workspace
+
+
+def pairs(count: int, *, regression: bool = False) -> list[str]:
+    """Lines of pairs. Each first text is in three of them; two thirds of the labels are the first class."""
+    draw = random.Random(1)
+    firsts = [" ".join(draw.choices(WORDS[:15], k=6)) + f" {number}" for number in range(count // 3)]
+    rows = []
+    for number in range(count):
+        label = f"{draw.uniform(0, 5):.2f}" if regression else ("same" if number % 3 == 0 else "different")
+        rows.append(f"r{number}\t{label}\t{firsts[number % len(firsts)]}\tthe cat {number}")
+    return rows
+
+
+def splits_of(folder: Path, name: str, **options: Any) -> tuple[dict[str, Prepared], Rows]:
+    make_workspace(folder)
+    task = load_task_defs(folder / "tasks.yml")[name]
+    file = folder / "rows.tsv"
+    file.write_text("\n".join(pairs(300, regression=name == "overlap")) + "\n", encoding="utf-8")
+    rows = read_rows(file, task)
+    encoded = encode_rows(rows, task, load_tokenizer(str(folder / "encoder")), max_length=64)
+    encoded.manifest["hash"] = "0"
+    return set_aside(encoded, rows, **options), rows
+
+
+def texts(split: Prepared, rows: Rows) -> set[str]:
+    by_uid = dict(zip(rows.uid, rows.first, strict=True))
+    return {by_uid[uid] for uid in split.uids}
+
+
+@pytest.mark.parametrize("name", ["same", "overlap"])
+def test_no_first_text_is_on_two_sides(tmp_path: Path, name: str) -> None:
+    splits, rows = splits_of(tmp_path, name, max_rows=None, carve=0.25)
+    train, carved = splits["train"], splits[CARVED]
+    assert sorted([*train.uids, *carved.uids]) == sorted(rows.uid)
+    assert not texts(train, rows) & texts(carved, rows)
+    assert 0.2 < len(carved) / len(rows) < 0.3
+    assert train.manifest["hash"] != carved.manifest["hash"] != "0"
+
+
+def test_labels_have_the_same_shares_on_both_sides(tmp_path: Path) -> None:
+    splits, _ = splits_of(tmp_path, "same", max_rows=None, carve=0.5)
+    for split in splits.values():
+        assert split.labels is not None
+        assert abs(Counter(split.labels.tolist())[1] / len(split) - 1 / 3) < 0.03
+
+
+def test_tokens_and_labels_stay_with_their_rows(tmp_path: Path) -> None:
+    splits, rows = splits_of(tmp_path, "same", max_rows=None, carve=0.2)
+    everything, _ = splits_of(tmp_path, "same", max_rows=None, carve=None)
+    before = everything["train"]
+    assert before.labels is not None
+    for split in splits.values():
+        assert split.labels is not None
+        for number, uid in enumerate(split.uids):
+            row = rows.uid.index(uid)
+            assert split.labels[number] == before.labels[row]
+            tokens = split.tokens[split.offsets[number] : split.offsets[number + 1]]
+            assert np.array_equal(tokens, before.tokens[before.offsets[row] : before.offsets[row + 1]])
+
+
+def test_held_out_rows_are_those_behind_without_texts_that_were_trained_on(tmp_path: Path) -> None:
+    splits, rows = splits_of(tmp_path, "same", max_rows=60, carve=0.5)
+    used = {*splits["train"].uids, *splits[CARVED].uids}
+    assert used == set(rows.uid[:60])
+    seen = set(rows.first[:60])
+    assert splits[HELD_OUT].uids == [u for u, t in zip(rows.uid[60:], rows.first[60:], strict=True) if t not in seen]
+    assert len(splits[HELD_OUT]) == 300 - 3 * 60
+
+
+def test_the_draw_is_the_same_every_time_and_too_few_texts_are_refused(tmp_path: Path) -> None:
+    first, _ = splits_of(tmp_path / "a", "same", max_rows=90, carve=0.2)
+    second, _ = splits_of(tmp_path / "b", "same", max_rows=90, carve=0.2)
+    assert first[CARVED].uids == second[CARVED].uids
+    with pytest.raises(UserError, match=r"2 different first texts are too few for data.carve=0.2"):
+        splits_of(tmp_path / "c", "same", max_rows=2, carve=0.2)
+
+
+def test_windows_of_a_text_stay_together(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    task = TaskDef.model_validate(
+        {
+            "name": "tags",
+            "task_type": "sequence_labelling",
+            "data_format": "words",
+            "labels": ("O", "B-X"),
+            "metrics": ("accuracy",),
+            "loss": "ce",
+            "kd_loss": "kl",
+            "adv_loss": "sym_kl",
+        }
+    )
+    sentences = [[WORDS[(row + position) % 15] for position in range(20)] for row in range(10)]
+    found = [
+        (f"rows:{row}", {"uid": f"r{row}", "label": " ".join(["O"] * 20), "sentence": " ".join(words)})
+        for row, words in enumerate(sentences)
+    ]
+    rows = collect_rows(tmp_path / "rows.tsv", found, task)
+    encoded = encode_rows(rows, task, load_tokenizer(str(tmp_path / "encoder")), max_length=12, stride=2)
+    encoded.manifest["hash"] = "0"
+    splits = set_aside(encoded, rows, max_rows=None, carve=0.2)
+    assert len(splits[CARVED].uids) == 2 and len(splits["train"].uids) == 8
+    assert len(splits[CARVED]) + len(splits["train"]) == len(encoded)
