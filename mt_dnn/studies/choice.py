@@ -25,7 +25,7 @@ def chosen(grid: Grid, group: list[Cell], records: Records) -> Cell | None:
     assert select is not None
     scores: list[tuple[float, Cell]] = []
     for cell in group:
-        found = [records.get(grid.run(cell, seed).settings_id) for seed in select.seeds]
+        found = [records.get(grid.deciding_run(cell, seed).settings_id) for seed in select.seeds]
         if any(record is None for record in found):
             return None
         values = [deciding_score(record, select.split, select.metric) for record in found if record is not None]

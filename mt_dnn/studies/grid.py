@@ -84,7 +84,11 @@ class Grid:
         select = self.study.select
         groups = [group for group in self.groups if len(group) > 1]
         seeds = select.seeds if select else ()
-        return [self.run(cell, seed) for seed in seeds for group in groups for cell in group]
+        return [self.deciding_run(cell, seed) for seed in seeds for group in groups for cell in group]
+
+    def deciding_run(self, cell: Cell, seed: int) -> PlannedRun:
+        """The run of a cell whose score takes part in the choice of settings. Raises as ``run`` does."""
+        return self._planned(cell, seed, self.study.select.settings if self.study.select else {})
 
     def run(self, cell: Cell, seed: int) -> PlannedRun:
         """The run of a cell with a seed.
@@ -92,20 +96,23 @@ class Grid:
         Raises:
             UserError: settings are wrong; the message names the cell.
         """
-        key = (str(cell), seed)
+        return self._planned(cell, seed, {})
+
+    def _planned(self, cell: Cell, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
+        key = (str(cell), seed, bool(settings))
         if key not in self._runs:
-            self._runs[key] = PlannedRun(cell, seed, self._load(cell, seed))
+            self._runs[key] = PlannedRun(cell, seed, self._load(cell, seed, settings))
         return self._runs[key]
 
     @cached_property
-    def _runs(self) -> dict[tuple[str, int], PlannedRun]:
+    def _runs(self) -> dict[tuple[str, int, bool], PlannedRun]:
         return {}
 
-    def _load(self, cell: Cell, seed: int) -> RunConfig:
+    def _load(self, cell: Cell, seed: int, last: Mapping[str, Any]) -> RunConfig:
         carve = (
             {"data.carve": self.study.select.share} if self.study.select and self.study.select.split == "carved" else {}
         )
-        values = {"evaluation.predictions": {"splits": "labelled"}, **carve, **cell.settings, "seed": seed}
+        values = {"evaluation.predictions": {"splits": "labelled"}, **carve, **cell.settings, **last, "seed": seed}
         texts = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
         try:
             return load_config(self.study.base, [*texts, *self.overrides])

@@ -36,6 +36,7 @@ class Select(Section):
     share: float = Field(0.2, gt=0, le=0.5, description="with carved: share of the training rows that is carved")
     metric: str | None = Field(None, description="<task> or <task>.<metric>; default: mean of all metrics and tasks")
     seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1, description="seeds of the runs that decide")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the runs that decide, applied last")
 
 
 class Study(Section):
