@@ -88,10 +88,22 @@ def study() -> dict[str, Any]:
         "axes": {"task": [*TASKS], "method": METHODS, "trial": list(range(1, TRIALS + 1))},
         "cells": cells,
         "leave_out": leave_out,
-        "select": {"over": ["trial"], "split": "carved", "share": 0.5, "seeds": [1], "settings": {"data.held_out": None}},
+        "select": {
+            "over": ["trial"],
+            "split": "carved",
+            "share": 0.5,
+            "seeds": [1],
+            "settings": {"data.held_out": None},
+        },
         "seeds": list(range(11, 19)),
         "show": {"rows": "method", "columns": "task", "split": "held_out", "reference": "none"},
-        "profiles": {task: {"axes": {"task": [task]}, "cells": [c for c in cells if "task" not in c["when"] or c["when"]["task"] == task]} for task in TASKS},
+        "profiles": {
+            task: {
+                "axes": {"task": [task]},
+                "cells": [c for c in cells if "task" not in c["when"] or c["when"]["task"] == task],
+            }
+            for task in TASKS
+        },
     }
 
 

@@ -67,7 +67,7 @@ def test_labels_have_the_same_shares_on_both_sides(tmp_path: Path) -> None:
 
 def test_tokens_and_labels_stay_with_their_rows(tmp_path: Path) -> None:
     splits, rows = splits_of(tmp_path, "same", max_rows=None, carve=0.2)
-    everything, _ = splits_of(tmp_path, "same", max_rows=None, carve=None)
+    everything, _ = splits_of(tmp_path / "all", "same", max_rows=None, carve=None)
     before = everything["train"]
     assert before.labels is not None
     for split in splits.values():
@@ -105,14 +105,14 @@ def test_windows_of_a_text_stay_together(tmp_path: Path) -> None:
             "data_format": "words",
             "labels": ("O", "B-X"),
             "metrics": ("accuracy",),
-            "loss": "ce",
+            "loss": "cross_entropy",
             "kd_loss": "kl",
             "adv_loss": "sym_kl",
         }
     )
     sentences = [[WORDS[(row + position) % 15] for position in range(20)] for row in range(10)]
     found = [
-        (f"rows:{row}", {"uid": f"r{row}", "label": " ".join(["O"] * 20), "sentence": " ".join(words)})
+        (f"rows:{row}", {"uid": f"r{row}", "label": " ".join(["O"] * 20), "words": " ".join(words)})
         for row, words in enumerate(sentences)
     ]
     rows = collect_rows(tmp_path / "rows.tsv", found, task)
