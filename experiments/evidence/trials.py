@@ -19,7 +19,7 @@ LEARNING_RATES = (5e-4, 1e-3)
 TASKS = {"sst2": 400, "cola": 1000}  # rows: half of them are carved
 STRENGTHS = (0.02, 0.04, 0.08)  # delta_ratio: the size of a perturbation as a share of what it is added to
 WEIGHTS = (1, 4)
-# The settings that give delta_ratio 1. They are proportional to it. Measured with experiments/evidence/strength.yml on SST-2:
+# The settings that give delta_ratio 1. They are proportional to it. Measured with strength.yml on SST-2:
 # radius 0.01 of vat and tat gave 0.0471, magnitude 0.1 of rapt 0.0461, radius 0.3 of freelb (steps of 0.1) 0.0550.
 PER_RATIO = {
     "vat": {"adversary.radius": 0.01 / 0.0471},
