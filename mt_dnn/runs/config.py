@@ -34,8 +34,8 @@ class DataConfig(Section):
         None,
         gt=0,
         le=0.5,
-        description="set about this share of the training rows aside as split carved, stratified by label, rows with the "
-        "same first text together; evaluation.metric then reads it instead of the dev splits",
+        description="set about this share of the training rows aside as split carved, stratified by label, rows with "
+        "the same first text together; evaluation.metric then reads it instead of the dev splits",
     )
     held_out: PositiveInt | None = Field(
         None, description="with max_rows: score at most so many of the rows behind them, as split held_out"

@@ -109,9 +109,7 @@ class Grid:
         return {}
 
     def _load(self, cell: Cell, seed: int, last: Mapping[str, Any]) -> RunConfig:
-        carve = (
-            {"data.carve": self.study.select.share} if self.study.select and self.study.select.split == "carved" else {}
-        )
+        carve = self.study.select.carve if self.study.select else {}
         values = {"evaluation.predictions": {"splits": "labelled"}, **carve, **cell.settings, **last, "seed": seed}
         texts = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
         try:

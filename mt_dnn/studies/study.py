@@ -26,15 +26,25 @@ class CellSettings(Section):
     set: dict[str, Any] = Field(description="key of the run file → value; replaces what axes have set")
 
 
-class Select(Section):
-    """How settings are chosen: of the cells that differ only in some axes, the best one counts."""
+class Decision(Section):
+    """The score by which settings are chosen."""
 
-    over: tuple[str, ...] = Field(min_length=1, description="axes whose labels compete")
     split: Literal["carved", "dev"] = Field(
         "carved", description="split that decides: carved from the training rows, or dev, as papers often do"
     )
     share: float = Field(0.2, gt=0, le=0.5, description="with carved: share of the training rows that is carved")
     metric: str | None = Field(None, description="<task> or <task>.<metric>; default: mean of all metrics and tasks")
+
+    @property
+    def carve(self) -> dict[str, Any]:
+        """The settings of a run that takes part."""
+        return {"data.carve": self.share} if self.split == "carved" else {}
+
+
+class Select(Decision):
+    """How settings are chosen: of the cells that differ only in some axes, the best one counts."""
+
+    over: tuple[str, ...] = Field(min_length=1, description="axes whose labels compete")
     seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1, description="seeds of the runs that decide")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the runs that decide, applied last")
 
@@ -94,6 +104,17 @@ class Study(Section):
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(1, self.seeds + 1)) if isinstance(self.seeds, int) else self.seeds
+
+
+def study_schema() -> dict[str, Any]:
+    """Makes the JSON Schema of study files. Schemas that it refers to are under ``$defs``."""
+    schema = Study.model_json_schema()
+    schema["properties"]["profiles"] = {
+        "type": "object",
+        "description": "name → keys of the study that mt-dnn sweep STUDY --profile NAME replaces",
+        "additionalProperties": {"type": "object", "propertyNames": {"enum": sorted(Study.model_fields)}},
+    }
+    return schema
 
 
 def load_study(path: Path, profile: str | None = None) -> Study:
