@@ -95,7 +95,7 @@ class Run:
                     record = train_record(event, progress, parts.stepper, speed)
                     log.write(record)
                     bar.set_postfix(loss=f"{record['loss']:.4f}", epoch=event.position.epoch)
-                stopped_by = first_signal(received)  # a signal that comes later is seen after the next update
+                asked = stopped_by = first_signal(received)  # a signal that comes later is seen after the next update
                 progress.finished = event.last
                 if event.epoch_end:
                     write_tallies(self.folder, parts.stepper, event.position.epoch)
@@ -110,7 +110,7 @@ class Run:
                     bar.set_description("save")
                     save(self.folder, parts.tokenizer, parts.stepper, progress)
                     bar.set_description("train")
-                if stopped_by:
+                if asked:
                     say(f"stopped after update {event.position.step}; the same command continues from there")
                 if stopped_by or progress.finished:
                     return stopped_by

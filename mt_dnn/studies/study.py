@@ -49,6 +49,33 @@ class Select(Decision):
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the runs that decide, applied last")
 
 
+class Range(Section):
+    """Numbers that a search may try. If both ends are whole numbers, all of them are."""
+
+    low: int | float = Field(description="smallest number")
+    high: int | float = Field(description="largest number")
+    log: bool = Field(False, description="draw the logarithm evenly, for example of a learning rate")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low} and high {self.high}; low has to be the smaller one")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}; with log it has to be above 0")
+        return self
+
+
+class Search(Decision):
+    """What ``mt-dnn search`` tries, for each cell of the study."""
+
+    keys: dict[str, Range | tuple[str | int | float | bool, ...]] = Field(
+        min_length=1, description="key of the run file → {low, high, log}, or a list of values"
+    )
+    trials: PositiveInt = Field(20, description="runs for each cell; with lists alone, no more than combinations")
+    pruning: bool = Field(True, description="stop a run that is worse than the median of earlier ones at its epoch")
+    seed: NonNegativeInt = Field(1, description="seed of all runs")
+
+
 class Study(Section):
     """Everything that a study file may say."""
 
@@ -64,6 +91,7 @@ class Study(Section):
     leave_out: tuple[dict[str, Labels], ...] = Field((), description="combinations of labels that are no cells")
     seeds: PositiveInt | tuple[NonNegativeInt, ...] = Field(1, description="number of seeds, from 1 on, or their list")
     select: Select | None = Field(None, description="how settings are chosen; default: nothing is chosen")
+    search: Search | None = Field(None, description="what mt-dnn search tries; mt-dnn sweep does not read it")
     keep: Literal["nothing", "model", "checkpoint"] = Field(
         "nothing", description="what stays of the weights of a finished run: model, or all of its last checkpoint"
     )
