@@ -24,6 +24,7 @@ COMMANDS = (
     "predict",
     "distill",
     "sweep",
+    "search",
     "config",
     "data",
     "bench",
