@@ -12,10 +12,9 @@ from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.layout import Entry
 from mt_dnn.studies.published import AVERAGE, Number, average
 from mt_dnn.studies.statistics import Comparison, holm, over_seeds
-from mt_dnn.studies.tables import RATIO, Position, Table, TableCell, known, plain_table, score_at, value_of
+from mt_dnn.studies.tables import PUBLISHED, RATIO, Position, Table, TableCell, known, plain_table, score_at, value_of
 
 SPREADS = 2.0  # so many standard deviations plain training has to be above a constant where an effect can show
-PUBLISHED = "published"  # the value of columns that only the paper has
 ExampleTest = Callable[[Table, Position], Comparison | None]
 
 
@@ -36,6 +35,7 @@ def make_table(grid: Grid, records: Records, example_test: ExampleTest | None = 
     table = _with(table, dict(_average_cells(table)))
     table = _with_published(table)
     table = _with(table, {position: _with_effect(table, position) for position in table.cells})
+    table = _with(table, dict(_averages_without_effect(table)))
     return _compared(table, example_test)
 
 
@@ -144,6 +144,15 @@ def _with_effect(table: Table, position: Position) -> TableCell:
     above = reference.summary.mean - reference.baseline
     shows = (-above if cell.lower_is_better else above) >= SPREADS * reference.summary.sd and above != 0
     return replace(cell, shows_effect=shows)
+
+
+def _averages_without_effect(table: Table) -> Iterator[tuple[Position, TableCell]]:
+    """The averages of rows where no score can show an effect: they cannot show one either."""
+    for (row, column), cell in table.cells.items():
+        if table.columns[column].value == AVERAGE:
+            scores = [here for (i, j), here in table.cells.items() if i == row and table.columns[j].score is not None]
+            if scores and all(here.shows_effect is False for here in scores):
+                yield (row, column), replace(cell, shows_effect=False)
 
 
 def _compared(table: Table, example_test: ExampleTest | None) -> Table:

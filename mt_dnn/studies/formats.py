@@ -49,7 +49,7 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
-    "−": "--",
+    "−": "$-$",
     "–": "--",
     "—": "---",
     "→": r"$\to$",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from data_utils.set_aside import CARVED
 from mt_dnn.studies.grid import Cell
 from mt_dnn.studies.records import Record
-from mt_dnn.studies.tables import Table
+from mt_dnn.studies.tables import PUBLISHED, Table
 
 FLOOR = 0.1  # a regulariser so near to its dropout floor, as a share of it, does nothing that dropout does not
 CANNOT = "cannot show an effect"
@@ -102,7 +102,7 @@ def _missing(table: Table, command: str) -> Iterator[str]:
     if found:
         listed = "; ".join(f"{row}: {', '.join(columns)}" for row, columns in found.items())
         yield f"Missing, or not from all seeds: {listed}. They are made by: {command}"
-    only = [column.name for column in table.columns if column.value == "published"]
+    only = [column.name for column in table.columns if column.value == PUBLISHED]
     if only:
         yield f"No run of this study has {', '.join(only)}: these columns are the paper's alone."
 
@@ -167,7 +167,7 @@ def _same_scores(table: Table) -> Iterator[str]:
             rows[repr(sorted(cells.items()))].append(row.name)
     for names in rows.values():
         if len(names) > 1:
-            yield f"{' and '.join(names)} have the same scores in every run: they compute the same."
+            yield f"{' and '.join(names)} have the same scores in every run."
 
 
 def _averages(table: Table) -> Iterator[str]:

@@ -9,10 +9,10 @@ from itertools import product
 from mt_dnn.studies.published import AVERAGE, ROUNDED, PublishedTable
 from mt_dnn.studies.remarks import CANNOT
 from mt_dnn.studies.statistics import Comparison
-from mt_dnn.studies.tables import RATIO, TIMES, Position, Table, TableCell, score_at
+from mt_dnn.studies.tables import PUBLISHED, RATIO, TIMES, Position, Table, TableCell, score_at
 
 SIGNIFICANT = 0.05
-NOTHING = "—"
+NOTHING, MISSING = "—", "missing"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _scores(table: Table) -> Sheet:
         if any(cell.published is not None for cell in cells):
             rows.append(SheetRow("published", [published_text(table, (i, j)) for j in range(len(cells))], "published"))
         if any(cell.difference is not None for cell in cells):
-            texts = [NOTHING if (gap := cell.difference) is None else f"{gap:+.1f}" for cell in cells]
+            texts = [NOTHING if (gap := cell.difference) is None else signed(gap) for cell in cells]
             rows.append(SheetRow("difference", texts, "difference"))
     return Sheet(table.grid.study.title, [column.name for column in table.columns], rows)
 
@@ -67,6 +67,8 @@ def _scores(table: Table) -> Sheet:
 def score_text(table: Table, position: Position) -> str:
     """The text of a cell: its mean and standard deviation, or why it has none."""
     cell = table.cells.get(position)
+    if table.columns[position[1]].value == PUBLISHED:
+        return MISSING
     if cell is None:
         return NOTHING
     found = cell.summary
@@ -74,7 +76,7 @@ def score_text(table: Table, position: Position) -> str:
     if found is None:
         if cell.failed:
             return f"failed ({len(cell.failed)})"
-        return "missing" if cell.is_missing or cell.published is not None else NOTHING
+        return MISSING if cell.is_missing else NOTHING
     text = number_text(table, position, found.mean)
     if found.sd is not None:
         text += f" ± {number_text(table, position, found.sd)}"
@@ -97,10 +99,10 @@ def published_text(table: Table, position: Position) -> str:
     if cell.published is None:
         return NOTHING
     if cell.printed is not None and abs(cell.printed - cell.published) > ROUNDED:
-        return f"{cell.printed:g} ({cell.published:.2f})"
+        return f"{_plain(cell.printed)} ({cell.published:.2f})"
     if table.columns[position[1]].value == AVERAGE:
         return f"{cell.published if cell.printed is None else cell.printed:.1f}"
-    return f"{cell.published:g}"
+    return _plain(cell.published)
 
 
 def _is_best(table: Table, position: Position) -> bool:
@@ -145,8 +147,13 @@ def _difference_text(cell: TableCell, test: Comparison | None, corrected: float 
     if test is None:
         return NOTHING
     star = "*" if corrected is not None and corrected < SIGNIFICANT else ""
-    interval = "" if test.low is None or test.high is None else f" [{test.low:+.1f}, {test.high:+.1f}]"
-    return f"{test.difference:+.1f}{interval}{star}"
+    interval = "" if test.low is None or test.high is None else f" [{signed(test.low)}, {signed(test.high)}]"
+    return f"{signed(test.difference)}{interval}{star}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def _spread(table: Table) -> Sheet:
@@ -179,7 +186,8 @@ def scores_sheet(scores: PublishedTable, published: PublishedTable | None, title
 
 
 def _plain(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:g}"
+    """A printed number: all its digits, and at least one decimal."""
+    return NOTHING if value is None else f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
 
 
 def positions(table: Table) -> list[Position]:

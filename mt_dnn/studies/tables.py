@@ -20,6 +20,7 @@ from mt_dnn.studies.statistics import Comparison, Summary, summary
 T = TypeVar("T")
 TIMES = ("seconds", "cpu_seconds", "steps")  # values that records have by these keys
 RATIO = "time_ratio"
+PUBLISHED = "published"  # the value of columns that only the paper has
 
 
 @dataclass(frozen=True)

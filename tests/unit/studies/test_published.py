@@ -140,7 +140,7 @@ def test_our_table_stands_beside_the_papers(tmp_path: Path) -> None:
         "freelb",
         *("vat", "published", "difference"),
     ]
-    assert rows[1].cells == ["63.5", "84.1", "89", "75.9 (75.03)"]  # (63.5 + 86.55) / 2
+    assert rows[1].cells == ["63.5", "84.1", "89.0", "75.9 (75.03)"]  # (63.5 + 86.55) / 2
     assert rows[2].cells == ["+6.5", "+5.9", "+1.0", "+5.0"]
     assert rows[5].cells[-1] == "80.4" and rows[5].kind == "published"
     (note,) = [note for note in remarks(made, "") if note.startswith("Averages of the paper")]
@@ -182,7 +182,7 @@ def test_methods_as_columns_meet_the_papers_columns(tmp_path: Path) -> None:
     grid = made_up_grid(tmp_path, published=published, show=show, axes={"task": ["rte", "mrpc"], "method": methods})
     rows = sheets(make_table(grid, all_records(grid, lambda *_: 0.9)))[0].rows
     assert rows[0].name == "rte accuracy" and rows[1].cells == ["85.61", "88.13"]
-    assert rows[4].cells == ["90.69", "91.42"] and rows[5].cells == ["-0.7", "-1.4"]
+    assert rows[4].cells == ["90.69", "91.42"] and rows[5].cells == ["−0.7", "−1.4"]
 
 
 def test_scores_of_a_test_server_are_rows_beside_the_papers(tmp_path: Path) -> None:
@@ -197,6 +197,6 @@ def test_scores_of_a_test_server_are_rows_beside_the_papers(tmp_path: Path) -> N
     found = scores_sheet(read_scores(tmp_path / "scores.yml", paper.header), beside, "Test server")
     assert found.header == ["rte accuracy", "mrpc accuracy", "mrpc f1", "average"]
     assert [(row.name, row.cells) for row in found.rows] == [
-        ("tat", ["69", "88", "91", "82"]),
+        ("tat", ["69.0", "88.0", "91.0", "82.0"]),
         ("published", ["69.7", "88.2", "91.1", "—"]),
     ]
