@@ -108,14 +108,14 @@ def test_windows_of_a_text_stay_together(tmp_path: Path) -> None:
             "data_format": "words",
             "labels": ("O", "B-X"),
             "metrics": ("accuracy",),
-            "loss": "ce",
+            "loss": "cross_entropy",
             "kd_loss": "kl",
             "adv_loss": "sym_kl",
         }
     )
     sentences = [[WORDS[(row + position) % 15] for position in range(20)] for row in range(10)]
     found = [
-        (f"rows:{row}", {"uid": f"r{row}", "label": " ".join(["O"] * 20), "sentence": " ".join(words)})
+        (f"rows:{row}", {"uid": f"r{row}", "label": " ".join(["O"] * 20), "words": " ".join(words)})
         for row, words in enumerate(sentences)
     ]
     rows = collect_rows(tmp_path / "rows.tsv", found, task)
