@@ -1,4 +1,4 @@
-"""Sets training rows aside, to choose settings with them (``carved``) or to score with them (``held_out``)."""
+"""Parts of splits: training rows set aside, to choose settings (``carved``) or to score (``held_out``), and samples."""
 
 from __future__ import annotations
 
@@ -43,6 +43,18 @@ def set_aside(train: Prepared, rows: Rows, *, max_rows: int | None, carve: float
     return {
         name: _taken(train, numbers, f"{name}-{max_rows}-{carve}") for name, numbers in chosen.items() if len(numbers)
     }
+
+
+def sampled(split: Prepared, count: int) -> Prepared:
+    """At most ``count`` rows of a split, drawn with a fixed seed, in the order of the file.
+
+    Of two files with equally many rows the same rows are drawn, such as the translations of the same sentences.
+    """
+    rows = len(split.firsts)
+    if rows <= count:
+        return split
+    drawn = np.random.default_rng(SEED).choice(rows, count, replace=False)
+    return _taken(split, np.sort(drawn), f"sample-{count}")
 
 
 def _strata(rows: Rows, count: int) -> np.ndarray:

@@ -40,6 +40,11 @@ class DataConfig(Section):
     held_out: PositiveInt | None = Field(
         None, description="with max_rows: score at most so many of the rows behind them, as split held_out"
     )
+    max_eval_rows: PositiveInt | None = Field(
+        None,
+        description="read at most so many rows of each file that is not trained on, drawn with a fixed seed, the same "
+        "ones in all runs",
+    )
     max_unknown_share: float = Field(
         0.5, ge=0, le=1, description="training refuses splits with a larger share of tokens unknown to the tokenizer"
     )

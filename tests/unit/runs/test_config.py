@@ -101,14 +101,6 @@ def test_every_field_is_read_somewhere() -> None:
     assert unread - {"cache"} == set()  # read in config.py, by cache_dir
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yml")), ids=lambda path: path.name)
-def test_shipped_run_configurations_load(path: Path) -> None:
-    if path.name == "grammar.yml":
-        pytest.skip("the grammar of the quick start, no run configuration")
-    config = load_config(path)
-    assert config.task_defs.parts[0] == "task_defs" and (ROOT / config.task_defs).exists()
-
-
 def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     """One row of the documented table per setting."""
     found = []
