@@ -151,8 +151,7 @@ class EvaluationConfig(Section):
     )
     predictions: bool | PredictionsConfig = Field(
         True,
-        description="write predictions of dev and test splits at the end; a mapping chooses splits (all, labelled) and "
-        "text (whether the texts are written too)",
+        description="write predictions of dev and test splits at the end; or a mapping of the two keys below",
     )
 
     @property
