@@ -24,6 +24,7 @@ COMMANDS = (
     "predict",
     "distill",
     "sweep",
+    "analyze",
     "config",
     "data",
     "bench",
