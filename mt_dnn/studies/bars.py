@@ -25,7 +25,7 @@ def draw_agreement(record: Mapping[str, Any], output: Path, name: str) -> list[P
     )
     ticks = {category: f"{category}\n{rows} rows" for category, rows in record["rows"].items() if rows}
     with styled():
-        figure, axis = new_figure(min(WIDTH, 2.2 + 1.1 * len(ticks)), 2.9)
+        figure, axis = new_figure(min(WIDTH, 2.2 + 1.1 * len(ticks)), 3.1)
         grouped_bars(axis, groups, ticks)
         axis.set(xlabel="votes for each label", ylabel=f"accuracy on {record['task']}/{record['split']} (%)")
         return save(figure, record, output, name)
@@ -70,8 +70,9 @@ def draw_robustness(record: Mapping[str, Any], output: Path, name: str) -> list[
             for number, box in enumerate(boxes["boxes"]):
                 box.set(facecolor=COLOURS[number % len(COLOURS)], hatch=HATCHES[number % len(HATCHES)])
             axis.set_xticks(range(1, len(models) + 1), [model["name"] for model in models], rotation=20, ha="right")
+            axis.grid(False, axis="x")
             axis.set_title(f"balls of {table['name']}\n{len(table['radii'])} examples")
-        axes[0, 0].set_ylabel("largest increase of the loss")
+        axes[0, 0].set_ylabel("largest increase of the loss (nats)")
         return save(figure, record, output, name)
 
 

@@ -41,7 +41,7 @@ def draw_axis(
                 axes.plot([position] * len(each), each, ".", color=style["color"], markersize=3, alpha=0.8)
         axes.set_xticks(range(len(labels)), labels)
         axes.set(xlabel=axis, ylabel=f"{score} (%)")
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         return save(figure, {"kind": "axis", "axis": axis, "score": score, "series": series}, output, name)
 
 
@@ -79,7 +79,7 @@ def draw_learning_curves(
     """Score over the updates of training: the mean over seeds, and a band of one sd.
 
     Args:
-        series: name of the line → for each run, update → score. A mean is drawn where all runs of the line have a score.
+        series: name of the line → for each run, update → score. A mean is drawn where all of them have a score.
     """
     with styled():
         figure, axes = new_figure(4.6, 3.0)
@@ -91,7 +91,7 @@ def draw_learning_curves(
             axes.plot(steps, means, **style, markevery=max(1, len(steps) // 10), label=label)
             axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
         axes.set(xlabel="update", ylabel=f"{score} (%)")
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=8)
         curves = {
             line: [{str(step): value for step, value in run.items()} for run in runs] for line, runs in series.items()
         }

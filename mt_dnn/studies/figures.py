@@ -52,7 +52,7 @@ def draw_figures(grid: Grid, records: Mapping[str, Record], runs: Path | None, o
         figure = parsed(grid, name, content)
         drawn = figure.draw(Drawing(grid, records, runs, output, name))
         if not drawn:
-            reason = "mt-dnn analyze study has not made it" if figure.kind in DRAWN else "no run of it is finished"
+            reason = "no run of it is finished" if isinstance(figure, StudyFigure) else "its numbers are not there yet"
             say(f"figures.{name}: is not drawn, because {reason}")
         paths += drawn
     return paths
@@ -86,34 +86,47 @@ class AnalysisFigure(Section):
         return found
 
 
-FIGURES: Mapping[str, type[StudyFigure]] = {
+class FileFigure(Section):
+    """A figure of an analysis that was made by hand."""
+
+    kind: str = Field(description="analysis")
+    file: Path = Field(description="the numbers, which a command of mt-dnn analyze has written")
+
+    def draw(self, drawing: Drawing) -> list[Path]:
+        return draw_file(self.file, drawing.output, drawing.name) if self.file.exists() else []
+
+
+Figure = StudyFigure | AnalysisFigure | FileFigure
+FIGURES: Mapping[str, type[Figure]] = {
     "axis": AxisFigure,
     "time": TimeFigure,
     "learning_curves": LearningCurves,
     "seed_spread": SeedSpread,
+    "analysis": FileFigure,
+    **dict.fromkeys((*DRAWN, *NOT_DRAWN), AnalysisFigure),
 }
 
 
-def parsed(grid: Grid, name: str, content: Mapping[str, Any]) -> StudyFigure | AnalysisFigure:
+def parsed(grid: Grid, name: str, content: Mapping[str, Any]) -> Figure:
     """Reads a figure of a study file.
 
     Raises:
         UserError: it is of no known kind, or has a wrong key.
     """
     location = f"{grid.study.title}: figures.{name}"
-    known = [*FIGURES, *DRAWN, *NOT_DRAWN]
-    kind = content.get("kind")
-    if kind not in known:
-        raise UserError(f"{location}: kind: no kind '{kind}'{did_you_mean(str(kind), known)} ({', '.join(known)})")
+    kind = str(content.get("kind"))
+    if kind not in FIGURES:
+        raise UserError(f"{location}: kind: no kind '{kind}'{did_you_mean(kind, FIGURES)} ({', '.join(FIGURES)})")
     try:
-        figure = FIGURES[kind].model_validate(content) if kind in FIGURES else AnalysisFigure.model_validate(content)
+        figure = FIGURES[kind].model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         keys = ".".join(map(str, problem["loc"]))
         raise UserError(f"{location}: {keys}: {problem['msg'].removeprefix('Value error, ')}") from None
     axes = ("series", "axis", "panels")
     named: list[tuple[str, str | None, Sequence[str]]] = [(key, getattr(figure, key, None), ()) for key in axes]
-    choices = [("where", figure.where)] if isinstance(figure, StudyFigure) else list(figure.runs.items())
+    choices = [("where", figure.where)] if isinstance(figure, StudyFigure) else []
+    choices += figure.runs.items() if isinstance(figure, AnalysisFigure) else ()
     named += [(key, axis, as_labels(labels)) for key, where in choices for axis, labels in where.items()]
     _check_axes(grid, named, location)
     return figure

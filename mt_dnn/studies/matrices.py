@@ -17,22 +17,19 @@ DIFFERENCES = "PuOr"
 
 def draw_confusion(record: Mapping[str, Any], output: Path, name: str) -> list[Path]:
     """One matrix of rates for each run, and their difference if there are two. ``record``: analyses/confusion.py."""
-    labels, runs = record["labels"], record["runs"]
-    panels = len(runs) + (record["difference"] is not None)
-    side = min(3.0, max(1.7, WIDTH / panels))
+    labels, runs, difference = record["labels"], record["runs"], record["difference"]
+    panels = len(runs) + (difference is not None)
+    side = WIDTH / max(panels, 2) - 0.25
     with styled():
-        figure, axes = new_figure(panels * side + 0.4, side + 0.5, ncols=panels, squeeze=False, sharey=True)
+        figure, axes = new_figure(panels * side + 1.0, side + 0.9, ncols=panels, squeeze=False, sharey=True)
         for axis, run in zip(axes[0], runs, strict=False):
-            image = heat_map(axis, run["rates"], cmap=RATES, vmin=0, vmax=1)
-            title = f"{run['name']}\naccuracy {100 * run['accuracy']:.1f} %"
-            _label_classes(axis, labels, title)
-        figure.colorbar(image, ax=list(axes[0, : len(runs)]), label="share of the gold class", shrink=0.8, pad=0.02)
-        if record["difference"] is not None:
-            most = max(0.01, float(np.nanmax(np.abs(_with_nan(record["difference"])))))
-            image = heat_map(axes[0, -1], record["difference"], cmap=DIFFERENCES, vmin=-most, vmax=most, signed=True)
-            _label_classes(axes[0, -1], labels, f"{runs[1]['name']} minus\n{runs[0]['name']}")
-            figure.colorbar(image, ax=axes[0, -1], label="difference of shares", shrink=0.8, pad=0.04)
-        axes[0, 0].set_ylabel("gold class")
+            heat_map(axis, run["rates"], cmap=RATES, vmin=0, vmax=1)
+            _label_classes(axis, labels, f"{run['name']}\naccuracy {100 * run['accuracy']:.1f} %", "predicted class")
+        if difference is not None:
+            most = max(0.01, float(np.nanmax(np.abs(_with_nan(difference)))))
+            heat_map(axes[0, -1], difference, cmap=DIFFERENCES, vmin=-most, vmax=most, signed=True)
+            _label_classes(axes[0, -1], labels, f"{runs[1]['name']} − {runs[0]['name']}\n(points)", "predicted class")
+        axes[0, 0].set_ylabel("gold class (rows in %)")
         return save(figure, record, output, name)
 
 
@@ -44,8 +41,8 @@ def draw_tally(record: Mapping[str, Any], output: Path, name: str) -> list[Path]
     side = max(1.5, WIDTH / max(columns, 2.5))
     with styled():
         figure, axes = new_figure(
-            columns * side + 0.6,
-            rows * (side + 0.2),
+            columns * side + 1.0,
+            rows * side + 1.0,
             nrows=rows,
             ncols=columns,
             squeeze=False,
@@ -59,8 +56,8 @@ def draw_tally(record: Mapping[str, Any], output: Path, name: str) -> list[Path]
             values = np.array(epochs[number]["probabilities"], float)
             np.fill_diagonal(values, np.nan)  # a right answer is never drawn
             image = heat_map(axis, values, cmap=RATES, vmin=0, vmax=1)
-            _label_classes(axis, labels, f"after epoch {epochs[number]['epoch']}")
-            axis.set_xlabel("wrong class c" if number + columns >= len(epochs) else "")
+            across = "wrong class c" if number + columns >= len(epochs) else ""
+            _label_classes(axis, labels, f"after epoch {epochs[number]['epoch']}", across)
         for axis in axes[:, 0]:
             axis.set_ylabel("gold class y")
         figure.colorbar(image, ax=list(axes.flat), label="e(y, c)", shrink=0.8, pad=0.02)
@@ -80,7 +77,7 @@ def draw_loss_surface(record: Mapping[str, Any], output: Path, name: str) -> lis
     levels = np.linspace(low, high if high > low else low + 1, 11)
     side = min(3.0, WIDTH / max(panels, 2))
     with styled():
-        figure, axes = new_figure(panels * side + 0.7, side + 0.4, ncols=panels, squeeze=False)
+        figure, axes = new_figure(panels * side + 2.0, side + 0.8, ncols=panels, squeeze=False)
         for axis, surface, values in zip(axes[0], surfaces, losses, strict=False):
             filled = axis.contourf(record["axis"], record["axis"], values.T, levels, cmap=RATES)
             contours = axis.contour(
@@ -103,7 +100,7 @@ def _draw_line(axis: Any, line: Mapping[str, Any], names: list[str]) -> None:
     for position, name in enumerate(names):
         axis.axvline(position, color="black", linewidth=0.8, linestyle=":")
         axis.annotate(name, (position, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
-    axis.set(xlabel="position t between the runs", ylabel="training loss")
+    axis.set(xlabel="position t", ylabel="training loss")
 
 
 def heat_map(axis: Any, values: Any, *, signed: bool = False, **colours: Any) -> Any:
@@ -118,20 +115,18 @@ def heat_map(axis: Any, values: Any, *, signed: bool = False, **colours: Any) ->
             continue
         red, green, blue, _ = image.cmap(image.norm(value))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+        text = f"{100 * value:+.1f}".replace("-", "−") if signed else f"{100 * value:.1f}"
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")
     return image
 
 
-def _label_classes(axis: Any, labels: list[str], title: str) -> None:
-    axis.set_xticks(
-        range(len(labels)),
-        labels,
-        rotation=30 if max(map(len, labels)) > 3 else 0,
-        ha="right" if max(map(len, labels)) > 3 else "center",
-    )
+def _label_classes(axis: Any, labels: list[str], title: str, across: str) -> None:
+    """Writes the classes at both axes of a matrix. ``across``: what the columns are."""
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axis.set_xticks(range(len(labels)), labels, **(turned if max(map(len, labels)) > 3 else {}))
     axis.set_yticks(range(len(labels)), labels)
-    axis.set(title=title, xlabel="predicted class")
+    axis.tick_params(length=0)
+    axis.set(title=title, xlabel=across)
     axis.spines[:].set_visible(False)
 
 

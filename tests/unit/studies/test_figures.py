@@ -262,14 +262,19 @@ def test_studies_draw_their_records(workspace: Path, capsys: pytest.CaptureFixtu
         "gain": {"kind": "time", "reference": "plain", "where": {"layer": "one"}},
         "spread": {"kind": "seed_spread", "panels": "layer"},
         "curves": {"kind": "learning_curves"},
+        "by_hand": {"kind": "analysis", "file": str(workspace / "by_hand.json")},
+        "later": {"kind": "analysis", "file": str(workspace / "later.json")},
     }
+    (workspace / "by_hand.json").write_text(json.dumps(RECORDS["tally"]))
     grid = Grid(load_study(study_file(workspace, figures=figures)))
     records = records_of(grid)
     output = workspace / "figures"
     paths = draw_figures(grid, records, None, output)
-    names = [f"{name}.{kind}" for name in ("layers", "gain", "spread") for kind in ("json", "png", "svg")]
+    names = [f"{name}.{kind}" for name in ("layers", "gain", "spread", "by_hand") for kind in ("json", "png", "svg")]
     assert [path.name for path in paths] == names
-    assert "figures.curves: is not drawn, because no run of it is finished" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "figures.curves: is not drawn, because no run of it is finished" in said
+    assert "figures.later: is not drawn, because its numbers are not there yet" in said
     drawn = json.loads((output / "layers.json").read_text())["series"]
     assert drawn["plain"]["one"] == pytest.approx([0.51, 0.52]) and drawn["rapt"]["two"] == pytest.approx([0.81, 0.82])
     gain = json.loads((output / "gain.json").read_text())["points"]
