@@ -29,6 +29,7 @@ COMMANDS = (
     "report",
     "compare",
     "runs",
+    "analyze",
     "config",
     "data",
     "bench",

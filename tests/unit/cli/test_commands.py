@@ -78,7 +78,7 @@ def test_a_command_is_one_file_and_one_line_of_main() -> None:
     groups = [name for name, command in commands.commands.items() if hasattr(command, "commands")]
     plain = [name for name in COMMANDS if name not in groups]
     assert list(commands.commands) == [*plain, *groups] and {*plain, *groups} == set(COMMANDS)
-    helpers = {"__init__.py", "__main__.py", "main.py", "arguments.py"}
+    helpers = {"__init__.py", "__main__.py", "main.py", "arguments.py", "analysis_files.py"}
     files = {path.name for path in (ROOT / "mt_dnn" / "cli").glob("*.py")} - helpers
     assert files == {f"{name}.py" for name in COMMANDS}
 
