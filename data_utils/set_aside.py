@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -77,12 +78,15 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
         strata = np.zeros_like(strata)
     folds = StratifiedGroupKFold(parts, shuffle=True, random_state=SEED)
     aside = np.zeros(len(groups), dtype=bool)
-    aside[next(folds.split(strata, strata, numbers))[1]] = True
+    with warnings.catch_warnings():  # scikit-learn warns of a class with fewer rows than folds, which some folds lack
+        warnings.simplefilter("ignore", UserWarning)
+        aside[next(folds.split(strata, strata, numbers))[1]] = True
     return aside
 
 
 def _taken(split: Prepared, rows: np.ndarray, name: str) -> Prepared:
     """The split with these rows alone, in this order. ``name`` distinguishes it from other parts of the split."""
     windows = rows if split.sources is None else np.flatnonzero(np.isin(split.sources, rows))
-    manifest = {**split.manifest, "rows": len(rows), "hash": f"{split.manifest['hash']}-{name}"}
+    hash_here = f"{split.manifest['hash']}-{name}"
+    manifest = {**split.manifest, "rows": len(rows), "hash": hash_here, "row_numbers": rows.tolist()}
     return Prepared.of_columns(split.path, split.batch.take(pa.array(windows)), manifest)

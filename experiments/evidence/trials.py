@@ -79,7 +79,9 @@ def trials(method: str) -> Iterator[dict[str, Any]]:
 
 
 def study() -> dict[str, Any]:
-    cells = [{"when": {"task": task}, "set": {"data.max_rows": rows}} for task, rows in TASKS.items()]
+    cells: list[dict[str, Any]] = [
+        {"when": {"task": task}, "set": {"data.max_rows": rows}} for task, rows in TASKS.items()
+    ]
     leave_out = []
     for method in METHODS:
         for number, settings in enumerate(trials(method), start=1):

@@ -34,8 +34,8 @@ class DataConfig(Section):
         None,
         gt=0,
         le=0.5,
-        description="set about this share of the training rows aside as split carved, stratified by label, rows with the "
-        "same first text together; evaluation.metric then reads it instead of the dev splits",
+        description="set about this share of the training rows aside as split carved, stratified by label, rows with "
+        "the same first text together; evaluation.metric then reads it instead of the dev splits",
     )
     held_out: PositiveInt | None = Field(
         None, description="with max_rows: score at most so many of the rows behind them, as split held_out"
@@ -151,8 +151,7 @@ class EvaluationConfig(Section):
     )
     predictions: bool | PredictionsConfig = Field(
         True,
-        description="write predictions of dev and test splits at the end; a mapping chooses splits (all, labelled) and "
-        "text (whether the texts are written too)",
+        description="write predictions of dev and test splits at the end; or a mapping of the two keys below",
     )
 
     @property

@@ -107,13 +107,14 @@ def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in model.model_fields.items():
         parts: list[Any] = [field.annotation, *get_args(field.annotation)]
         section = next((part for part in parts if is_section(part)), None)
-        if section is not None and name != "adversary":  # one page per mode has its settings
-            found += rows(section, f"{prefix}{name}.")
-        elif name != "mode" or prefix:
+        deeper = section if name != "adversary" else None  # one page per mode has its settings
+        if (deeper is None or bool in parts) and (name != "mode" or prefix):
             choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
             listed = ", ".join(f"`{choice}`" for choice in choices)
             meaning = f"{listed}: {field.description}" if listed else field.description
             found.append(f"| `{prefix}{name}` | {default(field)} | {meaning} |")
+        if deeper is not None:
+            found += rows(deeper, f"{prefix}{name}.")
     return found
 
 
