@@ -13,6 +13,7 @@ for word in country can; do
     analysis "neighbours_${word}_block2" neighbours tables4_6 method=rapt -- --task rte --word "$word" --level 2
 done
 study table2
+study table3
 study figure1
 study figure2
 study figure3

@@ -12,7 +12,9 @@ if [[ -n ${VOTES:-} ]]; then # a file of annotators' votes: ChaosNLI, or the off
     analysis figure2_matched agreement figures1_3 -- --task mnli --split dev_matched --annotations "$VOTES" \
         --task-defs task_defs/papers_nli.yml
 fi
-analysis figure3 loss-surface figures1_3 -- --task mnli
+surface=(--points 21 --rows 256)
+((${#profile[@]})) && surface=(--points 11 --rows 64)
+analysis figure3 loss-surface figures1_3 -- --task mnli "${surface[@]}"
 study table1
 study table2
 study table3

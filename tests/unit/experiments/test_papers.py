@@ -38,9 +38,9 @@ BROKEN = {
     ("tat", "table1", "freelb_dev"): ("83.5", "83.4"),
     ("tat", "table1", "tat_test"): ("82.8", "82.74"),
     ("tat", "table3", "xlm_r_r3f"): ("81.2", "81.26"),
-    ("rapt", "table3", "standard"): ("69.6", "58.26"),
-    ("rapt", "table3", "smart"): ("110.9", "99.45"),
-    ("rapt", "table3", "rapt"): ("86.7", "77.79"),
+    ("rapt", "table3", "standard_minutes"): ("69.6", "58.26"),
+    ("rapt", "table3", "smart_minutes"): ("110.9", "99.45"),
+    ("rapt", "table3", "rapt_minutes"): ("86.7", "77.79"),
 }
 
 
@@ -157,8 +157,9 @@ def test_studies_share_the_runs_that_are_the_same() -> None:
     assert settings_ids("rapt/figure1") <= rapt
     assert settings_ids("rapt/tables4_6") <= rapt
     assert len(settings_ids("rapt/figure2") & rapt) == len(settings_ids("rapt/figure3") & rapt) == 2
-    assert settings_ids("freelb/table5") <= settings_ids("freelb/table1")
-    assert len(settings_ids("freelb/table4") & glue) == 3 * 2 * 2
+    assert len(settings_ids("freelb/table5") & glue) == 3 * 2
+    assert len(settings_ids("freelb/table1") & glue) == 3 * 2 * 2
+    assert len(settings_ids("freelb/table4") & glue) == 3 * 2
 
 
 def rows_of(task: TaskDef, split: str) -> Iterator[str]:
