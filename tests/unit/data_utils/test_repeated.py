@@ -31,7 +31,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_same_two_texts_in_the_same_order_count_whatever_their_label(folder: Path) -> None:
-    settings = {"task_defs": str(folder / "tasks.yml"), "data": {"dir": str(folder)}, "output": str(folder / "run")}
+    settings = {
+        "task_defs": str(folder / "tasks.yml"),
+        "data": {"dir": str(folder), "max_length": 64},
+        "output": str(folder / "run"),
+    }
     config = load_config({**settings, "encoder": {"name": str(folder / "encoder")}})
     notices = [notice for notice in start(config).notices if "training row" in notice]
     assert notices == ["shared: 2 of 4 rows of dev have the texts of a training row"]
