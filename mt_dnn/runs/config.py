@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from mt_dnn.adversarial.modes import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
@@ -39,6 +39,11 @@ class DataConfig(Section):
     )
     held_out: PositiveInt | None = Field(
         None, description="with max_rows: score at most so many of the rows behind them, as split held_out"
+    )
+    max_eval_rows: PositiveInt | None = Field(
+        None,
+        description="read at most so many rows of each file that is not trained on, drawn with a fixed seed, the same "
+        "ones in all runs",
     )
     max_unknown_share: float = Field(
         0.5, ge=0, le=1, description="training refuses splits with a larger share of tokens unknown to the tokenizer"
@@ -146,8 +151,7 @@ class EvaluationConfig(Section):
     )
     predictions: bool | PredictionsConfig = Field(
         True,
-        description="write predictions of dev and test splits at the end; a mapping chooses splits (all, labelled) and "
-        "text (whether the texts are written too)",
+        description="write predictions of dev and test splits at the end; or a mapping of the two keys below",
     )
 
     @property
@@ -228,6 +232,12 @@ class RunConfig(Section):
     adversary: AnyOptions = Field(
         NoneOptions(), description="a mode and its settings, or preset:<name>; see mt_dnn/adversarial/README.md"
     )
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_task_without_brackets(cls, tasks: object) -> object:
+        """``tasks=rte`` means ``tasks=[rte]``."""
+        return [tasks] if isinstance(tasks, str) else tasks
 
     @model_validator(mode="after")
     def _settings_of_single_tasks(self) -> RunConfig:

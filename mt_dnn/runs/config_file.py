@@ -18,6 +18,18 @@ from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import expanded, names_preset
 from mt_dnn.runs.config import RunConfig
 
+# What transformers' TrainingArguments call some of the settings.
+TRAINER_NAMES = {
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulate",
+    "max_grad_norm": "clip_norm",
+    "warmup_ratio": "warmup_fraction",
+    "max_seq_length": "max_length",
+    "output_dir": "output",
+}
+
 
 def file_schema() -> dict[str, Any]:
     """Makes a JSON Schema for editors. It fits run files and task files."""
@@ -45,10 +57,10 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
     layers = [(str(path), content), *((f"override '{text}'", _override(text)) for text in overrides)]
     _check_presets_come_first(layers[1:])
     try:
-        merged = OmegaConf.create(defaults)
+        merged: dict[str, Any] = defaults
         for location, layer in layers:
             merged = _merged(merged, layer, location)
-        values = OmegaConf.to_container(merged, resolve=True)
+        values = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
     try:
@@ -73,7 +85,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             yield f"{prefix}{key}: {before!r} there, {after!r} here"
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = OmegaConf.load(path)
     except FileNotFoundError:
@@ -82,44 +94,59 @@ def _read_yaml(path: Path) -> Any:
         raise not_yaml(path, error) from None
     if not OmegaConf.is_dict(content):
         raise UserError(f"{path}: a run file is a mapping of keys to values, such as 'task_defs: task_defs/glue.yml'")
-    return content
+    return _unresolved(content)
 
 
-def _of_mapping(values: Mapping[str, Any]) -> Any:
+def _of_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return OmegaConf.create(dict(values))
+        return _unresolved(OmegaConf.create(dict(values)))
     except OmegaConfBaseException as error:
         raise UserError(f"run configuration: {_first_line(error)}") from None
 
 
-def _override(text: str) -> Any:
+def _override(text: str) -> dict[str, Any]:
     key, separator, _ = text.partition("=")
     if not separator or not key:
         raise UserError(f"override '{text}': write key=value, for example optimizer.lr=1e-4")
     try:
-        return OmegaConf.from_dotlist([text])
+        return _unresolved(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"override '{text}': {_first_line(error)}") from None
 
 
-def _merged(below: Any, layer: Any, location: str) -> Any:
+def _unresolved(content: Any) -> dict[str, Any]:
+    """Plain dictionaries and lists, in which ``${name}`` is still text."""
+    return OmegaConf.to_container(content)  # type: ignore[return-value]
+
+
+def _merged(below: Mapping[str, Any], layer: Mapping[str, Any], location: str) -> dict[str, Any]:
     """Merges a layer into the layers below it.
 
     A preset replaces all settings of the adversary, or of one task. It is not mixed with lower layers.
     """
     if "adversary" not in layer:
-        return OmegaConf.merge(below, layer)
-    layer = OmegaConf.to_container(layer)
+        return _deep(below, layer)
     section = layer["adversary"]
-    layer["adversary"] = expanded(section, f"{location}: adversary")
-    below = OmegaConf.to_container(below)
+    kept = dict(below)
     if names_preset(section):
-        below.pop("adversary", None)
-    elif isinstance(section, dict) and isinstance(section.get("tasks"), dict):
-        replaced = [task for task, options in section["tasks"].items() if names_preset(options)]
-        for task in replaced:
-            below.get("adversary", {}).get("tasks", {}).pop(task, None)
-    return OmegaConf.merge(below, layer)
+        kept.pop("adversary", None)
+    elif (
+        isinstance(section, dict) and isinstance(section.get("tasks"), dict) and isinstance(kept.get("adversary"), dict)
+    ):
+        replaced = {task for task, options in section["tasks"].items() if names_preset(options)}
+        tasks = kept["adversary"].get("tasks", {})
+        if replaced and isinstance(tasks, dict):
+            kept["adversary"] = {**kept["adversary"], "tasks": {t: o for t, o in tasks.items() if t not in replaced}}
+    return _deep(kept, {**layer, "adversary": expanded(section, f"{location}: adversary")})
+
+
+def _deep(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges dictionaries in dictionaries too. Every other value above replaces the one below."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        merged[key] = _deep(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
@@ -130,8 +157,7 @@ def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
     """
     set_by: dict[str | None, str] = {}  # the adversary (None) or a task of it → an override that has set a key there
     for location, layer in overrides:
-        content: Any = OmegaConf.to_container(layer)
-        section = content.get("adversary")
+        section = layer.get("adversary")
         tasks = section.get("tasks") if isinstance(section, dict) else None
         scopes = tasks if isinstance(tasks, dict) else {} if section is None else {None: section}
         for scope, options in scopes.items():
@@ -159,7 +185,11 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
     typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
     location = f"override '{typed}'" if typed else str(path)
     if problem["type"] == "extra_forbidden":
-        return unknown_key(location, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)])
+        section = [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)]
+        elsewhere = _elsewhere(keys, section)
+        if elsewhere is not None:
+            return UserError(f"{location}: unknown key '{dotted}', did you mean '{elsewhere}'?")
+        return unknown_key(location, dotted, section)
     if problem["type"] == "missing":
         return UserError(f"{location}: missing key '{dotted}'")
     if problem["type"] == "union_tag_not_found":
@@ -170,6 +200,26 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
         return UserError(f"{location}: adversary.mode: no mode '{tag}'{hint}")
     given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
     return UserError(f"{location}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
+
+
+def _elsewhere(keys: Sequence[str], section: Sequence[str]) -> str | None:
+    """A key that an unknown one may mean: a setting with its name, or of its meaning in transformers' Trainer.
+
+    None if there is none. ``section``: the keys of the section that the unknown one stands in, which come first.
+    """
+    name = TRAINER_NAMES.get(keys[-1], keys[-1])
+    named = [key for key in _all_keys(RunConfig) if key.rpartition(".")[2] == name]
+    return next((key for key in named if key in section), named[0] if named else None)
+
+
+def _all_keys(model: Any, prefix: str = "") -> Iterator[str]:
+    """All keys of a run file, with dots. Settings of the adversary, which depend on its mode, are left out."""
+    for name, field in model.model_fields.items():
+        parts = [part for part in (field.annotation, *get_args(field.annotation)) if hasattr(part, "model_fields")]
+        if not parts:
+            yield f"{prefix}{name}"
+        elif name != "adversary":
+            yield from _all_keys(parts[0], f"{prefix}{name}.")
 
 
 def _fields(keys: Sequence[str], mode: str | None) -> Sequence[str]:

@@ -24,7 +24,7 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import dev_scores, reads_loss, result, selection_score
 from mt_dnn.runs.folder import locked, write_inputs, write_json
 from mt_dnn.runs.log import MetricsLog
-from mt_dnn.runs.predictions import write_predictions
+from mt_dnn.runs.predictions import row_texts, write_predictions
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import save
 from mt_dnn.runs.start import start
@@ -170,7 +170,8 @@ class Run:
             task, split = parts.tasks.evaluated[name], splits[name, split_name]
             if predictions is not None and is_main():
                 path = self.folder / "predictions" / f"{name}_{split_name}.jsonl"
-                write_predictions(path, task, split, decoded)
+                texts = row_texts(task, split_name, split, self.config.data.dir) if predictions.text else None
+                write_predictions(path, task, split, decoded, texts)
             if split.labels is not None:
                 results.append(result(task, split_name, split, decoded))
         summary = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -331,6 +332,21 @@ def test_train_glue_refuses_with_one_line(arguments, message):
     assert "usage" in message or result.stderr.count("\n") == 1
 
 
+def test_train_glue_hands_settings_on_in_the_active_environment(tmp_path):
+    command = tmp_path / "bin" / "mt-dnn"
+    command.parent.mkdir()
+    command.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path)}
+    script = ["bash", str(ROOT / "scripts" / "train_glue.sh"), str(tmp_path), "base", "rte"]
+    arguments = ["16", "1", "preset:tat/paper", "seed=3", "train.epochs=2"]
+    printed = subprocess.run([*script, *arguments], capture_output=True, text=True, env=environment, check=True).stdout
+    handed = printed.splitlines()
+    assert handed[:2] == ["train", "--gpus"] and handed[-2:] == ["seed=3", "train.epochs=2"]
+    assert "output=runs/glue-rte-base-preset-tat-paper-batch16-seed3" in handed
+    assert {"tasks=[rte]", "train.batch_size=16", "adversary=preset:tat/paper"} < set(handed)
+
+
 def setup_literals() -> Iterator[str]:
     """Requirement strings of setup.py: everything under install_requires and the extras."""
     for node in ast.walk(tree(ROOT / "setup.py")):
@@ -383,7 +399,13 @@ def test_run_files_load_and_name_existing_task_files(path):
     from mt_dnn.runs.config_file import load_config
 
     config = load_config(path)
-    assert (ROOT / config.task_defs).is_file()
+    assert config.task_defs.parts[0] == "task_defs" and (ROOT / config.task_defs).is_file()
+
+
+def test_all_files_of_experiments_are_run_files_studies_published_numbers_or_the_grammar():
+    others = [path for path in sorted((ROOT / "experiments").rglob("*.yml")) if path not in run_files()]
+    studies = [path for path in others if "axes" in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    assert {path.name for path in others if path not in studies} == {"published.yml", "grammar.yml"}
 
 
 def test_quick_start_has_its_run_file():
