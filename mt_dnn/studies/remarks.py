@@ -199,7 +199,7 @@ def _averages(table: Table) -> Iterator[str]:
             f"{name} {value:g}" for name in rows if only and (value := table.published.average(name)) is not None
         ]
         if printed:
-            yield f"Averages that the paper prints over all its columns: {', '.join(printed)}."
+            yield f"The paper's averages are over the columns of this study. Over all it prints: {', '.join(printed)}."
         strange = [f"{row} {printed:g} ({exact:.2f})" for row, printed, exact in table.published.strange_averages(rule)]
         if strange:
             yield f"Averages of the paper that are not what this rule gives (in brackets): {', '.join(strange)}."
