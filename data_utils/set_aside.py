@@ -1,7 +1,8 @@
-"""Sets training rows aside, to choose settings with them (``carved``) or to score with them (``held_out``)."""
+"""Parts of splits: training rows set aside, to choose settings (``carved``) or to score (``held_out``), and samples."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,6 +45,18 @@ def set_aside(train: Prepared, rows: Rows, *, max_rows: int | None, carve: float
     }
 
 
+def sampled(split: Prepared, count: int) -> Prepared:
+    """At most ``count`` rows of a split, drawn with a fixed seed, in the order of the file.
+
+    Of two files with equally many rows the same rows are drawn, such as the translations of the same sentences.
+    """
+    rows = len(split.firsts)
+    if rows <= count:
+        return split
+    drawn = np.random.default_rng(SEED).choice(rows, count, replace=False)
+    return _taken(split, np.sort(drawn), f"sample-{count}")
+
+
 def _strata(rows: Rows, count: int) -> np.ndarray:
     """For each of the first rows the number of its stratum: its class, or the range that its number is in."""
     labels = rows.label[:count] if rows.label is not None else [0] * count
@@ -65,12 +78,15 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
         strata = np.zeros_like(strata)
     folds = StratifiedGroupKFold(parts, shuffle=True, random_state=SEED)
     aside = np.zeros(len(groups), dtype=bool)
-    aside[next(folds.split(strata, strata, numbers))[1]] = True
+    with warnings.catch_warnings():  # scikit-learn warns of a class with fewer rows than folds, which some folds lack
+        warnings.simplefilter("ignore", UserWarning)
+        aside[next(folds.split(strata, strata, numbers))[1]] = True
     return aside
 
 
 def _taken(split: Prepared, rows: np.ndarray, name: str) -> Prepared:
     """The split with these rows alone, in this order. ``name`` distinguishes it from other parts of the split."""
     windows = rows if split.sources is None else np.flatnonzero(np.isin(split.sources, rows))
-    manifest = {**split.manifest, "rows": len(rows), "hash": f"{split.manifest['hash']}-{name}"}
+    hash_here = f"{split.manifest['hash']}-{name}"
+    manifest = {**split.manifest, "rows": len(rows), "hash": hash_here, "row_numbers": rows.tolist()}
     return Prepared.of_columns(split.path, split.batch.take(pa.array(windows)), manifest)

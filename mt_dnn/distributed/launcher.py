@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from subprocess import Popen
 
 from torch.distributed import TCPStore
@@ -51,7 +51,6 @@ def _attempt(processes: int, arguments: Sequence[str], received: list[int], stop
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     alive, held = os.pipe()  # a worker that waits at this end of the pipe is told when the launcher is killed
     shared = {
-        LAUNCHER_PIPE: str(alive),
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(store.port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # tells torch that the store is there already
@@ -61,8 +60,7 @@ def _attempt(processes: int, arguments: Sequence[str], received: list[int], stop
     workers: list[Popen[bytes]] = []
     try:
         for rank in map(str, range(processes)):
-            environment = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}
-            workers.append(Popen([*COMMAND, *arguments], env=environment, pass_fds=[alive]))
+            workers.append(start_worker(arguments, {**shared, "RANK": rank, "LOCAL_RANK": rank}, alive))
         _wait(workers, received, stop_timeout_s)
     finally:
         for worker in workers:
@@ -71,6 +69,17 @@ def _attempt(processes: int, arguments: Sequence[str], received: list[int], stop
         os.close(alive)
         os.close(held)
     return codes
+
+
+def start_worker(arguments: Sequence[str], environment: Mapping[str, str], alive: int) -> Popen[bytes]:
+    """Starts ``mt-dnn`` with these arguments.
+
+    Args:
+        environment: variables that differ from those of this process.
+        alive: the end of a pipe. The worker is told when this process, which holds the other end, has ended.
+    """
+    variables = {**os.environ, LAUNCHER_PIPE: str(alive), **environment}
+    return Popen([*COMMAND, *arguments], env=variables, pass_fds=[alive])
 
 
 def _wait(workers: Sequence[Popen[bytes]], received: list[int], stop_timeout_s: float) -> None:

@@ -42,7 +42,8 @@ def read_splits(
 ) -> tuple[dict[tuple[str, str], Prepared], list[str]]:
     """Reads files of rows as token ids, as a run with this configuration does.
 
-    ``wanted``: pairs of a task and the name of a split. ``data``: another folder of rows than the configuration's.
+    ``wanted``: pairs of a task and the name of a split. ``data``: another folder of rows than the configuration's, of
+    which all rows are read, whatever ``data.max_eval_rows`` says.
 
     Returns:
         The splits by (task, name of the split), and one line for each file that does not exist or whose labels are
@@ -50,7 +51,7 @@ def read_splits(
     """
     source = config.data
     if data is not None:
-        source = source.model_copy(update={"dir": Path(data), "cache": None})
+        source = source.model_copy(update={"dir": Path(data), "cache": None, "max_eval_rows": None})
     return build_splits(config.model_copy(update={"data": source}), wanted, tokenizer)
 
 

@@ -15,7 +15,7 @@ from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare_all
 from data_utils.prepared import Prepared
 from data_utils.rows import read_rows
-from data_utils.set_aside import set_aside
+from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial.modes import options_of, prepare_model
 from mt_dnn.batches.plan import Plan
@@ -79,6 +79,12 @@ def build_splits(
             raise problem
     if config.data.carve is not None or config.data.held_out is not None:
         splits = dict(_with_rows_set_aside(config, splits, {task.name: task for task, _ in wanted}))
+    if config.data.max_eval_rows is not None:
+        trained_on = ("train", CARVED, HELD_OUT)
+        splits = {
+            key: split if key[1] in trained_on else sampled(split, config.data.max_eval_rows)
+            for key, split in splits.items()
+        }
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
     return splits, [*(str(problem) for problem in problems.values()), *notices]
 

@@ -34,11 +34,16 @@ class DataConfig(Section):
         None,
         gt=0,
         le=0.5,
-        description="set about this share of the training rows aside as split carved, stratified by label, rows with the "
-        "same first text together; evaluation.metric then reads it instead of the dev splits",
+        description="set about this share of the training rows aside as split carved, stratified by label, rows with "
+        "the same first text together; evaluation.metric then reads it instead of the dev splits",
     )
     held_out: PositiveInt | None = Field(
         None, description="with max_rows: score at most so many of the rows behind them, as split held_out"
+    )
+    max_eval_rows: PositiveInt | None = Field(
+        None,
+        description="read at most so many rows of each file that is not trained on, drawn with a fixed seed, the same "
+        "ones in all runs",
     )
     max_unknown_share: float = Field(
         0.5, ge=0, le=1, description="training refuses splits with a larger share of tokens unknown to the tokenizer"
@@ -146,8 +151,7 @@ class EvaluationConfig(Section):
     )
     predictions: bool | PredictionsConfig = Field(
         True,
-        description="write predictions of dev and test splits at the end; a mapping chooses splits (all, labelled) and "
-        "text (whether the texts are written too)",
+        description="write predictions of dev and test splits at the end; or a mapping of the two keys below",
     )
 
     @property

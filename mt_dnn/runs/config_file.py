@@ -45,10 +45,10 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
     layers = [(str(path), content), *((f"override '{text}'", _override(text)) for text in overrides)]
     _check_presets_come_first(layers[1:])
     try:
-        merged = OmegaConf.create(defaults)
+        merged: dict[str, Any] = defaults
         for location, layer in layers:
             merged = _merged(merged, layer, location)
-        values = OmegaConf.to_container(merged, resolve=True)
+        values = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
     try:
@@ -73,7 +73,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             yield f"{prefix}{key}: {before!r} there, {after!r} here"
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = OmegaConf.load(path)
     except FileNotFoundError:
@@ -82,44 +82,59 @@ def _read_yaml(path: Path) -> Any:
         raise not_yaml(path, error) from None
     if not OmegaConf.is_dict(content):
         raise UserError(f"{path}: a run file is a mapping of keys to values, such as 'task_defs: task_defs/glue.yml'")
-    return content
+    return _unresolved(content)
 
 
-def _of_mapping(values: Mapping[str, Any]) -> Any:
+def _of_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return OmegaConf.create(dict(values))
+        return _unresolved(OmegaConf.create(dict(values)))
     except OmegaConfBaseException as error:
         raise UserError(f"run configuration: {_first_line(error)}") from None
 
 
-def _override(text: str) -> Any:
+def _override(text: str) -> dict[str, Any]:
     key, separator, _ = text.partition("=")
     if not separator or not key:
         raise UserError(f"override '{text}': write key=value, for example optimizer.lr=1e-4")
     try:
-        return OmegaConf.from_dotlist([text])
+        return _unresolved(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"override '{text}': {_first_line(error)}") from None
 
 
-def _merged(below: Any, layer: Any, location: str) -> Any:
+def _unresolved(content: Any) -> dict[str, Any]:
+    """Plain dictionaries and lists, in which ``${name}`` is still text."""
+    return OmegaConf.to_container(content)  # type: ignore[return-value]
+
+
+def _merged(below: Mapping[str, Any], layer: Mapping[str, Any], location: str) -> dict[str, Any]:
     """Merges a layer into the layers below it.
 
     A preset replaces all settings of the adversary, or of one task. It is not mixed with lower layers.
     """
     if "adversary" not in layer:
-        return OmegaConf.merge(below, layer)
-    layer = OmegaConf.to_container(layer)
+        return _deep(below, layer)
     section = layer["adversary"]
-    layer["adversary"] = expanded(section, f"{location}: adversary")
-    below = OmegaConf.to_container(below)
+    kept = dict(below)
     if names_preset(section):
-        below.pop("adversary", None)
-    elif isinstance(section, dict) and isinstance(section.get("tasks"), dict):
-        replaced = [task for task, options in section["tasks"].items() if names_preset(options)]
-        for task in replaced:
-            below.get("adversary", {}).get("tasks", {}).pop(task, None)
-    return OmegaConf.merge(below, layer)
+        kept.pop("adversary", None)
+    elif (
+        isinstance(section, dict) and isinstance(section.get("tasks"), dict) and isinstance(kept.get("adversary"), dict)
+    ):
+        replaced = {task for task, options in section["tasks"].items() if names_preset(options)}
+        tasks = kept["adversary"].get("tasks", {})
+        if replaced and isinstance(tasks, dict):
+            kept["adversary"] = {**kept["adversary"], "tasks": {t: o for t, o in tasks.items() if t not in replaced}}
+    return _deep(kept, {**layer, "adversary": expanded(section, f"{location}: adversary")})
+
+
+def _deep(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merges dictionaries in dictionaries too. Every other value above replaces the one below."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        merged[key] = _deep(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
@@ -130,8 +145,7 @@ def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
     """
     set_by: dict[str | None, str] = {}  # the adversary (None) or a task of it → an override that has set a key there
     for location, layer in overrides:
-        content: Any = OmegaConf.to_container(layer)
-        section = content.get("adversary")
+        section = layer.get("adversary")
         tasks = section.get("tasks") if isinstance(section, dict) else None
         scopes = tasks if isinstance(tasks, dict) else {} if section is None else {None: section}
         for scope, options in scopes.items():

@@ -117,15 +117,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Makes the run folder. During the block no other process can train into it.
+
+    ``name``: of the file that is locked. A lock of another name excludes only those who take the same.
 
     Raises:
         UserError: the folder cannot be made, or another process trains into it.
     """
     with os_errors(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / LOCK).open("a")  # a file of this name that somebody else has written keeps its content
+        stream = (folder / name).open("a")  # a file of this name that somebody else has written keeps its content
     with stream:
         _lock(stream, folder)
         yield

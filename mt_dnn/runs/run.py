@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import dev_scores, reads_loss, result, selection_score
 from mt_dnn.runs.folder import locked, write_inputs, write_json
 from mt_dnn.runs.log import MetricsLog
-from mt_dnn.runs.predictions import write_predictions
+from mt_dnn.runs.predictions import row_texts, write_predictions
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import save
 from mt_dnn.runs.start import start
@@ -31,15 +32,22 @@ from mt_dnn.tasks.base import Decoded
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.step import Stepper
 
+Hopeless = Callable[[int, float], bool]
+
 
 class Run:
     """One run. ``Run(config)`` checks everything. Calling the object trains and writes the run folder.
 
     If several processes train together, each of them makes a ``Run`` and calls it.
+
+    Args:
+        shown: whether the user sees bars and a line for each evaluation.
+        hopeless: gets epoch and score of an evaluation in mid run. If it returns True, the run stops as at SIGUSR1.
     """
 
-    def __init__(self, config: RunConfig) -> None:
-        self.config, self.folder, self.parts = config, config.output, start(config)
+    def __init__(self, config: RunConfig, *, shown: bool = True, hopeless: Hopeless = lambda *_: False) -> None:
+        self.config, self.folder, self.parts = config, config.output, start(config, shown=shown)
+        self.shown, self.hopeless = shown, hopeless
         self.best_answers: dict[tuple[str, str], Decoded] = {}  # of the best model, if this process has found it
 
     def __call__(self, *, ends_process: bool = False) -> dict[str, Any] | int:
@@ -77,7 +85,7 @@ class Run:
         parts, progress = self.parts, self.parts.progress
         position, steps = progress.position, parts.plan.total_steps
         speed = Speed()
-        hidden = not is_main()
+        hidden = not (self.shown and is_main())
         with tqdm(None, "train", steps, initial=position.step, unit="update", smoothing=0.1, disable=hidden) as bar:
             for event in train(parts.stepper, parts.train_splits, parts.plan, device=parts.device, start=position):
                 progress.count(event)
@@ -87,7 +95,7 @@ class Run:
                     record = train_record(event, progress, parts.stepper, speed)
                     log.write(record)
                     bar.set_postfix(loss=f"{record['loss']:.4f}", epoch=event.position.epoch)
-                stopped_by = first_signal(received)  # a signal that comes later is seen after the next update
+                asked = stopped_by = first_signal(received)  # a signal that comes later is seen after the next update
                 progress.finished = event.last
                 if event.epoch_end:
                     write_tallies(self.folder, parts.stepper, event.position.epoch)
@@ -96,12 +104,13 @@ class Run:
                     check_finite(parts.model, progress)
                     if evaluates:
                         bar.set_description("evaluate")
-                        self._evaluate(log)
+                        hopeless = self._evaluate(log)
+                        stopped_by = stopped_by or (signal.SIGUSR1 if hopeless else 0)
                     log.flush()
                     bar.set_description("save")
                     save(self.folder, parts.tokenizer, parts.stepper, progress)
                     bar.set_description("train")
-                if stopped_by:
+                if asked:
                     say(f"stopped after update {event.position.step}; the same command continues from there")
                 if stopped_by or progress.finished:
                     return stopped_by
@@ -115,8 +124,8 @@ class Run:
         every = self.config.checkpoint.every_steps
         return every is not None and event.position.step % every == 0
 
-    def _evaluate(self, log: MetricsLog) -> None:
-        """Scores the dev splits, logs the scores, and notes in the progress whether this model is the best so far."""
+    def _evaluate(self, log: MetricsLog) -> bool:
+        """Scores the dev splits, logs that, and notes if this model is the best so far. Returns if it is hopeless."""
         parts, progress = self.parts, self.parts.progress
         metric, patience = self.config.evaluation.metric, self.config.evaluation.patience
         scores = dev_scores(parts.decoder, parts.dev_splits)
@@ -129,9 +138,10 @@ class Run:
         step, epoch = progress.position.step, progress.position.epoch
         record = {"step": step, "epoch": epoch, "scores": scores, "selection": value, "best": best}
         log.write({"event": "evaluation", **record})
-        if value is not None:
-            shown = f"{-value:.4f}" if reads_loss(metric) else f"{100 * value:.2f}"
-            say(f"update {step}: dev {metric} {shown}{' (best so far)' if best else ''}")
+        if value is not None and self.shown:
+            score = f"{-value:.4f}" if reads_loss(metric) else f"{100 * value:.2f}"
+            say(f"update {step}: dev {metric} {score}{' (best so far)' if best else ''}")
+        return value is not None and not progress.finished and self.hopeless(epoch, value)
 
     def _finish(self, received: list[int]) -> dict[str, Any] | int:
         """Predicts and scores all splits except training splits with the best model, and writes ``summary.json``.
@@ -160,7 +170,8 @@ class Run:
             task, split = parts.tasks.evaluated[name], splits[name, split_name]
             if predictions is not None and is_main():
                 path = self.folder / "predictions" / f"{name}_{split_name}.jsonl"
-                write_predictions(path, task, split, decoded)
+                texts = row_texts(task, split_name, split, self.config.data.dir) if predictions.text else None
+                write_predictions(path, task, split, decoded, texts)
             if split.labels is not None:
                 results.append(result(task, split_name, split, decoded))
         summary = {

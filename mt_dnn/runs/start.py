@@ -82,10 +82,10 @@ class Parts:
     notices: list[str]
 
 
-def start(config: RunConfig) -> Parts:
+def start(config: RunConfig, *, shown: bool = True) -> Parts:
     """Builds the parts of a run. If its output folder holds a checkpoint, the run continues from the last one.
 
-    Every rank has to call it. The output folder need not exist. Only the cache of prepared rows is written.
+    Every rank has to call it. Only the cache of prepared rows is written. ``shown``: whether the user sees bars.
 
     Raises:
         UserError: something in the configuration, the data or the run folder does not fit.
@@ -119,7 +119,7 @@ def start(config: RunConfig) -> Parts:
     if checkpoint is None:
         model.fit_units(tasks.trained, train_splits)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
-    decoder = build_decoder(config, model, tasks, device)
+    decoder = build_decoder(config, model, tasks, device, shown=shown)
 
     # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
@@ -144,9 +144,11 @@ def start(config: RunConfig) -> Parts:
     )
 
 
-def build_decoder(config: RunConfig, model: Model, tasks: Tasks, device: torch.device) -> Decoder:
+def build_decoder(
+    config: RunConfig, model: Model, tasks: Tasks, device: torch.device, *, shown: bool = True
+) -> Decoder:
     """Builds what predicts and scores splits while the run trains, and at its end."""
-    passes = build_passes(config, device, shown=True)
+    passes = build_passes(config, device, shown=shown)
     return Decoder(model, tasks.evaluated, passes, with_losses=reads_loss(config.evaluation.metric))
 
 

@@ -35,6 +35,11 @@ def chosen(grid: Grid, group: list[Cell], records: Records) -> Cell | None:
     return max(scores, key=lambda pair: pair[0])[1] if scores else group[0]
 
 
+def is_decided(grid: Grid, records: Records) -> bool:
+    """Whether the records choose a cell of every group, so that all runs of the study can be planned."""
+    return all(chosen(grid, group, records) is not None for group in grid.groups)
+
+
 def deciding_score(record: Mapping[str, Any], split: str, metric: str | None) -> float | None:
     """The score by which a run competes: the mean over its trained tasks. Higher is better. None for a failed run.
 

@@ -98,6 +98,12 @@ class Grid:
         """
         return self._planned(cell, seed, {})
 
+    def trial(self, cell: Cell, settings: Mapping[str, Any]) -> PlannedRun:
+        """The run of a cell with settings that ``search`` tries. Raises as ``run`` does."""
+        search = self.study.search
+        assert search is not None
+        return PlannedRun(cell, search.seed, self._load(cell, search.seed, {**search.carve, **settings}))
+
     def _planned(self, cell: Cell, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
         key = (str(cell), seed, bool(settings))
         if key not in self._runs:
@@ -109,9 +115,7 @@ class Grid:
         return {}
 
     def _load(self, cell: Cell, seed: int, last: Mapping[str, Any]) -> RunConfig:
-        carve = (
-            {"data.carve": self.study.select.share} if self.study.select and self.study.select.split == "carved" else {}
-        )
+        carve = self.study.select.carve if self.study.select else {}
         values = {"evaluation.predictions": {"splits": "labelled"}, **carve, **cell.settings, **last, "seed": seed}
         texts = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
         try:

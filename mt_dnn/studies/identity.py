@@ -78,7 +78,7 @@ def data_hashes(config: RunConfig) -> dict[str, str]:
     """SHA-256 of each file of rows that the run reads, by ``<task>_<split>``."""
     found = {}
     for task, split in run_tasks(config).splits:
-        for extension in EXTENSIONS:
+        for extension in (f"{name}{packed}" for name in EXTENSIONS for packed in ("", ".gz")):
             file = config.data.dir / f"{task.name}_{split}.{extension}"
             if file.exists():
                 found[f"{task.name}_{split}"] = file_hash(file)

@@ -33,19 +33,38 @@ class Score(NamedTuple):
 class Show(Section):
     """The table of a study."""
 
-    rows: str | None = Field(None, description="axis whose labels are the rows; default: the axis method, or the first")
+    rows: str | tuple[str, ...] | None = Field(
+        None,
+        description="axis whose labels are the rows, or a list of axes; default: all that are neither columns nor "
+        "chosen by select",
+    )
     columns: str | tuple[str, ...] | None = Field(
         None,
-        description="axis whose labels are the columns, or a list of scores <task>/<split>.<metric>; default: all "
-        "metrics of the trained tasks",
+        description="axis whose labels are the columns, or a list of scores <task>/<split>.<metric>; default: the axis "
+        "task. A task has a column, or a row, for each of its metrics",
     )
-    split: str | None = Field(None, description="split whose scores are shown; default: the dev splits")
+    metrics: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="task → the metrics of it that are shown; default: all"
+    )
+    split: str | None = Field(
+        None, description="split whose scores are shown, test for test_matched too; default: the dev splits"
+    )
+    values: str = Field(
+        "scores",
+        description="what the cells show: scores; seconds, cpu_seconds, steps; time_ratio, the cpu_seconds over those "
+        "of the reference; or a figure of the adversary, such as delta_ratio",
+    )
+    further: tuple[str, ...] = Field(
+        (), description="further columns: values as above, except scores; the mean over the runs of a row"
+    )
     average: Literal["none", "task_means", "all_numbers"] = Field(
         "none",
         description="last column: task_means is the mean over tasks of the mean of each task's metrics; all_numbers "
         "the mean of all columns",
     )
-    reference: str | None = Field(None, description="row that all others are compared with")
+    reference: str | None = Field(
+        None, description="label, of an axis of the rows or columns, that all others are compared with"
+    )
 
     @field_validator("columns")
     @classmethod
@@ -54,9 +73,14 @@ class Show(Section):
             Score.parse(text)
         return columns
 
+    @property
+    def row_axes(self) -> tuple[str, ...]:
+        """The axes that ``rows`` names."""
+        return (self.rows,) if isinstance(self.rows, str) else self.rows or ()
+
     def axes(self) -> list[str]:
         """The axes that are named here."""
-        return [name for name in (self.rows, self.columns) if isinstance(name, str)]
+        return [*self.row_axes, *([self.columns] if isinstance(self.columns, str) else [])]
 
 
 class Published(Section):

@@ -26,17 +26,54 @@ class CellSettings(Section):
     set: dict[str, Any] = Field(description="key of the run file → value; replaces what axes have set")
 
 
-class Select(Section):
-    """How settings are chosen: of the cells that differ only in some axes, the best one counts."""
+class Decision(Section):
+    """The score by which settings are chosen."""
 
-    over: tuple[str, ...] = Field(min_length=1, description="axes whose labels compete")
     split: Literal["carved", "dev"] = Field(
         "carved", description="split that decides: carved from the training rows, or dev, as papers often do"
     )
     share: float = Field(0.2, gt=0, le=0.5, description="with carved: share of the training rows that is carved")
     metric: str | None = Field(None, description="<task> or <task>.<metric>; default: mean of all metrics and tasks")
+
+    @property
+    def carve(self) -> dict[str, Any]:
+        """The settings of a run that takes part."""
+        return {"data.carve": self.share} if self.split == "carved" else {}
+
+
+class Select(Decision):
+    """How settings are chosen: of the cells that differ only in some axes, the best one counts."""
+
+    over: tuple[str, ...] = Field(min_length=1, description="axes whose labels compete")
     seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1, description="seeds of the runs that decide")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the runs that decide, applied last")
+
+
+class Range(Section):
+    """Numbers that a search may try. If both ends are whole numbers, all of them are."""
+
+    low: int | float = Field(description="smallest number")
+    high: int | float = Field(description="largest number")
+    log: bool = Field(False, description="draw the logarithm evenly, for example of a learning rate")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low is {self.low} and high {self.high}; low has to be the smaller one")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low}; with log it has to be above 0")
+        return self
+
+
+class Search(Decision):
+    """What ``mt-dnn search`` tries, for each cell of the study."""
+
+    keys: dict[str, Range | tuple[str | int | float | bool, ...]] = Field(
+        min_length=1, description="key of the run file → {low, high, log}, or a list of values"
+    )
+    trials: PositiveInt = Field(20, description="runs for each cell; with lists alone, no more than combinations")
+    pruning: bool = Field(True, description="stop a run that is worse than the median of earlier ones at its epoch")
+    seed: NonNegativeInt = Field(1, description="seed of all runs")
 
 
 class Study(Section):
@@ -54,6 +91,7 @@ class Study(Section):
     leave_out: tuple[dict[str, Labels], ...] = Field((), description="combinations of labels that are no cells")
     seeds: PositiveInt | tuple[NonNegativeInt, ...] = Field(1, description="number of seeds, from 1 on, or their list")
     select: Select | None = Field(None, description="how settings are chosen; default: nothing is chosen")
+    search: Search | None = Field(None, description="what mt-dnn search tries; mt-dnn sweep does not read it")
     keep: Literal["nothing", "model", "checkpoint"] = Field(
         "nothing", description="what stays of the weights of a finished run: model, or all of its last checkpoint"
     )
@@ -94,6 +132,17 @@ class Study(Section):
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(1, self.seeds + 1)) if isinstance(self.seeds, int) else self.seeds
+
+
+def study_schema() -> dict[str, Any]:
+    """Makes the JSON Schema of study files. Schemas that it refers to are under ``$defs``."""
+    schema = Study.model_json_schema()
+    schema["properties"]["profiles"] = {
+        "type": "object",
+        "description": "name → keys of the study that mt-dnn sweep STUDY --profile NAME replaces",
+        "additionalProperties": {"type": "object", "propertyNames": {"enum": sorted(Study.model_fields)}},
+    }
+    return schema
 
 
 def load_study(path: Path, profile: str | None = None) -> Study:

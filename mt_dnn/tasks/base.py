@@ -7,7 +7,7 @@ answers, the best constant answer, and how predictions are written.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,20 @@ class Decoding(ABC):
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         """Yields for each row the prediction and its scores, as a predictions file holds them."""
 
+    @abstractmethod
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        """Yields the right answer to each row of a labelled split, written as ``records`` writes a prediction.
+
+        In task types where several answers may be right, it is the list of all of them.
+        """
+
+    @abstractmethod
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        """The answers and the right answers in the records of a predictions file, as ``answers`` gives them.
+
+        The records have the key ``gold``.
+        """
+
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
         """Yields the soft label of each row, as data_utils/soft_labels.py reads it: the mean of the teachers' scores.
 
@@ -101,6 +115,13 @@ class Decoding(ABC):
 def mean_scores(teachers: Sequence[Decoded]) -> np.ndarray:
     """The mean of the teachers' scores, in their shape."""
     return np.mean([teacher.scores for teacher in teachers], axis=0)
+
+
+def column(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """The values of a key, texts or lists, as an array of objects, (N,)."""
+    values = np.empty(len(records), object)
+    values[:] = [record[key] for record in records]
+    return values
 
 
 def figures(values: np.ndarray) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding, Kind, figures, mean_scores, mean_size
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, column, figures, mean_scores, mean_size
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 from mt_dnn.tasks.losses import MISSING
 
@@ -54,6 +54,14 @@ class Choices(Decoding):
             }  # 0: no such choice
             yield {"prediction": str(int(prediction) + 1), "scores": named}
 
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        assert split.labels is not None
+        yield from (str(number + 1) for number in split.labels)
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        predictions, labels = (np.array([int(record[key]) - 1 for record in records]) for key in ("prediction", "gold"))
+        return Answers(predictions, labels, _scores(records), n_class=task.n_class)
+
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
         assert split.groups is not None
         for choices, scores in zip(np.diff(split.groups), mean_scores(teachers), strict=True):
@@ -88,11 +96,23 @@ class Cloze(Choices):
         for text, record in zip(self._texts(split, decoded), super().records(task, split, decoded), strict=True):
             yield {**record, "prediction": text}
 
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        yield from self._gold(split)
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        return Answers(column(records, "prediction"), column(records, "gold"), _scores(records), n_class=1)
+
     def _texts(self, split: Prepared, decoded: Decoded) -> np.ndarray:
         """The text of the predicted choice of each row."""
         assert split.candidates is not None
         pairs = zip(split.candidates.texts.to_pylist(), decoded.predictions, strict=True)
         return np.array([texts[prediction] for texts, prediction in pairs], object)
+
+
+def _scores(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """The probabilities of the choices in a predictions file, (N, C). A choice that is not there has 0."""
+    most = max(int(number) for record in records for number in record["scores"])
+    return np.array([[record["scores"].get(str(number + 1), 0.0) for number in range(most)] for record in records])
 
 
 def _answered(predictions: np.ndarray, counts: np.ndarray) -> Decoded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,18 @@ class ClassSets(Decoding):
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
             labels = [label for label, is_chosen in zip(task.labels, chosen, strict=True) if is_chosen]
             yield {"prediction": labels, "scores": named}
+
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        for right in self._gold(task, split):
+            yield [label for label, is_right in zip(task.labels, right, strict=True) if is_right]
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        predictions, labels = (
+            np.array([[int(label in record[key]) for label in task.labels] for record in records])
+            for key in ("prediction", "gold")
+        )
+        scores = np.array([[record["scores"][label] for label in task.labels] for record in records])
+        return Answers(predictions, labels, scores, n_class=task.n_class)
 
     def _gold(self, task: TaskDef, split: Prepared) -> np.ndarray:
         """1 for each right class of each row, else 0, (N, C)."""

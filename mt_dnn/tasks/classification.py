@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
+from data_utils.metrics import Answers
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.tasks.base import Decoded, Decoding, Kind
@@ -40,6 +41,17 @@ class Classes(Decoding):
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):
             named = {label: round(float(p), 6) for label, p in zip(task.labels, scores, strict=True)}
             yield {"prediction": task.labels[int(prediction)], "scores": named}
+
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        assert split.labels is not None
+        yield from (task.labels[number] for number in split.labels)
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        predictions, labels = (
+            np.array([task.labels.index(record[key]) for record in records]) for key in ("prediction", "gold")
+        )
+        scores = np.array([[record["scores"][label] for label in task.labels] for record in records])
+        return Answers(predictions, labels, scores, n_class=task.n_class)
 
 
 KINDS = {"classification": Kind(pooled_head, Classes())}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -56,11 +56,22 @@ class MaskedTokens(Decoding):
         return Answers(decoded.predictions, np.concatenate(decoded.details), decoded.scores, n_class=1)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        """Yields for each row the predicted and the right token ids, and log p of the right tokens."""
+        """Yields for each row the predicted token ids, and log p of the right tokens."""
         bounds = np.cumsum([0, *map(len, decoded.details)])
-        for right, (start, stop) in zip(decoded.details, pairwise(bounds), strict=True):
+        for start, stop in pairwise(bounds):
             scores = [round(float(score), 6) for score in decoded.scores[start:stop]]
-            yield {"prediction": decoded.predictions[start:stop].tolist(), "right": right.tolist(), "scores": scores}
+            yield {"prediction": decoded.predictions[start:stop].tolist(), "scores": scores}
+
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        """Yields the right token ids of each row."""
+        yield from (self._gold(split, row).tolist() for row in range(len(split)))
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        predictions, labels, scores = (
+            np.array([value for record in records for value in record[key]]) for key in ("prediction", "gold", "scores")
+        )
+        bounds = np.cumsum([0, *(len(record["gold"]) for record in records)])
+        return Answers(predictions, labels, scores, n_class=1, bounds=bounds)
 
     def _gold(self, split: Prepared, row: int) -> np.ndarray:
         """The tokens behind the masks of a row. Outside of training, a row always has the same masks."""

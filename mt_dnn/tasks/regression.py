@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from data_utils.metrics import Answers
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.encoders.encoder import Encoder
@@ -31,6 +32,14 @@ class Values(Decoding):
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         yield from ({"prediction": float(value)} for value in decoded.predictions)
+
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        assert split.labels is not None
+        yield from (float(value) for value in split.labels)
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        predictions, labels = (np.array([record[key] for record in records], float) for key in ("prediction", "gold"))
+        return Answers(predictions, labels, predictions, n_class=1)
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
         yield from mean_scores(teachers).tolist()

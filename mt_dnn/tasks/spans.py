@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -19,7 +19,7 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding, Kind, figures, mean_size
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, column, figures, mean_size
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 from mt_dnn.tasks.losses import MISSING, precise
 
@@ -75,6 +75,12 @@ class Spans(Decoding):
         for prediction, n_best in zip(decoded.predictions, decoded.details, strict=True):
             named = [{"text": text, "start": start, "probability": round(p, 6)} for text, start, p in n_best]
             yield {"prediction": prediction, "n_best": named}
+
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        yield from self._gold(split)
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        return Answers(column(records, "prediction"), column(records, "gold"), None, n_class=1)
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
         for n_bests in zip(*(teacher.details for teacher in teachers), strict=True):

@@ -7,7 +7,7 @@ marked token, a row has one for each word of its sentence, in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -45,6 +45,20 @@ class WordClasses(Classes):
                 "prediction": [task.labels[prediction] for prediction in predictions],
                 "scores": [round(float(p), 6) for p in scores.max(axis=1)],
             }
+
+    def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
+        """Yields for each row the right label of each word."""
+        words = list(super().gold(task, split))
+        yield from (words[start:stop] for start, stop in pairwise(_row_bounds(split)))
+
+    def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
+        """Without scores, because the files have only those of the predicted labels."""
+        predictions, labels = (
+            np.array([task.labels.index(label) for record in records for label in record[key]])
+            for key in ("prediction", "gold")
+        )
+        bounds = np.cumsum([0, *(len(record["gold"]) for record in records)])
+        return Answers(predictions, labels, None, n_class=task.n_class, names=task.labels, bounds=bounds)
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
         """Yields for each row {label: its probabilities, one per word}, the mean over the teachers."""

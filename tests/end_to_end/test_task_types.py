@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_utils.metrics import METRICS
+from data_utils.metrics import METRICS, compute
+from data_utils.rows import read_rows
+from data_utils.task_def import load_task_defs
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.batches.collate import collate
 from mt_dnn.batches.draws import seed_step
@@ -21,6 +23,7 @@ from mt_dnn.runs import evaluate
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import score
 from mt_dnn.runs.outputs import row_outputs
+from mt_dnn.runs.predictions import read_predictions
 from mt_dnn.runs.run import Run
 from mt_dnn.tasks.spans import SpanHead
 from tests.parts import parts
@@ -100,6 +103,31 @@ def test_predictions_vary_and_come_from_the_own_head(name: str, trained: Path) -
         again = loaded.decode(task, split)
         assert np.array_equal(again.scores, found.scores) == same
         assert np.array_equal(again.predictions, found.predictions) == same
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_files_of_predictions_have_all_that_scores_need(name: str, trained: Path) -> None:
+    """The metrics of a file, and the labels in it, are those of the run and of its rows."""
+    task = load_task_defs(trained / "task_defs.yml")[name]
+    found = read_predictions(trained / "predictions" / f"{name}_dev.jsonl", task)
+    (expected,) = [
+        entry["scores"]
+        for entry in json.loads((trained / "summary.json").read_text())["results"]
+        if (entry["task"], entry["split"]) == (name, "dev")
+    ]
+    assert compute(task.metrics, found.answers) == {
+        key: pytest.approx(value, rel=1e-4) for key, value in expected.items()
+    }
+    every_row = found.of(np.arange(len(found.records)))
+    assert compute(task.metrics, every_row) == {key: pytest.approx(value, rel=1e-4) for key, value in expected.items()}
+    rows = read_rows(trained.parent / "data" / f"{name}_dev.tsv", task)
+    assert found.uids == rows.uid
+    if task.type.answer == "class" and rows.label is not None:
+        assert [record["gold"] for record in found.records] == [task.labels[label] for label in rows.label]
+    elif task.type.answer == "number":
+        assert [record["gold"] for record in found.records] == rows.label
+    elif task.type.answer == "spans" and rows.label is not None:
+        assert [record["gold"] for record in found.records] == [[text for _, text in label] for label in rows.label]
 
 
 def test_predictions_are_not_constant_and_name_what_is_there(trained: Path) -> None:

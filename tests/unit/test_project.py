@@ -383,7 +383,13 @@ def test_run_files_load_and_name_existing_task_files(path):
     from mt_dnn.runs.config_file import load_config
 
     config = load_config(path)
-    assert (ROOT / config.task_defs).is_file()
+    assert config.task_defs.parts[0] == "task_defs" and (ROOT / config.task_defs).is_file()
+
+
+def test_all_files_of_experiments_are_run_files_studies_published_numbers_or_the_grammar():
+    others = [path for path in sorted((ROOT / "experiments").rglob("*.yml")) if path not in run_files()]
+    studies = [path for path in others if "axes" in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    assert {path.name for path in others if path not in studies} == {"published.yml", "grammar.yml"}
 
 
 def test_quick_start_has_its_run_file():

@@ -134,8 +134,9 @@ def test_the_constant_is_the_distribution_of_what_is_guessed(tokenizer: Any, tmp
     found = computed(TASK.metrics, predictions=answers.predictions, labels=answers.labels, scores=answers.scores)
     assert found["perplexity"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
     assert found["accuracy"] == pytest.approx(shares.max())
-    lines = list(MaskedTokens().records(TASK, split, constant))
-    assert len(lines) == 40 and all(len(line["right"]) == len(line["prediction"]) for line in lines)
+    lines, gold = list(MaskedTokens().records(TASK, split, constant)), list(MaskedTokens().gold(TASK, split))
+    assert len(lines) == len(gold) == 40
+    assert all(len(line["prediction"]) == len(right) for line, right in zip(lines, gold, strict=True))
 
 
 def test_a_text_of_which_nothing_is_left_is_one_line(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ from data_utils.features import load_tokenizer
 from data_utils.prepare import encode_rows
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, collect_rows, read_rows
-from data_utils.set_aside import CARVED, HELD_OUT, set_aside
+from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside
 from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.inference.evaluation import read_splits
+from mt_dnn.runs.build import build_splits, build_tasks, build_tokenizer
+from mt_dnn.runs.config_file import load_config
 from tests.tiny import WORDS
 from tests.workspace import make_workspace
 
@@ -67,7 +70,7 @@ def test_labels_have_the_same_shares_on_both_sides(tmp_path: Path) -> None:
 
 def test_tokens_and_labels_stay_with_their_rows(tmp_path: Path) -> None:
     splits, rows = splits_of(tmp_path, "same", max_rows=None, carve=0.2)
-    everything, _ = splits_of(tmp_path, "same", max_rows=None, carve=None)
+    everything, _ = splits_of(tmp_path / "all", "same", max_rows=None, carve=None)
     before = everything["train"]
     assert before.labels is not None
     for split in splits.values():
@@ -105,14 +108,14 @@ def test_windows_of_a_text_stay_together(tmp_path: Path) -> None:
             "data_format": "words",
             "labels": ("O", "B-X"),
             "metrics": ("accuracy",),
-            "loss": "ce",
+            "loss": "cross_entropy",
             "kd_loss": "kl",
             "adv_loss": "sym_kl",
         }
     )
     sentences = [[WORDS[(row + position) % 15] for position in range(20)] for row in range(10)]
     found = [
-        (f"rows:{row}", {"uid": f"r{row}", "label": " ".join(["O"] * 20), "sentence": " ".join(words)})
+        (f"rows:{row}", {"uid": f"r{row}", "label": " ".join(["O"] * 20), "words": " ".join(words)})
         for row, words in enumerate(sentences)
     ]
     rows = collect_rows(tmp_path / "rows.tsv", found, task)
@@ -121,3 +124,27 @@ def test_windows_of_a_text_stay_together(tmp_path: Path) -> None:
     splits = set_aside(encoded, rows, max_rows=None, carve=0.2)
     assert len(splits[CARVED].uids) == 2 and len(splits["train"].uids) == 8
     assert len(splits[CARVED]) + len(splits["train"]) == len(encoded)
+
+
+def test_a_sample_is_drawn_over_the_whole_file_and_is_the_same_for_files_of_the_same_length(tmp_path: Path) -> None:
+    everything, rows = splits_of(tmp_path / "a", "same", max_rows=None, carve=None)
+    numbers, _ = splits_of(tmp_path / "b", "overlap", max_rows=None, carve=None)
+    drawn = sampled(everything["train"], 60)
+    assert len(drawn) == 60 and drawn.manifest["hash"] not in ("0", everything["train"].manifest["hash"])
+    positions = [rows.uid.index(uid) for uid in drawn.uids]
+    assert positions == sorted(set(positions)) and positions[0] < 30 and positions[-1] >= 270
+    assert sampled(numbers["train"], 60).uids == drawn.uids  # other texts and labels, equally many rows
+    assert sampled(everything["train"], 300) is everything["train"]
+
+
+def test_runs_sample_the_files_that_they_do_not_train_on(tmp_path: Path) -> None:
+    file = make_workspace(tmp_path, train_rows=200)
+    config = load_config(
+        file, ["tasks=[same]", "data.max_rows=60", "data.carve=0.5", "data.held_out=80", "data.max_eval_rows=7"]
+    )
+    splits, _ = build_splits(config, build_tasks(config).splits, build_tokenizer(config))
+    sizes = {key: len(split) for key, split in splits.items()}
+    assert {sizes["same", "dev"], sizes["same", "test"], sizes["same_hard", "test"]} == {7}
+    assert min(sizes["same", part] for part in ("train", CARVED, HELD_OUT)) > 20
+    other, _ = read_splits(config, build_tasks(config).splits, build_tokenizer(config), data=config.data.dir)
+    assert len(other["same", "dev"]) > 7  # a folder that is named is read as it is

@@ -101,27 +101,20 @@ def test_every_field_is_read_somewhere() -> None:
     assert unread - {"cache"} == set()  # read in config.py, by cache_dir
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.yml")), ids=lambda path: path.name)
-def test_shipped_run_configurations_load(path: Path) -> None:
-    if path.name == "grammar.yml":
-        pytest.skip("the grammar of the quick start, no run configuration")
-    config = load_config(path)
-    assert config.task_defs.parts[0] == "task_defs" and (ROOT / config.task_defs).exists()
-
-
 def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     """One row of the documented table per setting."""
     found = []
     for name, field in model.model_fields.items():
         parts: list[Any] = [field.annotation, *get_args(field.annotation)]
         section = next((part for part in parts if is_section(part)), None)
-        if section is not None and name != "adversary":  # one page per mode has its settings
-            found += rows(section, f"{prefix}{name}.")
-        elif name != "mode" or prefix:
+        deeper = section if name != "adversary" else None  # one page per mode has its settings
+        if (deeper is None or bool in parts) and (name != "mode" or prefix):
             choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
             listed = ", ".join(f"`{choice}`" for choice in choices)
             meaning = f"{listed}: {field.description}" if listed else field.description
             found.append(f"| `{prefix}{name}` | {default(field)} | {meaning} |")
+        if deeper is not None:
+            found += rows(deeper, f"{prefix}{name}.")
     return found
 
 

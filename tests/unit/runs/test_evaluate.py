@@ -32,7 +32,7 @@ from mt_dnn.tasks.run_tasks import training_tasks
 from tests.parts import parts
 from tests.workspace import make_workspace
 
-SPLIT: Any = SimpleNamespace(uids=["u", "v"])  # of which decoding reads nothing else
+SPLIT: Any = SimpleNamespace(uids=["u", "v"], labels=None, questions=None)  # of which decoding reads nothing else
 
 
 def task(name: str = "mine", **fields: Any) -> TaskDef:

@@ -1,0 +1,64 @@
+"""mt-dnn report: the table of a study."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mt_dnn.cli.arguments import Overrides
+from mt_dnn.cli.sweep import RUNS, Profile, Runs, StudyFile
+
+
+class Format(str, Enum):
+    """How a table is written."""
+
+    terminal, markdown, latex, csv = "terminal", "markdown", "latex", "csv"
+
+
+def report(
+    study: StudyFile,
+    overrides: Overrides = None,
+    profile: Profile = None,
+    runs: Runs = RUNS,
+    records: Annotated[Path | None, typer.Option(help="File of records, instead of the folder of run folders.")] = None,
+    format: Annotated[
+        Format, typer.Option(help="How the table is written; csv has a line for each cell.")
+    ] = Format.terminal,
+    output: Annotated[Path | None, typer.Option(help="File to write; default: the terminal.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Folder for a page, index.html, with the figures in the folder.")
+    ] = None,
+    scores: Annotated[Path | None, typer.Option(help="Scores from a test server, YAML: row, column, value.")] = None,
+    save_records: Annotated[Path | None, typer.Option(help="File for the records that the table is made of.")] = None,
+) -> None:
+    """Print the table of a study, from the records of its runs. Neither data nor weights are needed."""
+    from data_utils.files import replacing
+    from mt_dnn.studies.grid import Grid
+    from mt_dnn.studies.page import write_page
+    from mt_dnn.studies.report import Report
+    from mt_dnn.studies.study import load_study
+
+    words = [str(study), *(overrides or []), *(["--profile", profile] if profile else [])]
+    words += ["--runs", str(runs)] if runs != RUNS else []
+    commands = {name: shlex.join(["mt-dnn", name, *words]) for name in ("sweep", "report")}
+    if records is not None:
+        commands["report"] += shlex.join(["", "--records", str(records)]).removeprefix("''")
+    made = Report(Grid(load_study(study, profile), overrides or []), commands, runs, records=records, scores=scores)
+    if save_records is not None:
+        made.save_records(save_records)
+    if html is not None:
+        print(write_page(made, html))
+        return
+    shown = output is None and sys.stdout.isatty()
+    text = made.text(format.value, width=shutil.get_terminal_size().columns if shown else None)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        with replacing(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")

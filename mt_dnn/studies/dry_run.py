@@ -1,0 +1,117 @@
+"""The runs of a study and what they cost, as text, before any of them is made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data_utils.errors import MissingRows
+from data_utils.text_table import table
+from mt_dnn.runs.checkpoints import last_checkpoint
+from mt_dnn.studies.choice import chosen
+from mt_dnn.studies.cost import Rates, configured, shape_of, work
+from mt_dnn.studies.full_size import ASSUMPTIONS, Estimate, estimate
+from mt_dnn.studies.grid import PlannedRun
+from mt_dnn.studies.records import read_records
+from mt_dnn.studies.sweep import Sweep
+
+DONE = ("finished", "failed")
+NEW, CUT_OFF, UNDECIDED = "missing", "cut off", "waits for a choice"
+NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A run of a study. ``cost``: processor hours, an estimate for a GPU, or why there is neither."""
+
+    run: PlannedRun
+    state: str
+    cost: float | Estimate | str = 0.0
+
+    @property
+    def hours(self) -> float:
+        """Of a processor, or of a GPU."""
+        return self.cost.hours if isinstance(self.cost, Estimate) else self.cost if isinstance(self.cost, float) else 0
+
+
+def dry_run_text(sweep: Sweep) -> str:
+    """The text: runs that are not done, what they cost, and sums for each label.
+
+    Raises:
+        UserError: settings are wrong, or a probe cannot begin.
+    """
+    records = list(read_records(sweep.runs)) if sweep.runs.is_dir() else []
+    rates, sources = Rates(configured(records, sweep.runs)), Counter[str]()
+    items = [_priced(item, rates, sources) for item in _items(sweep)]
+    left = [item for item in items if item.state not in DONE]
+    counts = Counter(item.state for item in items)
+    parts = [
+        f"{sweep.grid.study.title}: {len(items)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+    ]
+    if left:
+        rows = [(str(item.run), item.state, _shown(item.cost)) for item in left]
+        parts.append(table(("run", "state", "hours"), rows))
+    parts += list(_sums(left))
+    parts += [f"Rate of {count} runs: measured, {source}." for source, count in sources.items()]
+    if any(isinstance(item.cost, Estimate) for item in left):
+        parts.append(f"GPU: {ASSUMPTIONS}.")
+    return "\n\n".join(parts)
+
+
+def _items(sweep: Sweep) -> Iterator[Item]:
+    """All runs that are planned, then those that will be planned when settings are chosen."""
+    records, grid, seen = sweep.records(), sweep.grid, set[str]()
+    for run in sweep.planned():
+        seen.add(run.settings_id)
+        record = records.get(run.settings_id)
+        folder = run.config(sweep.runs).output
+        begun = CUT_OFF if last_checkpoint(folder) is not None else NEW
+        yield Item(run, begun if record is None else "failed" if "error" in record else "finished")
+    for group in grid.groups:
+        if chosen(grid, group, records) is None:  # the first cell stands for the one that will be chosen
+            for run in (grid.run(group[0], seed) for seed in grid.study.seed_list):
+                if run.settings_id not in seen:
+                    yield Item(run, UNDECIDED)
+
+
+def _priced(item: Item, rates: Rates, sources: Counter[str]) -> Item:
+    """The item with its cost. Counts where the rate is from."""
+    config = item.run.given
+    if item.state in DONE:
+        return item
+    if shape_of(config) is None:
+        return Item(item.run, item.state, estimate(config) or f"{NOT_KNOWN}: encoder or rows")
+    try:
+        characters = work(config)
+    except MissingRows:
+        return Item(item.run, item.state, f"{NOT_KNOWN}: rows are not here")
+    rate = rates(config)
+    sources[rate.source] += 1
+    return Item(item.run, item.state, characters * rate.seconds / 3600)
+
+
+def _sums(items: list[Item]) -> Iterator[str]:
+    """The hours of all runs and for each label of each axis: first on processors here, then on GPUs."""
+    for kind, unit in ((float, "processor hours"), (Estimate, "GPU hours (estimate)")):
+        priced = [item for item in items if isinstance(item.cost, kind)]
+        if not priced:
+            continue
+        yield f"{unit}: {_hours(sum(item.hours for item in priced))} in all"
+        for axis in priced[0].run.cell.labels:
+            by_label: dict[str, float] = {}
+            for item in priced:
+                label = item.run.cell.labels[axis]
+                by_label[label] = by_label.get(label, 0) + item.hours
+            if len(by_label) > 1:
+                yield f"by {axis}: " + ", ".join(f"{label} {_hours(hours)}" for label, hours in by_label.items())
+
+
+def _shown(cost: float | Estimate | str) -> str:
+    if isinstance(cost, Estimate):
+        return f"{_hours(cost.hours)} of a GPU with {cost.gigabytes:.0f} GB or more"
+    return cost if isinstance(cost, str) else _hours(cost)
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2f}" if hours < 10 else f"{hours:.0f}"

@@ -1,0 +1,178 @@
+"""Sheets in Markdown, LaTeX and on a terminal, and a table as CSV with a line for each cell."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from data_utils.text_table import markdown
+from mt_dnn.studies.sheets import Sheet, SheetRow, positions
+from mt_dnn.studies.tables import Table, TableCell
+
+FORMATS = ("terminal", "markdown", "latex", "csv")
+INDENT = {"ours": "", "published": "  ", "difference": "  ", "examples": "  "}
+
+
+def as_markdown(title: str, sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
+    """A page in Markdown: the title, the sheets and the notes."""
+    parts = [f"# {title}"]
+    for number, sheet in enumerate(sheets):
+        parts += [] if number == 0 else [f"## {sheet.title}"]
+        rows = [[_escaped(text) for text in [_name(row, "&nbsp;"), *_strong(row, "**{}**")]] for row in sheet.rows]
+        parts.append(markdown(["", *map(_escaped, sheet.header)], rows))
+    return "\n\n".join([*parts, *(_escaped(note) for note in notes)]) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _name(row: SheetRow, space: str) -> str:
+    return INDENT[row.kind].replace(" ", space) + row.name
+
+
+def _strong(row: SheetRow, mark: str) -> list[str]:
+    """The texts of a row, the best ones in bold type."""
+    return [mark.format(text) if number in row.strong else text for number, text in enumerate(row.cells)]
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "—": "---",
+    "→": r"$\to$",
+    "≤": r"$\le$",
+    "δ": r"$\delta$",
+    "η": r"$\eta$",
+    "ε": r"$\varepsilon$",
+    "×": r"$\times$",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+}
+
+
+def latex_text(text: str) -> str:
+    """A text as LaTeX prints it. A character that LaTeX does not know becomes a question mark."""
+    return "".join(LATEX.get(letter, letter if letter.isascii() else "?") for letter in text)
+
+
+def as_latex(title: str, sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
+    r"""Tables with the rules of booktabs, to be read by ``\input``. They need \usepackage{booktabs,graphicx}."""
+    parts = [f"% {' '.join(title.split())}", "% \\usepackage{booktabs,graphicx}"]
+    for number, sheet in enumerate(sheets):
+        caption = latex_text(title if number == 0 else f"{title}: {sheet.title}")
+        rows = []
+        for index, row in enumerate(sheet.rows):
+            rule = [r"\addlinespace"] if index and row.kind == "ours" and sheet.rows[index - 1].kind != "ours" else []
+            texts = [latex_text(text) for text in row.cells]
+            texts = [rf"\textbf{{{text}}}" if i in row.strong else text for i, text in enumerate(texts)]
+            name = latex_text(row.name) if row.kind == "ours" else rf"\quad\textit{{{latex_text(row.name)}}}"
+            rows += [*rule, " & ".join([name, *texts]) + r" \\"]
+        parts += [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * len(sheet.header)}}}",
+            r"\toprule",
+            " & ".join(["", *map(latex_text, sheet.header)]) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+        ]
+    return "\n".join([*parts, *(f"% {note}" for note in notes)]) + "\n"
+
+
+def as_terminal(title: str, sheets: Sequence[Sheet], notes: Sequence[str], *, width: int | None = None) -> str:
+    """Tables for a terminal. ``width``: of the terminal in characters; None: as wide as the tables are."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    stream = io.StringIO()
+    tables = []
+    for sheet in sheets:
+        drawn = RichTable(title=Text(sheet.title), title_justify="left", title_style="bold")
+        drawn.add_column("")
+        for name in sheet.header:
+            drawn.add_column(Text(name), justify="right")
+        for row in sheet.rows:
+            style = "" if row.kind == "ours" else "dim"
+            texts = [Text(text, "bold" if i in row.strong else "") for i, text in enumerate(row.cells)]
+            drawn.add_row(Text(_name(row, " ")), *texts, style=style)
+        tables.append(drawn)
+    needed = max([Console(width=10_000).measure(drawn).maximum for drawn in tables], default=0)
+    console = Console(file=stream, width=width or max(needed, 80), force_terminal=width is not None, highlight=False)
+    for drawn in tables:
+        console.print(drawn)
+    for note in [*([] if tables else [title]), *notes]:
+        console.print(Text(note))
+    return stream.getvalue()
+
+
+CSV_COLUMNS = (
+    *("row", "column", "n", "mean", "sd", "median", "best", "missing", "failed", "baseline", "shows_effect"),
+    *("published", "difference_to_published", "printed_average", "chosen"),
+    *("seeds_difference", "seeds_low", "seeds_high", "seeds_p", "seeds_p_holm"),
+    *("examples_difference", "examples_low", "examples_high", "examples_p", "examples_p_holm"),
+)
+
+
+def as_csv(table: Table) -> str:
+    """One line for each cell, with everything that is known of it. Numbers are not rounded."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for position in positions(table):
+        row, column = table.entries(position)
+        writer.writerow({"row": row.name, "column": column.name, **_values(table, table.cells[position])})
+    return stream.getvalue()
+
+
+def _values(table: Table, cell: TableCell) -> dict[str, object]:
+    found, select = cell.summary, table.grid.study.select
+    chosen = cell.cell is not None and len(cell.group) > 1 and select is not None
+    values: dict[str, object] = {
+        "n": len(cell.values),
+        "missing": max(1, len(cell.runs)) - len(cell.records) if cell.group else 0,
+        "failed": len(cell.failed),
+        "baseline": cell.baseline,
+        "shows_effect": cell.shows_effect,
+        "published": cell.published,
+        "difference_to_published": cell.difference,
+        "printed_average": cell.printed,
+        "chosen": "; ".join(f"{axis}={cell.cell.labels[axis]}" for axis in select.over)
+        if chosen and cell.cell and select
+        else "",
+    }
+    if found is not None:
+        values |= {"mean": found.mean, "sd": found.sd, "median": found.median, "best": found.best}
+    for kind, test, corrected in (
+        ("seeds", cell.seeds, cell.holm_seeds),
+        ("examples", cell.examples, cell.holm_examples),
+    ):
+        if test is not None:
+            bounds = {
+                "difference": test.difference,
+                "low": test.low,
+                "high": test.high,
+                "p": test.p,
+                "p_holm": corrected,
+            }
+            values |= {f"{kind}_{name}": value for name, value in bounds.items()}
+    return values

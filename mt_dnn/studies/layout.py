@@ -1,0 +1,198 @@
+"""Which rows and columns the table of a study has, and which cell of the grid stands where they meet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from data_utils.errors import UserError, did_you_mean
+from data_utils.metrics import METRICS
+from data_utils.set_aside import CARVED, HELD_OUT
+from data_utils.task_def import TaskDef
+from mt_dnn.studies.grid import Cell, Grid
+from mt_dnn.studies.identity import run_tasks
+from mt_dnn.studies.show import Score, Show
+from mt_dnn.studies.study import TASK, axis_items
+from mt_dnn.tasks.run_tasks import Tasks
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row or a column of a table.
+
+    ``labels``: axis → label of the grid's cells in it. ``score``: the score in it; None: its cells have other values.
+    ``value``: these other values, as in ``Show.values``, or ``average``. ``name``: what people read.
+    """
+
+    labels: Mapping[str, str]
+    score: Score | None = None
+    value: str = ""
+    name: str = ""
+
+    @property
+    def task(self) -> str:
+        """What the entry is called in a paper's table: the label of its task, its task, or its labels."""
+        return self.labels.get(TASK) or (self.score.task if self.score else "") or ", ".join(self.labels.values())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows and columns of a table. ``reference``: axis and label that others are compared with, or None."""
+
+    rows: list[Entry]
+    columns: list[Entry]
+    reference: tuple[str, str] | None
+
+
+def layout(grid: Grid) -> Layout:
+    """The rows and columns that ``show`` asks for. No run has to exist.
+
+    Raises:
+        UserError: ``show`` names something that the study does not have.
+    """
+    show = grid.study.show
+    row_axes, column_axes = _axes(grid)
+    rows, columns = _combinations(grid, row_axes), _combinations(grid, column_axes)
+    if isinstance(show.columns, tuple):
+        columns = [Entry({}, score) for text in show.columns for score in _expanded(grid, Score.parse(text))]
+    elif show.values == "scores" and TASK in row_axes:
+        rows = list(_with_scores(grid, rows))
+    elif show.values == "scores":
+        columns = list(_with_scores(grid, columns))
+    further = [Entry({}, None, value, value) for value in show.further]
+    average = [Entry({}, None, "average", "average")] if show.average != "none" else []
+    if average and not any(column.score for column in columns):
+        raise UserError(f"{grid.study.title}: show.average: needs scores in columns; leave it out, or change rows")
+    return Layout(_named(rows, show), [*_named(columns, show), *average, *further], _reference(grid))
+
+
+def _axes(grid: Grid) -> tuple[list[str], list[str]]:
+    """The axes of the rows and those of the columns."""
+    study, show = grid.study, grid.study.show
+    chosen = study.select.over if study.select else ()
+    for axis in show.axes():
+        if axis in chosen:
+            raise UserError(f"{study.title}: show: the labels of '{axis}' compete (select.over); name another axis")
+    default = TASK if TASK in study.axes and TASK not in (*chosen, *show.row_axes) else None
+    column = show.columns if isinstance(show.columns, str) else default if show.columns is None else None
+    rows = show.row_axes or [
+        axis
+        for axis, values in study.axes.items()
+        if axis not in (*chosen, column) and (len(values) > 1 or axis == "method")
+    ]
+    if isinstance(show.columns, tuple) and not show.rows:
+        rows = [axis for axis in rows if axis != TASK] or list(rows)
+    return list(rows), [column] if column is not None else []
+
+
+def _combinations(grid: Grid, axes: Sequence[str]) -> list[Entry]:
+    """An entry for each combination of labels that cells have, in the order of the study."""
+    labels = [[label for label, _ in axis_items(grid.study.axes[axis])] for axis in axes]
+    entries = [Entry(dict(zip(axes, combination, strict=True))) for combination in itertools.product(*labels)]
+    return [entry for entry in entries if any(cell.fits(entry.labels) for cell in grid.cells)]
+
+
+def tasks_of(grid: Grid, cell: Cell) -> Tasks:
+    """The tasks that the runs of a cell train and evaluate."""
+    return run_tasks(grid.run(cell, grid.study.seed_list[0]).given)
+
+
+def _with_scores(grid: Grid, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Each entry once for each score of the tasks that its cells train."""
+    for entry in entries:
+        found: dict[Score, None] = {}
+        for group in grid.groups:
+            if group[0].fits(entry.labels):
+                for task in tasks_of(grid, group[0]).trained.values():
+                    found.update(dict.fromkeys(_scores(task, Score(task.name), grid.study.show)))
+        yield from (Entry(entry.labels, score) for score in found)
+
+
+def _scores(task: TaskDef, wanted: Score, show: Show) -> Iterator[Score]:
+    """The scores of a task that are wanted, with split and metric."""
+    split = wanted.split or show.split
+    if wanted.split is not None or split in (CARVED, HELD_OUT):
+        splits: Sequence[str] = [split] if split else []
+    elif split is not None:
+        splits = [name for name in task.splits if name == split or name.startswith(f"{split}_")]
+    else:
+        splits = task.dev_splits or [name for name in task.splits if name != "train"]
+    metrics = [wanted.metric] if wanted.metric else show.metrics.get(task.name, task.metrics)
+    yield from (Score(task.name, name, metric) for name in splits for metric in metrics if METRICS[metric].scalar)
+
+
+def _expanded(grid: Grid, wanted: Score) -> Iterator[Score]:
+    """The scores that a text in ``show.columns`` stands for.
+
+    Raises:
+        UserError: no run of the study gives it.
+    """
+    known = {name: task for group in grid.groups for name, task in tasks_of(grid, group[0]).evaluated.items()}
+    location = f"{grid.study.title}: show.columns"
+    if wanted.task not in known:
+        raise UserError(f"{location}: no run scores the task '{wanted.task}'{did_you_mean(wanted.task, known)}")
+    task = known[wanted.task]
+    splits = [*task.splits, CARVED, HELD_OUT]
+    for word, options in ((wanted.split, splits), (wanted.metric, task.metrics)):
+        if word is not None and word not in options:
+            raise UserError(f"{location}: {task.name} has no '{word}'{did_you_mean(word, options)}")
+    yield from _scores(task, wanted, grid.study.show)
+
+
+def _named(entries: Sequence[Entry], show: Show) -> list[Entry]:
+    """The entries with names: labels, and what else tells their scores apart."""
+    tasks = {entry.score.task for entry in entries if entry.score}
+    named = []
+    for entry in entries:
+        parts = list(entry.labels.values())
+        if entry.score is not None:
+            of_task = [
+                other.score
+                for other in entries
+                if other.score and other.labels == entry.labels and other.score.task == entry.score.task
+            ]
+            if TASK not in entry.labels and (len(tasks) > 1 or not parts):
+                parts.append(entry.score.task)
+            if len({score.split for score in of_task}) > 1 or show.split:
+                parts.append(str(entry.score.split))
+            if len({score.metric for score in of_task}) > 1 or TASK in entry.labels or len(tasks) > 1 or not parts[1:]:
+                parts.append(str(entry.score.metric))
+        named.append(Entry(entry.labels, entry.score, entry.value, " ".join(parts) or "all"))
+    return named
+
+
+def _reference(grid: Grid) -> tuple[str, str] | None:
+    """The axis and the label of the reference.
+
+    Raises:
+        UserError: no axis of the table has this label.
+    """
+    show = grid.study.show
+    if show.reference is None:
+        return None
+    rows, columns = _axes(grid)
+    known = {label: axis for axis in [*columns, *rows] for label, _ in axis_items(grid.study.axes[axis])}
+    if show.reference not in known:
+        hint = did_you_mean(show.reference, known)
+        raise UserError(f"{grid.study.title}: show.reference: no row or column '{show.reference}'{hint}")
+    return known[show.reference], show.reference
+
+
+def group_at(grid: Grid, labels: Mapping[str, str], score: Score | None) -> list[Cell] | None:
+    """The cells of the grid that belong where a row and a column meet. They compete if there are several. None: none.
+
+    Raises:
+        UserError: cells belong there that do not compete.
+    """
+    found = [group for group in grid.groups if group[0].fits(labels)]
+    if score is not None:
+        found = [group for group in found if score.task in tasks_of(grid, group[0]).evaluated]
+        if len(found) > 1:
+            found = [group for group in found if score.task in tasks_of(grid, group[0]).trained] or found
+    if len(found) > 1:
+        raise UserError(
+            f"{grid.study.title}: show: one cell of the table would stand for '{found[0][0]}' and for '{found[1][0]}'; "
+            "name the axis in which they differ in show.rows"
+        )
+    return found[0] if found else None

@@ -1,0 +1,209 @@
+"""What has to be said below a table: how it was made, what is missing, and what its numbers cannot say."""
+
+from __future__ import annotations
+
+import statistics as means
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from data_utils.set_aside import CARVED
+from mt_dnn.studies.grid import Cell
+from mt_dnn.studies.records import Record
+from mt_dnn.studies.tables import PUBLISHED, Table
+
+FLOOR = 0.1  # a regulariser so near to its dropout floor, as a share of it, does nothing that dropout does not
+CANNOT = "cannot show an effect"
+
+
+def remarks(table: Table, command: str) -> list[str]:
+    """The sentences below a table.
+
+    Args:
+        command: the command that makes the runs that are missing.
+    """
+    parts = (
+        _meaning(table),
+        _encoders(table),
+        _choices(table),
+        _missing(table, command),
+        _failed(table),
+        _effects(table),
+        _at_the_floor(table),
+        _same_scores(table),
+        _averages(table),
+        _origins(table.used()),
+    )
+    note = [" ".join(table.grid.study.note.split())] if table.grid.study.note else []
+    return [*note, *(sentence for part in parts for sentence in part)]
+
+
+def _meaning(table: Table) -> Iterator[str]:
+    seeds = table.grid.study.seed_list
+    if len(seeds) > 1:
+        listed = f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"
+        yield f"Cells: mean ± sample standard deviation over {listed}; in brackets how many seeds where it is fewer."
+    else:
+        yield f"Cells: a single run, seed {seeds[0]}."
+    if any(cell.seeds for cell in table.cells.values()):
+        yield (
+            "Differences are paired by seed, with 95 % intervals (Student's t). Half the width of an interval is the "
+            "smallest gain that the cell could have shown alone. *: p < 0.05 after Holm's correction over all cells."
+        )
+    if any(cell.examples for cell in table.cells.values()):
+        yield (
+            "Over examples: the mean difference over seeds, with the 95 % interval of 2,000 paired bootstrap samples "
+            "of the examples, corrected likewise. It speaks of these models, that over seeds of the method."
+        )
+
+
+def _encoders(table: Table) -> Iterator[str]:
+    rows: dict[str, dict[str, None]] = defaultdict(dict)
+    for (row, _), cell in table.cells.items():
+        for planned in cell.runs.values():
+            rows[planned.given.encoder.name or "random weights"][table.rows[row].name] = None
+    if len(rows) == 1:
+        yield f"Encoder: {next(iter(rows))}."
+    elif rows:
+        yield "Encoders: " + "; ".join(f"{name}: {', '.join(of_rows)}" for name, of_rows in rows.items()) + "."
+
+
+def _choices(table: Table) -> Iterator[str]:
+    select = table.grid.study.select
+    if select is None:
+        return
+    share = f"{100 * select.share:g} % of the training rows, carved from them" if select.split == CARVED else "dev"
+    seeds = f"seed{'s' if len(select.seeds) > 1 else ''} {', '.join(map(str, select.seeds))}"
+    by = f" by {select.metric}" if select.metric else ""
+    settings = f", with {', '.join(f'{k}={v}' for k, v in select.settings.items())}" if select.settings else ""
+    yield f"The best of {', '.join(select.over)} was chosen{by} on {share} ({seeds}{settings}): {_chosen(table)}."
+
+
+def _chosen(table: Table) -> str:
+    found: dict[str, Cell | None] = {}
+    for cell in table.cells.values():
+        if len(cell.group) > 1:
+            over = table.grid.study.select.over if table.grid.study.select else ()
+            rest = ", ".join(label for _, label in cell.group[0].without(over)) or "all"
+            found[rest] = cell.cell
+    over = table.grid.study.select.over if table.grid.study.select else ()
+    texts = [
+        f"{rest}: {', '.join(cell.labels[axis] for axis in over) if cell else 'not yet'}"
+        for rest, cell in found.items()
+    ]
+    return "; ".join(texts) or "nothing competes"
+
+
+def _missing(table: Table, command: str) -> Iterator[str]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for position, cell in table.cells.items():
+        if cell.is_missing:
+            row, column = table.entries(position)
+            found[row.name].append(column.name)
+    if found:
+        listed = "; ".join(f"{row}: {', '.join(columns)}" for row, columns in found.items())
+        yield f"Missing, or not from all seeds: {listed}. They are made by: {command}"
+    only = [column.name for column in table.columns if column.value == PUBLISHED]
+    if only:
+        yield f"No run of this study has {', '.join(only)}: these columns are the paper's alone."
+
+
+def _failed(table: Table) -> Iterator[str]:
+    failed = {record["run"]: record for cell in table.cells.values() for record in cell.failed}
+    for name, record in failed.items():
+        yield f"Failed, and in no mean: {name} ({record['error']})."
+
+
+def _effects(table: Table) -> Iterator[str]:
+    columns = {
+        table.entries(position)[1].name if table.entries(position)[1].score else table.entries(position)[0].name: None
+        for position, cell in table.cells.items()
+        if cell.shows_effect is False
+    }
+    if columns and table.reference:
+        yield (
+            f"{', '.join(columns)}: {CANNOT}, because {table.reference[1]} does not beat the best constant by two "
+            "standard deviations over seeds. No differences are tested there."
+        )
+
+
+def _row_records(table: Table, row: int) -> dict[str, Record]:
+    """The finished runs of a row by name."""
+    return {
+        record["run"]: record
+        for (number, _), cell in table.cells.items()
+        if number == row
+        for record in cell.records.values()
+        if "error" not in record
+    }
+
+
+def _at_the_floor(table: Table) -> Iterator[str]:
+    """Methods whose regulariser is what dropout alone makes of it."""
+    found = {}
+    for number, row in enumerate(table.rows):
+        by_task: dict[str, list[float]] = defaultdict(list)
+        for record in _row_records(table, number).values():
+            figures = record.get("figures", {})
+            if figures.get("dropout_floor") and "regularizer" in figures:
+                by_task["+".join(record["tasks"])].append(figures["regularizer"] / figures["dropout_floor"])
+        ratios = {task: means.mean(values) for task, values in by_task.items()}
+        if ratios and all(abs(ratio - 1) <= FLOOR for ratio in ratios.values()):
+            found[row.name] = ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items())
+    if found:
+        listed = "; ".join(f"{name} ({ratios})" for name, ratios in found.items())
+        coincide = f" So {' and '.join(found)} coincide at these settings." if len(found) > 1 else ""
+        yield (
+            f"At the dropout floor: {listed}. In brackets: the regulariser over what dropout alone makes of it. The "
+            f"perturbation adds nothing to it there.{coincide}"
+        )
+
+
+def _same_scores(table: Table) -> Iterator[str]:
+    """Rows with the same values in all columns and seeds."""
+    rows: dict[str, list[str]] = defaultdict(list)
+    for number, row in enumerate(table.rows):
+        cells = {j: cell.values for (i, j), cell in table.cells.items() if i == number and cell.cell and cell.values}
+        if cells:
+            rows[repr(sorted(cells.items()))].append(row.name)
+    for names in rows.values():
+        if len(names) > 1:
+            yield f"{' and '.join(names)} have the same scores in every run."
+
+
+def _averages(table: Table) -> Iterator[str]:
+    rule = table.grid.study.show.average
+    if rule == "none":
+        return
+    words = {"task_means": "over tasks of the mean of each task's metrics", "all_numbers": "of all scores"}
+    yield f"Average: the mean {words[rule]}."
+    if table.published is not None:
+        strange = [f"{row} {printed:g} ({exact:.2f})" for row, printed, exact in table.published.strange_averages(rule)]
+        if strange:
+            yield f"Averages of the paper that are not what this rule gives (in brackets): {', '.join(strange)}."
+
+
+def _origins(records: Iterable[Record]) -> Iterator[str]:
+    """Where the runs come from, and whether they come from different versions, rows or weights."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in records:
+        versions = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+        machine = record.get("machine", {})
+        threads = (
+            f", {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}" if "threads" in machine else ""
+        )
+        found["versions"][versions] = None
+        found["machines"][f"{machine.get('processor', 'unknown')}{threads}"] = None
+        found["commits"][record.get("commit") or "unknown"] = None
+        for kind in ("data", "encoder"):
+            for file, digest in record.get(kind, {}).items():
+                name = record["settings"].get("encoder", {}).get("name", "") if kind == "encoder" else ""
+                found[f"{kind}:{name}/{file}"][digest] = None
+    for kind in ("commits", "versions", "machines"):
+        if found[kind]:
+            warning = "Several " if len(found[kind]) > 1 else ""
+            yield f"{warning}{kind if warning else kind.capitalize()}: {'; '.join(found[kind])}."
+    for kind, digests in found.items():
+        if ":" in kind and len(digests) > 1:
+            source, _, name = kind.partition(":")
+            what = "rows" if source == "data" else "weights"
+            yield f"Runs have read different {what}: {name.strip('/')} ({', '.join(digests)})."

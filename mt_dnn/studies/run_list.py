@@ -1,0 +1,89 @@
+"""A list of run folders: what each of them trains, its score, and whether it has finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from data_utils.errors import UserError, os_errors
+from data_utils.task_yaml import read_yaml
+from mt_dnn.runs.evaluate import reads_loss
+from mt_dnn.runs.folder import CONFIG, TASKS, FolderInUse, check_unlocked
+from mt_dnn.studies.records import RECORD
+
+State = Literal["finished", "failed", "running", "cut off"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run folder.
+
+    ``metric``: what has chosen the best model (``evaluation.metric``). ``score``: its score; a loss is negative. None:
+    there is none yet.
+    """
+
+    folder: Path
+    tasks: list[str]
+    mode: str
+    seed: int
+    metric: str | None
+    score: float | None
+    state: State
+    error: str = ""
+
+    @property
+    def score_text(self) -> str:
+        """The score as a run prints it: a loss as it is, all others times 100."""
+        if self.score is None:
+            return ""
+        return f"{-self.score:.4f}" if reads_loss(self.metric) else f"{100 * self.score:.2f}"
+
+
+def run_states(folder: Path) -> Iterator[RunState]:
+    """Yields all runs in a folder and in folders below it, in the order of their names.
+
+    Raises:
+        UserError: there is no such folder, or a file of a run is damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    for path, names, files in os.walk(folder):
+        names.sort()
+        if CONFIG in files:
+            names.clear()  # a run folder has no runs in it; its checkpoints have configurations too
+            yield _state(Path(path))
+
+
+def _state(folder: Path) -> RunState:
+    config = read_yaml(folder / CONFIG)
+    if not isinstance(config, dict):
+        raise UserError(f"{folder / CONFIG}: is not the configuration of a run")
+    tasks = config.get("tasks") or (list(read_yaml(folder / TASKS)) if (folder / TASKS).exists() else [])
+    mode = (config.get("adversary") or {}).get("mode", "none")
+    record, summary = _json(folder / RECORD), _json(folder / "summary.json")
+    selection = summary.get("selection") or {}
+    error = record.get("error", "")
+    state: State = "failed" if error else "finished" if summary else "cut off"
+    try:
+        check_unlocked(folder)
+    except FolderInUse:
+        state = "running"
+    names = [str(task) for task in tasks]
+    return RunState(
+        folder, names, mode, config.get("seed", 1), selection.get("metric"), selection.get("score"), state, error
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Empty if there is no file."""
+    if not file.exists():
+        return {}
+    with os_errors(file, "cannot be read"):
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{file}: is damaged ({error})") from None

@@ -1,0 +1,197 @@
+"""A table as text: sheets with a header and rows of cells, which every format writes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from mt_dnn.studies.published import AVERAGE, ROUNDED, PublishedTable
+from mt_dnn.studies.remarks import CANNOT
+from mt_dnn.studies.statistics import Comparison
+from mt_dnn.studies.tables import PUBLISHED, RATIO, TIMES, Position, Table, TableCell, score_at
+
+SIGNIFICANT = 0.05
+NOTHING, MISSING = "—", "missing"
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """``cells``: the texts after the name. ``strong``: numbers of the cells that are the best of their column.
+
+    ``kind``: ours, published, difference or examples. Only rows of the kind ours begin a row of the table.
+    """
+
+    name: str
+    cells: Sequence[str]
+    kind: str = "ours"
+    strong: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of texts. ``header``: the names of the columns after the first."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[SheetRow] = field(default_factory=list)
+
+
+def sheets(table: Table) -> list[Sheet]:
+    """The sheets of a table: scores; differences to the reference; median and best where there are several seeds."""
+    found = [_scores(table)]
+    if any(cell.seeds for cell in table.cells.values()) or any(
+        cell.shows_effect is False for cell in table.cells.values()
+    ):
+        found.append(_differences(table))
+    if any(len(cell.values) > 1 for cell in table.cells.values()):
+        found.append(_spread(table))
+    return found
+
+
+def _scores(table: Table) -> Sheet:
+    rows = []
+    for i, row in enumerate(table.rows):
+        cells = [table.cells.get((i, j), TableCell()) for j in range(len(table.columns))]
+        texts = [score_text(table, (i, j)) for j in range(len(cells))]
+        best = frozenset(j for j in range(len(cells)) if _is_best(table, (i, j)))
+        rows.append(SheetRow(row.name, texts, strong=best))
+        if any(cell.published is not None for cell in cells):
+            rows.append(SheetRow("published", [published_text(table, (i, j)) for j in range(len(cells))], "published"))
+        if any(cell.difference is not None for cell in cells):
+            texts = [NOTHING if (gap := cell.difference) is None else signed(gap) for cell in cells]
+            rows.append(SheetRow("difference", texts, "difference"))
+    return Sheet(table.grid.study.title, [column.name for column in table.columns], rows)
+
+
+def score_text(table: Table, position: Position) -> str:
+    """The text of a cell: its mean and standard deviation, or why it has none."""
+    cell = table.cells.get(position)
+    if table.columns[position[1]].value == PUBLISHED:
+        return MISSING
+    if cell is None:
+        return NOTHING
+    found = cell.summary
+    failed = f", {len(cell.failed)} failed" if cell.failed else ""
+    if found is None:
+        if cell.failed:
+            return f"failed ({len(cell.failed)})"
+        return MISSING if cell.is_missing else NOTHING
+    text = number_text(table, position, found.mean)
+    if found.sd is not None:
+        text += f" ± {number_text(table, position, found.sd)}"
+    fewer = f"{found.n}{failed}" if found.n < len(table.grid.study.seed_list) else ""
+    return f"{text} ({fewer})" if fewer else text
+
+
+def number_text(table: Table, position: Position, value: float) -> str:
+    """A number with the digits that its kind has: scores and times one decimal, ratios two, figures two digits."""
+    row, column = table.entries(position)
+    kind = column.value or ("" if score_at(row, column) else table.grid.study.show.values)
+    if kind in ("", AVERAGE, *TIMES):
+        return f"{value:.1f}"
+    return f"{value:.2f}" if kind == RATIO else f"{value:.2g}"
+
+
+def published_text(table: Table, position: Position) -> str:
+    """The published number. Of an average also the recomputed one, if the paper prints another."""
+    cell = table.cells.get(position, TableCell())
+    if cell.published is None:
+        return NOTHING
+    if cell.printed is not None and abs(cell.printed - cell.published) > ROUNDED:
+        return f"{_plain(cell.printed)} ({cell.published:.2f})"
+    if table.columns[position[1]].value == AVERAGE:
+        return f"{cell.published if cell.printed is None else cell.printed:.1f}"
+    return _plain(cell.published)
+
+
+def _is_best(table: Table, position: Position) -> bool:
+    """Whether the mean of a cell is the best of its column. Times and figures have no best."""
+    row, column = table.entries(position)
+    cell = table.cells.get(position)
+    if cell is None or cell.summary is None or (score_at(row, column) is None and column.value != AVERAGE):
+        return False
+    rivals = [
+        rival.summary.mean
+        for (i, j), rival in table.cells.items()
+        if j == position[1] and rival.summary is not None and table.rows[i].score == row.score
+    ]
+    sign = -1 if cell.lower_is_better else 1
+    return len(rivals) > 1 and sign * cell.summary.mean >= max(sign * mean for mean in rivals)
+
+
+def _differences(table: Table) -> Sheet:
+    assert table.reference is not None
+    tested = [
+        j
+        for j, column in enumerate(table.columns)
+        if column.value in ("", AVERAGE) and any(table.reference_of((i, j)) for i in range(len(table.rows)))
+    ]
+    rows = []
+    for i, row in enumerate(table.rows):
+        if all(table.is_reference((i, j)) for j in tested):
+            continue
+        cells = [table.cells.get((i, j), TableCell()) for j in tested]
+        over_seeds = [_difference_text(cell, cell.seeds, cell.holm_seeds) for cell in cells]
+        if any(cell.seeds or cell.shows_effect is False for cell in cells):
+            rows.append(SheetRow(row.name, over_seeds))
+        if any(cell.examples for cell in cells):
+            texts = [_difference_text(cell, cell.examples, cell.holm_examples) for cell in cells]
+            rows.append(SheetRow("over examples", texts, "examples"))
+    return Sheet(f"Minus {table.reference[1]}", [table.columns[j].name for j in tested], rows)
+
+
+def _difference_text(cell: TableCell, test: Comparison | None, corrected: float | None) -> str:
+    if cell.shows_effect is False:
+        return CANNOT
+    if test is None:
+        return NOTHING
+    star = "*" if corrected is not None and corrected < SIGNIFICANT else ""
+    interval = "" if test.low is None or test.high is None else f" [{signed(test.low)}, {signed(test.high)}]"
+    return f"{signed(test.difference)}{interval}{star}"
+
+
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return f"{value:+.1f}".replace("-", "−")
+
+
+def _spread(table: Table) -> Sheet:
+    """Median and best of each cell."""
+    shown = [j for j, column in enumerate(table.columns) if column.value in ("", AVERAGE)]
+    rows = []
+    for i, row in enumerate(table.rows):
+        texts = []
+        for j in shown:
+            found = table.cells.get((i, j), TableCell()).summary
+            texts.append(
+                NOTHING
+                if found is None
+                else f"{number_text(table, (i, j), found.median)} / {number_text(table, (i, j), found.best)}"
+            )
+        rows.append(SheetRow(row.name, texts))
+    return Sheet("Median / best seed", [table.columns[j].name for j in shown], rows)
+
+
+def scores_sheet(scores: PublishedTable, published: PublishedTable | None, title: str) -> Sheet:
+    """Scores that a test server has returned, beside the rows of the paper that have the same name."""
+    rows = []
+    of_paper = published.names.rows if published is not None and published.names is not None else {}
+    for name, row in scores.rows.items():
+        rows.append(SheetRow(name, [_plain(row.get(number)) for number in scores.columns]))
+        printed = published.rows.get(of_paper.get(name, name), {}) if published is not None else {}
+        if printed:
+            rows.append(SheetRow("published", [_plain(printed.get(number)) for number in scores.columns], "published"))
+    return Sheet(title, [str(number) for number in scores.columns], rows)
+
+
+def _plain(value: float | None) -> str:
+    """A printed number: all its digits, and at least one decimal."""
+    return NOTHING if value is None else f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
+
+
+def positions(table: Table) -> list[Position]:
+    """All positions with a cell, row by row."""
+    return [
+        position for position in product(range(len(table.rows)), range(len(table.columns))) if position in table.cells
+    ]

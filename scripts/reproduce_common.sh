@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# What reproduce_tat.sh, reproduce_rapt.sh and reproduce_freelb.sh have in common. They name their paper and source this.
+# Usage: bash scripts/reproduce_tat.sh [cpu|full] [--dry-run]
+#   cpu (default)  few rows and small encoders: the profile cpu of each study
+#   full           the studies as they are: the paper's sizes, for GPUs
+#   --dry-run      only say which runs are missing and what they cost
+# RUNS (runs/studies), RESULTS (experiments/results/<paper>) and WORKERS (1) may be set. The same command goes on with
+# what was cut off: finished runs and analyses are kept.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[[ -x .venv/bin/python ]] && PATH="$PWD/.venv/bin:$PATH"
+
+refuse() {
+    echo "reproduce_$paper: $1" >&2
+    exit 2
+}
+
+profile=(--profile cpu) dry=""
+for argument in "$@"; do
+    case $argument in
+        cpu) ;;
+        full) profile=() ;;
+        --dry-run) dry=yes ;;
+        *) refuse "'$argument': cpu, full or --dry-run is expected" ;;
+    esac
+done
+runs=${RUNS:-runs/studies} results=${RESULTS:-experiments/results/$paper} workers=${WORKERS:-1}
+
+study() { # makes the runs of a study, its table, the records that it is made of, and a page with its figures
+    local file=experiments/$paper/$1.yml
+    if [[ $dry ]]; then
+        python -m mt_dnn.cli sweep "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --dry-run
+        return
+    fi
+    mkdir -p "$results"
+    python -m mt_dnn.cli sweep "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --workers "$workers"
+    python -m mt_dnn.cli report "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --format markdown \
+        --output "$results/$1.md" --save-records "$results/$1.jsonl"
+    python -m mt_dnn.cli report "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --html "$results/$1"
+}
+
+folders() { # the runs of a study as label=folder, for mt-dnn analyze: folders STUDY [axis=label ...]
+    python experiments/run_folders.py "experiments/$paper/$1.yml" "${@:2}" ${profile[@]+"${profile[@]}"} --runs "$runs"
+}
+
+analysis() { # makes an analysis unless it is there: analysis NAME KIND STUDY [axis=label ...] -- options
+    local name=$1 kind=$2 study=$3 where=() found
+    shift 3
+    while [[ $1 != -- ]]; do where+=("$1") && shift; done
+    shift
+    if [[ -z $dry && ! -f $results/$name.json ]]; then
+        found=$(folders "$study" ${where[@]+"${where[@]}"})
+        # shellcheck disable=SC2086  # one word for each run
+        python -m mt_dnn.cli analyze "$kind" $found "$@" --output "$results" --name "$name" | tee "$results/$name.txt"
+    fi
+}
+
+sizes() { # the table of row counts: sizes TABLE TASK_FILE=FOLDER ...
+    local encoder=bert-base-uncased caches=() pair
+    ((${#profile[@]})) && encoder=encoders/distilbert-cased
+    [[ $dry ]] && return
+    for pair in "${@:2}"; do # only the numbers of rows are read, so that the tokenizer does not matter
+        python -m mt_dnn.cli prepare "${pair%=*}" --data "${pair#*=}" --encoder "$encoder" --max-length 128 >/dev/null
+        caches+=("${pair#*=}/prepared")
+    done
+    python experiments/sizes.py "experiments/$paper/published.yml" "$1" "${caches[@]}" >"$results/$1.md"
+}

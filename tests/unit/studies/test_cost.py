@@ -1,0 +1,133 @@
+"""What a dry run says of costs, against counts by hand."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_utils.errors import MissingRows
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.studies import cost
+from mt_dnn.studies.cost import Rates, configured, probe, work
+from mt_dnn.studies.dry_run import dry_run_text
+from mt_dnn.studies.full_size import FLOPS_PER_S, estimate
+from mt_dnn.studies.make import make_run
+from mt_dnn.studies.records import read_records
+from mt_dnn.studies.sweep import Sweep
+from tests.study_files import grid_of
+
+LABELLED = ["evaluation.predictions={splits: labelled}"]
+
+
+def config_of(workspace: Path, *overrides: str) -> RunConfig:
+    return load_config(workspace / "run.yml", ["tasks=[negated]", "train.epochs=4", *LABELLED, *overrides])
+
+
+def characters(workspace: Path, split: str, rows: slice = slice(None)) -> int:
+    """Those of the texts of a file, read in another way."""
+    with (workspace / "data" / f"negated_{split}.tsv").open() as file:
+        return sum(len(row["premise"]) for row in list(csv.DictReader(file, delimiter="\t"))[rows])
+
+
+def test_work_is_characters_times_passes(workspace: Path) -> None:
+    train, dev = characters(workspace, "train"), characters(workspace, "dev")
+    assert work(config_of(workspace)) == pytest.approx(4 * train + 4 * dev / 3)
+    assert work(config_of(workspace, "train.max_steps=3")) == pytest.approx((train + dev / 3) / 2)  # 6 updates an epoch
+    assert work(config_of(workspace, "evaluation.every_steps=2")) == pytest.approx(4 * train + 12 * dev / 3)
+    assert work(config_of(workspace, "adversary.mode=rdrop")) == pytest.approx(8 * train + 4 * dev / 3)
+    few = characters(workspace, "train", slice(16))
+    assert work(config_of(workspace, "data.max_rows=16")) == pytest.approx(4 * few + 4 * dev / 3)
+    behind = characters(workspace, "train", slice(16, 26))
+    held_out = work(config_of(workspace, "data.max_rows=16", "data.held_out=10"))
+    assert held_out == pytest.approx(4 * few + 4 * dev / 3 + behind / 3)
+    unlabelled = work(config_of(workspace, "evaluation.predictions=true"))
+    assert unlabelled == pytest.approx(4 * train + 4 * dev / 3 + characters(workspace, "test") / 3)
+    carved = work(config_of(workspace, "data.carve=0.25"))
+    assert carved == pytest.approx(4 * 0.75 * train + 4 * 0.25 * train / 3 + dev / 3)
+
+
+def test_rows_that_are_not_here_have_no_work(workspace: Path) -> None:
+    (workspace / "data" / "negated_train.tsv").unlink()
+    with pytest.raises(MissingRows):
+        work(config_of(workspace))
+
+
+def test_a_rate_is_from_the_finished_runs_that_are_most_like_it(workspace: Path, monkeypatch: Any) -> None:
+    runs = workspace / "runs"
+    grid = grid_of(workspace)
+    for cell in grid.cells:
+        assert isinstance(make_run(grid.run(cell, 1).config(runs), "nothing", print, label=str(cell)), dict)
+    records = {record["mode"]: record for record in read_records(runs)}
+    rates = Rates(configured(read_records(runs), runs))
+    plain = grid.run(grid.cells[0], 2).given
+    rate = rates(plain)
+    assert rate.seconds == records["none"]["cpu_seconds"] / work(plain)
+    assert rate.source == "1 finished runs with none on negated"
+    other_task = plain.model_copy(update={"tasks": ("same",)})
+    assert rates(other_task).source == "1 finished runs with none"
+    other_mode = config_of(workspace, "adversary.mode=vat")
+    assert rates(other_mode).source == "2 finished runs with its encoder"
+    elsewhere = [({**record, "machine": {"processor": "another"}}, plain) for record in records.values()]
+    monkeypatch.setattr(cost, "probe", lambda config: 1.0)
+    assert Rates(elsewhere)(plain).source.startswith("8 updates of plain training with ")
+
+
+def test_a_probe_measures_processor_seconds_for_a_character(workspace: Path, monkeypatch: Any) -> None:
+    """A clock that goes on by a second with each update says how many seconds the updates that count took."""
+    updates = []
+    real = cost.train
+
+    def counted(*args: Any, **options: Any) -> Any:
+        for event in real(*args, **options):
+            updates.append(event)
+            yield event
+
+    monkeypatch.setattr(cost, "train", counted)
+    monkeypatch.setattr(time, "process_time", lambda: float(len(updates)))
+    rate = probe(config_of(workspace, "train.batch_size=6", "adversary.mode=vat"))
+    assert len(updates) == 8 and [event.examples for event in updates] == [6] * 8
+    assert rate == pytest.approx(5 / 30 / (characters(workspace, "train") / 48))
+
+
+def test_a_dry_run_names_states_hours_and_sums(workspace: Path, monkeypatch: Any) -> None:
+    runs = workspace / "runs"
+    grid = grid_of(workspace, seeds=2)
+    make_run(grid.run(grid.cells[0], 1).config(runs), "nothing", print, label="first")
+    monkeypatch.setattr(Rates, "__call__", lambda self, config: cost.Rate(3600 / work(config), "a test"))
+    text = dry_run_text(Sweep(grid, runs))
+    assert text.startswith("two modes: 4 runs: 1 finished, 3 missing")
+    assert "processor hours: 3.00 in all" in text and "by method: rdrop 2.00, plain 1.00" in text
+    assert "Rate of 3 runs: measured, a test." in text
+    assert len([line for line in text.splitlines() if line.startswith("method=")]) == 3
+
+
+def test_runs_that_wait_for_a_choice_are_counted(workspace: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Rates, "__call__", lambda self, config: cost.Rate(3600 / work(config), "a test"))
+    grid = grid_of(
+        workspace, axes={"optimizer.lr": [0.1, 0.2]}, seeds=3, select={"over": ["optimizer.lr"], "seeds": [1]}
+    )
+    text = dry_run_text(Sweep(grid, workspace / "runs"))
+    assert "4 runs: 2 missing, 2 waits for a choice" in text and "processor hours: 4.00 in all" in text
+
+
+def test_an_encoder_that_is_not_here_has_an_estimate(workspace: Path) -> None:
+    """The blocks of BERT-base have 85 million weights; an update has 6 operations a weight and token, and attention."""
+    config = config_of(workspace, "encoder.name=google-bert/bert-base-uncased", "adversary.mode=freelb")
+    found = estimate(config)
+    assert found is not None
+    tokens = characters(workspace, "train") / 4
+    attention = 12 * 12 * (tokens / 48) * 768
+    passes = 4 * config.adversary.passes  # type: ignore[attr-defined]
+    assert found.hours == pytest.approx(passes * tokens * (6 * 84_934_656 + attention) / FLOPS_PER_S / 3600)
+    assert found.gigabytes == pytest.approx(16 * (84_934_656 + 30522 * 768) / 1e9, rel=0.02)  # short rows
+    grid = grid_of(workspace, "encoder.name=google-bert/bert-base-uncased")
+    text = dry_run_text(Sweep(grid, workspace / "runs"))
+    assert "GPU hours (estimate): " in text and "an estimate, nothing is measured" in text
+    assert "processor hours" not in text
+    text = dry_run_text(Sweep(grid_of(workspace, "encoder.name=some/encoder"), workspace / "runs"))
+    assert "not known: encoder or rows" in text

@@ -1,0 +1,124 @@
+"""A run of a study: finished once, tried twice, its weights kept as asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from data_utils.errors import MissingRows
+from mt_dnn.runs.checkpoints import last_checkpoint
+from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.folder import locked
+from mt_dnn.studies.identity import run_id, settings_id
+from mt_dnn.studies.make import LOCK, SPENT, Busy, kept_record, make_run, note_death, process_name
+from mt_dnn.studies.records import RECORD, read_record
+from tests.study_files import grid_of
+
+
+def config_of(workspace: Path, *overrides: str, name: str = "runs") -> RunConfig:
+    grid = grid_of(workspace, *overrides)
+    return grid.run(grid.cells[0], 1).config(workspace / name)
+
+
+def make(config: RunConfig, keep: str = "nothing", said: list[str] | None = None):
+    return make_run(config, keep, ([] if said is None else said).append, label="a cell")
+
+
+def test_a_finished_run_has_a_record_and_is_not_made_again(workspace: Path) -> None:
+    config, said = config_of(workspace), list[str]()
+    record = make(config, said=said)
+    assert isinstance(record, dict) and said == [f"{config.name}: a cell"]
+    assert record == read_record(config.output)
+    assert (record["run"], record["id"], record["settings_id"]) == (config.name, run_id(config), settings_id(config))
+    summary = json.loads((config.output / "summary.json").read_text())
+    assert record["results"] == summary["results"] and record["steps"] == summary["steps"] == 6
+    assert record["seconds"] > 0 and record["cpu_seconds"] > 0
+    assert last_checkpoint(config.output) is None and not (config.output / "best").is_symlink()
+    assert not (config.output / SPENT).exists()
+    assert make(config, said=said) == record and len(said) == 1
+
+
+def test_a_run_that_diverges_has_two_attempts_and_then_a_record(workspace: Path) -> None:
+    config, said = config_of(workspace, "optimizer.lr=1e30"), list[str]()
+    first = make(config, said=said)
+    assert isinstance(first, dict) and "is not finite" in first["error"]
+    assert read_record(config.output) is None
+    second = make(config, said=said)
+    assert isinstance(second, dict) and second["attempts"] == 2 and second == read_record(config.output)
+    assert "given up" in said[-1] and str(config.output / RECORD) in said[-1]
+    assert make(config) == second, "given up for good"
+    (config.output / RECORD).unlink()  # as the message says
+    assert make(config)["attempts"] == 1
+
+
+@pytest.mark.parametrize("keep", ["model", "checkpoint"])
+def test_a_study_that_wants_weights_makes_a_run_again_whose_weights_are_gone(workspace: Path, keep: str) -> None:
+    config, said = config_of(workspace), list[str]()
+    first = make(config, said=said)
+    assert kept_record(config.output, keep) is None
+    again = make(config, keep, said)
+    assert isinstance(first, dict) and isinstance(again, dict) and len(said) == 2
+    assert again["results"] == first["results"]
+    checkpoint = last_checkpoint(config.output)
+    assert checkpoint is not None and (checkpoint / "heads.safetensors").exists()
+    assert (checkpoint / "trainer").exists() == (keep == "checkpoint")
+    assert make(config, keep, said) == make(config, said=said) == again and len(said) == 2
+    assert last_checkpoint(config.output) is not None, "a study that needs no weights leaves those of others"
+
+
+def test_the_complete_checkpoint_is_made_again_where_only_the_model_is_left(workspace: Path) -> None:
+    config = config_of(workspace)
+    first, again = make(config, "model"), make(config, "checkpoint")
+    assert isinstance(first, dict) and isinstance(again, dict) and first["results"] == again["results"]
+    checkpoint = last_checkpoint(config.output)
+    assert checkpoint is not None and (checkpoint / "trainer").exists()
+
+
+@pytest.mark.parametrize("lock", [LOCK, ".lock"])
+def test_a_run_that_another_process_makes_is_left_to_it(workspace: Path, lock: str) -> None:
+    config, said = config_of(workspace), list[str]()
+    with locked(config.output, lock):
+        assert make(config, said=said) is Busy
+    assert said == [] and isinstance(make(config), dict)
+
+
+def test_bad_input_is_named_with_its_cell_and_leaves_no_folder(workspace: Path) -> None:
+    config = config_of(workspace)
+    (workspace / "data" / "negated_train.tsv").unlink()
+    with pytest.raises(MissingRows, match=r"^a cell: .*negated_train.tsv: no such file"):
+        make(config)
+    assert not config.output.exists()
+
+
+def test_a_signal_that_came_before_the_first_update_stops_the_run(workspace: Path) -> None:
+    config = config_of(workspace)
+    assert make_run(config, "nothing", print, label="a cell", received=[15]) == 15
+    assert read_record(config.output) is None
+
+
+def test_a_death_counts_as_an_attempt_of_the_run_that_the_dead_made(workspace: Path) -> None:
+    config = config_of(workspace)
+    assert not note_death(config, process_name(1), "killed", print) and not config.output.exists()
+    for attempt in (1, 2):
+        with locked(config.output, LOCK):
+            spent = json.loads((config.output / SPENT).read_text()) if attempt == 2 else {}
+            (config.output / SPENT).write_text(json.dumps({**spent, "process": process_name(4)}))
+            assert not note_death(config, process_name(4), "killed", print), "another process goes on with it"
+        assert not note_death(config, process_name(5), "killed", print)
+        assert note_death(config, process_name(4), "killed", print)
+        assert not note_death(config, process_name(4), "killed", print)
+    record = read_record(config.output)
+    assert record is not None and (record["error"], record["attempts"]) == ("killed", 2)
+
+
+def test_the_process_that_makes_a_run_is_known_from_the_start(workspace: Path) -> None:
+    config, seen = config_of(workspace), list[str]()
+
+    def look(_: str) -> None:
+        seen.append(json.loads((config.output / SPENT).read_text())["process"])
+
+    make_run(config, "nothing", look, label="a cell")
+    assert seen == [process_name(os.getpid())]

@@ -1,0 +1,271 @@
+"""Tables of made-up records: each number is recomputed here from the records alone, with numpy."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from data_utils.errors import UserError
+from mt_dnn.studies.derived_cells import make_table
+from mt_dnn.studies.formats import as_csv
+from mt_dnn.studies.grid import Grid, PlannedRun
+from mt_dnn.studies.records import Record
+from mt_dnn.studies.remarks import remarks
+from mt_dnn.studies.sheets import score_text, sheets
+from mt_dnn.studies.tables import Table, TableCell
+from tests.studies import METHODS, all_records, failure_of, made_up_grid
+
+GAINS = {"plain": 0.0, "freelb": 0.02, "vat": 0.0}
+
+
+def scores(run: PlannedRun, task: str, split: str, metric: str) -> float:
+    """A score with a part that all methods share, so that differences are paired by seed."""
+    shared = np.random.default_rng([run.seed, len(task), len(metric)]).normal(0, 0.01)
+    apart = np.random.default_rng([run.seed, len(task), len(run.given.adversary.mode), len(split)]).normal(0, 0.003)
+    return float(0.8 + shared + apart + GAINS[run.cell.labels["method"]])
+
+
+def cell(table: Table, row: str, column: str) -> TableCell:
+    rows, columns = [entry.name for entry in table.rows], [entry.name for entry in table.columns]
+    return table.cells[rows.index(row), columns.index(column)]
+
+
+def raw(records: dict[str, Record], mode: str, task: str, metric: str, split: str = "dev") -> np.ndarray:
+    """The scores of a mode in percent, by seed, straight from the records."""
+    found = {
+        record["seed"]: 100 * result["scores"][metric]
+        for record in records.values()
+        if record["mode"] == mode and task in record["tasks"]
+        for result in record["results"]
+        if (result["task"], result["split"]) == (task, split)
+    }
+    return np.array([found[seed] for seed in sorted(found)])
+
+
+def test_each_number_is_that_of_the_records(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path)
+    records = all_records(grid, scores)
+    table = make_table(grid, records)
+    assert [column.name for column in table.columns] == ["rte accuracy", "mrpc accuracy", "mrpc f1", "average"]
+    p_values, found = {}, {}
+    modes = {"plain": "none", "freelb": "freelb", "vat": "vat"}
+    columns = {"rte accuracy": ("rte", "accuracy"), "mrpc accuracy": ("mrpc", "accuracy"), "mrpc f1": ("mrpc", "f1")}
+    by_cell = {
+        (row, column): raw(records, mode, *key) for row, mode in modes.items() for column, key in columns.items()
+    }
+    for row in modes:
+        of_tasks = [by_cell[row, "rte accuracy"], (by_cell[row, "mrpc accuracy"] + by_cell[row, "mrpc f1"]) / 2]
+        by_cell[row, "average"] = np.mean(of_tasks, axis=0)
+    for (row, column), values in by_cell.items():
+        here = cell(table, row, column)
+        assert len(values) == 3 and here.summary is not None
+        expected = (values.mean(), values.std(ddof=1), np.median(values), values.max())
+        assert (here.summary.mean, here.summary.sd, here.summary.median, here.summary.best) == pytest.approx(expected)
+        if row != "plain":
+            test = stats.ttest_rel(values, by_cell["plain", column])
+            assert here.seeds is not None
+            assert (here.seeds.p, here.seeds.low) == pytest.approx((test.pvalue, test.confidence_interval().low))
+            p_values[row, column], found[row, column] = test.pvalue, here.holm_seeds
+    ordered = sorted(p_values, key=lambda key: p_values[key])
+    corrected = [min(1, (len(ordered) - rank) * p_values[key]) for rank, key in enumerate(ordered)]
+    assert [found[key] for key in ordered] == pytest.approx(np.maximum.accumulate(corrected).tolist())
+    lines = list(csv.DictReader(io.StringIO(as_csv(table))))
+    assert len(lines) == len(by_cell)
+    for line in lines:
+        assert float(line["mean"]) == by_cell[line["row"], line["column"]].mean()
+
+
+def test_the_average_of_all_numbers_weighs_metrics_alike(tmp_path: Path) -> None:
+    show = {"rows": "method", "columns": "task", "average": "all_numbers", "reference": "plain"}
+    grid = made_up_grid(tmp_path, show=show)
+    records = all_records(grid, scores)
+    found = cell(make_table(grid, records), "vat", "average").summary
+    numbers = [raw(records, "vat", "rte", "accuracy"), *(raw(records, "vat", "mrpc", m) for m in ("accuracy", "f1"))]
+    assert found is not None and found.mean == pytest.approx(np.mean(numbers))
+
+
+def test_missing_runs_are_said_with_their_command(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path)
+    table = make_table(grid, all_records(grid, scores, without=["task=mrpc, method=vat", "method=freelb, seed 3"]))
+    texts = sheets(table)[0].rows
+    assert texts[2].cells[1:] == ["missing", "missing", "—"]
+    assert texts[1].cells[0].endswith("(2)") and "±" in texts[1].cells[0]
+    notes = remarks(table, "mt-dnn sweep s.yml")
+    (missing,) = [note for note in notes if note.startswith("Missing")]
+    assert "vat: mrpc accuracy, mrpc f1" in missing and "freelb: rte accuracy" in missing
+    assert missing.endswith("They are made by: mt-dnn sweep s.yml")
+
+
+def test_a_run_that_failed_is_named_and_in_no_mean(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path)
+    records = all_records(grid, scores)
+    run = next(grid.run(c, 2) for c in grid.cells if c.labels == {"task": "rte", "method": "vat"})
+    failed = failure_of(run)
+    records[run.settings_id] = failed
+    table = make_table(grid, records)
+    here = cell(table, "vat", "rte accuracy")
+    assert sorted(here.values) == [1, 3] and not here.is_missing
+    assert sheets(table)[0].rows[2].cells[0].endswith("(2, 1 failed)")
+    assert f"Failed, and in no mean: {failed['run']} (the loss is not finite)." in remarks(table, "")
+    assert cell(table, "vat", "average").summary.n == 2  # type: ignore[union-attr]
+
+
+def test_where_plain_training_is_no_better_than_a_constant_nothing_is_tested(tmp_path: Path) -> None:
+    def hopeless(run: PlannedRun, task: str, split: str, metric: str) -> float:
+        return 0.5 + 0.01 * (run.seed - 2) + 0.015 if task == "rte" else scores(run, task, split, metric)
+
+    grid = made_up_grid(tmp_path)
+    table = make_table(grid, all_records(grid, hopeless))  # 51.5 ± 1.0 against 50
+    assert cell(table, "vat", "rte accuracy").shows_effect is False
+    assert cell(table, "vat", "rte accuracy").seeds is None
+    assert cell(table, "vat", "mrpc f1").shows_effect is True
+    assert sheets(table)[1].rows[0].cells[0] == "cannot show an effect"
+    (note,) = [note for note in remarks(table, "") if "cannot show an effect" in note]
+    assert note.startswith("rte accuracy: ") and "mrpc" not in note
+
+
+def test_chosen_settings_count_alone_and_are_said(tmp_path: Path) -> None:
+    def by_rate(run: PlannedRun, task: str, split: str, metric: str) -> float:
+        best = {"plain": 1e-5, "freelb": 5e-5, "vat": 5e-5}[run.cell.labels["method"]]
+        return 0.9 if run.given.optimizer.lr == best else 0.7
+
+    axes = {"task": ["rte"], "method": METHODS, "optimizer.lr": [1e-5, 5e-5]}
+    grid = made_up_grid(tmp_path, axes=axes, select={"over": ["optimizer.lr"], "split": "dev"})
+    records = all_records(grid, by_rate)
+    assert len(records) == 6 + 3 * 2  # both rates with the first seed, the better one with two more
+    table = make_table(grid, records)
+    assert [c.summary.mean for c in table.cells.values() if c.summary] == pytest.approx([90] * 6)
+    (note,) = [note for note in remarks(table, "") if "was chosen" in note]
+    assert "on dev (seed 1): rte, plain: 1e-05; rte, freelb: 5e-05" in note
+    of_vat = next(c for c in grid.cells if c.labels["method"] == "vat" and c.labels["optimizer.lr"] == "1e-05")
+    lost = grid.deciding_run(of_vat, 1).settings_id
+    first = {name: record for name, record in records.items() if name != lost}
+    undecided = make_table(grid, first)
+    assert score_text(undecided, (2, 0)) == "missing" and "rte, vat: not yet" in "".join(remarks(undecided, ""))
+
+
+def test_rows_of_several_axes_and_a_reference_among_columns(tmp_path: Path) -> None:
+    axes = {"task": ["rte", "mrpc"], "method": METHODS, "train.epochs": [2, 3]}
+    show = {"rows": ["task", "train.epochs"], "columns": "method", "reference": "plain", "metrics": {"mrpc": ["f1"]}}
+    grid = made_up_grid(tmp_path, axes=axes, show=show)
+    records = all_records(grid, scores)
+    table = make_table(grid, records)
+    assert [row.name for row in table.rows] == ["rte 2 accuracy", "rte 3 accuracy", "mrpc 2 f1", "mrpc 3 f1"]
+    assert [column.name for column in table.columns] == ["plain", "freelb", "vat"]
+    found = cell(table, "mrpc 3 f1", "freelb")
+    assert found.seeds is not None and found.seeds.difference == pytest.approx(2, abs=0.5)
+    assert cell(table, "mrpc 3 f1", "plain").seeds is None
+
+
+def test_columns_that_are_scores_of_other_tasks(tmp_path: Path) -> None:
+    axes = {"task": ["mnli"], "method": METHODS}
+    columns = ["mnli/dev_matched.accuracy", "hans/test.accuracy", "mnli/test_matched"]
+    grid = made_up_grid(tmp_path, axes=axes, show={"rows": "method", "columns": columns})
+    records = all_records(grid, scores)
+    table = make_table(grid, records)
+    names = ["mnli dev_matched accuracy", "hans accuracy", "mnli test_matched accuracy"]
+    assert [column.name for column in table.columns] == names
+    expected = [
+        100 * result["scores"]["accuracy"]
+        for record in records.values()
+        for result in record["results"]
+        if record["mode"] == "vat" and result["task"] == "hans"
+    ]
+    assert sorted(cell(table, "vat", "hans accuracy").values.values()) == pytest.approx(sorted(expected))
+
+
+def test_single_tasks_beside_all_together(tmp_path: Path) -> None:
+    """A score comes from the run that trains its task; a row may have one run for all columns, or one for each."""
+    axes = {"task": ["rte", "mrpc", ["rte", "mrpc"]], "method": {"single": {"train.epochs": 2}, "together": {}}}
+    leave_out = [{"task": "rte+mrpc", "method": "single"}, {"task": ["rte", "mrpc"], "method": "together"}]
+    show = {"rows": "method", "columns": ["rte.accuracy", "mrpc.f1"], "reference": "single"}
+    grid = made_up_grid(tmp_path, axes=axes, leave_out=leave_out, show=show)
+    table = make_table(grid, all_records(grid, lambda run, task, *_: 0.8 + 0.01 * len(run.given.tasks or ())))
+    assert {name: cell(table, name, "rte accuracy").summary.mean for name in ("single", "together")} == {  # type: ignore[union-attr]
+        "single": pytest.approx(81),
+        "together": pytest.approx(82),
+    }
+
+
+def test_a_cell_that_two_runs_belong_to_is_refused(tmp_path: Path) -> None:
+    axes = {"task": ["rte"], "method": METHODS, "train.epochs": [2, 3]}
+    grid = made_up_grid(tmp_path, axes=axes)
+    with pytest.raises(UserError, match=r"A study: show: one cell .* 'task=rte, method=plain, train.epochs=2' .*rows"):
+        make_table(grid, {})
+
+
+@pytest.mark.parametrize(
+    ("show", "message"),
+    [
+        ({"reference": "plane"}, "show.reference: no row or column 'plane', did you mean 'plain'"),
+        ({"columns": ["rta.accuracy"]}, "show.columns: no run scores the task 'rta', did you mean 'rte'"),
+        ({"columns": ["rte.mcc"]}, "show.columns: rte has no 'mcc'"),
+        ({"rows": ["method", "task"], "average": "task_means"}, "show.average: needs scores in columns"),
+    ],
+)
+def test_what_show_cannot_mean_is_one_line(show: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        make_table(made_up_grid(tmp_path, show=show), {})
+
+
+def timed_records(grid: Grid) -> dict[str, Record]:
+    """Records where vat takes 1.5 times as long as plain, on every task and seed."""
+    records = all_records(grid, scores)
+    for record in records.values():
+        seconds = 10.0 * record["seed"] * (2 if "mrpc" in record["tasks"] else 1)
+        record["cpu_seconds"] = seconds * {"none": 1, "freelb": 3, "vat": 1.5}[record["mode"]]
+        record["figures"] = {"delta_ratio": 0.02 * record["seed"]} if record["mode"] != "none" else {}
+    return records
+
+
+def test_times_and_figures_as_cells_and_as_further_columns(tmp_path: Path) -> None:
+    show = {"rows": "method", "columns": "task", "reference": "plain", "further": ["time_ratio", "delta_ratio"]}
+    grid = made_up_grid(tmp_path, show=show)
+    table = make_table(grid, timed_records(grid))
+    ratio, size = cell(table, "vat", "time_ratio").summary, cell(table, "vat", "delta_ratio").summary
+    assert ratio is not None and size is not None
+    assert (ratio.mean, ratio.sd) == pytest.approx((1.5, 0)) and size.mean == pytest.approx(0.04)
+    assert cell(table, "plain", "delta_ratio").summary is None
+    assert sheets(table)[0].rows[2].cells[-2:] == ["1.50 ± 0.00", "0.04 ± 0.02"]
+    show = {"rows": "method", "columns": "task", "reference": "vat", "values": "time_ratio"}
+    grid = made_up_grid(tmp_path, show=show)
+    table = make_table(grid, timed_records(grid))
+    assert cell(table, "freelb", "mrpc").summary.mean == pytest.approx(2)  # type: ignore[union-attr]
+    assert cell(table, "freelb", "mrpc").seeds is None  # times are not tested
+
+
+def test_methods_at_their_dropout_floor_are_said_to_coincide(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path)
+    records = all_records(grid, lambda run, *_: 0.7 + 0.01 * run.seed)
+    for record in records.values():
+        regularizer = {"none": None, "freelb": 0.0105, "vat": 0.0098}[record["mode"]]
+        record["figures"] = {"regularizer": regularizer, "dropout_floor": 0.01} if regularizer else {}
+    notes = remarks(make_table(grid, records), "")
+    (note,) = [note for note in notes if note.startswith("At the dropout floor")]
+    assert "freelb (rte 1.05, mrpc 1.05); vat (rte 0.98, mrpc 0.98)" in note
+    assert note.endswith("So freelb and vat coincide at these settings.")
+    assert "plain and freelb and vat have the same scores in every run." in notes
+    for record in records.values():
+        if record["mode"] == "vat" and "rte" in record["tasks"]:
+            record["figures"]["regularizer"] = 0.02
+    (note,) = [n for n in remarks(make_table(grid, records), "") if n.startswith("At the dropout floor")]
+    assert "vat" not in note and "coincide" not in note
+
+
+def test_records_of_several_commits_rows_and_weights_are_said(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path)
+    records = all_records(grid, scores)
+    alike = remarks(make_table(grid, records), "")
+    assert "Commits: abcdef." in alike and not [note for note in alike if "different" in note or "Several" in note]
+    first = next(iter(records.values()))
+    first["commit"], first["data"], first["encoder"] = "123456", {"rte_dev": "cccc"}, {"model.safetensors": "dddd"}
+    notes = remarks(make_table(grid, records), "")
+    assert "Several commits: 123456; abcdef." in notes
+    assert "Runs have read different rows: rte_dev (cccc, aaaa)." in notes
+    assert "Runs have read different weights: an-encoder/model.safetensors (dddd, bbbb)." in notes
