@@ -54,10 +54,11 @@ def unit(values: Tensor, batch: Batch, *, scope: Scope, order: Order = "2") -> T
     return values / norms(values, batch, scope=scope, order=order).clamp_min(TINY)
 
 
-def into_ball(delta: Tensor, batch: Batch, radius: float | None) -> Tensor:
+def into_ball(delta: Tensor, batch: Batch, radius: float | Tensor | None) -> Tensor:
     """δ scaled down to ‖δ‖_F = radius in the sentences where it is longer, (T, H) (Zhu et al. 2020, box 1, line 12).
 
-    Without a radius δ stays as it is.
+    The radius is a number, or one for each token, (T, 1), which is the same in all tokens of a sentence. Without a
+    radius δ stays as it is.
     """
     if radius is None:
         return delta

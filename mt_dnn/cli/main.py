@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ COMMANDS = (
     "report",
     "compare",
     "runs",
+    "analyze",
     "config",
     "data",
     "bench",
@@ -41,11 +43,21 @@ app = typer.Typer(
 )
 
 
+def print_version(wanted: bool) -> None:
+    """Prints the version and exits."""
+    if wanted:
+        print(f"mt-dnn {version('mt-dnn')}")
+        raise typer.Exit
+
+
 @app.callback()
 def before_every_command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of a process on a CPU; default: one per core that it may use.")
     ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     set_threads(threads)
 

@@ -15,10 +15,12 @@ from mt_dnn.cli.arguments import Device, Precision, RunFolder
 
 def predict(
     run: RunFolder,
-    task: Annotated[str, typer.Option(help="The task whose head predicts.")],
     input: Annotated[
         str, typer.Option(help="Text file, one row a line, sentences of a pair split by a tab; - reads stdin.")
     ],
+    task: Annotated[
+        str | None, typer.Option(help="The task whose head predicts; default: the one that was trained.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="JSON lines file; default: standard output.")] = None,
     device: Device = None,
     precision: Precision = None,
@@ -29,6 +31,10 @@ def predict(
     from mt_dnn.inference.trained import load
 
     model = load(run, device, precision=precision)
+    if task is None:
+        if len(model.trained) > 1:
+            raise UserError(f"--task: {run} was trained on several tasks; give one of {', '.join(model.trained)}")
+        (task,) = model.trained
     rows = list(read_text(input, DATA_FORMATS[model.task(task).data_format]))
     try:
         predictions = model.predict(task, rows)

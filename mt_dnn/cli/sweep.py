@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +18,12 @@ StudyFile = Annotated[Path, typer.Argument(help="Study file (YAML).")]
 Profile = Annotated[str | None, typer.Option(help="Profile of the study file; default: the file as it is.")]
 Runs = Annotated[Path, typer.Option(help="Folder of run folders. Studies share it, and runs that they have in common.")]
 RUNS = Path("runs/studies")
+
+
+class Cluster(str, Enum):
+    """Clusters that runs can be submitted to."""
+
+    slurm = "slurm"
 
 
 def sweep(
@@ -31,45 +38,72 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs that are missing and what they cost, and make none.")
     ] = False,
+    cluster: Annotated[
+        Cluster | None, typer.Option(help="Submit the workers to Slurm as a job array, and do not wait for them.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="With --cluster: partition of Slurm.")] = None,
+    gpus_per_run: Annotated[int, typer.Option(min=0, max=1, help="With --cluster: GPUs of a worker.")] = 1,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
 ) -> None:
     """Make the runs of a study.
 
     The same command goes on with a sweep that was cut off. It may run several times at once, also on machines that
-    share the disk. A run that fails twice is named and left out.
+    share the disk. A run that fails twice is named and left out. With --cluster, --max-hours is the time limit of a
+    worker, which then saves and is queued again.
     """
-    from mt_dnn.distributed.output import lasting_output
-    from mt_dnn.distributed.signals import exit_code, follow_launcher
     from mt_dnn.studies.grid import Grid
     from mt_dnn.studies.study import load_study
     from mt_dnn.studies.sweep import Sweep
-    from mt_dnn.studies.workers import Workers
 
-    if workers > 1:
+    if workers > 1 and cluster is None:
         divide_threads(workers)
     deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
     work = Sweep(Grid(load_study(study, profile), overrides or []), runs, deadline, workers)
+    profiled = [] if profile is None else ["--profile", profile]
+    arguments = ["sweep", str(study), *(overrides or []), "--runs", str(runs), *profiled, "--worker"]
     if dry_run:
         from mt_dnn.studies.dry_run import dry_run_text
 
         print(dry_run_text(work))
-        return
+    elif cluster is not None:
+        from mt_dnn.studies.cluster import Job, submit
 
-    def arguments() -> list[str]:
-        """Those of a worker."""
-        left = [] if deadline is None else ["--max-hours", str(max(0, deadline - time.monotonic()) / 3600)]
-        profiled = [] if profile is None else ["--profile", profile]
-        return ["sweep", str(study), *(overrides or []), "--runs", str(runs), *profiled, *left, "--worker"]
+        work.check_rows()
+        ids = submit(arguments, workers, runs.resolve() / "slurm", Job(partition, gpus_per_run, max_hours))
+        print(f"submitted {len(ids)} workers: {' '.join(ids)}; they print into {runs / 'slurm'}")
+    elif workers > 1:
+        raise typer.Exit(_several(work, arguments))
+    else:
+        raise typer.Exit(_alone(work, is_worker=worker))
+
+
+def _several(work: Any, arguments: list[str]) -> int:
+    """Makes the runs in several workers with these arguments. Returns the exit code."""
+    from mt_dnn.distributed.output import lasting_output
+    from mt_dnn.studies.workers import Workers
+
+    def all_arguments() -> list[str]:
+        """Those of a worker that starts now."""
+        left = None if work.deadline is None else max(0.0, work.deadline - time.monotonic()) / 3600
+        return [*arguments, *([] if left is None else ["--max-hours", str(left)])]
 
     with lasting_output():
-        if workers > 1:
-            work.check_rows()
-            code = Workers(workers, arguments, partial(work.note_death, say), say, lambda: work.say_progress(say))()
-            raise typer.Exit(code)
+        work.check_rows()
+        return Workers(
+            work.workers, all_arguments, partial(work.note_death, say), say, partial(work.say_progress, say)
+        )()
+
+
+def _alone(work: Any, *, is_worker: bool) -> int:
+    """Makes the runs in this process. Returns the exit code."""
+    from mt_dnn.distributed.output import lasting_output
+    from mt_dnn.distributed.signals import exit_code, follow_launcher
+
+    with lasting_output():
         follow_launcher()
-        work.alone, work.shown = not worker, not worker and sys.stderr.isatty()
+        work.alone, work.shown = not is_worker, not is_worker and sys.stderr.isatty()
         stopped_by = work(say)
-    raise typer.Exit(exit_code(stopped_by) if stopped_by else 0)
+    return exit_code(stopped_by) if stopped_by else 0
 
 
 def say(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from mt_dnn.adversarial.modes import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
@@ -232,6 +232,12 @@ class RunConfig(Section):
     adversary: AnyOptions = Field(
         NoneOptions(), description="a mode and its settings, or preset:<name>; see mt_dnn/adversarial/README.md"
     )
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_task_without_brackets(cls, tasks: object) -> object:
+        """``tasks=rte`` means ``tasks=[rte]``."""
+        return [tasks] if isinstance(tasks, str) else tasks
 
     @model_validator(mode="after")
     def _settings_of_single_tasks(self) -> RunConfig:

@@ -18,6 +18,18 @@ from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import expanded, names_preset
 from mt_dnn.runs.config import RunConfig
 
+# What transformers' TrainingArguments call some of the settings.
+TRAINER_NAMES = {
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulate",
+    "max_grad_norm": "clip_norm",
+    "warmup_ratio": "warmup_fraction",
+    "max_seq_length": "max_length",
+    "output_dir": "output",
+}
+
 
 def file_schema() -> dict[str, Any]:
     """Makes a JSON Schema for editors. It fits run files and task files."""
@@ -173,7 +185,11 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
     typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
     location = f"override '{typed}'" if typed else str(path)
     if problem["type"] == "extra_forbidden":
-        return unknown_key(location, dotted, [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)])
+        section = [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)]
+        elsewhere = _elsewhere(keys, section)
+        if elsewhere is not None:
+            return UserError(f"{location}: unknown key '{dotted}', did you mean '{elsewhere}'?")
+        return unknown_key(location, dotted, section)
     if problem["type"] == "missing":
         return UserError(f"{location}: missing key '{dotted}'")
     if problem["type"] == "union_tag_not_found":
@@ -184,6 +200,26 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
         return UserError(f"{location}: adversary.mode: no mode '{tag}'{hint}")
     given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
     return UserError(f"{location}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
+
+
+def _elsewhere(keys: Sequence[str], section: Sequence[str]) -> str | None:
+    """A key that an unknown one may mean: a setting with its name, or of its meaning in transformers' Trainer.
+
+    None if there is none. ``section``: the keys of the section that the unknown one stands in, which come first.
+    """
+    name = TRAINER_NAMES.get(keys[-1], keys[-1])
+    named = [key for key in _all_keys(RunConfig) if key.rpartition(".")[2] == name]
+    return next((key for key in named if key in section), named[0] if named else None)
+
+
+def _all_keys(model: Any, prefix: str = "") -> Iterator[str]:
+    """All keys of a run file, with dots. Settings of the adversary, which depend on its mode, are left out."""
+    for name, field in model.model_fields.items():
+        parts = [part for part in (field.annotation, *get_args(field.annotation)) if hasattr(part, "model_fields")]
+        if not parts:
+            yield f"{prefix}{name}"
+        elif name != "adversary":
+            yield from _all_keys(parts[0], f"{prefix}{name}.")
 
 
 def _fields(keys: Sequence[str], mode: str | None) -> Sequence[str]:

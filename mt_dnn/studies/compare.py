@@ -152,12 +152,16 @@ def comparison_text(differences: list[Difference], shown: int) -> str:
     return "\n\n".join(parts)
 
 
+def _p_text(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def _flips_text(found: Difference, shown: int) -> str:
     assert found.only_first is not None and found.only_second is not None
     counts = (len(found.only_first), len(found.only_second))
     text = [
         f"{found.task} ({found.split}): only the first run gets {counts[0]} examples right, only the second "
-        f"{counts[1]} (McNemar's exact test: p = {found.mcnemar:.3f})"
+        f"{counts[1]} (McNemar's exact test: {_p_text(found.mcnemar or 0.0)})"
     ]
     for who, flips in (("first", found.only_first), ("second", found.only_second)):
         for flip in flips[:shown]:

@@ -78,17 +78,16 @@ def _over_row(table: Table, row: int, seed: int, kind: str) -> float | None:
 def _average_cells(table: Table) -> Iterator[tuple[Position, TableCell]]:
     """The cells of the average. A seed has one if it has all scores of the row."""
     rule = table.grid.study.show.average
-    scored = [j for j, column in enumerate(table.columns) if column.score is not None]
     for i, j in product(range(len(table.rows)), range(len(table.columns))):
         if table.columns[j].value != AVERAGE:
             continue
-        here = {k: table.cells[i, k] for k in scored if (i, k) in table.cells}
+        here = {k: table.cells[i, k] for k in table.averaged if (i, k) in table.cells}
         values = {}
         for seed in table.grid.study.seed_list:
             scores = {
                 _number(table.columns[k], k): cell.values[seed] for k, cell in here.items() if seed in cell.values
             }
-            values[seed] = average(scores, rule) if len(scores) == len(scored) else None
+            values[seed] = average(scores, rule) if len(scores) == len(table.averaged) else None
         yield (i, j), TableCell(values=known(values))
 
 
@@ -108,7 +107,7 @@ def _with_published(table: Table) -> Table:
         only = []
     columns = [*table.columns, *(Entry({}, None, PUBLISHED, str(number)) for number in only)]
     numbers |= dict(enumerate(only, len(table.columns)))
-    cells = dict(table.cells)
+    cells, statistic = dict(table.cells), published.names.statistic if published.names else "mean"
     for (i, row), (j, column) in product(enumerate(table.rows), enumerate(columns)):
         printed = published.row(row)
         value = printed.get(found) if (found := numbers.get(j)) is not None else None
@@ -117,7 +116,8 @@ def _with_published(table: Table) -> Table:
         if value is not None:
             average_there = printed.get(Number(AVERAGE)) if column.value == AVERAGE and not only else None
             cell = cells.get((i, j), TableCell())
-            cells[i, j] = replace(cell, published=value, printed=average_there)
+            gap = None if cell.summary is None else getattr(cell.summary, statistic) - value
+            cells[i, j] = replace(cell, published=value, printed=average_there, difference=gap)
     return replace(table, columns=columns, cells=cells)
 
 
@@ -125,12 +125,11 @@ def _published_average(table: Table, row: int, numbers: dict[int, Number | None]
     """The paper's average over the scores that this table has, recomputed by its rule. None if one is not printed."""
     assert table.published is not None
     printed, scores = table.published.row(table.rows[row]), {}
-    for j, column in enumerate(table.columns):
-        if column.score is not None:
-            number = numbers.get(j)
-            if number is None or number not in printed:
-                return None
-            scores[_number(column, j)] = printed[number]
+    for j in table.averaged:
+        number = numbers.get(j)
+        if number is None or number not in printed:
+            return None
+        scores[_number(table.columns[j], j)] = printed[number]
     return average(scores, table.grid.study.show.average)
 
 
@@ -162,7 +161,7 @@ def _compared(table: Table, example_test: ExampleTest | None) -> Table:
         reference = table.reference_cell(position)
         if reference is None or table.is_reference(position) or cell.shows_effect is False:
             continue
-        if score_at(*table.entries(position)) is None and table.columns[position[1]].value != AVERAGE:
+        if table.grid.study.show.values != "scores" or table.columns[position[1]].value not in ("", AVERAGE):
             continue
         base = reference.values
         paired = [seed for seed in cell.values if seed in base]

@@ -107,8 +107,16 @@ class Grid:
     def _planned(self, cell: Cell, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
         key = (str(cell), seed, bool(settings))
         if key not in self._runs:
-            self._runs[key] = PlannedRun(cell, seed, self._load(cell, seed, settings))
+            kind = (str(cell), bool(settings))
+            if kind not in self._loaded:
+                self._loaded[kind] = self._load(cell, seed, settings)
+            given = self._loaded[kind].model_copy(update={"seed": seed})  # to load it again takes 50 ms
+            self._runs[key] = PlannedRun(cell, seed, given)
         return self._runs[key]
+
+    @cached_property
+    def _loaded(self) -> dict[tuple[str, bool], RunConfig]:
+        return {}
 
     @cached_property
     def _runs(self) -> dict[tuple[str, int, bool], PlannedRun]:

@@ -52,6 +52,7 @@ def layout(grid: Grid) -> Layout:
         UserError: ``show`` names something that the study does not have.
     """
     show = grid.study.show
+    _check_metrics(grid)
     row_axes, column_axes = _axes(grid)
     rows, columns = _combinations(grid, row_axes), _combinations(grid, column_axes)
     if isinstance(show.columns, tuple):
@@ -62,7 +63,9 @@ def layout(grid: Grid) -> Layout:
         columns = list(_with_scores(grid, columns))
     further = [Entry({}, None, value, value) for value in show.further]
     average = [Entry({}, None, "average", "average")] if show.average != "none" else []
-    if average and not any(column.score for column in columns):
+    if show.values == "scores" and not any(entry.score for entry in (*rows, *columns)):
+        raise UserError(f"{grid.study.title}: show.split: no task that is trained has a split '{show.split}'")
+    if average and any(row.score for row in rows):
         raise UserError(f"{grid.study.title}: show.average: needs scores in columns; leave it out, or change rows")
     return Layout(_named(rows, show), [*_named(columns, show), *average, *further], _reference(grid))
 
@@ -91,6 +94,23 @@ def _combinations(grid: Grid, axes: Sequence[str]) -> list[Entry]:
     labels = [[label for label, _ in axis_items(grid.study.axes[axis])] for axis in axes]
     entries = [Entry(dict(zip(axes, combination, strict=True))) for combination in itertools.product(*labels)]
     return [entry for entry in entries if any(cell.fits(entry.labels) for cell in grid.cells)]
+
+
+def _check_metrics(grid: Grid) -> None:
+    """Raises UserError if ``show.metrics`` names a task or a metric that no run has."""
+    location = f"{grid.study.title}: show.metrics"
+    known = _known_tasks(grid)
+    for name, metrics in grid.study.show.metrics.items():
+        if name not in known:
+            raise UserError(f"{location}: no run scores the task '{name}'{did_you_mean(name, known)}")
+        for metric in metrics:
+            if metric not in known[name].metrics:
+                raise UserError(f"{location}: {name} has no '{metric}'{did_you_mean(metric, known[name].metrics)}")
+
+
+def _known_tasks(grid: Grid) -> dict[str, TaskDef]:
+    """The tasks that runs of the study score, by name."""
+    return {name: task for group in grid.groups for name, task in tasks_of(grid, group[0]).evaluated.items()}
 
 
 def tasks_of(grid: Grid, cell: Cell) -> Tasks:
@@ -128,7 +148,7 @@ def _expanded(grid: Grid, wanted: Score) -> Iterator[Score]:
     Raises:
         UserError: no run of the study gives it.
     """
-    known = {name: task for group in grid.groups for name, task in tasks_of(grid, group[0]).evaluated.items()}
+    known = _known_tasks(grid)
     location = f"{grid.study.title}: show.columns"
     if wanted.task not in known:
         raise UserError(f"{location}: no run scores the task '{wanted.task}'{did_you_mean(wanted.task, known)}")

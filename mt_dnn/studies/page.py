@@ -32,7 +32,9 @@ def write_page(report: Report, folder: Path) -> Path:
     file = folder / "index.html"
     with os_errors(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
-    pictures = sorted(path for path in folder.iterdir() if path.suffix in PICTURES)
+    # A figure that is there as PNG and as SVG is shown once, as SVG, whose name comes last.
+    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in PICTURES}
+    pictures = list(found.values())
     with replacing(file) as temporary:
         temporary.write_text("\n".join(_page(report, folder, pictures)) + "\n", encoding="utf-8")
     return file

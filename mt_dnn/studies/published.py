@@ -49,17 +49,25 @@ class PublishedTable:
 
     def row(self, entry: Entry) -> Mapping[Number, float]:
         """The paper's row for a row of ours. Empty if it has none."""
+        name = self.row_name(entry)
+        return {} if name is None else self.rows[name]
+
+    def row_name(self, entry: Entry) -> str | None:
+        """The name of the paper's row for a row of ours."""
         renamed = self.names.rows if self.names else {}
-        for name in (entry.name, entry.task, ", ".join(entry.labels.values())):
-            if renamed.get(name, name) in self.rows:
-                return self.rows[renamed.get(name, name)]
-        return {}
+        candidates = [renamed.get(name, name) for name in (entry.name, entry.task, ", ".join(entry.labels.values()))]
+        return next((name for name in candidates if name in self.rows), None)
+
+    def average(self, row: str) -> float | None:
+        """The average that the paper prints in a row."""
+        return self.rows[row].get(Number(AVERAGE))
 
     def number(self, entry: Entry, row: Entry | None = None) -> Number | None:
         """The paper's column for a column of ours. ``row``: the row, if it has the score. None if there is none."""
         renamed = self.names.columns if self.names else {}
-        if entry.name in renamed:
-            return next((number for number in self.columns if renamed[entry.name] in _spellings(number)), None)
+        for number in self.columns:
+            if renamed.get(entry.name) in (str(number), f"{number.task}.{number.metric}"):
+                return number
         task, score = renamed.get(entry.task, entry.task), entry.score
         of_task = [number for number in self.columns if number.task == task]
         for number in of_task:
@@ -145,7 +153,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _spellings(number: Number) -> tuple[str, ...]:
-    return (number.task,) if number.metric is None else (str(number), f"{number.task}.{number.metric}")
+    return (number.task, str(number), f"{number.task}.{number.metric}")
 
 
 def _row(columns: Any, row: Any, location: str) -> dict[Number, float]:

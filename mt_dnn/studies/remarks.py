@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from data_utils.set_aside import CARVED
 from mt_dnn.studies.grid import Cell
+from mt_dnn.studies.published import AVERAGE
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.tables import PUBLISHED, Table
 
@@ -30,6 +31,7 @@ def remarks(table: Table, command: str) -> list[str]:
         _effects(table),
         _at_the_floor(table),
         _same_scores(table),
+        _unknown(table),
         _averages(table),
         _origins(table.used()),
     )
@@ -95,12 +97,18 @@ def _chosen(table: Table) -> str:
 
 def _missing(table: Table, command: str) -> Iterator[str]:
     found: dict[str, list[str]] = defaultdict(list)
+    known: dict[str, list[str]] = defaultdict(list)
     for position, cell in table.cells.items():
+        row, column = table.entries(position)
+        if cell.group:
+            known[row.name].append(column.name)
         if cell.is_missing:
-            row, column = table.entries(position)
             found[row.name].append(column.name)
     if found:
-        listed = "; ".join(f"{row}: {', '.join(columns)}" for row, columns in found.items())
+        listed = "; ".join(
+            f"{row}: {'all' if columns == known[row] else ', '.join(columns)}" for row, columns in found.items()
+        )
+        listed = "all cells" if found == known else listed
         yield f"Missing, or not from all seeds: {listed}. They are made by: {command}"
     only = [column.name for column in table.columns if column.value == PUBLISHED]
     if only:
@@ -170,6 +178,14 @@ def _same_scores(table: Table) -> Iterator[str]:
             yield f"{' and '.join(names)} have the same scores in every run."
 
 
+def _unknown(table: Table) -> Iterator[str]:
+    """Figures that no run has, such as misspelled ones."""
+    for j, column in enumerate(table.columns):
+        cells = [cell for (_, number), cell in table.cells.items() if number == j]
+        if column.value not in ("", AVERAGE, PUBLISHED) and table.used() and not any(cell.values for cell in cells):
+            yield f"No run has the figure {column.value}."
+
+
 def _averages(table: Table) -> Iterator[str]:
     rule = table.grid.study.show.average
     if rule == "none":
@@ -177,6 +193,13 @@ def _averages(table: Table) -> Iterator[str]:
     words = {"task_means": "over tasks of the mean of each task's metrics", "all_numbers": "of all scores"}
     yield f"Average: the mean {words[rule]}."
     if table.published is not None:
+        rows = {name: None for row in table.rows if (name := table.published.row_name(row)) is not None}
+        only = any(column.value == PUBLISHED for column in table.columns)
+        printed = [
+            f"{name} {value:g}" for name in rows if only and (value := table.published.average(name)) is not None
+        ]
+        if printed:
+            yield f"Averages that the paper prints over all its columns: {', '.join(printed)}."
         strange = [f"{row} {printed:g} ({exact:.2f})" for row, printed, exact in table.published.strange_averages(rule)]
         if strange:
             yield f"Averages of the paper that are not what this rule gives (in brackets): {', '.join(strange)}."

@@ -9,9 +9,10 @@ from itertools import product
 from mt_dnn.studies.published import AVERAGE, ROUNDED, PublishedTable
 from mt_dnn.studies.remarks import CANNOT
 from mt_dnn.studies.statistics import Comparison
-from mt_dnn.studies.tables import PUBLISHED, RATIO, TIMES, Position, Table, TableCell, score_at
+from mt_dnn.studies.tables import PUBLISHED, RATIO, TIMES, Position, Table, TableCell
 
 SIGNIFICANT = 0.05
+COMPARED = {"mean": "", "median": " of medians", "best": " of the best"}
 NOTHING, MISSING = "—", "missing"
 
 
@@ -50,7 +51,8 @@ def sheets(table: Table) -> list[Sheet]:
 
 
 def _scores(table: Table) -> Sheet:
-    rows = []
+    rows, names = [], table.published and table.published.names
+    of_what = COMPARED[names.statistic] if names else ""
     for i, row in enumerate(table.rows):
         cells = [table.cells.get((i, j), TableCell()) for j in range(len(table.columns))]
         texts = [score_text(table, (i, j)) for j in range(len(cells))]
@@ -59,8 +61,8 @@ def _scores(table: Table) -> Sheet:
         if any(cell.published is not None for cell in cells):
             rows.append(SheetRow("published", [published_text(table, (i, j)) for j in range(len(cells))], "published"))
         if any(cell.difference is not None for cell in cells):
-            texts = [NOTHING if (gap := cell.difference) is None else signed(gap) for cell in cells]
-            rows.append(SheetRow("difference", texts, "difference"))
+            texts = [_gap_text(table, (i, j), cell.difference) for j, cell in enumerate(cells)]
+            rows.append(SheetRow(f"difference{of_what}", texts, "difference"))
     return Sheet(table.grid.study.title, [column.name for column in table.columns], rows)
 
 
@@ -86,9 +88,9 @@ def score_text(table: Table, position: Position) -> str:
 
 def number_text(table: Table, position: Position, value: float) -> str:
     """A number with the digits that its kind has: scores and times one decimal, ratios two, figures two digits."""
-    row, column = table.entries(position)
-    kind = column.value or ("" if score_at(row, column) else table.grid.study.show.values)
-    if kind in ("", AVERAGE, *TIMES):
+    kind, shown = table.columns[position[1]].value, table.grid.study.show.values
+    kind = shown if kind in ("", AVERAGE) else kind
+    if kind in ("scores", *TIMES):
         return f"{value:.1f}"
     return f"{value:.2f}" if kind == RATIO else f"{value:.2g}"
 
@@ -101,15 +103,25 @@ def published_text(table: Table, position: Position) -> str:
     if cell.printed is not None and abs(cell.printed - cell.published) > ROUNDED:
         return f"{_plain(cell.printed)} ({cell.published:.2f})"
     if table.columns[position[1]].value == AVERAGE:
-        return f"{cell.published if cell.printed is None else cell.printed:.1f}"
+        return number_text(table, position, cell.published if cell.printed is None else cell.printed)
     return _plain(cell.published)
+
+
+def _gap_text(table: Table, position: Position, gap: float | None) -> str:
+    """A difference to the published number, with the digits of its kind."""
+    if gap is None:
+        return NOTHING
+    text = number_text(table, position, abs(gap))
+    return f"{'−' if gap < 0 and float(text) else '+'}{text}"
 
 
 def _is_best(table: Table, position: Position) -> bool:
     """Whether the mean of a cell is the best of its column. Times and figures have no best."""
     row, column = table.entries(position)
     cell = table.cells.get(position)
-    if cell is None or cell.summary is None or (score_at(row, column) is None and column.value != AVERAGE):
+    if cell is None or cell.summary is None or table.grid.study.show.values != "scores":
+        return False
+    if column.value not in ("", AVERAGE):
         return False
     rivals = [
         rival.summary.mean
@@ -153,7 +165,8 @@ def _difference_text(cell: TableCell, test: Comparison | None, corrected: float 
 
 def signed(value: float) -> str:
     """A difference with its sign."""
-    return f"{value:+.1f}".replace("-", "−")
+    text = f"{value:+.1f}".replace("-", "−")
+    return "+0.0" if text == "−0.0" else text
 
 
 def _spread(table: Table) -> Sheet:

@@ -92,3 +92,6 @@ class Published(Section):
     columns: dict[str, str] = Field(
         default_factory=dict, description="column of ours → column of the paper, where they differ"
     )
+    statistic: Literal["mean", "median", "best"] = Field(
+        "mean", description="what the paper prints of its seeds; the same of ours is compared with it"
+    )

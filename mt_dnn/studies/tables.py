@@ -30,9 +30,10 @@ class TableCell:
     ``group``: the cells of the grid that compete for it. ``cell``: the chosen one; None while that is not known.
     ``runs``: the planned runs of the chosen cell, by seed. ``values``: by seed, as they are shown. ``baseline``: the
     score of the best constant. ``published``: the paper's number; an average is recomputed over the columns of this
-    table. ``printed``: the average that the paper prints for the same columns. ``shows_effect``: whether plain training
-    beats the best constant there; None: unknown, or no score. ``seeds`` and ``examples``: against the reference, over
-    seeds and over examples. ``holm_seeds`` and ``holm_examples``: their p-values, corrected for all cells of the table.
+    table. ``printed``: the average that the paper prints for the same columns. ``difference``: our mean, or what the
+    paper prints of its seeds instead, minus the published number. ``shows_effect``: whether plain training beats the
+    best constant there; None: unknown, or no score. ``seeds`` and ``examples``: against the reference, over seeds and
+    over examples. ``holm_seeds`` and ``holm_examples``: their p-values, corrected for all cells of the table.
     """
 
     group: Sequence[Cell] = ()
@@ -44,6 +45,7 @@ class TableCell:
     lower_is_better: bool = False
     published: float | None = None
     printed: float | None = None
+    difference: float | None = None
     shows_effect: bool | None = None
     seeds: Comparison | None = None
     examples: Comparison | None = None
@@ -54,11 +56,6 @@ class TableCell:
     def summary(self) -> Summary | None:
         """Over the seeds that have a value."""
         return summary(list(self.values.values()), lower_is_better=self.lower_is_better) if self.values else None
-
-    @property
-    def difference(self) -> float | None:
-        """Our mean minus the published number."""
-        return None if self.published is None or self.summary is None else self.summary.mean - self.published
 
     @property
     def failed(self) -> list[Record]:
@@ -114,6 +111,12 @@ class Table:
     def is_reference(self, position: Position) -> bool:
         """Whether it is the reference that stands there."""
         return self.reference_of(position) == position
+
+    @property
+    def averaged(self) -> list[int]:
+        """The numbers of the columns that an average is taken over."""
+        shows_scores = self.grid.study.show.values == "scores"
+        return [j for j, column in enumerate(self.columns) if column.score or not (shows_scores or column.value)]
 
     def used(self) -> list[Record]:
         """The records that the table is made of, each once."""

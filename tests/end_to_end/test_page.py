@@ -38,6 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "runs" / first).mkdir(parents=True)
     (folder / "html").mkdir()
     (folder / "html" / "learning_curves.svg").write_text(PICTURE)
+    (folder / "html" / "learning_curves.png").write_bytes(b"the same as pixels")
     commands = {"sweep": "mt-dnn sweep s.yml", "report": "mt-dnn report s.yml"}
     report = Report(grid, commands, folder / "runs", records=folder / "records.jsonl")
     return write_page(report, folder / "html")

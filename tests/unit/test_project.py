@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -329,6 +330,21 @@ def test_train_glue_refuses_with_one_line(arguments, message):
     result = subprocess.run(["bash", script, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2 and result.stdout == "" and result.stderr.startswith(message)
     assert "usage" in message or result.stderr.count("\n") == 1
+
+
+def test_train_glue_hands_settings_on_in_the_active_environment(tmp_path):
+    command = tmp_path / "bin" / "mt-dnn"
+    command.parent.mkdir()
+    command.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path)}
+    script = ["bash", str(ROOT / "scripts" / "train_glue.sh"), str(tmp_path), "base", "rte"]
+    arguments = ["16", "1", "preset:tat/paper", "seed=3", "train.epochs=2"]
+    printed = subprocess.run([*script, *arguments], capture_output=True, text=True, env=environment, check=True).stdout
+    handed = printed.splitlines()
+    assert handed[:2] == ["train", "--gpus"] and handed[-2:] == ["seed=3", "train.epochs=2"]
+    assert "output=runs/glue-rte-base-preset-tat-paper-batch16-seed3" in handed
+    assert {"tasks=[rte]", "train.batch_size=16", "adversary=preset:tat/paper"} < set(handed)
 
 
 def setup_literals() -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_a_command_is_one_file_and_one_line_of_main() -> None:
     groups = [name for name, command in commands.commands.items() if hasattr(command, "commands")]
     plain = [name for name in COMMANDS if name not in groups]
     assert list(commands.commands) == [*plain, *groups] and {*plain, *groups} == set(COMMANDS)
-    helpers = {"__init__.py", "__main__.py", "main.py", "arguments.py"}
+    helpers = {"__init__.py", "__main__.py", "main.py", "arguments.py", "analysis_files.py"}
     files = {path.name for path in (ROOT / "mt_dnn" / "cli").glob("*.py")} - helpers
     assert files == {f"{name}.py" for name in COMMANDS}
 
@@ -93,3 +94,10 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "Usage" in done.stdout and done.stderr == "[]\n"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"mt-dnn {version('mt-dnn')}\n"

@@ -56,7 +56,7 @@ def test_overrides_defaults_and_interpolation(path: Path, tmp_path: Path) -> Non
         ("schedule.power=2", "schedule: power has no effect with 'linear'; leave it out"),
         ("train.balance_lr=0.1", "train: balance_lr has no effect with 'none'; leave it out"),
         ("encoder.config={model_type: bert}", "encoder: give exactly one of name and config"),
-        ("tasks=rte", "tasks: Input should be a valid tuple"),
+        ("tasks={a: 1}", "tasks: Input should be a valid tuple"),
     ],
 )
 def test_refused_overrides(path: Path, override: str, words: str) -> None:
@@ -139,3 +139,25 @@ def test_documented_keys_are_those_of_the_code() -> None:
     table = text.split("## Keys of a run configuration\n")[1].strip().splitlines()
     assert table == ["| key | default | |", "|---|---|---|", *rows(RunConfig)]
     assert not any("None |" in row for row in rows(RunConfig))  # every setting has a description
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("train.lr=1e-4", "optimizer.lr"),
+        ("optimizer.learning_rate=1e-4", "optimizer.lr"),
+        ("learning_rate=1e-4", "optimizer.lr"),
+        ("train.num_train_epochs=3", "train.epochs"),
+        ("optimizer.warmup_fraction=0.1", "schedule.warmup_fraction"),
+        ("train.epoch=3", "train.epochs"),
+        ("epochs=3", "train.epochs"),
+    ],
+)
+def test_a_setting_in_the_wrong_section_or_with_a_name_of_the_trainer_is_found(override: str, meant: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(UserError, match=rf"override '{key}': unknown key '{key}', did you mean '{meant}'\?"):
+        load_config(ROOT / "experiments" / "glue" / "run.yml", [override])
+
+
+def test_one_task_needs_no_brackets() -> None:
+    assert load_config(ROOT / "experiments" / "glue" / "run.yml", ["tasks=rte"]).tasks == ("rte",)

@@ -124,10 +124,10 @@ table2:
 """
 
 
-def grid_with_paper(folder: Path, name: str, **keys: Any) -> Any:
+def grid_with_paper(folder: Path, name: str, statistic: str = "mean", **keys: Any) -> Any:
     (folder / "paper.yml").write_text(PAPER)
     rows = {"plain": "standard_dev", "vat": "vat_dev"}
-    published = {"file": str(folder / "paper.yml"), "table": name, "rows": rows}
+    published = {"file": str(folder / "paper.yml"), "table": name, "rows": rows, "statistic": statistic}
     return made_up_grid(folder, published=published, **keys)
 
 
@@ -147,6 +147,14 @@ def test_our_table_stands_beside_the_papers(tmp_path: Path) -> None:
     assert "standard_dev 75.9 (75.03)" in note and "vat_dev" not in note
 
 
+def test_medians_are_compared_with_medians(tmp_path: Path) -> None:
+    grid = grid_with_paper(tmp_path, "table2", statistic="median")
+    made = make_table(grid, all_records(grid, lambda run, *_: 0.7 + 0.01 * run.seed**2))  # 71, 74, 79
+    rows = sheets(made)[0].rows
+    assert rows[0].cells[0] == "74.7 ± 4.0" and rows[2].name == "difference of medians"
+    assert rows[2].cells[0] == "+10.5"
+
+
 def test_columns_that_only_the_paper_has_are_missing(tmp_path: Path) -> None:
     grid = grid_with_paper(tmp_path, "table1")
     made = make_table(grid, all_records(grid, lambda *_: 0.8))
@@ -155,6 +163,25 @@ def test_columns_that_only_the_paper_has_are_missing(tmp_path: Path) -> None:
     assert rows[0].cells[-2:] == ["missing", "missing"] and rows[1].cells[-2:] == ["90.9", "88.3"]
     assert rows[1].cells[3] == "75.0"  # over the columns that this table has
     assert "No run of this study has qqp accuracy, qqp f1: these columns are the paper's alone." in remarks(made, "")
+
+
+def test_time_ratios_stand_beside_the_papers_average(tmp_path: Path) -> None:
+    """As in RAPT's table 3: ratios have no unit and two decimals, and their average is printed."""
+    paper = "t: {columns: [rte, mrpc, qqp, average], rows: {ratio: [0.75, 0.81, 0.81, 0.79]}}"
+    (tmp_path / "paper.yml").write_text(paper)
+    published = {"file": str(tmp_path / "paper.yml"), "table": "t", "rows": {"freelb": "ratio"}}
+    show = {"rows": "method", "columns": "task", "values": "time_ratio", "reference": "vat", "average": "all_numbers"}
+    grid = made_up_grid(tmp_path, published=published, show=show)
+    records = all_records(grid, lambda *_: 0.8)
+    for record in records.values():
+        record["cpu_seconds"] = {"none": 10, "vat": 20, "freelb": 14}[record["mode"]]
+    made = make_table(grid, records)
+    rows = {row.name: row.cells for row in sheets(made)[0].rows}
+    assert rows["freelb"] == ["0.70 ± 0.00", "0.70 ± 0.00", "0.70 ± 0.00", "missing"]
+    assert rows["published"] == ["0.75", "0.81", "0.78", "0.81"]
+    assert rows["difference"] == ["−0.05", "−0.11", "−0.08", "—"]
+    assert "Averages that the paper prints over all its columns: ratio 0.79." in remarks(made, "")
+    assert len(sheets(made)) == 2  # times are not tested
 
 
 def test_wrong_names_are_refused_with_the_nearest(tmp_path: Path) -> None:

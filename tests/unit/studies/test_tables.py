@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 from scipy import stats
 
 from data_utils.errors import UserError
+from mt_dnn.runs.config_file import load_config
 from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.formats import as_csv
 from mt_dnn.studies.grid import Grid, PlannedRun
+from mt_dnn.studies.identity import settings_id
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.remarks import remarks
 from mt_dnn.studies.sheets import score_text, sheets
@@ -98,7 +101,7 @@ def test_missing_runs_are_said_with_their_command(tmp_path: Path) -> None:
     assert texts[1].cells[0].endswith("(2)") and "±" in texts[1].cells[0]
     notes = remarks(table, "mt-dnn sweep s.yml")
     (missing,) = [note for note in notes if note.startswith("Missing")]
-    assert "vat: mrpc accuracy, mrpc f1" in missing and "freelb: rte accuracy" in missing
+    assert "vat: mrpc accuracy, mrpc f1" in missing and "freelb: all;" in missing
     assert missing.endswith("They are made by: mt-dnn sweep s.yml")
 
 
@@ -207,11 +210,44 @@ def test_a_cell_that_two_runs_belong_to_is_refused(tmp_path: Path) -> None:
         ({"columns": ["rta.accuracy"]}, "show.columns: no run scores the task 'rta', did you mean 'rte'"),
         ({"columns": ["rte.mcc"]}, "show.columns: rte has no 'mcc'"),
         ({"rows": ["method", "task"], "average": "task_means"}, "show.average: needs scores in columns"),
+        ({"metrics": {"mrpc": ["acuracy"]}}, "show.metrics: mrpc has no 'acuracy', did you mean 'accuracy'"),
+        ({"metrics": {"mprc": ["f1"]}}, "show.metrics: no run scores the task 'mprc', did you mean 'mrpc'"),
+        ({"split": "devv"}, "show.split: no task that is trained has a split 'devv'"),
+        ({"rows": "method", "columns": "seed"}, "no axis 'seed'"),
     ],
 )
 def test_what_show_cannot_mean_is_one_line(show: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         make_table(made_up_grid(tmp_path, show=show), {})
+
+
+def test_runs_are_those_that_a_run_file_gives(tmp_path: Path) -> None:
+    """Seeds share what is loaded; the run of a seed is the same as if it were loaded by itself."""
+    grid = made_up_grid(tmp_path)
+    for seed in (3, 1, 2):
+        for here in grid.cells:
+            options = [f"{key}={json.dumps(value)}" for key, value in here.settings.items()]
+            options += ['evaluation.predictions={"splits": "labelled"}', f"seed={seed}"]
+            alone = load_config(grid.study.base, options)
+            run = grid.run(here, seed)
+            assert run.settings_id == settings_id(alone) and run.given.seed == seed
+
+
+def test_rows_held_out_have_columns_of_their_own(tmp_path: Path) -> None:
+    axes = {"task": ["rte"], "method": METHODS}
+    grid = made_up_grid(tmp_path, axes=axes, show={"rows": "method", "columns": ["rte/dev", "rte/held_out"]})
+    records = all_records(grid, scores)
+    for record in records.values():
+        result = record["results"][0]
+        record["results"] += [{**result, "split": "held_out", "scores": {"accuracy": 0.75}}]
+    table = make_table(grid, records)
+    assert [column.name for column in table.columns] == ["rte dev", "rte held_out"]
+    assert cell(table, "vat", "rte held_out").summary.mean == 75  # type: ignore[union-attr]
+
+
+def test_a_figure_that_no_run_has_is_said(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path, show={"rows": "method", "columns": "task", "further": ["delta_ration"]})
+    assert "No run has the figure delta_ration." in remarks(make_table(grid, timed_records(grid)), "")
 
 
 def timed_records(grid: Grid) -> dict[str, Record]:

@@ -1,0 +1,76 @@
+"""What mt-dnn analyze writes and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_utils.errors import os_errors
+
+
+def finish(
+    kind: str,
+    runs: Sequence[str | None],
+    options: Mapping[str, Any],
+    output: Path,
+    name: str | None,
+    figures: bool,
+) -> None:
+    """Makes the record of an analysis of some runs (None is no run), writes it and its figure, and prints its table."""
+    from mt_dnn.analyses.answers import NamedRun
+    from mt_dnn.analyses.start import start
+    from mt_dnn.studies.drawing import styled
+    from mt_dnn.studies.figures import draw_file
+
+    if figures:
+        styled()  # so that a missing library is said before the work
+    record = start(kind, [NamedRun.parse(text) for text in runs if text is not None], options, folder=output)
+    label = name or "-".join(str(record[key]) for key in ("kind", "task", "split") if record.get(key))
+    file = written(record, output / f"{label}.json")
+    for path in draw_file(file, output, label) if figures else [file]:
+        print(path)
+
+
+def written(record: Mapping[str, Any], file: Path) -> Path:
+    """Writes the record of an analysis and prints its table."""
+    from mt_dnn.analyses.summary import summary
+    from mt_dnn.runs.folder import write_json
+
+    with os_errors(file.parent, "cannot be written"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, record)
+    print(summary(record))
+    return file
+
+
+def study_analyses(
+    study: Path, overrides: Sequence[str], profile: str | None, runs: Path, output: Path, figures: bool
+) -> None:
+    """Makes the analyses that the figures of a study ask for, and draws its figures."""
+    from mt_dnn.analyses.answers import NamedRun
+    from mt_dnn.analyses.start import start
+    from mt_dnn.studies.drawing import styled
+    from mt_dnn.studies.figure_kinds import Drawing
+    from mt_dnn.studies.figures import AnalysisFigure, draw_figures, parsed
+    from mt_dnn.studies.grid import Grid
+    from mt_dnn.studies.study import load_study
+    from mt_dnn.studies.sweep import Sweep
+
+    grid = Grid(load_study(study, profile), overrides)
+    if figures:
+        styled()
+    records = Sweep(grid, runs).records()
+    for name, content in grid.study.figures.items():
+        figure, file = parsed(grid, name, content), output / f"{name}.json"
+        if not isinstance(figure, AnalysisFigure) or file.exists():
+            continue
+        folders = figure.folders(Drawing(grid, records, runs, output, name))
+        if not folders:
+            print(f"figures.{name}: runs are missing; mt-dnn sweep {study} makes them", file=sys.stderr)
+            continue
+        print(f"{name}:")
+        written(start(figure.kind, [NamedRun(*pair) for pair in folders], figure.options, folder=output), file)
+    for path in draw_figures(grid, records, runs, output) if figures else ():
+        print(path)
