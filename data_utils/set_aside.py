@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ from data_utils.rows import Rows
 
 CARVED, HELD_OUT = "carved", "held_out"  # names of splits
 SEED = 0  # of the draw of carved rows. It is not the run's seed, so that all runs set the same rows aside
+MOST_PARTS = 20  # equal parts that rows are divided into, if one part is not smaller than this
 STRATA = 10  # numbers are stratified by as many ranges with equally many rows
 
 
@@ -70,7 +73,8 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
     """Draws about ``share`` of the rows. Returns (N,) bool. Rows of one group are all drawn, or none of them is."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    parts = max(2, round(1 / share))
+    part = Fraction(share).limit_denominator(MOST_PARTS) if share * MOST_PARTS >= 1 else Fraction(1, round(1 / share))
+    parts = part.denominator
     numbers = np.unique(groups, return_inverse=True)[1]
     if numbers.max() + 1 < parts:
         raise UserError(f"{location}: {numbers.max() + 1} different first texts are too few for data.carve={share:g}")
@@ -80,7 +84,8 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
     aside = np.zeros(len(groups), dtype=bool)
     with warnings.catch_warnings():  # scikit-learn warns of a class with fewer rows than folds, which some folds lack
         warnings.simplefilter("ignore", UserWarning)
-        aside[next(folds.split(strata, strata, numbers))[1]] = True
+        for _, fold in islice(folds.split(strata, strata, numbers), part.numerator):
+            aside[fold] = True
     return aside
 
 

@@ -148,3 +148,9 @@ def test_runs_sample_the_files_that_they_do_not_train_on(tmp_path: Path) -> None
     assert min(sizes["same", part] for part in ("train", CARVED, HELD_OUT)) > 20
     other, _ = read_splits(config, build_tasks(config).splits, build_tokenizer(config), data=config.data.dir)
     assert len(other["same", "dev"]) > 7  # a folder that is named is read as it is
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.3, 0.33, 0.4, 0.45])
+def test_the_share_is_kept(tmp_path: Path, share: float) -> None:
+    splits, _ = splits_of(tmp_path, "same", max_rows=None, carve=share)
+    assert len(splits[CARVED]) == pytest.approx(300 * share, abs=4)
