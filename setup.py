@@ -49,6 +49,7 @@ setup(
         "pyarrow>=21.0.0",
         "pydantic>=2.10.6,<3",
         "PyYAML>=6.0.3",
+        "rich>=13.9.4,<16",
         "safetensors>=0.8.0",
         "scikit-learn>=1.6.1,<2",
         "scipy>=1.14.1,<2",

@@ -73,7 +73,8 @@ def question_exact_match(answers: Answers) -> float:
     """The share of questions with only right rows, MultiRC's EM (Khashabi et al. 2018)."""
     if answers.questions is None:
         raise UserError("metric 'question_exact_match': needs the column question_id")
-    wrong = np.bincount(answers.questions, weights=answers.predictions != answers.labels)
+    numbers = np.unique(answers.questions, return_inverse=True)[1]  # some questions may have no row here
+    wrong = np.bincount(numbers, weights=answers.predictions != answers.labels)
     return float(np.mean(wrong == 0))
 
 

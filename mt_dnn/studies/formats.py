@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from data_utils.text_table import markdown
 from mt_dnn.studies.sheets import Sheet, SheetRow, positions
@@ -99,30 +99,43 @@ def as_latex(title: str, sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
 
 
 def as_terminal(title: str, sheets: Sequence[Sheet], notes: Sequence[str], *, width: int | None = None) -> str:
-    """Tables for a terminal. ``width``: of the terminal in characters; None: as wide as the tables are."""
+    """Tables for a terminal. ``width``: of the terminal in characters; None: as wide as the tables are.
+
+    A table that is wider than the terminal goes on below itself.
+    """
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
     stream = io.StringIO()
-    tables = []
+    console = Console(file=stream, width=width or 10_000, force_terminal=width is not None, highlight=False)
     for sheet in sheets:
-        drawn = RichTable(title=Text(sheet.title), title_justify="left", title_style="bold")
-        drawn.add_column("")
-        for name in sheet.header:
-            drawn.add_column(Text(name), justify="right")
-        for row in sheet.rows:
-            style = "" if row.kind == "ours" else "dim"
-            texts = [Text(text, "bold" if i in row.strong else "") for i, text in enumerate(row.cells)]
-            drawn.add_row(Text(_name(row, " ")), *texts, style=style)
-        tables.append(drawn)
-    needed = max([Console(width=10_000).measure(drawn).maximum for drawn in tables], default=0)
-    console = Console(file=stream, width=width or max(needed, 80), force_terminal=width is not None, highlight=False)
-    for drawn in tables:
-        console.print(drawn)
-    for note in [*([] if tables else [title]), *notes]:
-        console.print(Text(note))
-    return stream.getvalue()
+        for columns in _fitting(sheet, width or 10_000):
+            drawn = RichTable(title=Text(sheet.title), title_justify="left", title_style="bold")
+            drawn.add_column("")
+            for number in columns:
+                drawn.add_column(Text(sheet.header[number]), justify="right")
+            for row in sheet.rows:
+                texts = [Text(row.cells[i], "bold" if i in row.strong else "") for i in columns]
+                drawn.add_row(Text(_name(row, " ")), *texts, style="" if row.kind == "ours" else "dim")
+            console.print(drawn)
+    for note in notes:
+        console.print(Text(note), soft_wrap=width is None)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _fitting(sheet: Sheet, width: int) -> Iterator[list[int]]:
+    """Groups of columns that fit the width, beside the names of the rows. A group has at least one column."""
+    borders = 3  # of a column: two spaces and a line
+    names = max([len(_name(row, " ")) for row in sheet.rows], default=0) + borders + 1
+    group, used = list[int](), names
+    for number, name in enumerate(sheet.header):
+        needed = max(len(name), *(len(row.cells[number]) for row in sheet.rows), 0) + borders
+        if group and used + needed > width:
+            yield group
+            group, used = [], names
+        group, used = [*group, number], used + needed
+    yield group
 
 
 CSV_COLUMNS = (

@@ -61,7 +61,8 @@ def _meaning(table: Table) -> Iterator[str]:
 def _encoders(table: Table) -> Iterator[str]:
     rows: dict[str, dict[str, None]] = defaultdict(dict)
     for (row, _), cell in table.cells.items():
-        for planned in cell.runs.values():
+        undecided = [table.grid.run(rival, table.grid.study.seed_list[0]) for rival in cell.group if not cell.runs]
+        for planned in (*cell.runs.values(), *undecided):
             rows[planned.given.encoder.name or "random weights"][table.rows[row].name] = None
     if len(rows) == 1:
         yield f"Encoder: {next(iter(rows))}."
@@ -88,11 +89,9 @@ def _chosen(table: Table) -> str:
             rest = ", ".join(label for _, label in cell.group[0].without(over)) or "all"
             found[rest] = cell.cell
     over = table.grid.study.select.over if table.grid.study.select else ()
-    texts = [
-        f"{rest}: {', '.join(cell.labels[axis] for axis in over) if cell else 'not yet'}"
-        for rest, cell in found.items()
-    ]
-    return "; ".join(texts) or "nothing competes"
+    texts = [f"{rest}: {', '.join(cell.labels[axis] for axis in over)}" for rest, cell in found.items() if cell]
+    undecided = len(found) - len(texts)
+    return "; ".join([*texts, *([f"{undecided} not yet"] if undecided else [])]) or "nothing competes"
 
 
 def _missing(table: Table, command: str) -> Iterator[str]:
@@ -199,7 +198,7 @@ def _averages(table: Table) -> Iterator[str]:
             f"{name} {value:g}" for name in rows if only and (value := table.published.average(name)) is not None
         ]
         if printed:
-            yield f"Averages that the paper prints over all its columns: {', '.join(printed)}."
+            yield f"The paper's averages are over the columns of this study. Over all it prints: {', '.join(printed)}."
         strange = [f"{row} {printed:g} ({exact:.2f})" for row, printed, exact in table.published.strange_averages(rule)]
         if strange:
             yield f"Averages of the paper that are not what this rule gives (in brackets): {', '.join(strange)}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import yaml
 
 from mt_dnn.cli.main import main
 from mt_dnn.studies.grid import Grid
+from mt_dnn.studies.report import Report
 from mt_dnn.studies.study import load_study
 from mt_dnn.studies.sweep import Sweep
 from tests.workspace import make_workspace
@@ -159,6 +161,26 @@ def test_the_terminal_shows_every_cell(folder: Path, run: Command, tmp_path: Pat
     assert "same accuracy" in text and "rdrop" in text and "±" in text and "\x1b" not in text
     run(*of_study(folder, "--output", tmp_path / "table.txt"))
     assert (tmp_path / "table.txt").read_text() == text
+
+
+def test_on_a_narrow_terminal_a_table_goes_on_below_itself(folder: Path) -> None:
+    commands = {"sweep": "mt-dnn sweep s.yml", "report": "mt-dnn report s.yml"}
+    text = Report(Grid(load_study(folder / "study.yml")), commands, folder / "runs").text("terminal", width=60)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert "\x1b[1m" in text and max(map(len, plain.splitlines())) <= 60
+    assert plain.count("  published") == plain.count("  difference") > 1 and plain.count("Minus plain") > 1
+    header = [
+        text.strip() for line in plain.splitlines() if line.startswith("┃") for text in line.split("┃") if text.strip()
+    ]
+    columns = ["same accuracy", "same f1", "negated mcc", "average", "time_ratio", "regularizer", "other mcc"]
+    assert header[:7] == columns
+
+
+def test_the_command_writes_a_page_with_links_to_the_runs(folder: Path, run: Command) -> None:
+    assert run(*of_study(folder, "--html", folder / "page")) == f"{folder / 'page' / 'index.html'}\n"
+    links = re.findall(r'<a href="([^"]+)/"', (folder / "page" / "index.html").read_text())
+    assert {(folder / "page" / link).resolve().name for link in links} == {record["run"] for record in records(folder)}
+    assert all((folder / "page" / link / "record.json").is_file() for link in links)
 
 
 def test_nothing_made_yet_is_all_missing(folder: Path, run: Command, tmp_path: Path) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_utils.errors import UserError
+from data_utils.metrics import compute
 from data_utils.rows import read_rows
-from data_utils.task_def import load_task_defs
+from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.predictions import read_predictions
+from mt_dnn.runs.predictions import read_predictions, write_predictions
 from mt_dnn.runs.run import Run
+from mt_dnn.tasks.base import Decoded
 from tests.workspace import make_workspace
 
 TASKS = ("same", "odd", "tagged", "gap")
@@ -64,6 +68,20 @@ def test_rows_without_labels_have_no_right_answer(run: Path) -> None:
 def test_a_file_of_another_task_is_refused(run: Path) -> None:
     with pytest.raises(UserError, match=r"odd_dev.jsonl: is no file of predictions of same \("):
         read_predictions(run / "predictions" / "odd_dev.jsonl", load_task_defs(run / "task_defs.yml")["same"])
+
+
+def test_rows_of_one_question_are_scored_together(tmp_path: Path) -> None:
+    """MultiRC's exact match: the numbers of questions are written, so a file is enough for the score."""
+    names = {"loss": "cross_entropy", "kd_loss": "kl", "adv_loss": "sym_kl", "data_format": "pair"}
+    kind = {"name": "multirc", "task_type": "classification", "labels": ("0", "1"), **names}
+    task = TaskDef.model_validate({**kind, "metrics": ("question_exact_match", "accuracy")})
+    labels, right = np.array([1, 0, 1, 1]), np.array([1, 0, 0, 1])
+    split: Any = SimpleNamespace(uids=["a", "b", "c", "d"], labels=right, questions=np.array([4, 4, 5, 5]))
+    write_predictions(tmp_path / "p.jsonl", task, split, Decoded(labels, np.eye(2)[labels]))
+    found = read_predictions(tmp_path / "p.jsonl", task)
+    assert compute(task.metrics, found.answers) == {"question_exact_match": 0.5, "accuracy": 0.75}
+    drawn = compute(task.metrics, found.of(np.array([0, 1, 1])))
+    assert drawn == {"question_exact_match": 1, "accuracy": 1}
 
 
 def test_without_the_setting_there_are_no_texts(workspace: Path) -> None:

@@ -180,7 +180,8 @@ def test_time_ratios_stand_beside_the_papers_average(tmp_path: Path) -> None:
     assert rows["freelb"] == ["0.70 ± 0.00", "0.70 ± 0.00", "0.70 ± 0.00", "missing"]
     assert rows["published"] == ["0.75", "0.81", "0.78", "0.81"]
     assert rows["difference"] == ["−0.05", "−0.11", "−0.08", "—"]
-    assert "Averages that the paper prints over all its columns: ratio 0.79." in remarks(made, "")
+    said = "The paper's averages are over the columns of this study. Over all it prints: ratio 0.79."
+    assert said in remarks(made, "")
     assert len(sheets(made)) == 2  # times are not tested
 
 

@@ -150,7 +150,10 @@ def test_chosen_settings_count_alone_and_are_said(tmp_path: Path) -> None:
     lost = grid.deciding_run(of_vat, 1).settings_id
     first = {name: record for name, record in records.items() if name != lost}
     undecided = make_table(grid, first)
-    assert score_text(undecided, (2, 0)) == "missing" and "rte, vat: not yet" in "".join(remarks(undecided, ""))
+    assert score_text(undecided, (2, 0)) == "missing" and "rte, freelb: 5e-05; 1 not yet." in "".join(
+        remarks(undecided, "")
+    )
+    assert "Encoder: an-encoder." in remarks(make_table(grid, {}), "")
 
 
 def test_rows_of_several_axes_and_a_reference_among_columns(tmp_path: Path) -> None:
