@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -48,11 +50,18 @@ def set_aside(train: Prepared, rows: Rows, *, max_rows: int | None, carve: float
 def sampled(split: Prepared, count: int) -> Prepared:
     """At most ``count`` rows of a split, drawn with a fixed seed, in the order of the file.
 
-    Of two files with equally many rows the same rows are drawn, such as the translations of the same sentences.
+    Of two files with equally many rows the same rows are drawn, such as the translations of the same sentences. Rows of
+    one question are all drawn, or none of them; at least one question is.
     """
     rows = len(split.firsts)
     if rows <= count:
         return split
+    if split.questions is not None:
+        numbers, sizes = np.unique(split.questions, return_counts=True)
+        order = np.random.default_rng(SEED).permutation(len(numbers))
+        kept = max(1, int(np.searchsorted(np.cumsum(sizes[order]), count, side="right")))
+        taken = np.flatnonzero(np.isin(split.questions, numbers[order[:kept]]))
+        return _taken(split, taken, f"sample-{count}-questions")
     drawn = np.random.default_rng(SEED).choice(rows, count, replace=False)
     return _taken(split, np.sort(drawn), f"sample-{count}")
 
@@ -70,7 +79,8 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
     """Draws about ``share`` of the rows. Returns (N,) bool. Rows of one group are all drawn, or none of them is."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    parts = max(2, round(1 / share))
+    # 0.2 is one of five parts, 0.4 two of five. A share that no twentieth or larger part gives is the nearest one.
+    drawn_parts, parts = Fraction(share).limit_denominator(max(20, round(1 / share))).as_integer_ratio()
     numbers = np.unique(groups, return_inverse=True)[1]
     if numbers.max() + 1 < parts:
         raise UserError(f"{location}: {numbers.max() + 1} different first texts are too few for data.carve={share:g}")
@@ -80,7 +90,8 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
     aside = np.zeros(len(groups), dtype=bool)
     with warnings.catch_warnings():  # scikit-learn warns of a class with fewer rows than folds, which some folds lack
         warnings.simplefilter("ignore", UserWarning)
-        aside[next(folds.split(strata, strata, numbers))[1]] = True
+        for _, drawn in islice(folds.split(strata, strata, numbers), drawn_parts):
+            aside[drawn] = True
     return aside
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data_utils.errors import UserError
@@ -15,7 +16,7 @@ from data_utils.features import load_tokenizer
 from data_utils.prepare import encode_rows
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, collect_rows, read_rows
-from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside
+from data_utils.set_aside import CARVED, HELD_OUT, _drawn, sampled, set_aside
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.inference.evaluation import read_splits
 from mt_dnn.runs.build import build_splits, build_tasks, build_tokenizer
@@ -148,3 +149,23 @@ def test_runs_sample_the_files_that_they_do_not_train_on(tmp_path: Path) -> None
     assert min(sizes["same", part] for part in ("train", CARVED, HELD_OUT)) > 20
     other, _ = read_splits(config, build_tasks(config).splits, build_tokenizer(config), data=config.data.dir)
     assert len(other["same", "dev"]) > 7  # a folder that is named is read as it is
+
+
+@pytest.mark.parametrize("share", [0.05, 0.12, 0.2, 0.3, 0.4, 0.45])
+def test_every_share_is_carved_as_it_is_asked_for(share: float) -> None:
+    groups, strata = [str(number // 2) for number in range(2000)], np.arange(2000) % 3
+    aside = _drawn(groups, strata, share, "rows")
+    assert aside.mean() == pytest.approx(share, abs=0.005)
+    assert (aside[::2] == aside[1::2]).all()
+
+
+def test_a_sample_has_whole_questions(tmp_path: Path) -> None:
+    everything, _ = splits_of(tmp_path, "same", max_rows=None, carve=None)
+    split = everything["train"]
+    questions = np.random.default_rng(0).permutation(np.repeat(np.arange(100), 3))
+    batch = split.batch.append_column("question", pa.array(questions))
+    asked = Prepared.of_columns(split.path, batch, split.manifest)
+    drawn = sampled(asked, 50)
+    assert drawn.questions is not None and len(drawn) == 48
+    assert set(np.unique(drawn.questions, return_counts=True)[1].tolist()) == {3}
+    assert np.unique(drawn.questions).max() > 70 and len(sampled(asked, 2)) == 3
