@@ -1,4 +1,4 @@
-"""Prints the run folders of a study as ``label=folder``, for ``mt-dnn analyze``.
+"""Prints the run folders of a study as ``label=folder``, for ``mt-dnn analyze`` and for submissions.
 
 python experiments/run_folders.py experiments/tat/figures1_3.yml --profile cpu
 """

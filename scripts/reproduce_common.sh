@@ -26,7 +26,7 @@ for argument in "$@"; do
 done
 runs=${RUNS:-runs/studies} results=${RESULTS:-experiments/results/$paper} workers=${WORKERS:-1}
 
-study() { # makes the runs of a study, its table, the records that it is made of, and a page with its figures
+study() { # makes the runs of a study, its analyses, its table, the records that it is made of, and a page with its figures
     local file=experiments/$paper/$1.yml
     if [[ $dry ]]; then
         python -m mt_dnn.cli sweep "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --dry-run
@@ -34,25 +34,12 @@ study() { # makes the runs of a study, its table, the records that it is made of
     fi
     mkdir -p "$results"
     python -m mt_dnn.cli sweep "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --workers "$workers"
+    if grep -q '^figures:' "$file"; then # those that are there stay
+        python -m mt_dnn.cli analyze study "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --output "$results/$1"
+    fi
     python -m mt_dnn.cli report "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --format markdown \
         --output "$results/$1.md" --save-records "$results/$1.jsonl"
     python -m mt_dnn.cli report "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --html "$results/$1"
-}
-
-folders() { # the runs of a study as label=folder, for mt-dnn analyze: folders STUDY [axis=label ...]
-    python experiments/run_folders.py "experiments/$paper/$1.yml" "${@:2}" ${profile[@]+"${profile[@]}"} --runs "$runs"
-}
-
-analysis() { # makes an analysis unless it is there: analysis NAME KIND STUDY [axis=label ...] -- options
-    local name=$1 kind=$2 study=$3 where=() found
-    shift 3
-    while [[ $1 != -- ]]; do where+=("$1") && shift; done
-    shift
-    if [[ -z $dry && ! -f $results/$name.json ]]; then
-        found=$(folders "$study" ${where[@]+"${where[@]}"})
-        # shellcheck disable=SC2086  # one word for each run
-        python -m mt_dnn.cli analyze "$kind" $found "$@" --output "$results" --name "$name" | tee "$results/$name.txt"
-    fi
 }
 
 sizes() { # the table of row counts: sizes TABLE TASK_FILE=FOLDER ...

@@ -6,12 +6,8 @@ paper=rapt
 # shellcheck source=scripts/reproduce_common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/reproduce_common.sh"
 
-# Studies that keep weights come first: others share their runs.
+# The study that keeps weights comes first: others share its runs.
 study tables4_6
-for word in country can; do
-    analysis "neighbours_${word}_embeddings" neighbours tables4_6 -- --task rte --word "$word" --level 0
-    analysis "neighbours_${word}_block2" neighbours tables4_6 method=rapt -- --task rte --word "$word" --level 2
-done
 study table2
 study table3
 study figure1

@@ -5,16 +5,14 @@ paper=tat
 # shellcheck source=scripts/reproduce_common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/reproduce_common.sh"
 
-# Studies that keep weights come first: others share their runs.
+# The study that keeps weights comes first: others share its runs.
 study figures1_3
-analysis figure1 confusion figures1_3 -- --task mnli --split dev_matched
-if [[ -n ${VOTES:-} ]]; then # a file of annotators' votes: ChaosNLI, or the official MultiNLI
-    analysis figure2_matched agreement figures1_3 -- --task mnli --split dev_matched --annotations "$VOTES" \
-        --task-defs task_defs/papers_nli.yml
+if [[ -n ${VOTES:-} && -z $dry ]]; then # a file of annotators' votes: ChaosNLI, or the official MultiNLI
+    found=$(python experiments/run_folders.py experiments/tat/figures1_3.yml ${profile[@]+"${profile[@]}"} --runs "$runs")
+    # shellcheck disable=SC2086  # one word for each run
+    python -m mt_dnn.cli analyze agreement $found --task mnli --split dev_matched --annotations "$VOTES" \
+        --task-defs task_defs/papers_nli.yml --output "$results" --name figure2_matched
 fi
-surface=(--points 21 --rows 256)
-((${#profile[@]})) && surface=(--points 11 --rows 64)
-analysis figure3 loss-surface figures1_3 -- --task mnli "${surface[@]}"
 study table1
 study table2
 study table3

@@ -1,4 +1,4 @@
-"""SNLI, SciTail, HANS, MedNLI and ANLI as their authors distribute them → canonical rows."""
+"""SNLI, SNLI-CAD, SciTail, HANS, MedNLI and ANLI as their authors distribute them → canonical rows."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ TASKS = {
         label="gold_label",
         uid="pairID",
         extra=ANNOTATORS,
+    ),
+    "snli_cad": Source(
+        {
+            f"{half}_{split}": [f"SNLI-CAD/{file}_{split}.tsv"]
+            for half, file in (("original", "original"), ("revised", "revised_combined"))
+            for split in ("dev", "test")
+        },
+        label="gold_label",
     ),
     "scitail": Source(
         three_splits("SciTailV1.1/tsv_format/scitail_1.0_{}.tsv", "SciTail/scitail_1.0_{}.tsv", "SciTail/{}.tsv"),

@@ -22,20 +22,20 @@ NOISY = "rapt, vat, tat, freelb, pgd, r3f and r4f"
 
 
 def noisy_states(adversary: Adversary[Any], view: View, level: int) -> Tensor | None:
-    """The states at a level, (T, H), where δ was added as in training. None if the mode adds no noise.
+    """The states at a level, (T, H), where δ was added as in training. None if δ does not reach the level.
 
-    rapt adds δ to the output of a block: the block ``level``. Other modes add δ to the word embeddings, from which the
-    states above are computed.
+    rapt adds δ to the output of a block: the block ``level``, so there is none at level 0. Other modes add δ to the
+    word embeddings, from which the states above are computed. ``none`` adds none.
 
     Raises:
-        UserError: the mode adds δ at a level that the states at ``level`` do not depend on.
+        UserError: the mode adds δ at another level, or this analysis does not know its noise.
     """
     options = adversary.options
     if options.mode == "none":
         return None
     if isinstance(adversary, RAPT) and options.max_layer:
         if level == 0:
-            raise UserError("level 0: rapt adds its noise to the output of a block; choose a level from 1 on")
+            return None
         state = view.upto(level)
         return (state + adversary.perturbation(state, view)).detach()
     words = view.upto(0)

@@ -32,13 +32,15 @@ def report(
     ] = Format.terminal,
     output: Annotated[Path | None, typer.Option(help="File to write; default: the terminal.")] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Folder for a page, index.html, with the figures in the folder.")
+        Path | None,
+        typer.Option(help="Folder for a page, index.html. It gets the figures of the study, and shows all in it."),
     ] = None,
     scores: Annotated[Path | None, typer.Option(help="Scores from a test server, YAML: row, column, value.")] = None,
     save_records: Annotated[Path | None, typer.Option(help="File for the records that the table is made of.")] = None,
 ) -> None:
     """Print the table of a study, from the records of its runs. Neither data nor weights are needed."""
     from data_utils.files import replacing
+    from mt_dnn.studies.figures import draw_figures
     from mt_dnn.studies.grid import Grid
     from mt_dnn.studies.page import write_page
     from mt_dnn.studies.report import Report
@@ -53,6 +55,7 @@ def report(
     if save_records is not None:
         made.save_records(save_records)
     if html is not None:
+        draw_figures(made.grid, made.records, runs, html)
         print(write_page(made, html))
         return
     shown = output is None and sys.stdout.isatty()

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.old_mtdnn import loss_notices
 from data_utils.prepared import Prepared
+from data_utils.repeated import repeated_notices
 from data_utils.task_def import TaskDef
 from data_utils.vocabulary import check_unknown
 from mt_dnn.adversarial.average import build_average
@@ -114,6 +115,7 @@ def start(config: RunConfig, *, shown: bool = True) -> Parts:
     # Build the plan of the updates, the model, and the training step. New heads get the units of the training rows.
     plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
     if checkpoint is None:  # a run that continues was checked when it was new
+        notices += repeated_notices(splits)
         notices += check_settings(config, tasks, train_splits, scored, total_steps=plan.total_steps)
     model = build_model(config, tasks, tokenizer, checkpoint)
     if checkpoint is None:

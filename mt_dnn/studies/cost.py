@@ -86,7 +86,9 @@ def _predicted(config: RunConfig, task: TaskDef, split: str) -> Texts | None:
         read = texts(config, task, split)
     except MissingRows:
         return None
-    predicted = config.evaluation.predicted
+    predicted, most = config.evaluation.predicted, config.data.max_eval_rows
+    if most is not None and read.rows > most:  # a sample of them
+        read = read._replace(rows=most, characters=read.characters * most // read.rows)
     return read if read.labelled or (predicted is not None and predicted.splits == "all") else None
 
 

@@ -48,9 +48,7 @@ def styled() -> AbstractContextManager[None]:
     try:
         import matplotlib
     except ImportError:
-        raise UserError(
-            "figures: matplotlib is not installed; pip install 'mt-dnn[studies]', or leave figures out (--no-figures)"
-        ) from None
+        raise UserError("figures: matplotlib is not installed; pip install 'mt-dnn[studies]'") from None
     return matplotlib.rc_context(STYLE)
 
 

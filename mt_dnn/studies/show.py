@@ -52,7 +52,7 @@ class Show(Section):
     values: str = Field(
         "scores",
         description="what the cells show: scores; seconds, cpu_seconds, steps; time_ratio, the cpu_seconds over those "
-        "of the reference; or a figure of the adversary, such as delta_ratio",
+        "of the reference, on a GPU the seconds; or a figure of the adversary, such as delta_ratio",
     )
     further: tuple[str, ...] = Field(
         (), description="further columns: values as above, except scores; the mean over the runs of a row"

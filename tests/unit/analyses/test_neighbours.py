@@ -68,6 +68,10 @@ def test_neighbours_are_those_of_a_plain_model(folder: Path, level: int) -> None
     assert record["runs"][0]["shared"] == 5
 
 
+def test_noise_of_a_block_does_not_reach_the_embeddings(folder: Path) -> None:
+    assert neighbours(loaded(folder, "rapt"), "same", Request("cat", 0))["runs"][0]["after"] is None
+
+
 def test_noise_changes_similarities(folder: Path) -> None:
     record = neighbours(loaded(folder, "none", "rapt"), "same", Request("cat", 1, top=5))
     rapt = record["runs"][1]
@@ -139,5 +143,3 @@ def test_tokens_of_words_are_those_of_the_row(folder: Path) -> None:
 def test_what_is_not_there_is_named(folder: Path, request_: Request, message: str) -> None:
     with pytest.raises(UserError, match=message):
         neighbours(loaded(folder, "none"), "same", request_)
-    with pytest.raises(UserError, match="rapt adds its noise to the output of a block"):
-        neighbours(loaded(folder, "rapt"), "same", Request("cat", 0))

@@ -60,6 +60,16 @@ def test_snli_rows_with_one_annotator(tmp_path):
     ]
 
 
+def test_snli_cad_has_two_halves(tmp_path):
+    header = "sentence1\tsentence2\tgold_label\n"
+    files = {"original_test": "A\tB\tneutral\n", "revised_combined_test": "A\tC\tentailment\nD\tB\tcontradiction\n"}
+    lay_out(tmp_path, {f"SNLI-CAD/{name}.tsv": header + rows for name, rows in files.items()})
+    report = convert(NLI, tmp_path, tmp_path / "out", ["snli_cad"])
+    assert [(w.split, w.rows) for w in report.written] == [("original_test", 1), ("revised_test", 2)]
+    revised = table(tmp_path / "out" / "snli_cad_revised_test.tsv")
+    assert revised == [PAIR, ["0", "entailment", "A", "C"], ["1", "contradiction", "D", "B"]]
+
+
 def test_snli_tsv(tmp_path):
     header = "index\tsentence1\tsentence2\tgold_label\n"
     lay_out(

@@ -334,6 +334,11 @@ def test_a_study_is_analysed_and_drawn(workspace: Path, capsys: pytest.CaptureFi
     ] * 2
     curves = json.loads((output / "curves.json").read_text())["series"]
     assert {line: len(found) for line, found in curves.items()} == {"plain": 2, "rapt": 4}
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", str(path), "--runs", str(folder), "--html", str(output)])
+    assert exit_.value.code == 0
+    page = (output / "index.html").read_text()
+    assert all(f"<figcaption>{name}</figcaption>" in page for name in figures)
     (output / "matrix.json").write_text(json.dumps({**matrix, "task": "kept"}))
     mt_dnn("analyze", "study", path, "--output", output)
     assert json.loads((output / "matrix.json").read_text())["task"] == "kept"  # what is there is not made again
