@@ -16,6 +16,7 @@ from data_utils.rows import Rows
 
 CARVED, HELD_OUT = "carved", "held_out"  # names of splits
 SEED = 0  # of the draw of carved rows. It is not the run's seed, so that all runs set the same rows aside
+MOST_PARTS = 20  # equal parts that rows are divided into, if one part is not smaller than this
 STRATA = 10  # numbers are stratified by as many ranges with equally many rows
 
 
@@ -79,8 +80,8 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
     """Draws about ``share`` of the rows. Returns (N,) bool. Rows of one group are all drawn, or none of them is."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    # 0.2 is one of five parts, 0.4 two of five. A share that no twentieth or larger part gives is the nearest one.
-    drawn_parts, parts = Fraction(share).limit_denominator(max(20, round(1 / share))).as_integer_ratio()
+    part = Fraction(share).limit_denominator(MOST_PARTS) if share * MOST_PARTS >= 1 else Fraction(1, round(1 / share))
+    parts = part.denominator
     numbers = np.unique(groups, return_inverse=True)[1]
     if numbers.max() + 1 < parts:
         raise UserError(f"{location}: {numbers.max() + 1} different first texts are too few for data.carve={share:g}")
@@ -90,8 +91,8 @@ def _drawn(groups: Sequence[str], strata: np.ndarray, share: float, location: st
     aside = np.zeros(len(groups), dtype=bool)
     with warnings.catch_warnings():  # scikit-learn warns of a class with fewer rows than folds, which some folds lack
         warnings.simplefilter("ignore", UserWarning)
-        for _, drawn in islice(folds.split(strata, strata, numbers), drawn_parts):
-            aside[drawn] = True
+        for _, fold in islice(folds.split(strata, strata, numbers), part.numerator):
+            aside[fold] = True
     return aside
 
 

@@ -21,10 +21,12 @@ from mt_dnn.runs.config_file import differences, dump_config, load_config
 CONFIG, TASKS, LOCK = "config.yml", "task_defs.yml", ".lock"
 WRITTEN = (TASKS, "metrics.jsonl", "summary.json", "predictions/*.jsonl", "adversary/*.json")
 
-# Keys that may change between a run and its resumption, because they change no result.
-FREE_KEYS = ("device", "distributed", "log", "output")
+# Keys that may change between a run and its resumption, because they change no result. Rows and task definitions may
+# be elsewhere, because a resumption compares their content.
+FREE_KEYS = ("device", "distributed", "log", "output", "task_defs")
 FREE_KEYS_OF = {
-    "data": ("max_unknown_share",),
+    "checkpoint": ("every_steps",),
+    "data": ("dir", "cache", "max_unknown_share"),
     "train": ("activation_checkpointing", "apex_layer_norm", "compile", "fast_paths"),
     "evaluation": ("batch_tokens", "batch_size", "predictions"),
 }
@@ -99,11 +101,15 @@ def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
 def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
     """Writes ``config.yml`` and ``task_defs.yml`` into the run folder.
 
-    A file that exists stays as it is, unless a finished run goes on for more updates.
+    A file that exists stays as it is, unless a finished run goes on for more updates, or the rows are elsewhere.
     """
     file = folder / CONFIG
-    old = load_config(file).train if file.exists() else None
-    if old is None or any(getattr(old, key) != getattr(config.train, key) for key in FREE_WHEN_FINISHED):
+    old = load_config(file) if file.exists() else None
+    if (
+        old is None
+        or (old.data, old.task_defs) != (config.data, config.task_defs)
+        or any(getattr(old.train, key) != getattr(config.train, key) for key in FREE_WHEN_FINISHED)
+    ):
         dump_config(config, file)
     if not (folder / TASKS).exists():
         dump_task_defs(tasks, folder / TASKS)
@@ -145,7 +151,11 @@ def check_unlocked(folder: Path) -> None:
 def _lock(stream: IO[str], folder: Path) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise FolderInUse(
             f"{folder}: another process is training into this folder; wait for it, or choose another output="
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be locked ({error.strerror or error}); choose a folder on a disk with file locks"
         ) from None

@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from data_utils.errors import UserError
 from data_utils.metrics import METRICS
+from mt_dnn.studies.decision import Decision
 from mt_dnn.studies.grid import Cell, Grid, PlannedRun
 from mt_dnn.studies.show import Score
 
@@ -18,6 +20,9 @@ def chosen(grid: Grid, group: list[Cell], records: Records) -> Cell | None:
 
     A cell with a run that failed is not chosen. If all cells have one, the first cell is returned, so that the table
     can name its failure. Of cells with the same score the first one is chosen.
+
+    Raises:
+        UserError: a run has finished without the score that decides.
     """
     if len(group) == 1:
         return group[0]
@@ -28,11 +33,21 @@ def chosen(grid: Grid, group: list[Cell], records: Records) -> Cell | None:
         found = [records.get(grid.deciding_run(cell, seed).settings_id) for seed in select.seeds]
         if any(record is None for record in found):
             return None
-        values = [deciding_score(record, select.split, select.metric) for record in found if record is not None]
-        known = [value for value in values if value is not None]
-        if len(known) == len(values):
-            scores.append((statistics.mean(known), cell))
+        finished = [record for record in found if record is not None and "error" not in record]
+        if len(finished) == len(found):
+            scores.append((statistics.mean(_score(record, select, cell) for record in finished), cell))
     return max(scores, key=lambda pair: pair[0])[1] if scores else group[0]
+
+
+def _score(record: Mapping[str, Any], decision: Decision, cell: Cell) -> float:
+    score = deciding_score(record, decision.split, decision.metric)
+    if score is None:
+        metric = f"score '{decision.metric}'" if decision.metric else "score"
+        raise UserError(
+            f"{record.get('run', cell)}: has no {metric} on split {decision.split}, which select reads; change "
+            "select.split or select.metric"
+        )
+    return score
 
 
 def is_decided(grid: Grid, records: Records) -> bool:

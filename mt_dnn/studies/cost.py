@@ -18,6 +18,7 @@ from data_utils.rows import find_rows, read_records
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.modes import build_adversaries
 from mt_dnn.adversarial.none import NoneOptions
+from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.build import build_model, build_plan, build_splits, build_tasks, build_tokenizer, choose_device
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
@@ -173,11 +174,23 @@ class Rates:
 
 
 def configured(records: Iterable[Record], runs: Path) -> Iterable[tuple[Record, RunConfig]]:
-    """Yields each record with the configuration in its run folder, if that is there."""
+    """Yields each record with the configuration in its run folder, if that is there.
+
+    A folder that another version has written, whose record or configuration lacks what is needed, is said and left out.
+    """
     for record in records:
+        missing = [key for key in ("run", "mode", "tasks", "machine", "encoder", "cpu_seconds") if key not in record]
+        if "error" in record:
+            continue
+        if missing:
+            say(f"{record.get('run', runs)}: is left out, because its record has no '{missing[0]}'")
+            continue
         file = runs / record["run"] / CONFIG
-        if file.exists():
-            yield record, load_config(file)
+        try:
+            if file.exists():
+                yield record, load_config(file)
+        except UserError as error:
+            say(f"{record['run']}: is left out ({error})")
 
 
 def probe(config: RunConfig) -> float:

@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, did_you_mean
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.studies.identity import run_name, settings_id
-from mt_dnn.studies.study import TASK, Study, as_labels, axis_items
+from mt_dnn.studies.identity import run_name, run_tasks, settings_id
+from mt_dnn.studies.show import Score
+from mt_dnn.studies.study import OF_THE_SWEEP, TASK, Study, as_labels, axis_items
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Grid:
         self.cells = [cell for cell in _combinations(study) if not any(map(cell.fits, study.leave_out))]
         if not self.cells:
             raise UserError(f"{study.title}: leave_out leaves no cell; shorten it")
+        for text in self.overrides:
+            if (key := text.partition("=")[0]) in OF_THE_SWEEP:
+                raise UserError(f"override '{text}': {OF_THE_SWEEP[key]}")
 
     @cached_property
     def groups(self) -> list[list[Cell]]:
@@ -88,7 +92,11 @@ class Grid:
 
     def deciding_run(self, cell: Cell, seed: int) -> PlannedRun:
         """The run of a cell whose score takes part in the choice of settings. Raises as ``run`` does."""
-        return self._planned(cell, seed, self.study.select.settings if self.study.select else {})
+        select = self.study.select
+        run = self._planned(cell, seed, select.settings if select else {})
+        if select is not None:
+            _check_metric(select.metric, run, "select")
+        return run
 
     def run(self, cell: Cell, seed: int) -> PlannedRun:
         """The run of a cell with a seed.
@@ -102,12 +110,14 @@ class Grid:
         """The run of a cell with settings that ``search`` tries. Raises as ``run`` does."""
         search = self.study.search
         assert search is not None
-        return PlannedRun(cell, search.seed, self._load(cell, search.seed, {**search.carve, **settings}))
+        run = PlannedRun(cell, search.seed, self._load(cell, search.seed, {**search.carve, **settings}))
+        _check_metric(search.metric, run, "search")
+        return run
 
     def _planned(self, cell: Cell, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
         key = (str(cell), seed, bool(settings))
         if key not in self._runs:
-            kind = (str(cell), bool(settings))
+            kind = (str(cell), seed if self._reads_seed else None, bool(settings))
             if kind not in self._loaded:
                 self._loaded[kind] = self._load(cell, seed, settings)
             given = self._loaded[kind].model_copy(update={"seed": seed})  # to load it again takes 50 ms
@@ -115,8 +125,18 @@ class Grid:
         return self._runs[key]
 
     @cached_property
-    def _loaded(self) -> dict[tuple[str, bool], RunConfig]:
+    def _loaded(self) -> dict[tuple[str, int | None, bool], RunConfig]:
         return {}
+
+    @cached_property
+    def _reads_seed(self) -> bool:
+        """Whether a value of a run may be made of its seed."""
+        try:
+            base = self.study.base.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # ``load_config`` says it, with the cell
+            return False
+        given = [base, *self.overrides, str(self.study.select), *(str(cell.settings) for cell in self.cells)]
+        return any("${seed" in text for text in given)
 
     @cached_property
     def _runs(self) -> dict[tuple[str, int, bool], PlannedRun]:
@@ -130,6 +150,24 @@ class Grid:
             return load_config(self.study.base, [*texts, *self.overrides])
         except UserError as error:
             raise UserError(f"cell {cell}: {error}") from None
+
+
+def _check_metric(metric: str | None, run: PlannedRun, key: str) -> None:
+    """Raises UserError unless a run has the score that decides."""
+    if metric is None:
+        return
+    tasks, wanted = run_tasks(run.given).trained, Score.parse(metric)
+    if wanted.task not in tasks:
+        raise UserError(
+            f"cell {run.cell}: {key}.metric: '{wanted.task}' is not trained{did_you_mean(wanted.task, tasks)}; "
+            f"trained: {', '.join(tasks)}"
+        )
+    known = tasks[wanted.task].metrics
+    if wanted.metric is not None and wanted.metric not in known:
+        raise UserError(
+            f"cell {run.cell}: {key}.metric: {wanted.task} has no metric '{wanted.metric}'"
+            f"{did_you_mean(wanted.metric, known)}; metrics: {', '.join(known)}"
+        )
 
 
 def _combinations(study: Study) -> Iterator[Cell]:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_utils.encoder_names import resolve_name
+from data_utils.encoder_names import PACKAGE, resolve_name
 from data_utils.errors import os_errors
 from data_utils.rows import EXTENSIONS
 from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import FREE_KEYS, FREE_KEYS_OF
 from mt_dnn.tasks.run_tasks import Tasks, evaluated_tasks, training_tasks
 
 # These settings say where things are, or what the run is called. What they point at is hashed by its content.
-ELSEWHERE = ("name", "task_defs", *FREE_KEYS)
-ELSEWHERE_IN = {"data": ("dir", "cache"), "checkpoint": ("every_steps",)}
+ELSEWHERE = ("name", *FREE_KEYS)
+FOLDERS = (("encoder", "name"), ("encoder", "tokenizer"), ("train", "init_from"))  # settings that may be a path
+WEIGHTS = ("*.safetensors", "*.bin")
+DESCRIPTIONS = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, vocabulary
 LENGTH = 12  # of a hash, in hexadecimal digits
 
 
@@ -30,9 +34,11 @@ def computed(config: RunConfig) -> dict[str, Any]:
     change it.
     """
     values = config.model_dump(mode="json", exclude_defaults=True)
-    for section in {**FREE_KEYS_OF, **ELSEWHERE_IN}:
-        free = (*FREE_KEYS_OF.get(section, ()), *ELSEWHERE_IN.get(section, ()))
+    for section, free in FREE_KEYS_OF.items():
         values[section] = {key: value for key, value in values.get(section, {}).items() if key not in free}
+    for section, key in FOLDERS:
+        if name := values.get(section, {}).get(key):
+            values[section] = {**values[section], key: portable(name)}
     values = {key: value for key, value in values.items() if key not in ELSEWHERE and value != {}}
     values["adversary"] = {"mode": config.adversary.mode, **values.get("adversary", {})}
     defs = {
@@ -86,16 +92,43 @@ def data_hashes(config: RunConfig) -> dict[str, str]:
 
 
 def encoder_hashes(config: RunConfig) -> dict[str, str]:
-    """SHA-256 of each file of the encoder's weights. Empty if they come from a hub, or are new."""
-    name = config.encoder.name
-    folder = None if name is None else Path(resolve_name(name))
-    files = [] if folder is None or not folder.is_dir() else [*folder.glob("*.safetensors"), *folder.glob("*.bin")]
-    hashes = {file.name: file_hash(file) for file in sorted(files)}
+    """SHA-256 of each file that the encoder, its tokenizer and ``train.init_from`` are read from.
+
+    Empty if they come from a hub, or are new. Of a package only the weights count, because its files are released
+    together.
+
+    Raises:
+        UserError: a file cannot be read, or ``train.init_from`` has no checkpoint.
+    """
+    hashes: dict[str, str] = {}
+    for prefix, name in (("", config.encoder.name), ("tokenizer/", config.encoder.tokenizer)):
+        folder = None if name is None else Path(resolve_name(name))
+        if name is not None and folder is not None and folder.is_dir():
+            patterns = (*(() if prefix else WEIGHTS), *(() if name.startswith(PACKAGE) else DESCRIPTIONS))
+            hashes |= {f"{prefix}{file.name}": file_hash(file) for file in _files(folder, patterns)}
     start = config.train.init_from
-    if start is not None:
-        files = [start] if start.is_file() else sorted(start.rglob("*.safetensors"))
-        hashes |= {str(file): file_hash(file) for file in files}
+    if start is not None and start.is_file():
+        hashes["init_from"] = file_hash(start)
+    elif start is not None:
+        start = find_checkpoint(start)
+        files = [start / "heads.safetensors", *_files(start / "encoder", (*WEIGHTS, *DESCRIPTIONS))]
+        hashes |= {f"init_from/{file.relative_to(start)}": file_hash(file) for file in files}
     return hashes
+
+
+def portable(name: str) -> str:
+    """A path as it is written in every copy of a project: a folder below the working folder counts from there.
+
+    The names of hubs and packages stay as they are.
+    """
+    if name.startswith(PACKAGE):
+        return name
+    path = Path(os.path.normpath(Path(name).expanduser()))
+    return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)
+
+
+def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    return sorted(file for pattern in patterns for file in folder.glob(pattern))
 
 
 def file_hash(file: Path) -> str:

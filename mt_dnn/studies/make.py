@@ -21,6 +21,8 @@ from mt_dnn.studies.records import RECORD, Record, failure_record, read_record, 
 
 ATTEMPTS = 2  # a run that has failed so often is given up
 SPENT = "spent.json"  # while a run is not finished: time of earlier starts, what went wrong in them, who makes it
+KEEP = "keep"  # key of SPENT: the record is about to be written, and what stays of the weights then
+USUAL_PREDICTIONS = {"splits": "labelled", "text": False}  # of runs whose record does not say it
 LOCK = ".sweep.lock"  # held from the look at the record until the record is written
 
 
@@ -53,10 +55,11 @@ def make_run(
         UserError: the run cannot begin.
         NotSaved: the disk is full.
     """
-    folder, new = config.output, not config.output.exists()
+    folder = config.output
     try:
         with locked(folder, LOCK):
-            made = kept_record(folder, keep)
+            _finish_forgetting(folder)
+            made = kept_record(config, keep)
             if made is not None:
                 return made
             _forget_outdated(folder)
@@ -67,10 +70,13 @@ def make_run(
                 _note_process(folder, None)
                 if isinstance(error, FolderInUse):
                     return Busy
-                if new:  # nothing of it is left
+                if _is_untouched(folder):
                     shutil.rmtree(folder)
                 raise type(error)(f"{label}: {error}") from None
+            except Exception as problem:  # such as no memory for the model
+                return _failed(config, one_line(problem), _read_spent(folder), say)
             if received:
+                _note_process(folder, None)
                 return received[0]
             say(f"{config.name}: {label}")
             return _train(run, keep, say)
@@ -78,13 +84,18 @@ def make_run(
         return Busy
 
 
-def kept_record(folder: Path, keep: str) -> Record | None:
-    """The record of a run. None if it is not finished, or if it lacks the weights that ``keep`` asks for.
+def kept_record(config: RunConfig, keep: str) -> Record | None:
+    """The record of a run. None if it is not finished, or lacks weights that ``keep`` or predictions that it asks for.
 
     So a study that keeps weights makes a run again whose weights another study has not kept.
     """
+    folder = config.output
     record = read_record(folder)
-    if record is None or "error" in record or keep == "nothing":
+    if record is None or "error" in record:
+        return record
+    if _lacks_predictions(config, record) or KEEP in _read_spent(folder):
+        return None
+    if keep == "nothing":
         return record
     last = last_checkpoint(folder)
     complete = last is not None and (keep == "model" or (last / "trainer").exists())
@@ -99,6 +110,12 @@ def forget_weights(folder: Path, keep: str) -> None:
         (folder / BEST).unlink()
     if kept is not None and keep == "model":
         shutil.rmtree(kept / "trainer", ignore_errors=True)
+
+
+def one_line(problem: Exception) -> str:
+    """What went wrong, as one line."""
+    text = str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
+    return " ".join(text.split())[:500]
 
 
 def note_death(config: RunConfig, process: str, error: str, say: Callable[[str], None]) -> bool:
@@ -147,19 +164,42 @@ def _train(run: Run, keep: str, say: Callable[[str], None]) -> Record | int:
     except (FolderInUse, NotSaved):
         raise
     except Exception as problem:  # a run that diverges, or does not fit into memory, is named and not a reason to stop
-        failure = str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
+        failure = one_line(problem)
     spent["seconds"] = round(spent["seconds"] + time.monotonic() - started, 1)
     spent["cpu_seconds"] = round(spent["cpu_seconds"] + time.process_time() - cpu_started, 1)
     if summary is None:
-        return _failed(config, " ".join(failure.split())[:500], spent, say)
+        return _failed(config, failure, spent, say)
     if isinstance(summary, int):
         write_json(config.output / SPENT, {**spent, "process": None})
         return summary
     record = run_record(config, summary, {name: spent[name] for name in ("seconds", "cpu_seconds")})
+    write_json(config.output / SPENT, {**spent, "process": None, KEEP: keep})
     write_record(config.output, record)
-    forget_weights(config.output, keep)
-    (config.output / SPENT).unlink()
+    _finish_forgetting(config.output)
     return record
+
+
+def _finish_forgetting(folder: Path) -> None:
+    """Removes the weights of a run that has a record, as its last process meant to, which may have been killed."""
+    keep = _read_spent(folder).get(KEEP)
+    if keep is not None and (folder / RECORD).exists():
+        forget_weights(folder, keep)
+        (folder / SPENT).unlink()
+
+
+def _is_untouched(folder: Path) -> bool:
+    """Whether a folder has nothing but what ``make_run`` writes before a run begins."""
+    return {path.name for path in folder.iterdir()} <= {LOCK, SPENT}
+
+
+def _lacks_predictions(config: RunConfig, record: Record) -> bool:
+    """Whether a run has written fewer predictions than its configuration asks for, which is no part of its hash."""
+    wanted, written = config.evaluation.predicted, record.get("predictions", USUAL_PREDICTIONS)
+    if wanted is None:
+        return False
+    if written is None:
+        return True
+    return (wanted.splits == "all" and written["splits"] != "all") or (wanted.text and not written["text"])
 
 
 def _failed(config: RunConfig, error: str, spent: dict[str, Any], say: Callable[[str], None]) -> Record:
@@ -181,7 +221,8 @@ def _failed(config: RunConfig, error: str, spent: dict[str, Any], say: Callable[
 
 def _note_process(folder: Path, process: str | None) -> None:
     """Notes which process makes the run."""
-    write_json(folder / SPENT, {**_read_spent(folder), "process": process})
+    spent = {key: value for key, value in _read_spent(folder).items() if key != KEEP}
+    write_json(folder / SPENT, {**spent, "process": process})
 
 
 def _read_spent(folder: Path) -> dict[str, Any]:

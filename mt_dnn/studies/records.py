@@ -32,12 +32,14 @@ def run_record(config: RunConfig, summary: Mapping[str, Any], spent: Mapping[str
         summary: the content of its ``summary.json``.
         spent: ``seconds`` by the clock and ``cpu_seconds`` of all processors.
     """
+    predicted = config.evaluation.predicted
     return {
         **_origin(config),
         "steps": summary["steps"],
         "selected_step": summary["selected_step"],
         "results": summary["results"],
         "figures": mean_figures(config.output / "metrics.jsonl"),
+        "predictions": predicted and predicted.model_dump(),
         **spent,
     }
 
@@ -164,7 +166,7 @@ def by_settings(records: Iterable[Record]) -> dict[str, Record]:
     found: dict[str, Record] = {}
     for record in records:
         known = found.get(record["settings_id"])
-        if known is not None and "error" not in known and "error" not in record and known["id"] != record["id"]:
+        if known is not None and "error" not in known and "error" not in record and _read_other(known, record):
             raise UserError(
                 f"{record['run']}: has the settings of {known['run']}, but other rows or weights; "
                 "give the records of one of them"
@@ -172,6 +174,12 @@ def by_settings(records: Iterable[Record]) -> dict[str, Record]:
         if known is None or "error" in known or "error" not in record:
             found[record["settings_id"]] = record
     return found
+
+
+def _read_other(known: Record, record: Record) -> bool:
+    """Whether two runs have read files of the same name with other content. One may have read further files."""
+    files = [(known.get(kind, {}), record.get(kind, {})) for kind in ("data", "encoder")]
+    return any(ours[name] != theirs[name] for ours, theirs in files for name in ours.keys() & theirs.keys())
 
 
 def save_records(file: Path, records: Iterable[Record]) -> None:

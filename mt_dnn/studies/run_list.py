@@ -15,7 +15,7 @@ from mt_dnn.runs.evaluate import reads_loss
 from mt_dnn.runs.folder import CONFIG, TASKS, FolderInUse, check_unlocked
 from mt_dnn.studies.records import RECORD
 
-State = Literal["finished", "failed", "running", "cut off"]
+State = Literal["finished", "failed", "running", "cut off", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class RunState:
 def run_states(folder: Path) -> Iterator[RunState]:
     """Yields all runs in a folder and in folders below it, in the order of their names.
 
+    A run with a file that is damaged, or of another kind, is ``unreadable``; its ``error`` says why.
+
     Raises:
-        UserError: there is no such folder, or a file of a run is damaged.
+        UserError: there is no such folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
@@ -55,7 +57,10 @@ def run_states(folder: Path) -> Iterator[RunState]:
         names.sort()
         if CONFIG in files:
             names.clear()  # a run folder has no runs in it; its checkpoints have configurations too
-            yield _state(Path(path))
+            try:
+                yield _state(Path(path))
+            except UserError as error:
+                yield RunState(Path(path), [], "", 0, None, None, "unreadable", str(error))
 
 
 def _state(folder: Path) -> RunState:

@@ -20,10 +20,10 @@ from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.runs.checkpoints import prune
 from mt_dnn.runs.folder import FolderInUse, locked
 from mt_dnn.studies.choice import deciding_score
+from mt_dnn.studies.decision import Range, Search
 from mt_dnn.studies.grid import Cell, Grid, PlannedRun
 from mt_dnn.studies.make import Busy, make_run, note_death
 from mt_dnn.studies.records import Record, read_record
-from mt_dnn.studies.study import Range, Search
 from mt_dnn.studies.sweep import POLL_S
 
 try:
@@ -61,9 +61,8 @@ class Searching:
             raise UserError(f"{self.grid.study.title}: the study has no key 'search'; say there what to try")
         self.search: Search = self.grid.study.search
         with turn(self.runs):  # two processes cannot create the tables of a database at once
-            title, keys, pruning = self.grid.study.title, ", ".join(self.search.keys), self.search.pruning
             self.studies = {
-                str(cell): open_study(f"{title}: {cell}: {keys}", self.storage, self.runs, pruning=pruning)
+                str(cell): open_study(self._name(cell), self.storage, self.runs, pruning=self.search.pruning)
                 for cell in self.grid.cells
             }
 
@@ -105,6 +104,15 @@ class Searching:
         found = any(note_death(run.config(self.runs), process, error, say) for run in runs)
         self.prepare()
         return found
+
+    def _name(self, cell: Cell) -> str:
+        """The name of a cell's Optuna study: another one if what is tried, or what a run computes, is changed.
+
+        More trials go on with the same study, unless there are lists alone, which are queued once.
+        """
+        free = set() if combinations(self.search) else {"trials"}
+        content = (self.search.model_dump_json(exclude=free), self.grid.trial(cell, {}).settings_id)
+        return f"{self.grid.study.title}: {cell}: {hashlib.sha256(repr(content).encode()).hexdigest()[:12]}"
 
     @property
     def _trials(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +13,15 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_
 
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
 from mt_dnn.section import Section
+from mt_dnn.studies.decision import Search, Select, different_seeds
 from mt_dnn.studies.show import Published, Show
 
+# Keys of the run file that a sweep sets itself, and what to do instead.
+OF_THE_SWEEP = {
+    "seed": "the study sets it; use the study's key seeds",
+    "name": "the sweep names runs itself; leave it out",
+    "output": "the sweep names run folders itself; use --runs for the folder that they are in",
+}
 TASK = "task"  # this axis sets the key ``tasks`` of a run
 Labels = str | int | float | bool | tuple[str | int | float | bool, ...]
 
@@ -22,58 +29,8 @@ Labels = str | int | float | bool | tuple[str | int | float | bool, ...]
 class CellSettings(Section):
     """Settings of the cells with certain labels."""
 
-    when: dict[str, Labels] = Field(description="axis → its label, or a list of labels")
+    when: dict[str, Labels] = Field(min_length=1, description="axis → its label, or a list of labels")
     set: dict[str, Any] = Field(description="key of the run file → value; replaces what axes have set")
-
-
-class Decision(Section):
-    """The score by which settings are chosen."""
-
-    split: Literal["carved", "dev"] = Field(
-        "carved", description="split that decides: carved from the training rows, or dev, as papers often do"
-    )
-    share: float = Field(0.2, gt=0, le=0.5, description="with carved: share of the training rows that is carved")
-    metric: str | None = Field(None, description="<task> or <task>.<metric>; default: mean of all metrics and tasks")
-
-    @property
-    def carve(self) -> dict[str, Any]:
-        """The settings of a run that takes part."""
-        return {"data.carve": self.share} if self.split == "carved" else {}
-
-
-class Select(Decision):
-    """How settings are chosen: of the cells that differ only in some axes, the best one counts."""
-
-    over: tuple[str, ...] = Field(min_length=1, description="axes whose labels compete")
-    seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1, description="seeds of the runs that decide")
-    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the runs that decide, applied last")
-
-
-class Range(Section):
-    """Numbers that a search may try. If both ends are whole numbers, all of them are."""
-
-    low: int | float = Field(description="smallest number")
-    high: int | float = Field(description="largest number")
-    log: bool = Field(False, description="draw the logarithm evenly, for example of a learning rate")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Range:
-        if self.low >= self.high:
-            raise ValueError(f"low is {self.low} and high {self.high}; low has to be the smaller one")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low is {self.low}; with log it has to be above 0")
-        return self
-
-
-class Search(Decision):
-    """What ``mt-dnn search`` tries, for each cell of the study."""
-
-    keys: dict[str, Range | tuple[str | int | float | bool, ...]] = Field(
-        min_length=1, description="key of the run file → {low, high, log}, or a list of values"
-    )
-    trials: PositiveInt = Field(20, description="runs for each cell; with lists alone, no more than combinations")
-    pruning: bool = Field(True, description="stop a run that is worse than the median of earlier ones at its epoch")
-    seed: NonNegativeInt = Field(1, description="seed of all runs")
 
 
 class Study(Section):
@@ -99,6 +56,11 @@ class Study(Section):
     published: Published | None = Field(None, description="numbers of a paper to stand beside ours")
     figures: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name → what to draw")
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds_differ(cls, seeds: Any) -> Any:
+        return different_seeds(seeds)
+
     @field_validator("axes")
     @classmethod
     def _axes_have_labels(cls, axes: dict[str, Any]) -> dict[str, Any]:
@@ -109,6 +71,31 @@ class Study(Section):
             if len(set(labels)) < len(labels):
                 raise ValueError(f"{name}: a value is listed twice; keep it once")
         return axes
+
+    @model_validator(mode="after")
+    def _settings_are_of_the_study(self) -> Study:
+        given = [
+            ("settings", self.settings),
+            ("axes", {name: None for name, values in self.axes.items() if not isinstance(values, dict)}),
+            *((f"axes.{name}", s) for name, v in self.axes.items() if isinstance(v, dict) for s in v.values()),
+            *(("cells: set", cell.set) for cell in self.cells),
+            *(("select.settings", select.settings) for select in [self.select] if select),
+            *(("search.keys", search.keys) for search in [self.search] if search),
+        ]
+        for location, settings in given:
+            for key in OF_THE_SWEEP:
+                if key in settings:
+                    raise ValueError(f"{location}: {key}: {OF_THE_SWEEP[key]}")
+        return self
+
+    @model_validator(mode="after")
+    def _table_can_be_made(self) -> Study:
+        show = self.show
+        if "time_ratio" in (show.values, *show.further) and show.reference is None:
+            raise ValueError("show: time_ratio needs show.reference, whose time the others are divided by")
+        if twice := [axis for axis in show.row_axes if axis == show.columns]:
+            raise ValueError(f"show: {twice[0]}: is given as rows and as columns; choose")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -173,7 +160,20 @@ def load_study(path: Path, profile: str | None = None) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise _located(path, error) from None
+        raise _located(path, content, error) from None
+
+
+def _keys(content: Any, location: Sequence[int | str], kind: str) -> list[str]:
+    """The keys of the file that lead to a problem, without what pydantic calls the types on the way."""
+    keys: list[str] = []
+    value: Any = content
+    for number, key in enumerate(location):
+        if key in value if isinstance(value, Mapping) else isinstance(value, list) and isinstance(key, int):
+            value = value[key]
+            keys.append(str(key))
+        elif kind == "missing" and number == len(location) - 1:
+            keys.append(str(key))
+    return keys
 
 
 def _read_yaml(path: Path) -> Any:
@@ -213,10 +213,14 @@ def _with_profile(content: dict[str, Any], changes: dict[str, Any], location: st
     return merged
 
 
-def _located(path: Path, error: ValidationError) -> UserError:
-    problem = error.errors()[0]
-    keys = [str(key) for key in problem["loc"]]
+def _located(path: Path, content: Any, error: ValidationError) -> UserError:
+    problems = error.errors()
+    located = [_keys(content, problem["loc"], problem["type"]) for problem in problems]
+    # A value of several types has a problem for each of them. That of the type that fits best is the deepest.
+    number = max(range(len(problems)), key=lambda n: len(located[n]) if located[n][:2] == located[0][:2] else 0)
+    problem, keys = problems[number], located[number]
     message = problem["msg"].removeprefix("Value error, ")
+    message = message.replace("valid tuple", "list").replace("valid dictionary", "mapping")
     if problem["type"] == "extra_forbidden" and len(keys) == 1:
         return unknown_key(str(path), keys[0], [*Study.model_fields, "profiles"])
     if problem["type"] == "missing":

@@ -46,7 +46,7 @@ class Sweep:
         while True:  # a record may decide which runs come next
             unknown = [run for run in self.planned() if run.settings_id not in self._known]
             keep = self.grid.study.keep
-            found = [kept_record(run.config(self.runs).output, keep) for run in unknown]
+            found = [kept_record(run.config(self.runs), keep) for run in unknown]
             new = by_settings(record for record in found if record is not None)
             if not new:
                 return self._known

@@ -159,3 +159,16 @@ def test_a_trial_is_carved_from_train_unless_dev_decides(workspace: Path) -> Non
         given = grid.trial(grid.cells[1], {"optimizer.lr": 0.5}).given
         assert (given.data.carve, given.seed, given.optimizer.lr, given.adversary.mode) == (carve, 4, 0.5, "rdrop")
         assert json.loads(given.model_dump_json())
+
+
+def test_other_values_or_settings_are_another_search(workspace: Path) -> None:
+    from mt_dnn.studies.search import Searching
+
+    def name(*overrides: str, **changes: Any) -> str:
+        found = Searching(grid_of(workspace, *overrides, search={**SEARCH, **changes}), workspace / "runs")
+        return found.studies["method=plain"].study_name
+
+    ranged = {"optimizer.lr": {"low": 0.1, "high": 0.2}}
+    names = [name(), name("train.epochs=3"), name(share=0.5), name(keys=ranged), name(trials=3)]
+    assert len(set(names)) == 5
+    assert name(keys=ranged, trials=50) == names[3], "more trials go on with it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from data_utils.errors import UserError
 from mt_dnn.runs.config_file import dump_config, load_config
-from mt_dnn.runs.folder import check_same_config, check_unlocked, locked
+from mt_dnn.runs.folder import FolderInUse, check_same_config, check_unlocked, locked
 from mt_dnn.runs.log import MetricsLog
 
 
@@ -85,3 +86,13 @@ def test_lines_of_somebody_else_stay_in_the_log(tmp_path: Path, foreign: bytes) 
 
 def resumed(folder: Path) -> None:
     MetricsLog(folder, tensorboard=False, resume_step=10).close()
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(UserError, match=r"cannot be locked \(No locks available\)") as caught, locked(tmp_path):
+        pass
+    assert not isinstance(caught.value, FolderInUse)

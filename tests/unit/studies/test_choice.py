@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from data_utils.errors import UserError
 from mt_dnn.studies.choice import chosen, deciding_score, is_decided, wanted_runs
 from mt_dnn.studies.grid import Grid
 from tests.study_files import grid_of
@@ -77,3 +78,25 @@ def test_a_run_decides_by_the_split_and_metrics_that_are_asked_for() -> None:
     assert deciding_score(found, "carved", "a.f1") == 0.7
     assert deciding_score(found, "dev", None) == 0.1
     assert deciding_score({"error": "x", "tasks": ["a"]}, "dev", None) is None
+
+
+def test_a_finished_run_without_the_score_that_decides_is_an_error(workspace: Path) -> None:
+    grid = grid_of(workspace, axes=AXES, select={"over": ["optimizer.lr"], "seeds": [1, 2]})
+    records = decided(grid, {"0.1": [0.5, 0.6], "0.2": [0.9, 0.3], "0.3": [0.1, 0.2]})
+    for found in records.values():
+        found["results"][0]["split"] = "dev"
+    with pytest.raises(UserError, match=r"optimizer.lr=0.1: has no score on split carved, which select reads"):
+        chosen(grid, grid.groups[0], records)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ("negatd", "select.metric: 'negatd' is not trained, did you mean 'negated'"),
+        ("negated.acuracy", "select.metric: negated has no metric 'acuracy'"),
+    ],
+)
+def test_a_metric_that_no_run_has_is_named_before_runs_are_made(workspace: Path, metric: str, message: str) -> None:
+    grid = grid_of(workspace, axes=AXES, select={"over": ["optimizer.lr"], "metric": metric})
+    with pytest.raises(UserError, match=message):
+        grid.deciding()

@@ -18,6 +18,7 @@ from mt_dnn.studies.dry_run import dry_run_text
 from mt_dnn.studies.full_size import FLOPS_PER_S, estimate
 from mt_dnn.studies.make import make_run
 from mt_dnn.studies.records import read_records
+from mt_dnn.studies.run_list import run_states
 from mt_dnn.studies.sweep import Sweep
 from tests.study_files import grid_of
 
@@ -132,3 +133,20 @@ def test_an_encoder_that_is_not_here_has_an_estimate(workspace: Path) -> None:
     assert "processor hours" not in text
     text = dry_run_text(Sweep(grid_of(workspace, "encoder.name=some/encoder"), workspace / "runs"))
     assert "not known: encoder or rows" in text
+
+
+def test_a_folder_of_another_version_is_named_and_left_out(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs, grid = workspace / "runs", grid_of(workspace)
+    record = make_run(grid.run(grid.cells[0], 1).config(runs), "nothing", print, label="first")
+    assert isinstance(record, dict) and len(list(configured([record], runs))) == 1
+    capsys.readouterr()
+    (runs / record["run"] / "config.yml").write_text("unheard: of\n")
+    assert list(configured([record, {"run": "old"}], runs)) == []
+    said = capsys.readouterr()
+    lines = (said.out + said.err).splitlines()
+    assert len(lines) == 2 and lines[0].startswith(f"{record['run']}: is left out (") and "'mode'" in lines[1]
+    states = {state.folder.name: state for state in run_states(runs)}
+    assert states[record["run"]].state == "finished"
+    (runs / record["run"] / "config.yml").write_text("- x\n")
+    (state,) = run_states(runs)
+    assert state.state == "unreadable" and "is not the configuration of a run" in state.error

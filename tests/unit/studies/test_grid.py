@@ -73,3 +73,14 @@ def test_cells_that_differ_in_the_selected_axes_alone_compete(workspace: Path) -
     assert (final.data.max_rows, final.data.carve) == (None, 0.25), "settings of deciding runs are theirs alone"
     dev = grid_of(workspace, axes=axes, select={**select, "split": "dev"})
     assert dev.deciding()[0].given.data.carve is None
+
+
+@pytest.mark.parametrize("text", ["seed=4", "name=x", "output=x"])
+def test_what_a_sweep_sets_itself_is_no_override(workspace: Path, text: str) -> None:
+    with pytest.raises(UserError, match=rf"^override '{text}': the s"):
+        grid_of(workspace, text)
+
+
+def test_a_value_that_is_made_of_the_seed_changes_with_it(workspace: Path) -> None:
+    grid = grid_of(workspace, "data.max_rows=1${seed}")
+    assert [grid.run(grid.cells[0], seed).given.data.max_rows for seed in (1, 5)] == [11, 15]

