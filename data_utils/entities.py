@@ -29,9 +29,23 @@ def entity_score(
     """
     from seqeval import metrics
 
-    names = [IOBES.get(name[0], name[0]) + name[1:] for name in class_names]
-    gold, predicted = (
-        [[names[word] for word in sentence] for sentence in np.split(words, bounds[1:-1])]
-        for words in (labels, predictions)
-    )
+    gold, predicted = (_sentences(words, class_names, bounds) for words in (labels, predictions))
     return float(getattr(metrics, name)(gold, predicted, zero_division=0))
+
+
+def entity_counts(
+    labels: NDArray[Any], predictions: NDArray[Any], class_names: Sequence[str], bounds: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """(S, 3): how many entities of each sentence are right, how many predicted, how many labelled. See above."""
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    sides = (_sentences(words, class_names, bounds) for words in (predictions, labels))
+    found = [[set(get_entities(sentence)) for sentence in side] for side in sides]
+    counts = [(len(ours & gold), len(ours), len(gold)) for ours, gold in zip(*found, strict=True)]
+    return np.array(counts, dtype=np.int64)
+
+
+def _sentences(words: NDArray[Any], class_names: Sequence[str], bounds: NDArray[np.integer]) -> list[list[str]]:
+    """The labels of the words of each sentence, in IOB or IOBES."""
+    names = [IOBES.get(name[0], name[0]) + name[1:] for name in class_names]
+    return [[names[word] for word in sentence] for sentence in np.split(words, bounds[1:-1])]

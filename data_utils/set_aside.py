@@ -51,11 +51,18 @@ def set_aside(train: Prepared, rows: Rows, *, max_rows: int | None, carve: float
 def sampled(split: Prepared, count: int) -> Prepared:
     """At most ``count`` rows of a split, drawn with a fixed seed, in the order of the file.
 
-    Of two files with equally many rows the same rows are drawn, such as the translations of the same sentences.
+    Of two files with equally many rows the same rows are drawn, such as the translations of the same sentences. Rows of
+    one question are all drawn, or none of them; at least one question is.
     """
     rows = len(split.firsts)
     if rows <= count:
         return split
+    if split.questions is not None:
+        numbers, sizes = np.unique(split.questions, return_counts=True)
+        order = np.random.default_rng(SEED).permutation(len(numbers))
+        kept = max(1, int(np.searchsorted(np.cumsum(sizes[order]), count, side="right")))
+        taken = np.flatnonzero(np.isin(split.questions, numbers[order[:kept]]))
+        return _taken(split, taken, f"sample-{count}-questions")
     drawn = np.random.default_rng(SEED).choice(rows, count, replace=False)
     return _taken(split, np.sort(drawn), f"sample-{count}")
 

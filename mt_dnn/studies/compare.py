@@ -139,11 +139,12 @@ def comparison_text(differences: list[Difference], shown: int) -> str:
     for found in differences:
         for metric, (first, second) in found.scores.items():
             test, scale = found.tests[metric], 1 if METRICS[metric].lower_is_better else 100
-            low, high = (scale * (bound or 0.0) for bound in (test.low, test.high))
             figures = (f"{scale * first:.2f}", f"{scale * second:.2f}", f"{scale * test.difference:+.2f}")
-            interval = f"[{low:+.2f}, {high:+.2f}]"
+            interval, p = "—", "—"
+            if test.low is not None and test.high is not None:
+                interval, p = f"[{scale * test.low:+.2f}, {scale * test.high:+.2f}]", f"{test.p:.3f}"
             name = f"{found.task} ({found.split})"
-            rows.append((name, str(found.rows), metric, *figures, interval, f"{test.p:.3f}"))
+            rows.append((name, str(found.rows), metric, *figures, interval, p))
     header = ("task (split)", "rows", "metric", "first", "second", "difference", "95 % interval", "p")
     parts = [table(header, rows)]
     for found in differences:

@@ -60,19 +60,32 @@ def _further_cells(table: Table) -> Iterator[tuple[Position, TableCell]]:
 
 
 def _over_row(table: Table, row: int, seed: int, kind: str) -> float | None:
-    """The mean of a value over the runs of a row with a seed. A ratio is that of the sums of both rows."""
-    found: dict[str, tuple[float, float]] = {}  # of each run, and of its reference
-    for position, cell in table.cells.items():
-        reference = table.reference_cell(position) if kind == RATIO else cell
-        if position[0] == row and seed in cell.records and reference is not None:
-            records = [cell.records[seed], reference.records.get(seed)]
-            values = [value_of(record, kind) for record in records if record is not None and "error" not in record]
-            if len(values) == 2 and None not in values:
-                found[cell.records[seed]["run"]] = (float(values[0] or 0), float(values[1] or 0))
-    if not found:
+    """The mean of a value over the runs of a row with a seed. A ratio is that of the sums of both rows.
+
+    A run may fill several columns, and its references be several runs. Each run counts once, and only if all its
+    references have the value; a reference counts only if all runs have it that it is compared with.
+    """
+    here = [
+        (position, table.cells[position]) for j in range(len(table.columns)) if (position := (row, j)) in table.cells
+    ]
+    pairs = [
+        (_timed(cell, seed, kind), _timed(table.reference_cell(position) if kind == RATIO else cell, seed, kind))
+        for position, cell in here
+        if cell.group
+    ]
+    partial = {run for pair in pairs if None in pair for run in pair}
+    complete = [pair for pair in pairs if not partial.intersection(pair)]
+    of_row, of_reference = ({run[0]: run[1] for pair in complete if (run := pair[i]) is not None} for i in (0, 1))
+    if not of_row:
         return None
-    of_row, of_reference = zip(*found.values(), strict=True)
-    return sum(of_row) / sum(of_reference) if kind == RATIO else means.mean(of_row)
+    return sum(of_row.values()) / sum(of_reference.values()) if kind == RATIO else means.mean(of_row.values())
+
+
+def _timed(cell: TableCell | None, seed: int, kind: str) -> tuple[str, float] | None:
+    """The run of a cell with a seed, and a value of it. None if there is none."""
+    record = cell.records.get(seed) if cell is not None else None
+    value = value_of(record, kind) if record is not None and "error" not in record else None
+    return None if record is None or value is None else (record["run"], float(value))
 
 
 def _average_cells(table: Table) -> Iterator[tuple[Position, TableCell]]:
@@ -103,7 +116,7 @@ def _with_published(table: Table) -> Table:
         return table
     numbers = {j: published.number(column) for j, column in enumerate(table.columns) if not column.value}
     only = [number for number in published.columns if number not in numbers.values() and number.task != AVERAGE]
-    if any(entry.score for entry in table.rows):  # the columns of the paper are ours by name
+    if any(entry.score for entry in table.rows) or not any(map(published.row, table.rows)):  # else ours by name
         only = []
     columns = [*table.columns, *(Entry({}, None, PUBLISHED, str(number)) for number in only)]
     numbers |= dict(enumerate(only, len(table.columns)))
@@ -157,11 +170,15 @@ def _averages_without_effect(table: Table) -> Iterator[tuple[Position, TableCell
 def _compared(table: Table, example_test: ExampleTest | None) -> Table:
     """The table with tests against the reference. P-values are corrected over all cells that are compared."""
     cells = dict(table.cells)
-    for position, cell in table.cells.items():
+    for position, cell in sorted(table.cells.items(), key=lambda item: item[0][::-1]):  # column by column
         reference = table.reference_cell(position)
         if reference is None or table.is_reference(position) or cell.shows_effect is False:
             continue
-        if table.grid.study.show.values != "scores" or table.columns[position[1]].value not in ("", AVERAGE):
+        if (
+            not table.is_tested(position)
+            or table.grid.study.show.values != "scores"
+            or table.columns[position[1]].value not in ("", AVERAGE)
+        ):
             continue
         base = reference.values
         paired = [seed for seed in cell.values if seed in base]

@@ -1,31 +1,65 @@
-"""Metrics of resampled examples, many resamples at once. They give the same numbers as data_utils/metrics.py."""
+"""Metrics of resampled examples, many resamples at once. They give the same numbers as data_utils/metrics.py.
+
+An example is a row, with all decisions in it. Rows of one question are one example.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
 from data_utils.answer_texts import best_f1, is_right
+from data_utils.entities import entity_counts
 from data_utils.metrics import METRICS, Answers
 from mt_dnn.runs.predictions import Predictions
 
 Resampled = Callable[[np.ndarray], np.ndarray]  # the numbers of examples (..., n) → scores (...)
 
 
+def example_count(predictions: Predictions) -> int:
+    """How many examples a split has."""
+    questions = predictions.answers.questions
+    return len(predictions.records if questions is None else np.unique(questions))
+
+
 def resampled(metric: str, predictions: Predictions) -> Resampled:
     """A function that gives the metric for examples by number, for any number of resamples at once."""
     answers = predictions.answers
-    if answers.bounds is None and metric in MEANS:
-        values = MEANS[metric](answers)
-        return lambda rows: values[rows].mean(axis=-1)
-    if answers.bounds is None and metric in COUNTED and answers.predictions.ndim == 1:
-        return lambda rows: COUNTED[metric](answers.predictions[rows], answers.labels[rows], answers.n_class)
+    of_sums = SUMS.get(metric)
+    if metric in ENTITIES or (
+        of_sums and answers.bounds is None and (answers.predictions.ndim == 1 or of_sums[0] is not _of_classes)
+    ):
+        counts, score = (_entities(answers), ENTITIES[metric]) if of_sums is None else (of_sums[0](answers), of_sums[1])
+        if answers.questions is not None:
+            numbers = np.unique(answers.questions, return_inverse=True)[1]
+            counts = np.stack([np.bincount(numbers, weights=column) for column in counts.T], axis=1)
+        return lambda examples: score(np.stack([column[examples].sum(-1) for column in counts.T]))
+    if metric in VECTORIZED and answers.bounds is None and answers.questions is None:
+        return lambda rows: VECTORIZED[metric](answers.predictions[rows], answers.labels[rows])
+    return _each(metric, predictions)
 
-    def each(rows: np.ndarray) -> np.ndarray:
-        found = [METRICS[metric].function(predictions.of(chosen)) for chosen in rows.reshape(-1, rows.shape[-1])]
-        return np.array(found, float).reshape(rows.shape[:-1])
+
+def _each(metric: str, predictions: Predictions) -> Resampled:
+    """Scores one resample after the other."""
+    questions = predictions.answers.questions
+    if questions is not None:
+        order = np.argsort(questions, kind="stable")
+        rows_of = np.split(order, np.flatnonzero(np.diff(questions[order])) + 1)
+
+    def answers_of(examples: np.ndarray) -> Answers:
+        if questions is None:
+            return predictions.of(examples)
+        drawn = [rows_of[example] for example in examples]  # a question that is drawn twice is two questions
+        numbers = np.repeat(np.arange(len(drawn)), [len(rows) for rows in drawn])
+        return replace(predictions.of(np.concatenate(drawn)), questions=numbers)
+
+    def each(examples: np.ndarray) -> np.ndarray:
+        drawn = examples.reshape(-1, examples.shape[-1])
+        scores = [METRICS[metric].function(answers_of(chosen)) for chosen in drawn]
+        return np.array(scores, float).reshape(examples.shape[:-1])
 
     return each
 
@@ -57,45 +91,75 @@ def _mae(answers: Answers) -> np.ndarray:
     return np.abs(answers.predictions - answers.labels).astype(float)
 
 
-MEANS: dict[str, Callable[[Answers], np.ndarray]] = {  # metrics that are means of a number of each example
-    "accuracy": _accuracy,
-    "exact_match": _exact_match,
-    "answer_f1": _answer_f1,
-    "mae": _mae,
-}
+def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """0 where nothing can be divided."""
+    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)
 
 
-def _f1(predictions: np.ndarray, labels: np.ndarray, n_class: int) -> np.ndarray:
-    hits, found = ((predictions == 1) & (labels == 1)).sum(-1), (predictions == 1).sum(-1) + (labels == 1).sum(-1)
-    return np.divide(2.0 * hits, found, out=np.zeros(np.shape(hits)), where=found > 0)
+def _mean_of(values: Callable[[Answers], np.ndarray]) -> Sums:
+    """A metric that is the mean of a number of each decision."""
+    return lambda answers: np.stack([(of := values(answers)), np.ones_like(of)], axis=1), lambda sums: sums[0] / sums[1]
 
 
-def _mcc(predictions: np.ndarray, labels: np.ndarray, n_class: int) -> np.ndarray:
-    """Matthews' correlation for any number of classes (Gorodkin 2004, eq. 8)."""
-    n = predictions.shape[-1]
+def _of_classes(answers: Answers) -> np.ndarray:
+    """(N, 3C): for each class whether a decision is a hit of it, whether it is predicted, whether it is labelled."""
     predicted, labelled = (
-        np.stack([(values == number).sum(-1) for number in range(n_class)]).astype(float)
-        for values in (predictions, labels)
+        np.eye(answers.n_class)[values.astype(int)] for values in (answers.predictions, answers.labels)
     )
-    covariance = (predictions == labels).sum(-1) * n - (predicted * labelled).sum(0)
+    return np.concatenate([predicted * labelled, predicted, labelled], axis=1)
+
+
+def _f1(sums: np.ndarray) -> np.ndarray:
+    hits, predicted, labelled = np.split(sums, 3)
+    return _divided(2.0 * hits, predicted + labelled)[1]
+
+
+def _f1_macro(sums: np.ndarray) -> np.ndarray:
+    hits, predicted, labelled = np.split(sums, 3)
+    known = predicted + labelled
+    return _divided(2.0 * hits, known).sum(0) / (known > 0).sum(0)
+
+
+def _mcc(sums: np.ndarray) -> np.ndarray:
+    """Matthews' correlation for any number of classes (Gorodkin 2004, eq. 8)."""
+    hits, predicted, labelled = np.split(sums, 3)
+    n = labelled.sum(0)
+    covariance = hits.sum(0) * n - (predicted * labelled).sum(0)
     spread = (n**2 - (predicted**2).sum(0)) * (n**2 - (labelled**2).sum(0))
-    return np.divide(covariance, np.sqrt(spread), out=np.zeros(np.shape(covariance)), where=spread > 0)
+    return _divided(covariance, np.sqrt(spread))
 
 
-def _pearson(predictions: np.ndarray, labels: np.ndarray, n_class: int) -> np.ndarray:
+def _entities(answers: Answers) -> np.ndarray:
+    assert answers.bounds is not None
+    return entity_counts(answers.labels, answers.predictions, answers.names, answers.bounds)
+
+
+def _pearson(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     first, second = (values - values.mean(-1, keepdims=True) for values in (predictions.astype(float), labels))
-    spread = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
-    covariance = (first * second).sum(-1)
-    return np.divide(covariance, spread, out=np.zeros(np.shape(covariance)), where=spread > 0)
+    return _divided((first * second).sum(-1), np.sqrt((first**2).sum(-1) * (second**2).sum(-1)))
 
 
-def _spearman(predictions: np.ndarray, labels: np.ndarray, n_class: int) -> np.ndarray:
-    return _pearson(stats.rankdata(predictions, axis=-1), stats.rankdata(labels, axis=-1), n_class)
+def _spearman(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return _pearson(stats.rankdata(predictions, axis=-1), stats.rankdata(labels, axis=-1))
 
 
-COUNTED: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {  # of predictions and labels (..., n)
-    "f1": _f1,
-    "mcc": _mcc,
+# Numbers of each decision (N, k), and the metric from their sums over the decisions that are drawn, (k, ...) → (...).
+Sums = tuple[Callable[[Answers], np.ndarray], Callable[[np.ndarray], np.ndarray]]
+SUMS: dict[str, Sums] = {
+    "accuracy": _mean_of(_accuracy),
+    "exact_match": _mean_of(_exact_match),
+    "answer_f1": _mean_of(_answer_f1),
+    "mae": _mean_of(_mae),
+    "f1": (_of_classes, _f1),
+    "f1_macro": (_of_classes, _f1_macro),
+    "mcc": (_of_classes, _mcc),
+}
+ENTITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # from the sums of right, predicted and labelled entities
+    "entity_f1": lambda sums: _divided(2.0 * sums[0], sums[1] + sums[2]),
+    "entity_precision": lambda sums: _divided(sums[0], sums[1]),
+    "entity_recall": lambda sums: _divided(sums[0], sums[2]),
+}
+VECTORIZED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of predictions and labels (..., n)
     "pearson": _pearson,
     "spearman": _spearman,
 }

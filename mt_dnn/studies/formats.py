@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from data_utils.text_table import markdown
@@ -11,7 +13,7 @@ from mt_dnn.studies.sheets import Sheet, SheetRow, positions
 from mt_dnn.studies.tables import Table, TableCell
 
 FORMATS = ("terminal", "markdown", "latex", "csv")
-INDENT = {"ours": "", "published": "  ", "difference": "  ", "examples": "  "}
+INDENT = {"ours": "", "published": "  ", "difference": "  ", "smallest": "  ", "examples": "  "}
 
 
 def as_markdown(title: str, sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
@@ -61,12 +63,32 @@ LATEX = {
     "<": r"$<$",
     ">": r"$>$",
     "|": r"$|$",
+    "ς": r"$\varsigma$",
+}
+GREEK = re.compile(r"GREEK (?P<case>SMALL|CAPITAL) LETTER (?P<symbol>\w+)")
+CAPITALS = ("gamma", "delta", "theta", "lambda", "xi", "pi", "sigma", "upsilon", "phi", "psi", "omega")
+LOOKS_LIKE = {  # capitals without a command of their own
+    **{"alpha": "A", "beta": "B", "epsilon": "E", "zeta": "Z", "eta": "H", "iota": "I", "kappa": "K"},
+    **{"mu": "M", "nu": "N", "omicron": "O", "rho": "P", "tau": "T", "chi": "X"},
 }
 
 
 def latex_text(text: str) -> str:
-    """A text as LaTeX prints it. A character that LaTeX does not know becomes a question mark."""
-    return "".join(LATEX.get(letter, letter if letter.isascii() else "?") for letter in text)
+    """A text as LaTeX prints it. Accents are kept, Greek becomes maths; what else LaTeX does not know becomes ``?``."""
+    return "".join(LATEX.get(letter) or _letter(letter) for letter in unicodedata.normalize("NFC", text))
+
+
+def _letter(letter: str) -> str:
+    name = unicodedata.name(letter, "")
+    if letter.isascii() or name.startswith("LATIN "):
+        return letter
+    greek = GREEK.fullmatch(name)
+    if greek is None:
+        return "?"
+    case, symbol = greek["case"], greek["symbol"].lower().replace("lamda", "lambda")
+    if case == "SMALL":
+        return "o" if symbol == "omicron" else rf"$\{symbol}$"
+    return rf"$\{symbol.title()}$" if symbol in CAPITALS else rf"$\mathrm{{{LOOKS_LIKE[symbol]}}}$"
 
 
 def as_latex(title: str, sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
@@ -141,7 +163,7 @@ def _fitting(sheet: Sheet, width: int) -> Iterator[list[int]]:
 CSV_COLUMNS = (
     *("row", "column", "n", "mean", "sd", "median", "best", "missing", "failed", "baseline", "shows_effect"),
     *("published", "difference_to_published", "printed_average", "chosen"),
-    *("seeds_difference", "seeds_low", "seeds_high", "seeds_p", "seeds_p_holm"),
+    *("seeds_difference", "seeds_low", "seeds_high", "seeds_p", "seeds_p_holm", "seeds_detectable"),
     *("examples_difference", "examples_low", "examples_high", "examples_p", "examples_p_holm"),
 )
 
@@ -188,4 +210,6 @@ def _values(table: Table, cell: TableCell) -> dict[str, object]:
                 "p_holm": corrected,
             }
             values |= {f"{kind}_{name}": value for name, value in bounds.items()}
+    if cell.seeds is not None:
+        values["seeds_detectable"] = cell.seeds.detectable
     return values

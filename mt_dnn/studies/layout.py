@@ -65,6 +65,8 @@ def layout(grid: Grid) -> Layout:
     average = [Entry({}, None, "average", "average")] if show.average != "none" else []
     if show.values == "scores" and not any(entry.score for entry in (*rows, *columns)):
         raise UserError(f"{grid.study.title}: show.split: no task that is trained has a split '{show.split}'")
+    if show.tested is not None and not any(e.score and e.score.split == show.tested for e in (*rows, *columns)):
+        raise UserError(f"{grid.study.title}: show.tested: no score of the split '{show.tested}' is shown")
     if average and any(row.score for row in rows):
         raise UserError(f"{grid.study.title}: show.average: needs scores in columns; leave it out, or change rows")
     return Layout(_named(rows, show), [*_named(columns, show), *average, *further], _reference(grid))

@@ -46,7 +46,7 @@ def _page(report: Report, folder: Path, pictures: Sequence[Path]) -> Iterator[st
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>"
     for number, sheet in enumerate(report.sheets):
-        yield from _sheet(sheet, sortable=number == 0)
+        yield from _sheet(sheet, titled=number > 0)
         if number == 0:
             yield "<ul class=notes>"
             yield from (f"<li>{escape(note)}</li>" for note in report.notes)
@@ -61,9 +61,9 @@ def _page(report: Report, folder: Path, pictures: Sequence[Path]) -> Iterator[st
     yield f"</main>\n<script>{SCRIPT}</script>\n</body>\n</html>"
 
 
-def _sheet(sheet: Sheet, *, sortable: bool) -> Iterator[str]:
-    """A table. Each row of ours begins a group, which sorting keeps together."""
-    yield f"<h2>{escape(sheet.title)}</h2>" if not sortable else ""
+def _sheet(sheet: Sheet, *, titled: bool) -> Iterator[str]:
+    """A table, with its title or without. Each row of ours begins a group, which sorting keeps together."""
+    yield f"<h2>{escape(sheet.title)}</h2>" if titled else ""
     yield '<div class=scroll tabindex=0 role=region aria-label="table"><table>\n<thead><tr>'
     yield "".join(f'<th scope=col aria-sort="none">{escape(name)}</th>' for name in ["", *sheet.header])
     yield "</tr></thead>"
@@ -110,7 +110,7 @@ def _settings(table: Table) -> Iterator[str]:
     if differing:
         yield "<h2>Settings that differ between rows</h2>"
         shown = [SheetRow(row, [of_row[key] or "default" for key in differing]) for row, of_row in texts.items()]
-        yield from list(_sheet(Sheet("", differing, shown), sortable=True))
+        yield from list(_sheet(Sheet("", differing, shown), titled=False))
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -152,8 +152,8 @@ th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; font-weig
 thead th { border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom; }
 tr > th:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 tbody tr.ours > * { border-top: 1px solid var(--rule); } tbody:nth-child(2) tr.ours > * { border-top: 0; }
-tr.published, tr.difference, tr.examples { color: var(--soft); font-size: .85em; }
-tr.published th, tr.difference th, tr.examples th { padding-left: 1.4rem; }
+tr.published, tr.difference, tr.smallest, tr.examples { color: var(--soft); font-size: .85em; }
+tr.published th, tr.difference th, tr.smallest th, tr.examples th { padding-left: 1.4rem; }
 td.best { font-weight: 700; }
 thead th button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 thead th button:hover, thead th button:focus-visible { text-decoration: underline; }

@@ -55,7 +55,9 @@ class PublishedTable:
     def row_name(self, entry: Entry) -> str | None:
         """The name of the paper's row for a row of ours."""
         renamed = self.names.rows if self.names else {}
-        candidates = [renamed.get(name, name) for name in (entry.name, entry.task, ", ".join(entry.labels.values()))]
+        candidates = [
+            renamed.get(name, name) or "" for name in (entry.name, entry.task, ", ".join(entry.labels.values()))
+        ]
         return next((name for name in candidates if name in self.rows), None)
 
     def average(self, row: str) -> float | None:
@@ -117,8 +119,8 @@ def read_published(names: Published) -> PublishedTable:
         hint = did_you_mean(names.table, content) or f" (known: {', '.join(map(str, content))})"
         raise UserError(f"{names.file}: no table '{names.table}'{hint}")
     table = PublishedTable(content[names.table], f"{names.file}: {names.table}", names)
-    for name in names.rows.values():
-        if name not in table.rows:
+    for name in (*names.rows.values(), *names.test_rows.values()):
+        if name is not None and name not in table.rows:
             raise UserError(f"{names.file}: {names.table}: no row '{name}'{did_you_mean(name, table.rows)}")
     known = [text for number in table.columns for text in _spellings(number)]
     for name in names.columns.values():
@@ -174,7 +176,9 @@ def _row(columns: Any, row: Any, location: str) -> dict[Number, float]:
                 raise UserError(f"{location}.{task}: {len(value)} numbers for {len(given)} metrics")
             found |= {Number(str(task), metric): part for metric, part in zip(given, value, strict=True)}
         else:
-            found[Number(str(task), metrics if isinstance(metrics, str) else None)] = value
+            if isinstance(metrics, list) and len(metrics) != 1:
+                raise UserError(f"{location}.{task}: 1 number for {len(metrics)} metrics; write a list")
+            found[Number(str(task), metrics[0] if isinstance(metrics, list) else metrics)] = value
     for number, value in found.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise UserError(f"{location}.{number}: {value!r} is no number; write null where none is printed")

@@ -66,8 +66,16 @@ def _origin(config: RunConfig) -> Record:
             "python": platform.python_version(),
         },
         "commit": commit(),
-        "machine": {"processor": processor(), "threads": torch.get_num_threads()},
+        "machine": {"processor": processor(), "threads": torch.get_num_threads(), **_accelerator(config)},
     }
+
+
+def _accelerator(config: RunConfig) -> dict[str, str]:
+    """The name of the GPU as ``device``, where a run uses one."""
+    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.device(name).type == "cpu":
+        return {}
+    return {"device": torch.cuda.get_device_name(name) if torch.cuda.is_available() else name}
 
 
 def mean_figures(log: Path) -> dict[str, float]:
@@ -81,9 +89,16 @@ def mean_figures(log: Path) -> dict[str, float]:
 
 @lru_cache
 def commit() -> str:
-    """The git commit of this code, with ``+`` if files have changed since. Empty where git does not know it."""
-    folder = Path(__file__).parent
+    """The git commit of this code, with ``+`` if files have changed since. Empty where git does not know the code.
+
+    An installed package may lie within a repository of the user, which says nothing about it.
+    """
+    file = Path(__file__)
+    folder = file.parent
     try:
+        known = subprocess.run(["git", "ls-files", "--error-unmatch", file.name], cwd=folder, capture_output=True)
+        if known.returncode != 0:
+            return ""
         names = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True)
         changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True)
     except OSError:
@@ -123,7 +138,7 @@ def read_records(location: Path) -> Iterator[Record]:
     """The records of all run folders in a folder, or of a file with one record a line.
 
     Raises:
-        UserError: the location does not exist, or a record is damaged.
+        UserError: the location does not exist, a record is damaged, or a line of the file is no record.
     """
     if location.is_dir():
         for file in sorted(location.glob(f"*/{RECORD}")):
@@ -132,7 +147,12 @@ def read_records(location: Path) -> Iterator[Record]:
                 yield record
     elif location.exists():
         for number, line in read_lines(location):
-            yield read_json(line, f"{location}:{number}")
+            record = read_json(line, f"{location}:{number}")
+            if not {"run", "id", "settings_id", "settings", "tasks"} <= record.keys():
+                raise UserError(
+                    f"{location}:{number}: is no record of a run; give a file that mt-dnn report --save-records made"
+                )
+            yield record
     else:
         raise UserError(f"{location}: no such folder of runs, or file of records")
 

@@ -10,6 +10,7 @@ from data_utils.set_aside import CARVED
 from mt_dnn.studies.grid import Cell
 from mt_dnn.studies.published import AVERAGE
 from mt_dnn.studies.records import Record
+from mt_dnn.studies.statistics import resamples_for
 from mt_dnn.studies.tables import PUBLISHED, Table
 
 FLOOR = 0.1  # a regulariser so near to its dropout floor, as a share of it, does nothing that dropout does not
@@ -48,13 +49,14 @@ def _meaning(table: Table) -> Iterator[str]:
         yield f"Cells: a single run, seed {seeds[0]}."
     if any(cell.seeds for cell in table.cells.values()):
         yield (
-            "Differences are paired by seed, with 95 % intervals (Student's t). Half the width of an interval is the "
-            "smallest gain that the cell could have shown alone. *: p < 0.05 after Holm's correction over all cells."
+            "Differences are paired by seed, with 95 % intervals (Student's t). *: p < 0.05 after Holm's correction "
+            "over all cells compared. Smallest gain: what the cell would have shown alone with a chance of 80 %."
         )
     if any(cell.examples for cell in table.cells.values()):
         yield (
-            "Over examples: the mean difference over seeds, with the 95 % interval of 2,000 paired bootstrap samples "
-            "of the examples, corrected likewise. It speaks of these models, that over seeds of the method."
+            "Over examples: the mean difference over seeds, with the 95 % interval of "
+            f"{resamples_for(table.comparisons):,} paired bootstrap samples of the examples, corrected likewise. It "
+            "speaks of these models, that over seeds of the method."
         )
 
 

@@ -46,7 +46,11 @@ class Report:
 
     @cached_property
     def table(self) -> Table:
-        return make_table(self.grid, self.records, ExampleTests(self.runs))
+        return make_table(self.grid, self.records, self._example_tests)
+
+    @cached_property
+    def _example_tests(self) -> ExampleTests:
+        return ExampleTests(self.runs)
 
     @cached_property
     def sheets(self) -> list[Sheet]:
@@ -60,7 +64,7 @@ class Report:
 
     @cached_property
     def notes(self) -> list[str]:
-        return remarks(self.table, self.commands["sweep"])
+        return [*remarks(self.table, self.commands["sweep"]), *self._example_tests.problems]
 
     def text(self, kind: str, *, width: int | None = None) -> str:
         """The report in a format. ``width``: of the terminal in characters, if it is shown on one."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
 from mt_dnn.studies.published import AVERAGE, ROUNDED, PublishedTable
 from mt_dnn.studies.remarks import CANNOT
+from mt_dnn.studies.show import Score
 from mt_dnn.studies.statistics import Comparison
 from mt_dnn.studies.tables import PUBLISHED, RATIO, TIMES, Position, Table, TableCell
 
@@ -20,7 +22,7 @@ NOTHING, MISSING = "—", "missing"
 class SheetRow:
     """``cells``: the texts after the name. ``strong``: numbers of the cells that are the best of their column.
 
-    ``kind``: ours, published, difference or examples. Only rows of the kind ours begin a row of the table.
+    ``kind``: ours, published, difference, smallest or examples. Only rows of the kind ours begin a row of the table.
     """
 
     name: str
@@ -53,15 +55,18 @@ def sheets(table: Table) -> list[Sheet]:
 def _scores(table: Table) -> Sheet:
     rows, names = [], table.published and table.published.names
     of_what = COMPARED[names.statistic] if names else ""
+    best = _best(table)
     for i, row in enumerate(table.rows):
         cells = [table.cells.get((i, j), TableCell()) for j in range(len(table.columns))]
         texts = [score_text(table, (i, j)) for j in range(len(cells))]
-        best = frozenset(j for j in range(len(cells)) if _is_best(table, (i, j)))
-        rows.append(SheetRow(row.name, texts, strong=best))
+        rows.append(SheetRow(row.name, texts, strong=frozenset(j for j in range(len(cells)) if (i, j) in best)))
         if any(cell.published is not None for cell in cells):
             rows.append(SheetRow("published", [published_text(table, (i, j)) for j in range(len(cells))], "published"))
         if any(cell.difference is not None for cell in cells):
-            texts = [_gap_text(table, (i, j), cell.difference) for j, cell in enumerate(cells)]
+            texts = [
+                NOTHING if cell.difference is None else signed(table, (i, j), cell.difference)
+                for j, cell in enumerate(cells)
+            ]
             rows.append(SheetRow(f"difference{of_what}", texts, "difference"))
     return Sheet(table.grid.study.title, [column.name for column in table.columns], rows)
 
@@ -87,12 +92,21 @@ def score_text(table: Table, position: Position) -> str:
 
 
 def number_text(table: Table, position: Position, value: float) -> str:
-    """A number with the digits that its kind has: scores and times one decimal, ratios two, figures two digits."""
+    """A number with the digits that its kind has: scores and times one decimal, ratios two, figures two digits.
+
+    Scores that are better if lower, such as distances, have no scale: their mean has three digits.
+    """
     kind, shown = table.columns[position[1]].value, table.grid.study.show.values
     kind = shown if kind in ("", AVERAGE) else kind
     if kind in ("scores", *TIMES):
-        return f"{value:.1f}"
+        return f"{value:.{_decimals(table.cells.get(position)) if kind == 'scores' else 1}f}"
     return f"{value:.2f}" if kind == RATIO else f"{value:.2g}"
+
+
+def _decimals(cell: TableCell | None) -> int:
+    if cell is None or not cell.lower_is_better or cell.summary is None:
+        return 1
+    return max(0, 2 - math.floor(math.log10(abs(cell.summary.mean)))) if cell.summary.mean else 3
 
 
 def published_text(table: Table, position: Position) -> str:
@@ -107,66 +121,69 @@ def published_text(table: Table, position: Position) -> str:
     return _plain(cell.published)
 
 
-def _gap_text(table: Table, position: Position, gap: float | None) -> str:
-    """A difference to the published number, with the digits of its kind."""
-    if gap is None:
-        return NOTHING
-    text = number_text(table, position, abs(gap))
-    return f"{'−' if gap < 0 and float(text) else '+'}{text}"
-
-
-def _is_best(table: Table, position: Position) -> bool:
-    """Whether the mean of a cell is the best of its column. Times and figures have no best."""
-    row, column = table.entries(position)
-    cell = table.cells.get(position)
-    if cell is None or cell.summary is None or table.grid.study.show.values != "scores":
-        return False
-    if column.value not in ("", AVERAGE):
-        return False
-    rivals = [
-        rival.summary.mean
-        for (i, j), rival in table.cells.items()
-        if j == position[1] and rival.summary is not None and table.rows[i].score == row.score
-    ]
-    sign = -1 if cell.lower_is_better else 1
-    return len(rivals) > 1 and sign * cell.summary.mean >= max(sign * mean for mean in rivals)
+def _best(table: Table) -> set[Position]:
+    """Where the best means of columns stand. Times and figures have no best."""
+    rivals: dict[tuple[int, Score | None], list[tuple[Position, float]]] = {}
+    for position, cell in table.cells.items():
+        row, column = table.entries(position)
+        if table.grid.study.show.values == "scores" and column.value in ("", AVERAGE) and cell.summary is not None:
+            better = -cell.summary.mean if cell.lower_is_better else cell.summary.mean
+            rivals.setdefault((position[1], row.score), []).append((position, better))
+    best = set[Position]()
+    for found in rivals.values():
+        highest = max(value for _, value in found)
+        best.update(position for position, value in found if len(found) > 1 and value >= highest)
+    return best
 
 
 def _differences(table: Table) -> Sheet:
     assert table.reference is not None
-    tested = [
+    found = [
         j
         for j, column in enumerate(table.columns)
         if column.value in ("", AVERAGE) and any(table.reference_of((i, j)) for i in range(len(table.rows)))
     ]
-    rows = []
+    tested = [j for j in found if any(table.is_tested((i, j)) for i in range(len(table.rows)))]
+    rows: list[SheetRow] = []
     for i, row in enumerate(table.rows):
-        if all(table.is_reference((i, j)) for j in tested):
-            continue
-        cells = [table.cells.get((i, j), TableCell()) for j in tested]
-        over_seeds = [_difference_text(cell, cell.seeds, cell.holm_seeds) for cell in cells]
-        if any(cell.seeds or cell.shows_effect is False for cell in cells):
-            rows.append(SheetRow(row.name, over_seeds))
-        if any(cell.examples for cell in cells):
-            texts = [_difference_text(cell, cell.examples, cell.holm_examples) for cell in cells]
-            rows.append(SheetRow("over examples", texts, "examples"))
+        if not all(table.is_reference((i, j)) for j in tested):
+            rows += _difference_rows(table, row.name, [(i, j) for j in tested])
     return Sheet(f"Minus {table.reference[1]}", [table.columns[j].name for j in tested], rows)
 
 
-def _difference_text(cell: TableCell, test: Comparison | None, corrected: float | None) -> str:
-    if cell.shows_effect is False:
+def _difference_rows(table: Table, name: str, positions: Sequence[Position]) -> Iterator[SheetRow]:
+    cells = [(position, table.cells.get(position, TableCell())) for position in positions]
+    if any(cell.seeds or cell.shows_effect is False for _, cell in cells):
+        texts = [_difference_text(table, here, cell.seeds, cell.holm_seeds) for here, cell in cells]
+        yield SheetRow(name, texts)
+    smallest = [cell.seeds.detectable if cell.seeds else None for _, cell in cells]
+    if any(value is not None for value in smallest):
+        texts = [
+            NOTHING if value is None else number_text(table, position, value)
+            for value, position in zip(smallest, positions, strict=True)
+        ]
+        yield SheetRow("smallest gain", texts, "smallest")
+    if any(cell.examples for _, cell in cells):
+        texts = [_difference_text(table, here, cell.examples, cell.holm_examples) for here, cell in cells]
+        yield SheetRow("over examples", texts, "examples")
+
+
+def _difference_text(table: Table, position: Position, test: Comparison | None, corrected: float | None) -> str:
+    if table.cells.get(position, TableCell()).shows_effect is False:
         return CANNOT
     if test is None:
         return NOTHING
     star = "*" if corrected is not None and corrected < SIGNIFICANT else ""
-    interval = "" if test.low is None or test.high is None else f" [{signed(test.low)}, {signed(test.high)}]"
-    return f"{signed(test.difference)}{interval}{star}"
+    difference, *ends = (
+        "" if value is None else signed(table, position, value) for value in (test.difference, test.low, test.high)
+    )
+    return f"{difference}{f' [{ends[0]}, {ends[1]}]' if all(ends) else ''}{star}"
 
 
-def signed(value: float) -> str:
-    """A difference with its sign."""
-    text = f"{value:+.1f}".replace("-", "−")
-    return "+0.0" if text == "−0.0" else text
+def signed(table: Table, position: Position, value: float) -> str:
+    """A difference with its sign, and with the digits of its kind. What is rounded to 0 has a plus."""
+    text = number_text(table, position, abs(value))
+    return f"{'−' if value < 0 and float(text) else '+'}{text}"
 
 
 def _spread(table: Table) -> Sheet:
@@ -187,9 +204,9 @@ def _spread(table: Table) -> Sheet:
 
 
 def scores_sheet(scores: PublishedTable, published: PublishedTable | None, title: str) -> Sheet:
-    """Scores that a test server has returned, beside the rows of the paper that have the same name."""
+    """Scores that a test server has returned, beside rows of the paper, see ``Published.test_rows``."""
     rows = []
-    of_paper = published.names.rows if published is not None and published.names is not None else {}
+    of_paper = published.names.test_rows if published is not None and published.names is not None else {}
     for name, row in scores.rows.items():
         rows.append(SheetRow(name, [_plain(row.get(number)) for number in scores.columns]))
         printed = published.rows.get(of_paper.get(name, name), {}) if published is not None else {}

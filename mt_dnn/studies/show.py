@@ -52,7 +52,7 @@ class Show(Section):
     values: str = Field(
         "scores",
         description="what the cells show: scores; seconds, cpu_seconds, steps; time_ratio, the cpu_seconds over those "
-        "of the reference; or a figure of the adversary, such as delta_ratio",
+        "of the reference, on a GPU the seconds; or a figure of the adversary, such as delta_ratio",
     )
     further: tuple[str, ...] = Field(
         (), description="further columns: values as above, except scores; the mean over the runs of a row"
@@ -64,6 +64,9 @@ class Show(Section):
     )
     reference: str | None = Field(
         None, description="label, of an axis of the rows or columns, that all others are compared with"
+    )
+    tested: str | None = Field(
+        None, description="split whose differences to the reference are tested; default: all that are shown"
     )
 
     @field_validator("columns")
@@ -88,7 +91,12 @@ class Published(Section):
 
     file: Path = Field(description="file of published numbers")
     table: str = Field(description="key of the table in it")
-    rows: dict[str, str] = Field(default_factory=dict, description="row of ours → row of the paper, where they differ")
+    rows: dict[str, str | None] = Field(
+        default_factory=dict, description="row of ours → row of the paper, where they differ; null: it has none"
+    )
+    test_rows: dict[str, str] = Field(
+        default_factory=dict, description="row of a test server's scores → row of the paper, where they differ"
+    )
     columns: dict[str, str] = Field(
         default_factory=dict, description="column of ours → column of the paper, where they differ"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics as means
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ class TableCell:
     holm_seeds: float | None = None
     holm_examples: float | None = None
 
-    @property
+    @cached_property
     def summary(self) -> Summary | None:
         """Over the seeds that have a value."""
         return summary(list(self.values.values()), lower_is_better=self.lower_is_better) if self.values else None
@@ -93,15 +94,15 @@ class Table:
         """Where the reference of a cell stands: at the same labels, but for the one axis that the reference names."""
         if self.reference is None:
             return None
-        axis, label = self.reference
-        found = []
-        for entries, number in ((self.rows, position[0]), (self.columns, position[1])):
-            entry = entries[number]
-            if axis in entry.labels:
-                entry = replace(entry, labels={**entry.labels, axis: label})
-            found.append(next((i for i, known in enumerate(entries) if _same(known, entry)), None))
-        row, column = found
+        row, column = (numbers[number] for numbers, number in zip(self._references, position, strict=True))
         return None if row is None or column is None else (row, column)
+
+    @cached_property
+    def _references(self) -> tuple[list[int | None], list[int | None]]:
+        """For each row the number of its reference's row, and for each column that of its reference's column."""
+        assert self.reference is not None
+        rows, columns = (_reference_numbers(entries, *self.reference) for entries in (self.rows, self.columns))
+        return rows, columns
 
     def reference_cell(self, position: Position) -> TableCell | None:
         """The reference of a cell. None if the table has none."""
@@ -111,6 +112,18 @@ class Table:
     def is_reference(self, position: Position) -> bool:
         """Whether it is the reference that stands there."""
         return self.reference_of(position) == position
+
+    @property
+    def comparisons(self) -> int:
+        """How many cells may be compared with a reference."""
+        return sum(
+            self.reference_of(position) not in (None, position) and self.is_tested(position) for position in self.cells
+        )
+
+    def is_tested(self, position: Position) -> bool:
+        """Whether a difference to the reference is tested, see ``Show.tested``."""
+        wanted, score = self.grid.study.show.tested, score_at(*self.entries(position))
+        return wanted is None or (score is not None and score.split == wanted)
 
     @property
     def averaged(self) -> list[int]:
@@ -124,8 +137,15 @@ class Table:
         return list(found.values())
 
 
-def _same(entry: Entry, known: Entry) -> bool:
-    return (entry.labels, entry.score, entry.value) == (known.labels, known.score, known.value)
+def _reference_numbers(entries: Sequence[Entry], axis: str, label: str) -> list[int | None]:
+    """For each row, or column, the number of the one with the same labels, but for an axis."""
+    keys = [(frozenset(entry.labels.items()), entry.score, entry.value) for entry in entries]
+    numbers = {key: number for number, key in reversed(list(enumerate(keys)))}
+    changed = [{**entry.labels, **({axis: label} if axis in entry.labels else {})} for entry in entries]
+    return [
+        numbers.get((frozenset(labels.items()), entry.score, entry.value))
+        for labels, entry in zip(changed, entries, strict=True)
+    ]
 
 
 def score_at(row: Entry, column: Entry) -> Score | None:
@@ -181,9 +201,11 @@ def _result(record: Record, score: Score) -> Mapping[str, Any] | None:
 
 
 def value_of(record: Record, kind: str) -> float | None:
-    """A value of a finished run that is no score. For a ratio of times it is the time."""
-    if kind in (*TIMES, RATIO):
-        return record.get("cpu_seconds" if kind == RATIO else kind)
+    """A value of a finished run that is no score. For a ratio of times it is the time: of a GPU, that of the clock."""
+    if kind == RATIO:
+        return record.get("seconds" if "device" in record.get("machine", {}) else "cpu_seconds")
+    if kind in TIMES:
+        return record.get(kind)
     return record.get("figures", {}).get(kind)
 
 

@@ -261,6 +261,17 @@ def test_what_cannot_be_compared_is_one_line(folder: Path, run: Command, tmp_pat
     assert "same dev: the runs have predicted different rows" in run("compare", first, shorter, code=2)
 
 
+def test_runs_with_other_rows_are_named_and_the_report_goes_on(folder: Path, run: Command, tmp_path: Path) -> None:
+    target = tmp_path / "runs"
+    shutil.copytree(folder / "runs", target)
+    first, second = (target / path.name for path in names(folder, "same"))
+    file = second / "predictions" / "same_dev.jsonl"
+    file.write_text("".join(line + "\n" for line in file.read_text().splitlines()[1:]))
+    text = run("report", folder / "study.yml", "--runs", target, "--format", "markdown")
+    assert f"Not compared over examples of same dev: {second.name} and {first.name} (the runs have" in text
+    assert text.count("Not compared") == 1 and "## Minus plain" in text
+
+
 def test_runs_are_listed_with_their_state(folder: Path, run: Command, tmp_path: Path) -> None:
     from mt_dnn.runs.folder import locked
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from data_utils.errors import UserError
@@ -154,3 +155,15 @@ def test_runs_sample_the_files_that_they_do_not_train_on(tmp_path: Path) -> None
 def test_the_share_is_kept(tmp_path: Path, share: float) -> None:
     splits, _ = splits_of(tmp_path, "same", max_rows=None, carve=share)
     assert len(splits[CARVED]) == pytest.approx(300 * share, abs=4)
+
+
+def test_a_sample_has_whole_questions(tmp_path: Path) -> None:
+    everything, _ = splits_of(tmp_path, "same", max_rows=None, carve=None)
+    split = everything["train"]
+    questions = np.random.default_rng(0).permutation(np.repeat(np.arange(100), 3))
+    batch = split.batch.append_column("question", pa.array(questions))
+    asked = Prepared.of_columns(split.path, batch, split.manifest)
+    drawn = sampled(asked, 50)
+    assert drawn.questions is not None and len(drawn) == 48
+    assert set(np.unique(drawn.questions, return_counts=True)[1].tolist()) == {3}
+    assert np.unique(drawn.questions).max() > 70 and len(sampled(asked, 2)) == 3

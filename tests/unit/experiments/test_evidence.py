@@ -8,6 +8,7 @@ import yaml
 from experiments.evidence import trials
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.studies.grid import Grid
+from mt_dnn.studies.layout import layout
 from mt_dnn.studies.study import load_study
 from tests import ROOT
 
@@ -53,3 +54,15 @@ def test_strength_is_the_only_difference_between_vat_and_its_trials() -> None:
         for settings in trials.choices("vat")
     }
     assert ratios == set(trials.STRENGTHS)
+
+
+def test_the_table_tests_what_is_held_out_and_shows_dev_beside_it() -> None:
+    columns = [column.name for column in layout(Grid(load_study(STUDY))).columns]
+    assert columns == ["sst2 held_out accuracy", "sst2 dev accuracy", "cola held_out mcc", "cola dev mcc"]
+    study = load_study(STUDY, "sst2")
+    assert study.show.tested == "held_out" and len(layout(Grid(study)).columns) == 2
+
+
+def test_runs_that_are_made_already_belong_to_the_study() -> None:
+    found = next(run for run in Grid(load_study(STUDY, "sst2")).deciding() if run.cell.labels["method"] == "vat")
+    assert found.settings_id == "f2160ff876ed"

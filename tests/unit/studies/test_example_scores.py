@@ -7,7 +7,7 @@ import pytest
 
 from data_utils.metrics import METRICS, Answers
 from mt_dnn.runs.predictions import Predictions
-from mt_dnn.studies.example_scores import resampled, right_examples
+from mt_dnn.studies.example_scores import example_count, resampled, right_examples
 from mt_dnn.studies.example_tests import over_pairs
 
 N, RESAMPLES = 40, 30
@@ -48,6 +48,7 @@ NAMES = [
     "exact_match",
     "answer_f1",
     "entity_f1",
+    "quadratic_kappa",
 ]
 
 
@@ -94,3 +95,35 @@ def test_examples_are_right_where_answers_are_classes_or_texts() -> None:
         right = right_examples(predictions(answers))
         assert (right is not None) == known
         assert right is None or right.mean() == pytest.approx(METRICS[metric].function(answers))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "question_exact_match", "auc"])
+def test_questions_are_drawn_whole(metric: str) -> None:
+    """Against rows that are written out: each drawn question is one more question, with all its rows."""
+    rng = np.random.default_rng(7)
+    questions = np.repeat([3, 9, 4, 20, 11, 6], [3, 5, 4, 6, 2, 4])[rng.permutation(24)]
+    labels, scores = rng.integers(0, 2, 24), rng.random((24, 2))
+    predicted = np.where(rng.random(24) < 0.8, labels, 1 - labels)
+    known = predictions(Answers(predicted, labels, scores, n_class=2, questions=questions), 24)
+    assert example_count(known) == 6
+    drawn = rng.integers(0, 6, (RESAMPLES, 6))
+    expected = []
+    for numbers in drawn:
+        rows = [np.flatnonzero(questions == np.unique(questions)[number]) for number in numbers]
+        every = np.concatenate(rows)
+        apart = np.repeat(np.arange(6), [len(part) for part in rows])
+        expected.append(
+            METRICS[metric].function(Answers(predicted[every], labels[every], scores[every], 2, questions=apart))
+        )
+    found = resampled(metric, known)(drawn)
+    assert found == pytest.approx(expected) and found.std() > 0
+    assert over_pairs(metric, [(known, known)]).n == 6
+
+
+def test_entities_are_counted_once_for_all_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read the labels of every sample again takes hours on a test set."""
+    known = predictions(answers_of("entity_f1", np.random.default_rng(0)), N // 5)
+    expected = [METRICS[name].function(known.answers) for name in ("entity_precision", "entity_recall")]
+    monkeypatch.setattr(Predictions, "of", None)
+    found = [resampled(name, known)(np.arange(N // 5)) for name in ("entity_precision", "entity_recall")]
+    assert found == pytest.approx(expected)

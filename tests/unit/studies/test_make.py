@@ -6,18 +6,21 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_utils.errors import MissingRows, UserError
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import locked
+from mt_dnn.studies import records
 from mt_dnn.studies.identity import run_id, settings_id
 from mt_dnn.studies.make import LOCK, SPENT, Busy, kept_record, make_run, note_death, process_name
-from mt_dnn.studies.records import RECORD, by_settings, read_record
+from mt_dnn.studies.records import RECORD, by_settings, failure_record, read_record
 from tests.study_files import grid_of
 
 
@@ -125,6 +128,32 @@ def test_the_process_that_makes_a_run_is_known_from_the_start(workspace: Path) -
 
     make_run(config, "nothing", look, label="a cell")
     assert seen == [process_name(os.getpid())]
+
+
+def test_a_record_names_the_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = failure_record(config_of(workspace), "no", 2)
+    assert "device" not in record["machine"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: f"{name} of a test")
+    assert failure_record(config_of(workspace, "device=auto"), "no", 2)["machine"]["device"] == "cuda of a test"
+    assert "device" not in failure_record(config_of(workspace, "device=cpu"), "no", 2)["machine"]
+
+
+def test_a_repository_of_the_user_is_not_the_commit_of_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x", "--allow-empty"],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    file = tmp_path / "venv" / "records.py"
+    file.parent.mkdir()
+    file.write_text("")
+    monkeypatch.setattr(records, "__file__", str(file))
+    assert records.commit.__wrapped__() == ""
+    subprocess.run(["git", "add", file], cwd=tmp_path, check=True)
+    assert len(records.commit.__wrapped__()) == 13
 
 
 def test_a_run_that_cannot_be_built_is_a_failed_attempt(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

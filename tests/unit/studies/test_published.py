@@ -218,7 +218,7 @@ def test_scores_of_a_test_server_are_rows_beside_the_papers(tmp_path: Path) -> N
     paper = table(
         {"rte": ["accuracy"], "mrpc": ["accuracy", "f1"]}, {"tat_test": {"rte": [69.7], "mrpc": [88.2, 91.1]}}
     )
-    named = Published(file=Path("p"), table="t", rows={"tat": "tat_test"})
+    named = Published(file=Path("p"), table="t", rows={"tat": "tat_dev"}, test_rows={"tat": "tat_test"})
     beside = PublishedTable(
         {"columns": paper.header, "rows": {"tat_test": {"rte": [69.7], "mrpc": [88.2, 91.1]}}}, "p", named
     )
@@ -228,3 +228,24 @@ def test_scores_of_a_test_server_are_rows_beside_the_papers(tmp_path: Path) -> N
         ("tat", ["69.0", "88.0", "91.0", "82.0"]),
         ("published", ["69.7", "88.2", "91.1", "—"]),
     ]
+
+
+def test_a_task_with_one_metric_may_be_named_alone(tmp_path: Path) -> None:
+    (tmp_path / "scores.yml").write_text("tat: {rte: 69.7}")
+    columns = {"rte": ["accuracy"], "mrpc": ["accuracy", "f1"]}
+    beside = table(columns, {"tat": {"rte": [70.0]}})
+    found = scores_sheet(read_scores(tmp_path / "scores.yml", columns), beside, "Test server")
+    assert found.header == ["rte accuracy"] and [row.cells for row in found.rows] == [["69.7"], ["70.0"]]
+    (tmp_path / "scores.yml").write_text("tat: {mrpc: 69.7}")
+    with pytest.raises(UserError, match=r"scores.yml.rows.tat.mrpc: 1 number for 2 metrics; write a list"):
+        read_scores(tmp_path / "scores.yml", columns)
+
+
+def test_a_row_that_only_a_test_server_scores_stands_beside_no_dev_set(tmp_path: Path) -> None:
+    (tmp_path / "paper.yml").write_text("t: {columns: [rte, mrpc_f1], rows: {plain: [70.0, 88.0]}}")
+    file = {"file": str(tmp_path / "paper.yml"), "table": "t"}
+    made = make_table(made_up_grid(tmp_path, published={**file, "rows": {"plain": None}}), {})
+    assert made.published is not None and not any(cell.published for cell in made.cells.values())
+    assert [column.name for column in made.columns] == ["rte accuracy", "mrpc accuracy", "mrpc f1", "average"]
+    with pytest.raises(UserError, match="no row 'plane', did you mean 'plain'"):
+        make_table(made_up_grid(tmp_path, published={**file, "test_rows": {"tat": "plane"}}), {})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,13 +16,14 @@ from scipy import stats
 
 from data_utils.errors import UserError
 from mt_dnn.runs.config_file import load_config
+from mt_dnn.studies import tables
 from mt_dnn.studies.derived_cells import make_table
-from mt_dnn.studies.formats import as_csv
+from mt_dnn.studies.formats import as_csv, latex_text
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import settings_id
-from mt_dnn.studies.records import Record
+from mt_dnn.studies.records import Record, read_records
 from mt_dnn.studies.remarks import remarks
-from mt_dnn.studies.sheets import score_text, sheets
+from mt_dnn.studies.sheets import score_text, sheets, signed
 from mt_dnn.studies.tables import Table, TableCell
 from tests.studies import METHODS, all_records, failure_of, made_up_grid
 
@@ -308,3 +311,91 @@ def test_records_of_several_commits_rows_and_weights_are_said(tmp_path: Path) ->
     assert "Several commits: 123456; abcdef." in notes
     assert "Runs have read different rows: rte_dev (cccc, aaaa)." in notes
     assert "Runs have read different weights: an-encoder/model.safetensors (dddd, bbbb)." in notes
+
+
+def test_a_run_with_several_columns_is_compared_with_the_sum_of_its_references(tmp_path: Path) -> None:
+    axes = {"task": ["rte", "mrpc", ["rte", "mrpc"]], "method": {"single": {"train.epochs": 2}, "together": {}}}
+    leave_out = [{"task": "rte+mrpc", "method": "single"}, {"task": ["rte", "mrpc"], "method": "together"}]
+    show = {"rows": "method", "columns": ["rte.accuracy", "mrpc.f1"], "reference": "single", "further": ["time_ratio"]}
+    grid = made_up_grid(tmp_path, axes=axes, leave_out=leave_out, show=show)
+    records = all_records(grid, lambda *_: 0.8)
+    for record in records.values():
+        record["cpu_seconds"] = {1: 10.0 if "rte" in record["tasks"] else 30.0, 2: 20.0}[len(record["tasks"])]
+    table = make_table(grid, records)
+    assert cell(table, "together", "time_ratio").summary.mean == pytest.approx(20 / (10 + 30))  # type: ignore[union-attr]
+    assert cell(table, "single", "time_ratio").summary.mean == 1  # type: ignore[union-attr]
+    lost = {name: record for name, record in records.items() if record["tasks"] != ["mrpc"] or record["seed"] != 2}
+    assert sorted(cell(make_table(grid, lost), "together", "time_ratio").values) == [1, 3]
+
+
+def test_on_a_gpu_time_is_that_of_the_clock(tmp_path: Path) -> None:
+    show = {"rows": "method", "columns": "task", "reference": "plain", "values": "time_ratio"}
+    grid = made_up_grid(tmp_path, show=show)
+    records = timed_records(grid)
+    for record in records.values():
+        record["machine"]["device"] = "NVIDIA H200"
+        record["seconds"] = {"none": 10.0, "freelb": 20.0, "vat": 12.0}[record["mode"]]
+    assert cell(make_table(grid, records), "vat", "rte").summary.mean == pytest.approx(1.2)  # type: ignore[union-attr]
+
+
+def test_the_smallest_gain_stands_below_each_difference(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path)
+    table = make_table(grid, all_records(grid, scores))
+    found, rows = cell(table, "vat", "mrpc f1").seeds, sheets(table)[1].rows
+    assert found is not None and [row.name for row in rows] == ["freelb", "smallest gain", "vat", "smallest gain"]
+    gaps = [cell(table, "vat", "mrpc f1").values[s] - cell(table, "plain", "mrpc f1").values[s] for s in (1, 2, 3)]
+    smallest = (stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) * np.std(gaps, ddof=1) / 3**0.5
+    assert found.detectable == pytest.approx(smallest) and rows[3].cells[2] == f"{smallest:.1f}"
+    assert any("chance of 80 %" in note for note in remarks(table, ""))
+
+
+def test_only_the_split_that_decides_is_tested(tmp_path: Path) -> None:
+    show = {"rows": "method", "columns": ["rte/held_out", "rte/dev"], "tested": "held_out", "reference": "plain"}
+    axes = {"task": ["rte"], "method": METHODS}
+    grid = made_up_grid(tmp_path, axes=axes, show=show)
+    records = all_records(grid, scores)
+    for record in records.values():
+        record["results"] += [{**record["results"][0], "split": "held_out"}]
+    table = make_table(grid, records)
+    tests = [cell(table, name, "rte held_out") for name in ("freelb", "vat")]
+    assert cell(table, "vat", "rte dev").summary is not None and cell(table, "vat", "rte dev").seeds is None
+    p = sorted(test.seeds.p for test in tests if test.seeds and test.seeds.p is not None)
+    assert min(test.holm_seeds or 2 for test in tests) == pytest.approx(2 * p[0])  # a family of two
+    assert sheets(table)[1].header == ["rte held_out"] and table.comparisons == 2
+    with pytest.raises(UserError, match=r"show.tested: no score of the split 'carved' is shown"):
+        make_table(made_up_grid(tmp_path, axes=axes, show={**show, "tested": "carved"}), records)
+
+
+def test_distances_have_three_digits(tmp_path: Path) -> None:
+    grid = made_up_grid(
+        tmp_path, axes={"task": ["rte"], "method": METHODS}, show={"rows": "method", "reference": "plain"}
+    )
+    table = make_table(grid, all_records(grid, lambda run, *_: 0.8))
+    values = {1: 0.41, 2: 0.43, 3: 0.45}
+    moved = {(i, 0): replace(c, values=values, lower_is_better=True) for (i, _), c in table.cells.items()}
+    small = replace(table, cells=moved)
+    assert score_text(small, (0, 0)) == "0.430 ± 0.020" and signed(small, (0, 0), -0.0123) == "−0.012"
+    large = replace(table, cells={(0, 0): replace(moved[0, 0], values={1: 1234.5, 2: 1240.0})})
+    assert score_text(large, (0, 0)) == "1237 ± 4 (2)"
+
+
+def test_references_are_looked_up_for_rows_and_columns_and_not_for_each_cell(tmp_path: Path) -> None:
+    """Else the time of a large table grows with the square of the number of its cells."""
+    methods = {f"m{number}": {"adversary.mode": "rdrop", "adversary.weight": 1 + number} for number in range(40)}
+    show = {"rows": "method", "columns": "task", "reference": "m0", "further": ["time_ratio"]}
+    grid = made_up_grid(tmp_path, axes={"task": ["rte", "mrpc", "stsb"], "method": methods}, show=show)
+    records = all_records(grid, lambda run, *_: 0.8 + 0.01 * run.seed)
+    with patch.object(tables, "_reference_numbers", wraps=tables._reference_numbers) as looked:
+        make_table(grid, records)
+    assert 0 < looked.call_count < 40
+
+
+def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text('{"run": "a", "score": 1}\n')
+    with pytest.raises(UserError, match=r"records.jsonl:1: is no record of a run; give a file that mt-dnn report"):
+        list(read_records(tmp_path / "records.jsonl"))
+
+
+def test_latex_keeps_accents_and_greek() -> None:
+    assert latex_text("Ngữ é Łódź α Λ ς Α") == r"Ngữ é Łódź $\alpha$ $\Lambda$ $\varsigma$ $\mathrm{A}$"
+    assert latex_text("e\u0301 ☃") == "é ?"
