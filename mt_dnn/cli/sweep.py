@@ -84,7 +84,7 @@ def sweep(
     elif cluster is not None:
         from mt_dnn.studies.cluster import Job, submit
 
-        work.check_rows()
+        work.check()
         ids = submit(arguments, workers, runs.resolve() / "slurm", Job(partition, gpus_per_run, max_hours))
         print(f"submitted {len(ids)} workers: {' '.join(ids)}; they print into {runs / 'slurm'}")
     elif workers > 1:
@@ -104,7 +104,7 @@ def _several(work: Any, arguments: list[str]) -> int:
         return [*arguments, *([] if left is None else ["--max-hours", str(left)])]
 
     with lasting_output():
-        work.check_rows()
+        work.check()
         return Workers(
             work.workers, all_arguments, partial(work.note_death, say), say, partial(work.say_progress, say)
         )()

@@ -12,6 +12,7 @@ from data_utils.errors import UserError
 from data_utils.rows import find_rows
 from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.studies.choice import is_decided, wanted_runs
+from mt_dnn.studies.figures import parsed
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.make import Busy, kept_record, make_run, note_death
@@ -71,7 +72,7 @@ class Sweep:
             UserError: a run cannot begin, because its settings or rows are wrong.
             NotSaved: the disk is full.
         """
-        self.check_rows()
+        self.check()
         with stop_signals() as received:
             while missing := self.missing():
                 if self.alone:
@@ -89,8 +90,10 @@ class Sweep:
             self.say_progress(say)
         return 0
 
-    def check_rows(self) -> None:
-        """Raises UserError if training rows of a run that is missing are not there."""
+    def check(self) -> None:
+        """Raises UserError if a figure is wrong, or training rows of a run that is missing are not there."""
+        for name, content in self.grid.study.figures.items():
+            parsed(self.grid, name, content)
         for run in self.missing():
             for task in run.given.tasks or ():
                 if task in run_tasks(run.given).trained:

@@ -26,6 +26,7 @@ from mt_dnn.studies.run_scores import learning_curve, mean_score
 from mt_dnn.studies.show import Score
 from mt_dnn.studies.study import load_study
 from mt_dnn.studies.sweep import Sweep
+from tests.study_files import grid_of
 
 matplotlib = pytest.importorskip("matplotlib", reason="the extra studies is not installed")
 
@@ -342,3 +343,8 @@ def test_a_study_is_analysed_and_drawn(workspace: Path, capsys: pytest.CaptureFi
     (output / "matrix.json").write_text(json.dumps({**matrix, "task": "kept"}))
     mt_dnn("analyze", "study", path, "--output", output)
     assert json.loads((output / "matrix.json").read_text())["task"] == "kept"  # what is there is not made again
+
+
+def test_a_wrong_figure_is_named_before_runs_are_made(workspace: Path) -> None:
+    with pytest.raises(UserError, match=r"figures.f: kind: no kind 'x'"):
+        Sweep(grid_of(workspace, figures={"f": {"kind": "x"}}), workspace / "runs").check()
