@@ -15,7 +15,7 @@ refuse() {
     exit 2
 }
 
-profile=(--profile cpu) dry=""
+profile=(--profile cpu) dry="" studies=()
 for argument in "$@"; do
     case $argument in
         cpu) ;;
@@ -29,7 +29,7 @@ runs=${RUNS:-runs/studies} results=${RESULTS:-experiments/results/$paper} worker
 study() { # makes the runs of a study, its analyses, its table, the records that it is made of, and a page with its figures
     local file=experiments/$paper/$1.yml
     if [[ $dry ]]; then
-        python -m mt_dnn.cli sweep "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --dry-run
+        studies+=("$file")
         return
     fi
     mkdir -p "$results"
@@ -51,4 +51,9 @@ sizes() { # the table of row counts: sizes TABLE TASK_FILE=FOLDER ...
         caches+=("${pair#*=}/prepared")
     done
     python experiments/sizes.py "experiments/$paper/published.yml" "$1" "${caches[@]}" >"$results/$1.md"
+}
+
+finish() { # the last command of a script: with --dry-run it prints the runs of all studies, and what they cost together
+    [[ $dry ]] || return 0
+    python -m mt_dnn.cli sweep "${studies[@]}" ${profile[@]+"${profile[@]}"} --runs "$runs" --dry-run
 }

@@ -12,3 +12,4 @@ study table2
 study table3
 study table4
 study table8
+finish

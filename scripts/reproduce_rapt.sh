@@ -14,3 +14,4 @@ study figure1
 study figure2
 study figure3
 sizes table1 task_defs/papers_glue.yml=data/glue task_defs/papers_nli.yml=data/nli
+finish

@@ -17,3 +17,4 @@ study table1
 study table2
 study table3
 sizes table4 task_defs/papers_glue.yml=data/glue task_defs/papers_nli.yml=data/nli task_defs/papers_xnli.yml=data/xnli
+finish

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mt_dnn.cli.arguments import Overrides
+from data_utils.errors import UserError
 from mt_dnn.threads import divide_threads
 
 StudyFile = Annotated[Path, typer.Argument(help="Study file (YAML).")]
@@ -28,9 +28,15 @@ class Cluster(str, Enum):
 
 def sweep(
     study: StudyFile,
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value, for example optimizer.lr=1e-4; with --dry-run more study files too."),
+    ] = None,
     profile: Profile = None,
     runs: Runs = RUNS,
+    records: Annotated[
+        Path | None, typer.Option(help="File of records, as report --save-records writes it: these runs are not made.")
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes that make runs at the same time. They share cores and GPUs.")
     ] = 1,
@@ -52,19 +58,29 @@ def sweep(
     worker, which then saves and is queued again.
     """
     from mt_dnn.studies.grid import Grid
+    from mt_dnn.studies.records import restore
     from mt_dnn.studies.study import load_study
     from mt_dnn.studies.sweep import Sweep
 
     if workers > 1 and cluster is None:
         divide_threads(workers)
     deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
-    work = Sweep(Grid(load_study(study, profile), overrides or []), runs, deadline, workers)
+    others = [Path(text) for text in overrides or [] if "=" not in text]
+    overrides = [text for text in overrides or [] if "=" in text]
+    if others and not dry_run:
+        raise UserError(
+            f"{others[0]}: no key=value; several study files are for --dry-run, make one study after another"
+        )
+    if records is not None:
+        restore(records, runs)
+    work = Sweep(Grid(load_study(study, profile), overrides), runs, deadline, workers)
     profiled = [] if profile is None else ["--profile", profile]
-    arguments = ["sweep", str(study), *(overrides or []), "--runs", str(runs), *profiled, "--worker"]
+    arguments = ["sweep", str(study), *overrides, "--runs", str(runs), *profiled, "--worker"]
     if dry_run:
         from mt_dnn.studies.dry_run import dry_run_text
 
-        print(dry_run_text(work))
+        more = [Sweep(Grid(load_study(path, profile), overrides), runs) for path in others]
+        print(dry_run_text([work, *more]))
     elif cluster is not None:
         from mt_dnn.studies.cluster import Job, submit
 

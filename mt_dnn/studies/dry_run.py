@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from data_utils.errors import MissingRows
@@ -35,28 +35,40 @@ class Item:
         return self.cost.hours if isinstance(self.cost, Estimate) else self.cost if isinstance(self.cost, float) else 0
 
 
-def dry_run_text(sweep: Sweep) -> str:
-    """The text: runs that are not done, what they cost, and sums for each label.
+def dry_run_text(sweeps: Sequence[Sweep]) -> str:
+    """The text for studies with the same folder of runs: runs that are not done, what they cost, and sums.
 
     Raises:
         UserError: settings are wrong, or a probe cannot begin.
     """
-    records = list(read_records(sweep.runs)) if sweep.runs.is_dir() else []
-    rates, sources = Rates(configured(records, sweep.runs)), Counter[str]()
-    items = [_priced(item, rates, sources) for item in _items(sweep)]
-    left = [item for item in items if item.state not in DONE]
-    counts = Counter(item.state for item in items)
-    parts = [
-        f"{sweep.grid.study.title}: {len(items)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())
-    ]
-    if left:
-        rows = [(str(item.run), item.state, _shown(item.cost)) for item in left]
-        parts.append(table(("run", "state", "hours"), rows))
-    parts += list(_sums(left))
+    runs = sweeps[0].runs
+    records = list(read_records(runs)) if runs.is_dir() else []
+    rates, sources = Rates(configured(records, runs)), Counter[str]()
+    parts, together = list[str](), dict[str, Item]()
+    for sweep in sweeps:
+        items = [_priced(item, rates, sources) for item in _items(sweep)]
+        together |= {item.run.settings_id: item for item in items}
+        parts += _study_parts(sweep.grid.study.title, items)
+    left = [item for item in together.values() if item.state not in DONE]
+    if len(sweeps) > 1:
+        parts.append(f"All {len(sweeps)} studies: {len(together)} runs. A run that several have in common counts once")
+        parts += [text for text, _ in _in_all(left)]
     parts += [f"Rate of {count} runs: measured, {source}." for source, count in sources.items()]
     if any(isinstance(item.cost, Estimate) for item in left):
         parts.append(f"GPU: {ASSUMPTIONS}.")
     return "\n\n".join(parts)
+
+
+def _study_parts(title: str, items: Sequence[Item]) -> Iterator[str]:
+    """What is said of one study."""
+    counts = Counter(item.state for item in items)
+    yield f"{title}: {len(items)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+    left = [item for item in items if item.state not in DONE]
+    if left:
+        yield table(("run", "state", "hours"), [(str(item.run), item.state, _shown(item.cost)) for item in left])
+    for text, priced in _in_all(left):
+        yield text
+        yield from _by_label(priced)
 
 
 def _items(sweep: Sweep) -> Iterator[Item]:
@@ -91,20 +103,23 @@ def _priced(item: Item, rates: Rates, sources: Counter[str]) -> Item:
     return Item(item.run, item.state, characters * rate.seconds / 3600)
 
 
-def _sums(items: list[Item]) -> Iterator[str]:
-    """The hours of all runs and for each label of each axis: first on processors here, then on GPUs."""
+def _in_all(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
+    """Yields the hours of all runs on processors here, then on GPUs, each with the runs that are counted."""
     for kind, unit in ((float, "processor hours"), (Estimate, "GPU hours (estimate)")):
         priced = [item for item in items if isinstance(item.cost, kind)]
-        if not priced:
-            continue
-        yield f"{unit}: {_hours(sum(item.hours for item in priced))} in all"
-        for axis in priced[0].run.cell.labels:
-            by_label: dict[str, float] = {}
-            for item in priced:
-                label = item.run.cell.labels[axis]
-                by_label[label] = by_label.get(label, 0) + item.hours
-            if len(by_label) > 1:
-                yield f"by {axis}: " + ", ".join(f"{label} {_hours(hours)}" for label, hours in by_label.items())
+        if priced:
+            yield f"{unit}: {_hours(sum(item.hours for item in priced))} in all", priced
+
+
+def _by_label(items: Sequence[Item]) -> Iterator[str]:
+    """The hours for each label of each axis."""
+    for axis in items[0].run.cell.labels:
+        by_label: dict[str, float] = {}
+        for item in items:
+            label = item.run.cell.labels[axis]
+            by_label[label] = by_label.get(label, 0) + item.hours
+        if len(by_label) > 1:
+            yield f"by {axis}: " + ", ".join(f"{label} {_hours(hours)}" for label, hours in by_label.items())
 
 
 def _shown(cost: float | Estimate | str) -> str:

@@ -185,3 +185,24 @@ def _read_other(known: Record, record: Record) -> bool:
 def save_records(file: Path, records: Iterable[Record]) -> None:
     """Writes records, one JSON object a line, sorted by the names of their runs."""
     write_json_lines(file, sorted(records, key=lambda record: record["run"]))
+
+
+def restore(file: Path, runs: Path) -> int:
+    """Writes records into the run folders that they are of, so that a sweep does not make these runs again.
+
+    Args:
+        file: records, one JSON object a line.
+        runs: folder of run folders. A folder that has a record keeps it.
+
+    Returns:
+        How many were written.
+    """
+    count = 0
+    for record in read_records(file):
+        folder = runs / record["run"]
+        if not (folder / RECORD).exists():
+            with os_errors(folder, "cannot be written"):
+                folder.mkdir(parents=True, exist_ok=True)
+            write_record(folder, record)
+            count += 1
+    return count

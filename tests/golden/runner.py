@@ -123,8 +123,14 @@ def group_of(key: str) -> str:
 
 def answers(path: Path) -> dict[str, float]:
     """Number and L2 norm of all probabilities and values in a file of predictions."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = [number for line in lines for key, value in line.items() if key != "uid" for number in numbers(value)]
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [
+        number
+        for record in records
+        for key, value in record.items()
+        if key not in ("uid", "gold")
+        for number in numbers(value)
+    ]
     return {"count": len(found), "norm": math.sqrt(sum(number * number for number in found))}
 
 

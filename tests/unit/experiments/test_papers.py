@@ -19,6 +19,7 @@ from experiments.sizes import compared, sizes
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.run import Run
 from mt_dnn.studies.derived_cells import make_table
+from mt_dnn.studies.figures import parsed
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.records import write_record
@@ -82,6 +83,8 @@ def settings_ids(name: str) -> set[str]:
 def test_all_runs_of_a_study_are_valid_with_every_profile(file: Path) -> None:
     for profile in (None, *read(file)["profiles"]) if "profiles" in read(file) else (None,):
         study = grid(f"{file.parent.name}/{file.stem}", profile)
+        for name, content in study.study.figures.items():
+            assert parsed(study, name, content)
         configs = [run.given for run in all_runs(study)]
         assert configs
         for config in configs:

@@ -17,7 +17,7 @@ from mt_dnn.studies.cost import Rates, configured, probe, work
 from mt_dnn.studies.dry_run import dry_run_text
 from mt_dnn.studies.full_size import FLOPS_PER_S, estimate
 from mt_dnn.studies.make import make_run
-from mt_dnn.studies.records import read_records
+from mt_dnn.studies.records import read_records, restore, save_records
 from mt_dnn.studies.run_list import run_states
 from mt_dnn.studies.sweep import Sweep
 from tests.study_files import grid_of
@@ -101,11 +101,31 @@ def test_a_dry_run_names_states_hours_and_sums(workspace: Path, monkeypatch: Any
     grid = grid_of(workspace, seeds=2)
     make_run(grid.run(grid.cells[0], 1).config(runs), "nothing", print, label="first")
     monkeypatch.setattr(Rates, "__call__", lambda self, config: cost.Rate(3600 / work(config), "a test"))
-    text = dry_run_text(Sweep(grid, runs))
+    text = dry_run_text([Sweep(grid, runs)])
     assert text.startswith("two modes: 4 runs: 1 finished, 3 missing")
     assert "processor hours: 3.00 in all" in text and "by method: rdrop 2.00, plain 1.00" in text
     assert "Rate of 3 runs: measured, a test." in text
     assert len([line for line in text.splitlines() if line.startswith("method=")]) == 3
+
+
+def test_a_run_of_two_studies_costs_once(workspace: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(Rates, "__call__", lambda self, config: cost.Rate(3600 / work(config), "a test"))
+    runs = workspace / "runs"
+    text = dry_run_text([Sweep(grid_of(workspace, seeds=2), runs), Sweep(grid_of(workspace, seeds=3), runs)])
+    assert "processor hours: 4.00 in all" in text
+    assert text.endswith(
+        "All 2 studies: 6 runs. A run that several have in common counts once\n\nprocessor hours: 6.00 in all\n\n"
+        "Rate of 10 runs: measured, a test."
+    )
+
+
+def test_restored_records_count_as_finished(workspace: Path) -> None:
+    grid = grid_of(workspace, seeds=1)
+    runs, elsewhere, file = workspace / "runs", workspace / "elsewhere", workspace / "records.jsonl"
+    make_run(grid.run(grid.cells[0], 1).config(runs), "nothing", print, label="first")
+    save_records(file, read_records(runs))
+    assert (restore(file, elsewhere), restore(file, elsewhere)) == (1, 0)
+    assert len(Sweep(grid, elsewhere).missing()) == len(Sweep(grid, runs).missing()) == 1
 
 
 def test_runs_that_wait_for_a_choice_are_counted(workspace: Path, monkeypatch: Any) -> None:
@@ -113,7 +133,7 @@ def test_runs_that_wait_for_a_choice_are_counted(workspace: Path, monkeypatch: A
     grid = grid_of(
         workspace, axes={"optimizer.lr": [0.1, 0.2]}, seeds=3, select={"over": ["optimizer.lr"], "seeds": [1]}
     )
-    text = dry_run_text(Sweep(grid, workspace / "runs"))
+    text = dry_run_text([Sweep(grid, workspace / "runs")])
     assert "4 runs: 2 missing, 2 waits for a choice" in text and "processor hours: 4.00 in all" in text
 
 
@@ -128,10 +148,10 @@ def test_an_encoder_that_is_not_here_has_an_estimate(workspace: Path) -> None:
     assert found.hours == pytest.approx(passes * tokens * (6 * 84_934_656 + attention) / FLOPS_PER_S / 3600)
     assert found.gigabytes == pytest.approx(16 * (84_934_656 + 30522 * 768) / 1e9, rel=0.02)  # short rows
     grid = grid_of(workspace, "encoder.name=google-bert/bert-base-uncased")
-    text = dry_run_text(Sweep(grid, workspace / "runs"))
+    text = dry_run_text([Sweep(grid, workspace / "runs")])
     assert "GPU hours (estimate): " in text and "an estimate, nothing is measured" in text
     assert "processor hours" not in text
-    text = dry_run_text(Sweep(grid_of(workspace, "encoder.name=some/encoder"), workspace / "runs"))
+    text = dry_run_text([Sweep(grid_of(workspace, "encoder.name=some/encoder"), workspace / "runs")])
     assert "not known: encoder or rows" in text
 
 
