@@ -17,7 +17,7 @@ from mt_dnn.runs.checkpoints import BEST, checkpoints, find_checkpoint, last_che
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import FolderInUse, locked, write_json
 from mt_dnn.runs.run import Hopeless, Run
-from mt_dnn.studies.records import RECORD, Record, failure_record, read_record, run_record, write_record
+from mt_dnn.studies.records import RECORD, Record, commit, failure_record, read_record, run_record, write_record
 
 ATTEMPTS = 2  # a run that has failed so often is given up
 SPENT = "spent.json"  # while a run is not finished: time of earlier starts, what went wrong in them, who makes it
@@ -64,6 +64,7 @@ def make_run(
                 return made
             _forget_outdated(folder)
             _note_process(folder, process_name(os.getpid()))
+            commit()  # as the code is now: files may change while the run trains
             try:
                 run = Run(config, shown=shown, hopeless=hopeless)
             except UserError as error:

@@ -135,13 +135,13 @@ def read_record(folder: Path) -> Record | None:
 
 
 def read_records(location: Path) -> Iterator[Record]:
-    """The records of all run folders in a folder, or of a file with one record a line.
+    """The records of all run folders in a folder, the oldest first, or of a file with one record a line.
 
     Raises:
         UserError: the location does not exist, a record is damaged, or a line of the file is no record.
     """
     if location.is_dir():
-        for file in sorted(location.glob(f"*/{RECORD}")):
+        for file in sorted(location.glob(f"*/{RECORD}"), key=lambda file: (file.stat().st_mtime_ns, file)):
             record = read_record(file.parent)
             if record is not None:
                 yield record

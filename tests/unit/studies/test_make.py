@@ -20,7 +20,7 @@ from mt_dnn.runs.folder import locked
 from mt_dnn.studies import records
 from mt_dnn.studies.identity import run_id, settings_id
 from mt_dnn.studies.make import LOCK, SPENT, Busy, kept_record, make_run, note_death, process_name
-from mt_dnn.studies.records import RECORD, by_settings, failure_record, read_record
+from mt_dnn.studies.records import RECORD, by_settings, failure_record, read_record, read_records
 from tests.study_files import grid_of
 
 
@@ -237,3 +237,20 @@ def test_more_rows_in_a_folder_do_not_contradict_earlier_records() -> None:
     assert by_settings([record, more]) == {"s": more}
     with pytest.raises(UserError, match="a: has the settings of a, but other rows or weights"):
         by_settings([record, {**more, "data": {"x_train": "3"}}])
+
+
+def test_of_two_runs_with_the_same_settings_the_later_one_counts(tmp_path: Path) -> None:
+    for name, age in (("z-first", 100), ("a-later", 200)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / RECORD).write_text(json.dumps({"run": name, "id": "1", "settings_id": "2"}))
+        os.utime(tmp_path / name / RECORD, (age, age))
+    assert by_settings(read_records(tmp_path))["2"]["run"] == "a-later"
+
+
+def test_the_commit_is_read_before_a_run_trains(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files may change while a run trains."""
+    seen: list[str] = []
+    monkeypatch.setattr("mt_dnn.studies.make.commit", lambda: seen.append("commit"))
+    monkeypatch.setattr("mt_dnn.studies.make._train", lambda *_: seen.append("trained"))
+    make(config_of(workspace))
+    assert seen == ["commit", "trained"]
