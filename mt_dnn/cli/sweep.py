@@ -65,12 +65,7 @@ def sweep(
     if workers > 1 and cluster is None:
         divide_threads(workers)
     deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
-    others = [Path(text) for text in overrides or [] if "=" not in text]
-    overrides = [text for text in overrides or [] if "=" in text]
-    if others and not dry_run:
-        raise UserError(
-            f"{others[0]}: no key=value; several study files are for --dry-run, make one study after another"
-        )
+    overrides, others = _told_apart(overrides or [], dry_run=dry_run)
     if records is not None:
         restore(records, runs)
     work = Sweep(Grid(load_study(study, profile), overrides), runs, deadline, workers)
@@ -82,15 +77,35 @@ def sweep(
         more = [Sweep(Grid(load_study(path, profile), overrides), runs) for path in others]
         print(dry_run_text([work, *more]))
     elif cluster is not None:
-        from mt_dnn.studies.cluster import Job, submit
-
-        work.check()
-        ids = submit(arguments, workers, runs.resolve() / "slurm", Job(partition, gpus_per_run, max_hours))
-        print(f"submitted {len(ids)} workers: {' '.join(ids)}; they print into {runs / 'slurm'}")
+        _submit(work, arguments, partition, gpus_per_run, max_hours)
     elif workers > 1:
         raise typer.Exit(_several(work, arguments))
     else:
         raise typer.Exit(_alone(work, is_worker=worker))
+
+
+def _told_apart(arguments: list[str], *, dry_run: bool) -> tuple[list[str], list[Path]]:
+    """Overrides, and further study files.
+
+    Raises:
+        UserError: there are study files, and runs are to be made.
+    """
+    others = [Path(text) for text in arguments if "=" not in text]
+    if others and not dry_run:
+        raise UserError(
+            f"{others[0]}: is no key=value; several study files go with --dry-run only, so sweep one by one"
+        )
+    return [text for text in arguments if "=" in text], others
+
+
+def _submit(work: Any, arguments: list[str], partition: str | None, gpus: int, max_hours: float | None) -> None:
+    """Submits workers to the cluster."""
+    from mt_dnn.studies.cluster import Job, submit
+
+    work.check()
+    folder = work.runs / "slurm"
+    ids = submit(arguments, work.workers, folder.resolve(), Job(partition, gpus, max_hours))
+    print(f"submitted {len(ids)} workers: {' '.join(ids)}; they print into {folder}")
 
 
 def _several(work: Any, arguments: list[str]) -> int:

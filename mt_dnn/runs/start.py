@@ -121,7 +121,6 @@ def start(config: RunConfig, *, shown: bool = True) -> Parts:
     if checkpoint is None:
         model.fit_units(tasks.trained, train_splits)
     stepper = build_stepper(config, model, tasks.trained, train_splits, total_steps=plan.total_steps, device=device)
-    decoder = build_decoder(config, model, tasks, device, shown=shown)
 
     # The run begins, or continues after its last checkpoint. ``resume`` refuses rows that differ from its rows.
     progress = Progress(data={f"{task}/{name}": split.manifest["hash"] for (task, name), split in splits.items()})
@@ -140,7 +139,7 @@ def start(config: RunConfig, *, shown: bool = True) -> Parts:
         plan=plan,
         model=model,
         stepper=stepper,
-        decoder=decoder,
+        decoder=build_decoder(config, model, tasks, device, shown=shown),
         progress=progress,
         notices=notices,
     )
