@@ -70,12 +70,10 @@ def bare(task: str) -> list[Any]:
 
 
 def written(folder: Path, task: str, split: str = "dev") -> list[dict[str, Any]]:
-    """The predictions in the file of a run. Without right answers, which rows from Python have for masked tokens only."""
+    """Predictions in the file of a run. Rows from Python have right answers for masked tokens only."""
     unknown = ("question",) if task == "guessed" else ("question", "gold")
     lines = (folder / "run" / "predictions" / f"{task}_{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return [
-        {key: value for key, value in json.loads(line).items() if key not in ("gold", "question")} for line in lines
-    ]
+    return [{key: value for key, value in json.loads(line).items() if key not in unknown} for line in lines]
 
 
 @pytest.mark.parametrize("task", TASKS)
