@@ -14,7 +14,7 @@ from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare_all
 from data_utils.prepared import Prepared
-from data_utils.rows import read_rows
+from data_utils.rows import find_rows, read_rows
 from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial.modes import options_of, prepare_model
@@ -98,7 +98,8 @@ def _with_rows_set_aside(
         if name != "train":
             yield (task, name), split
             continue
-        rows = read_rows(Path(split.manifest["source"]), tasks[task], max_rows=split.manifest["max_rows"])
+        source = find_rows(config.data.dir, task, name)
+        rows = read_rows(source, tasks[task], max_rows=split.manifest["max_rows"])
         for part, taken in set_aside(split, rows, max_rows=max_rows, carve=carve).items():
             yield (task, part), taken
 

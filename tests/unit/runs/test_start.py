@@ -18,7 +18,7 @@ from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import write_inputs
 from mt_dnn.runs.run import Run
 from mt_dnn.runs.saving import TensorState, parts_with_state, save
-from mt_dnn.runs.start import Parts
+from mt_dnn.runs.start import Parts, start
 from mt_dnn.training.loop import train
 from tests.parts import parts
 
@@ -175,3 +175,13 @@ def test_a_missing_best_checkpoint_is_said_when_the_run_goes_on(
     said = "the best checkpoint, of update 4, is missing; from here on the best model is chosen among the last one"
     assert said in capsys.readouterr().out
     assert summary["selected_step"] == 6 and summary["selection"]["score"] is None
+
+
+def test_rows_are_carved_from_where_they_are_now(workspace: Path) -> None:
+    """Prepared rows name the file that they were made of, which may be elsewhere since then."""
+    options = ["data.carve=0.25", f"data.cache={workspace / 'cache'}", f"output={workspace / 'run'}"]
+    before = start(load_config(workspace / "run.yml", options)).splits
+    (workspace / "data").rename(workspace / "moved")
+    after = start(load_config(workspace / "run.yml", [*options, f"data.dir={workspace / 'moved'}"])).splits
+    assert ("same", "carved") in before
+    assert {key: split.uids for key, split in after.items()} == {key: split.uids for key, split in before.items()}
