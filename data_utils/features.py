@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.bars import bar
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
 from data_utils.masking import numbered
@@ -175,7 +175,7 @@ def _columns(rows: Rows) -> list[list[str]]:
 def _chunks(columns: list[list[str]], name: str) -> Iterator[list[list[str]]]:
     """Yields the columns in chunks of CHUNK sequences."""
     starts = range(0, len(columns[0]), CHUNK)
-    for start in tqdm(starts, desc=f"tokenize {name}", unit="chunk", leave=False, disable=len(starts) < 2):
+    for start in bar(starts, f"tokenize {name}", "chunk"):
         yield [column[start : start + CHUNK] for column in columns]
 
 

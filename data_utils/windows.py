@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.bars import bar
 from data_utils.errors import UserError
 from data_utils.features import CHUNK, Encoded, check_fast, ragged
 from data_utils.rows import Rows
@@ -207,7 +207,7 @@ def _texts(
     """Yields for each row its number and its last text, cut into windows. Neighbours share ``stride`` tokens."""
     side = len(columns) - 1
     starts = range(0, len(columns[0]), CHUNK)
-    for start in tqdm(starts, desc=f"tokenize {rows.path.name}", unit="chunk", leave=False, disable=len(starts) < 2):
+    for start in bar(starts, f"tokenize {rows.path.name}", "chunk"):
         encoded = tokenizer(
             *[list(column[start : start + CHUNK]) for column in columns],
             truncation="only_second" if side else "only_first",

@@ -33,7 +33,7 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
     from mt_dnn.distributed.signals import exit_code
     from mt_dnn.runs.config_file import load_config
     from mt_dnn.runs.run import Run
-    from mt_dnn.runs.score_table import score_table
+    from mt_dnn.runs.score_table import score_text
 
     config = load_config(path, overrides)
     with lasting_output():
@@ -42,9 +42,14 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
         if isinstance(summary, int):
             return exit_code(summary)
         if is_main():
-            print(score_table(summary["results"]))
+            print(score_text(summary["results"]))
+            for note in summary["notes"]:
+                print(f"note: {note}")
             print(f"\nrun folder: {config.output} (step {summary['selected_step']} of {summary['steps']} selected)")
-            print(f"next: mt-dnn evaluate {config.output}")
+            print(f"next: mt-dnn predict {config.output} --input FILE  answers to new rows")
+            print(
+                f"      mt-dnn compare {config.output} OTHER_RUN     which of two runs is better, and where they differ"
+            )
     return 0
 
 

@@ -14,7 +14,7 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.runs.build import build_splits
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.score_table import score_table
+from mt_dnn.runs.score_table import score_text
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Evaluation:
     missing: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return score_table(self.results)
+        return score_text(self.results)
 
 
 def read_splits(

@@ -15,7 +15,7 @@ from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
-from mt_dnn.runs.score_table import score_table
+from mt_dnn.runs.score_table import score_text
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -42,7 +42,7 @@ class TrainingResult:
         return load(self.folder, device)
 
     def __str__(self) -> str:
-        return score_table(self.results)
+        return score_text(self.results)
 
 
 def train(

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,15 @@ def read_trainer_tensors(checkpoint: Path, name: str, like: Mapping[str, Tensor]
         return load_sharded(folder, like)
     except (OSError, SafetensorError, ValueError) as error:
         raise damaged(folder, error) from None
+
+
+def forget_trainer_tensors(checkpoint: Path, names: Iterable[str]) -> None:
+    """Removes ``trainer/<name>`` from a checkpoint. What cannot be removed stays: it only takes space."""
+    for name in names:
+        folder = checkpoint / "trainer" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.with_suffix(".safetensors").unlink()
 
 
 def load_rest(model: Model, checkpoint: Path) -> None:

@@ -174,6 +174,11 @@ class CheckpointConfig(Section):
     every_steps: PositiveInt | None = Field(
         None, description="updates between checkpoints; each evaluation saves one too"
     )
+    keep_optimizer: bool | Literal["while_running"] = Field(
+        True,
+        description="save the optimizer's state, most of a checkpoint, which resuming needs; while_running: not for a "
+        "finished run, which then cannot get more epochs; false: never, so a run that was cut off starts again",
+    )
 
 
 class DistributedConfig(Section):

@@ -65,25 +65,27 @@ def baseline(task: TaskDef, split: Prepared) -> dict[str, Any]:
 
 def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) -> dict[str, Any]:
     """An entry of the score table: the scores on a labelled split, and the scores of a constant prediction."""
-    return {
+    found = {
         "task": task.name,
         "split": split_name,
         "rows": len(split.firsts),
         "scores": score(task, split, decoded),
         "baseline": baseline(task, split),
     }
+    return {**found, "labels": list(task.labels)} if "confusion_matrix" in task.metrics else found
 
 
 class Decoder:
     """Predicts splits with a model. The predictions of a split are kept until ``forget`` is called.
 
+    The losses of tasks with a train split are computed too, where labels are known and no threshold of no answer
+    changes the loss.
+
     ``defs``: the tasks of these splits, and the owners of the heads that they use, by name.
-    ``with_losses``: compute the losses of tasks with a train split too, where labels are known and no threshold of no
-    answer changes the loss.
     """
 
-    def __init__(self, model: Model, defs: Mapping[str, TaskDef], passes: Passes, *, with_losses: bool = False) -> None:
-        self.model, self.defs, self.passes, self.with_losses = model, defs, passes, with_losses
+    def __init__(self, model: Model, defs: Mapping[str, TaskDef], passes: Passes) -> None:
+        self.model, self.defs, self.passes = model, defs, passes
         self.known: dict[tuple[str, str], Decoded] = {}
 
     def forget(self, task: str | None = None) -> None:
@@ -96,7 +98,7 @@ class Decoder:
             if (name, split_name) not in self.known:
                 task = self.defs[name]
                 owner = self.defs[head_owner(task)]
-                with_loss = self.with_losses and task.trainable and not task.no_answer and split.labels is not None
+                with_loss = task.trainable and not task.no_answer and split.labels is not None
                 decoded = predict_split(self.model, task, owner, split, self.passes, with_loss=with_loss)
                 if name not in self.model.heads or split_name not in (
                     *task.dev_splits,
@@ -110,7 +112,7 @@ class Decoder:
 def dev_scores(decoder: Decoder, splits: Splits) -> Scores:
     """Scores the labelled dev splits with the model's present weights. Returns scores by task and split.
 
-    The scores of a split contain its ``loss`` if the decoder computes losses.
+    The scores of a split contain its ``loss``, where the decoder computes it.
     If a head can say "no answer", its threshold is first set to the best value for its dev split.
     """
     scores: Scores = {}

@@ -25,7 +25,7 @@ WRITTEN = (TASKS, "metrics.jsonl", "summary.json", "predictions/*.jsonl", "adver
 # be elsewhere, because a resumption compares their content.
 FREE_KEYS = ("device", "distributed", "log", "output", "task_defs")
 FREE_KEYS_OF = {
-    "checkpoint": ("every_steps",),
+    "checkpoint": ("every_steps", "keep_optimizer"),
     "data": ("dir", "cache", "max_unknown_share"),
     "train": ("activation_checkpointing", "apex_layer_norm", "compile", "fast_paths"),
     "evaluation": ("batch_tokens", "batch_size", "predictions"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,22 @@ class MetricsLog:
         kept = [record for record in records if (_step(record) or 0) <= step]
         with replacing(self.path) as temporary:
             temporary.write_bytes(b"".join(record + b"\n" for record in kept))
+
+
+def logged_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the records of a log. What is no record of a run is left out."""
+    for line in path.read_bytes().split(b"\n"):
+        if _step(line) is not None:
+            yield json.loads(line)
+
+
+def mean_figures(path: Path) -> dict[str, float]:
+    """The mean of each figure of the adversary over the log of a run, such as ``delta_ratio``."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in logged_records(path):
+        for name, value in record.get("adversary", {}).items():
+            found[name].append(value)
+    return {name: statistics.mean(values) for name, values in found.items()}
 
 
 def _step(line: bytes) -> int | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from data_utils.bars import bar
 from data_utils.prepared import Prepared
 from mt_dnn.batches.batch import Batch
 from mt_dnn.batches.collate import collate
@@ -70,8 +70,8 @@ def row_outputs(
     local_batches = batches[number_here::ranks]
     rounds = range(-(-len(batches) // ranks))
     hidden = not (passes.shown and is_main())
-    with torch.inference_mode(), tqdm(rounds, task, unit="batch", leave=False, delay=1, disable=hidden) as bar:
-        for number in bar:
+    with torch.inference_mode(), bar(rounds, f"predict {task}", "batch", hidden=hidden) as numbers:
+        for number in numbers:
             # With fsdp a forward pass needs all ranks: one that has no batch left runs one row and drops the output.
             rows = local_batches[number] if number < len(local_batches) else batches[0][:1]
             batch = collate(split, rows, task=task).to(passes.device)

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from tqdm import tqdm
 
+from data_utils.bars import bar
 from data_utils.errors import NotSaved, UserError
 from mt_dnn.distributed.launch import explained
 from mt_dnn.distributed.output import lasting_output
 from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
 from mt_dnn.distributed.sharded import local_parts
 from mt_dnn.distributed.signals import stop_signals
-from mt_dnn.runs.checkpoint import checkpoint_path, load_encoder_weights, load_rest
+from mt_dnn.runs.banner import banner
 from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import dev_scores, reads_loss, result, selection_score
+from mt_dnn.runs.evaluate import dev_scores, reads_loss, selection_score
+from mt_dnn.runs.finish import finish
 from mt_dnn.runs.folder import locked, write_inputs, write_json
 from mt_dnn.runs.log import MetricsLog
-from mt_dnn.runs.predictions import row_texts, write_predictions
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import save
 from mt_dnn.runs.start import start
@@ -70,31 +70,47 @@ class Run:
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
                 if progress.best_step is not None:  # a kill may have come between the last checkpoint and the link
                     mark_best(self.folder, progress.best_step)
+            if self.shown:
+                say(banner(self.config, self.parts))
             for notice in self.parts.notices:
                 say(notice)
             log = MetricsLog(self.folder, tensorboard=self.config.log.tensorboard, resume_step=progress.position.step)
             try:
                 with explained(lambda: f"after update {progress.position.step}"):
                     stopped_by = 0 if progress.finished else self._train(log, received)
-                    return stopped_by or self._finish(received)
+                    return stopped_by or finish(
+                        self.config, self.parts, self.best_answers, lambda: first_signal(received)
+                    )
             finally:
                 log.close()
 
     def _train(self, log: MetricsLog, received: list[int]) -> int:
         """Makes the updates that remain. Returns the number of the signal that stopped it, or 0."""
         parts, progress = self.parts, self.parts.progress
-        position, steps = progress.position, parts.plan.total_steps
-        speed = Speed()
+        position, steps, epochs = progress.position, parts.plan.total_steps, parts.plan.epochs
+        speed, kept = Speed(), self.config.checkpoint.keep_optimizer
         hidden = not (self.shown and is_main())
-        with tqdm(None, "train", steps, initial=position.step, unit="update", smoothing=0.1, disable=hidden) as bar:
+        with bar(
+            None,
+            "train",
+            "update",
+            hidden=hidden,
+            delay=0,
+            total=steps,
+            initial=position.step,
+            smoothing=0.1,
+            leave=True,
+        ) as shown:
             for event in train(parts.stepper, parts.train_splits, parts.plan, device=parts.device, start=position):
                 progress.count(event)
                 speed.count(event)
-                bar.update()
+                shown.update()
                 if event.position.step % self.config.log.every_steps == 0 or event.last:
                     record = train_record(event, progress, parts.stepper, speed)
                     log.write(record)
-                    bar.set_postfix(loss=f"{record['loss']:.4f}", epoch=event.position.epoch)
+                    shown.set_postfix(loss=f"{record['loss']:.4f}", epoch=f"{record['epoch']}/{epochs}")
+                elif event.position.step == position.step + 1 and not hidden:
+                    shown.set_postfix(loss=f"{float(event.loss):.4f}")
                 asked = stopped_by = first_signal(received)  # a signal that comes later is seen after the next update
                 progress.finished = event.last
                 if event.epoch_end:
@@ -103,15 +119,18 @@ class Run:
                 if evaluates or self._saves_after(event) or stopped_by:
                     check_finite(parts.model, progress)
                     if evaluates:
-                        bar.set_description("evaluate")
+                        shown.set_description("evaluate")
                         hopeless = self._evaluate(log)
                         stopped_by = stopped_by or (signal.SIGUSR1 if hopeless else 0)
                     log.flush()
-                    bar.set_description("save")
-                    save(self.folder, parts.tokenizer, parts.stepper, progress)
-                    bar.set_description("train")
+                    shown.set_description("save")
+                    save(self.folder, parts.tokenizer, parts.stepper, progress, keep_optimizer=kept)
+                    shown.set_description("train")
                 if asked:
-                    say(f"stopped after update {event.position.step}; the same command continues from there")
+                    goes_on = "the same command continues from there"
+                    if kept is False:
+                        goes_on = "it cannot go on, because checkpoint.keep_optimizer is false"
+                    say(f"stopped after update {event.position.step}; {goes_on}")
                 if stopped_by or progress.finished:
                     return stopped_by
         raise RuntimeError(f"the plan ended after update {progress.position.step} of {steps}")
@@ -135,56 +154,13 @@ class Run:
         if best:
             self.best_answers = dict(parts.decoder.known)
         progress.finished |= value is not None and patience == progress.stale
-        step, epoch = progress.position.step, progress.position.epoch
+        step, epoch = progress.position.step, progress.position.current_epoch
         record = {"step": step, "epoch": epoch, "scores": scores, "selection": value, "best": best}
         log.write({"event": "evaluation", **record})
         if value is not None and self.shown:
             score = f"{-value:.4f}" if reads_loss(metric) else f"{100 * value:.2f}"
             say(f"update {step}: dev {metric} {score}{' (best so far)' if best else ''}")
         return value is not None and not progress.finished and self.hopeless(epoch, value)
-
-    def _finish(self, received: list[int]) -> dict[str, Any] | int:
-        """Predicts and scores all splits except training splits with the best model, and writes ``summary.json``.
-
-        Returns:
-            The summary, or the number of the signal that stopped the run.
-        """
-        parts, progress = self.parts, self.parts.progress
-        last, best = progress.position.step, progress.best_step
-        if best is not None and best != last:
-            parts.decoder.known = self.best_answers
-            load_encoder_weights(parts.model, checkpoint_path(self.folder, best))
-            load_rest(parts.model, checkpoint_path(self.folder, best))
-        predictions = self.config.evaluation.predicted
-        unlabelled = predictions is not None and predictions.splits == "all"
-        splits = {
-            (task, split): prepared
-            for (task, split), prepared in parts.splits.items()
-            if split != "train" and (prepared.labels is not None or unlabelled)
-        }
-        results = []
-        for name, split_name, decoded in parts.decoder(splits):
-            if stopped_by := first_signal(received):
-                say("stopped after the last update; the same command scores the model and writes its predictions")
-                return stopped_by
-            task, split = parts.tasks.evaluated[name], splits[name, split_name]
-            if predictions is not None and is_main():
-                path = self.folder / "predictions" / f"{name}_{split_name}.jsonl"
-                texts = row_texts(task, split_name, split, self.config.data.dir) if predictions.text else None
-                write_predictions(path, task, split, decoded, texts)
-            if split.labels is not None:
-                results.append(result(task, split_name, split, decoded))
-        summary = {
-            "name": self.config.name,
-            "seed": self.config.seed,
-            "steps": last,
-            "selected_step": best or last,
-            "selection": {"metric": self.config.evaluation.metric, "score": progress.best_score},
-            "results": results,
-        }
-        if is_main():
-            write_json(self.folder / "summary.json", summary)
-        return summary
 
 
 @contextmanager
@@ -209,13 +185,14 @@ def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed
     record = {
         "event": "train",
         "step": event.position.step,
-        "epoch": event.position.epoch,
+        "epoch": event.position.current_epoch,
         "loss": figures.pop("loss"),
         "lr": event.lr,
         "grad_norm": float(event.grad_norm),
         **per_second,
     }
-    groups = {"loss_factors": stepper.balance.figures(), "adversary": figures}
+    losses = {name: figures.pop(f"loss/{name}") for name in stepper.tasks if f"loss/{name}" in figures}
+    groups = {"losses": losses, "loss_factors": stepper.balance.figures(), "adversary": figures}
     return {**record, **{name: group for name, group in groups.items() if group}}
 
 

@@ -13,7 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from data_utils.errors import UserError
 from mt_dnn.adversarial.base import Adversary
 from mt_dnn.distributed.ranks import barrier, is_main
-from mt_dnn.runs.checkpoint import checkpoint_path, read_state, read_trainer_tensors, save_checkpoint
+from mt_dnn.runs.checkpoint import (
+    checkpoint_path,
+    forget_trainer_tensors,
+    read_state,
+    read_trainer_tensors,
+    save_checkpoint,
+)
 from mt_dnn.runs.checkpoints import mark_best, prune
 from mt_dnn.runs.config_file import differences
 from mt_dnn.runs.progress import Progress
@@ -65,8 +71,18 @@ def parts_with_state(stepper: Stepper, progress: Progress) -> dict[str, Stateful
     return parts
 
 
-def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, progress: Progress) -> None:
+def save(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    stepper: Stepper,
+    progress: Progress,
+    *,
+    keep_optimizer: bool | str = True,
+) -> None:
     """Writes a checkpoint, lets ``best`` point at the best one, and removes all others. Every rank has to call it.
+
+    ``keep_optimizer``: the setting ``checkpoint.keep_optimizer``. A checkpoint without the optimizer has no file of any
+    ``TensorState``.
 
     Raises:
         NotSaved: the disk is full or not writable.
@@ -74,13 +90,15 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, pro
     parts = parts_with_state(stepper, progress)
     states = {name: part.state_dict() for name, part in parts.items()}
     tensors = {name for name, part in parts.items() if isinstance(part, TensorState)}
+    resumable = keep_optimizer is True or (keep_optimizer == "while_running" and not progress.finished)
+    plain = {name: state for name, state in states.items() if name not in tensors}
     save_checkpoint(
         folder,
         progress.position.step,
         model=stepper.model,
         tokenizer=tokenizer,
-        trainer_tensors={name: state for name, state in states.items() if name in tensors},
-        state={"streams": streams(stepper), **{name: state for name, state in states.items() if name not in tensors}},
+        trainer_tensors={name: states[name] for name in tensors} if resumable else {},
+        state={"streams": streams(stepper), "resumable": resumable, **plain},
         files=(folder / "config.yml", folder / "task_defs.yml"),
     )
     if is_main():
@@ -89,6 +107,9 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerBase, stepper: Stepper, pro
             mark_best(folder, progress.best_step)
             kept.append(progress.best_step)
         prune(folder, kept)
+        if not resumable:  # the best checkpoint may be an earlier one
+            for step in kept:
+                forget_trainer_tensors(checkpoint_path(folder, step), tensors)
     barrier()
 
 
@@ -106,7 +127,8 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> list[str]:
         raise UserError(f"{checkpoint}: was trained on other data ({changed[0]}); choose another output=")
     for name, part in parts_with_state(stepper, progress).items():
         if isinstance(part, TensorState):
-            part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
+            if states.get("resumable", True):
+                part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
         else:
             part.load_state_dict(states[name])
     before, now = states.get("streams", TORCH_STREAM), streams(stepper)
@@ -114,6 +136,15 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> list[str]:
         return []
     remedy = " (train.fast_paths=[] draws them as before)" if before == TORCH_STREAM else ""
     return [f"{checkpoint}: until here dropout masks were drawn in another way{remedy}"]
+
+
+def check_resumable(checkpoint: Path, progress: Progress) -> None:
+    """Raises UserError if a run has updates to make, but its checkpoint was saved without the optimizer."""
+    if not progress.finished and not read_state(checkpoint).get("resumable", True):
+        raise UserError(
+            f"{checkpoint}: was saved without the optimizer (checkpoint.keep_optimizer), so the run cannot go on; "
+            "choose another output=, or delete the run folder to start again"
+        )
 
 
 def streams(stepper: Stepper) -> int:

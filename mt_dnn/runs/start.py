@@ -33,11 +33,11 @@ from mt_dnn.runs.build import (
 )
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits, reads_loss
+from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
 from mt_dnn.runs.more_updates import go_on
 from mt_dnn.runs.progress import Progress
-from mt_dnn.runs.saving import forget_missing_best, resume
+from mt_dnn.runs.saving import check_resumable, forget_missing_best, resume
 from mt_dnn.runs.unread import check_settings
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks
@@ -127,6 +127,7 @@ def start(config: RunConfig, *, shown: bool = True) -> Parts:
     if checkpoint is not None:
         changed = resume(checkpoint, stepper, progress)
         more = go_on(config, checkpoint, plan, stepper, progress)
+        check_resumable(checkpoint, progress)
         resumed = f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}"
         notices += [*more, resumed, *changed, *forget_missing_best(config.output, progress)]
     return Parts(
@@ -150,7 +151,7 @@ def build_decoder(
 ) -> Decoder:
     """Builds what predicts and scores splits while the run trains, and at its end."""
     passes = build_passes(config, device, shown=shown)
-    return Decoder(model, tasks.evaluated, passes, with_losses=reads_loss(config.evaluation.metric))
+    return Decoder(model, tasks.evaluated, passes)
 
 
 def build_stepper(

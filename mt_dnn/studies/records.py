@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-import statistics
 import subprocess
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from data_utils.errors import UserError, os_errors
 from data_utils.files import read_json, read_lines, write_json_lines
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import write_json
+from mt_dnn.runs.log import mean_figures
 from mt_dnn.studies.identity import computed, data_hashes, encoder_hashes, run_id, run_tasks, settings_id
 
 RECORD = "record.json"
@@ -76,15 +75,6 @@ def _accelerator(config: RunConfig) -> dict[str, str]:
     if torch.device(name).type == "cpu":
         return {}
     return {"device": torch.cuda.get_device_name(name) if torch.cuda.is_available() else name}
-
-
-def mean_figures(log: Path) -> dict[str, float]:
-    """The mean of each figure of the adversary over the log of a run, such as ``delta_ratio``."""
-    found: dict[str, list[float]] = defaultdict(list)
-    for number, line in read_lines(log):
-        for name, value in read_json(line, f"{log}:{number}").get("adversary", {}).items():
-            found[name].append(value)
-    return {name: statistics.mean(values) for name, values in found.items()}
 
 
 @lru_cache

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from data_utils.set_aside import CARVED
+from mt_dnn.runs.notes import FLOOR
 from mt_dnn.studies.grid import Cell
 from mt_dnn.studies.published import AVERAGE
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.statistics import resamples_for
 from mt_dnn.studies.tables import PUBLISHED, Table
 
-FLOOR = 0.1  # a regulariser so near to its dropout floor, as a share of it, does nothing that dropout does not
 CANNOT = "cannot show an effect"
 
 
@@ -156,7 +156,7 @@ def _at_the_floor(table: Table) -> Iterator[str]:
             if figures.get("dropout_floor") and "regularizer" in figures:
                 by_task["+".join(record["tasks"])].append(figures["regularizer"] / figures["dropout_floor"])
         ratios = {task: means.mean(values) for task, values in by_task.items()}
-        if ratios and all(abs(ratio - 1) <= FLOOR for ratio in ratios.values()):
+        if ratios and all(ratio <= FLOOR for ratio in ratios.values()):
             found[row.name] = ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items())
     if found:
         listed = "; ".join(f"{name} ({ratios})" for name, ratios in found.items())

@@ -32,6 +32,11 @@ class Position:
     epoch: int = 0  # the current epoch, counted from 0
     update: int = 0  # updates made in the current epoch
 
+    @property
+    def current_epoch(self) -> int:
+        """The epoch of the last update, counted from 1 as people do. 0: no update was made."""
+        return self.epoch + (self.update > 0)
+
 
 @dataclass(frozen=True)
 class Step:

@@ -23,7 +23,7 @@ from mt_dnn.batches.collate import collate
 from mt_dnn.runs.evaluate import baseline, check_selection, dev_scores, predict_split, selection_score
 from mt_dnn.runs.outputs import Passes
 from mt_dnn.runs.predictions import prediction_records
-from mt_dnn.runs.score_table import score_table
+from mt_dnn.runs.score_table import score_table, score_text
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.classification import Classes
 from mt_dnn.tasks.kinds import KINDS
@@ -138,8 +138,6 @@ def test_dev_losses_are_those_of_torch(batch_size: str, tmp_path: Path) -> None:
         else:
             expected = nn.CrossEntropyLoss()(logits, batch.labels)
         assert scores[name]["dev"]["loss"] == pytest.approx(expected.item(), rel=1e-5), name
-    without = parts(tmp_path, "output=" + str(tmp_path / "other"))
-    assert not any("loss" in by_split["dev"] for by_split in dev_scores(without.decoder, without.dev_splits).values())
 
 
 def test_the_best_model_is_the_one_with_the_lowest_dev_loss(workspace: Path) -> None:
@@ -186,11 +184,19 @@ def test_baseline_is_the_best_constant(workspace: Path) -> None:
     assert baseline(run.tasks.trained["overlap"], run.splits["overlap", "dev"]) == {"pearson": 0, "spearman": 0}
 
 
-def test_table_shows_scores_beside_baselines_and_leaves_matrices_out() -> None:
+def test_table_shows_scores_beside_baselines_and_matrices_below() -> None:
     result = {"task": "a", "split": "dev", "rows": 3, "scores": {"accuracy": 0.5, "confusion_matrix": [[1]]}}
     text = score_table([{**result, "baseline": {"accuracy": 0.25, "confusion_matrix": [[0]]}}])
     assert text.splitlines()[-1].split() == ["a", "(dev)", "3", "accuracy", "50.00", "25.00"]
     assert "matrix" not in text
+    matrix = {"confusion_matrix": [[1, 2], [0, 4]]}
+    text = score_text([{**result, "scores": matrix, "baseline": matrix, "labels": ["no", "yes"]}])
+    assert [line.split() for line in text.splitlines()[-4:]] == [
+        ["a", "(dev)", "predicted", "no", "predicted", "yes"],
+        ["-" * len("a (dev)"), "-" * len("predicted no"), "-" * len("predicted yes")],
+        ["is", "no", "1", "2"],
+        ["is", "yes", "0", "4"],
+    ]
 
 
 def test_probabilities_are_named_by_label() -> None:

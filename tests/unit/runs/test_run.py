@@ -1,7 +1,8 @@
-"""A run does no work twice."""
+"""What a run does, writes and keeps."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from data_utils.errors import UserError
 from mt_dnn.runs import evaluate
 from mt_dnn.runs import run as run_module
 from mt_dnn.runs.config_file import load_config
@@ -54,3 +56,47 @@ def test_a_plan_that_ends_too_early_is_no_success(workspace: Path, monkeypatch: 
     with pytest.raises(RuntimeError, match="the plan ended after update 2 of "):
         run()
     assert not (run.folder / "summary.json").exists()
+
+
+def records(workspace: Path, event: str) -> list[dict[str, Any]]:
+    found = map(json.loads, (workspace / "run" / "metrics.jsonl").read_text().splitlines())
+    return [record for record in found if record["event"] == event]
+
+
+def test_epochs_count_from_one_and_each_task_has_its_loss(workspace: Path) -> None:
+    settings = ["tasks=[same, overlap]", "log.every_steps=1", "encoder.dropout=0", "heads.dropout=0"]
+    summary = Run(load_config(workspace / "run.yml", settings), shown=False)()
+    assert isinstance(summary, dict)
+    train = records(workspace, "train")
+    half = len(train) // 2
+    assert [record["epoch"] for record in train] == [1] * half + [2] * half
+    assert [record["epoch"] for record in records(workspace, "evaluation")] == [1, 2]
+    for record in train:  # an update has one task, so its loss is the update's
+        assert list(record["losses"].values()) == [pytest.approx(record["loss"], rel=1e-5)]
+    assert {name for record in train for name in record["losses"]} == {"same", "overlap"}
+    for record in records(workspace, "evaluation"):
+        assert all(split["loss"] > 0 for by_split in record["scores"].values() for split in by_split.values())
+
+
+@pytest.mark.parametrize("keep", ["while_running", "false"])
+def test_a_finished_run_can_leave_out_the_optimizer(keep: str, workspace: Path) -> None:
+    settings = ["tasks=[same]", "optimizer.lr=1e-9", f"checkpoint.keep_optimizer={keep}"]  # so the first model is best
+    summary = Run(load_config(workspace / "run.yml", settings), shown=False)()
+    kept = sorted((workspace / "run" / "checkpoints").iterdir())
+    assert [path.name for path in kept] == ["step-00000006", "step-00000012"]
+    assert [[file.name for file in (path / "trainer").iterdir()] for path in kept] == [["state.json"]] * 2
+    # A second start finds a finished run. More epochs need the optimizer.
+    assert Run(load_config(workspace / "run.yml", settings), shown=False)() == summary
+    with pytest.raises(UserError, match="saved without the optimizer"):
+        Run(load_config(workspace / "run.yml", [*settings, "train.epochs=3"]), shown=False)
+
+
+def test_a_run_without_optimizer_state_cannot_be_continued(workspace: Path) -> None:
+    def stopped(keep: str) -> Run:
+        settings = ["tasks=[same]", f"output={workspace / keep}", f"checkpoint.keep_optimizer={keep}"]
+        return Run(load_config(workspace / "run.yml", settings), shown=False, hopeless=lambda *_: True)
+
+    assert isinstance(stopped("while_running")(), int) and isinstance(stopped("false")(), int)
+    stopped("while_running")
+    with pytest.raises(UserError, match=r"checkpoint\.keep_optimizer"):
+        stopped("false")

@@ -1,0 +1,51 @@
+"""Progress bars. Where standard error is no terminal, such as a log file, a bar is a line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+LINE_EVERY_S = 10.0  # seconds between two lines of a bar in a file
+
+
+class Lines:
+    """Passes the state of a bar on to a stream as a line, at most every ``LINE_EVERY_S`` seconds."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._written = stream, -LINE_EVERY_S
+
+    def write(self, text: str) -> int:
+        now, state = time.monotonic(), text.strip()  # a bar returns to the start of its line, and clears it with spaces
+        if state and now - self._written >= LINE_EVERY_S:
+            self._stream.write(f"{state}\n")
+            self._written = now
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def bar(
+    items: Iterable[T] | None, what: str, unit: str, *, hidden: bool = False, delay: float = 1.0, **options: Any
+) -> tqdm[T]:
+    """A progress bar on standard error: over ``items``, or one that the caller moves on if they are None.
+
+    Args:
+        what: the name of the work, in front of the bar.
+        unit: what an item is called.
+        hidden: shows nothing.
+        delay: seconds before the bar appears, so that short work shows none.
+        options: further arguments of ``tqdm``.
+    """
+    stream = sys.stderr
+    if stream is not None and not stream.isatty():
+        options = {"file": Lines(stream), "mininterval": LINE_EVERY_S, "ncols": 100, **options}
+        delay = max(delay, LINE_EVERY_S)
+    options = {"leave": False, **options}
+    return tqdm(items, what, unit=unit, delay=delay, disable=hidden or stream is None, **options)
