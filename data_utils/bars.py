@@ -32,13 +32,21 @@ class Lines:
 
 
 def bar(
-    items: Iterable[T] | None, what: str, unit: str, *, hidden: bool = False, delay: float = 1.0, **options: Any
+    items: Iterable[T] | None,
+    what: str,
+    unit: str,
+    *,
+    count: int | None = None,
+    hidden: bool = False,
+    delay: float = 1.0,
+    **options: Any,
 ) -> tqdm[T]:
     """A progress bar on standard error: over ``items``, or one that the caller moves on if they are None.
 
     Args:
         what: the name of the work, in front of the bar.
         unit: what an item is called.
+        count: how many items there are, if ``items`` does not say it.
         hidden: shows nothing.
         delay: seconds before the bar appears, so that short work shows none.
         options: further arguments of ``tqdm``.
@@ -48,4 +56,4 @@ def bar(
         options = {"file": Lines(stream), "mininterval": LINE_EVERY_S, "ncols": 100, **options}
         delay = max(delay, LINE_EVERY_S)
     options = {"leave": False, **options}
-    return tqdm(items, what, unit=unit, delay=delay, disable=hidden or stream is None, **options)
+    return tqdm(items, what, count, unit=unit, delay=delay, disable=hidden or stream is None, **options)

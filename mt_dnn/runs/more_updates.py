@@ -12,6 +12,7 @@ from mt_dnn.runs.build import build_plan
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.progress import Progress
+from mt_dnn.runs.saving import check_resumable
 from mt_dnn.training.step import Stepper
 
 
@@ -51,6 +52,7 @@ def go_on(config: RunConfig, checkpoint: Path, plan: Plan, stepper: Stepper, pro
     if now == before:
         return []
     progress.finished, progress.stale = False, 0
+    check_resumable(checkpoint, progress)
     schedule, groups = stepper.schedule, stepper.optimizer.param_groups
     assert isinstance(schedule, LambdaLR)
     ended = groups[-1]["lr"]

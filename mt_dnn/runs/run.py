@@ -96,7 +96,7 @@ class Run:
             "update",
             hidden=hidden,
             delay=0,
-            total=steps,
+            count=steps,
             initial=position.step,
             smoothing=0.1,
             leave=True,

@@ -131,6 +131,7 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> list[str]:
                 part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
         else:
             part.load_state_dict(states[name])
+    check_resumable(checkpoint, progress)
     before, now = states.get("streams", TORCH_STREAM), streams(stepper)
     if before == now:
         return []

@@ -37,7 +37,7 @@ from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
 from mt_dnn.runs.more_updates import go_on
 from mt_dnn.runs.progress import Progress
-from mt_dnn.runs.saving import check_resumable, forget_missing_best, resume
+from mt_dnn.runs.saving import forget_missing_best, resume
 from mt_dnn.runs.unread import check_settings
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks
@@ -127,7 +127,6 @@ def start(config: RunConfig, *, shown: bool = True) -> Parts:
     if checkpoint is not None:
         changed = resume(checkpoint, stepper, progress)
         more = go_on(config, checkpoint, plan, stepper, progress)
-        check_resumable(checkpoint, progress)
         resumed = f"resuming {config.output} after update {progress.position.step} of {plan.total_steps}"
         notices += [*more, resumed, *changed, *forget_missing_best(config.output, progress)]
     return Parts(
