@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from data_utils.set_aside import CARVED
-from mt_dnn.studies.grid import Cell
+from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.published import AVERAGE
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.statistics import resamples_for

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mt_dnn.runs.checkpoints import last_checkpoint
-from mt_dnn.studies.make import SPENT
+from mt_dnn.studies.attempts import SPENT
 from mt_dnn.studies.records import RECORD, read_records
 from tests import forks
 from tests.forks import Process
@@ -23,7 +23,7 @@ from tests.workspace import make_workspace
 
 LONG = {"tasks": ["negated"], "train.epochs": 8, "log.every_steps": 3, "checkpoint.every_steps": 2}
 SEEDS: dict[str, Any] = {"settings": LONG, "axes": {"optimizer.lr": [0.001]}, "seeds": 3}
-VARYING = ("seconds", "cpu_seconds")
+VARYING = ("seconds", "cpu_seconds", "cut_off")
 
 
 def start(workspace: Path, *options: str, study: str = "study.yml", runs: str = "runs") -> Process:
@@ -103,6 +103,22 @@ def test_two_processes_share_a_study(undisturbed: Path) -> None:
         made += begun(errors)
     assert sorted(made) == sorted(results(undisturbed / "runs")), "each run is made once"
     assert results(undisturbed / "shared") == results(undisturbed / "runs")
+
+
+def test_processes_wait_for_a_run_that_others_start_from(workspace: Path) -> None:
+    again = {"train.init_from": {"training": "first"}, "train.init_heads": True}
+    write_study(workspace, settings=LONG, axes={"training": {"first": {}, "again": again}}, seeds=2)
+    processes = [start(workspace, *options) for options in ((), ("--workers", "2"))]
+    made = []
+    for process in processes:
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0 and "4 of 4 runs done" in errors, errors
+        made += begun(errors)
+    found = results(workspace / "runs")
+    assert sorted(made) == sorted(found) and len(found) == 4 and not any("error" in record for record in found.values())
+    sources = {record["id"] for record in found.values() if "init_from" not in record["encoder"]}
+    assert {record["encoder"].get("init_from") for record in found.values()} == {None, *sources}
+    assert not list((workspace / "runs").glob("*/checkpoints/step-*")), "weights go when nothing starts from them"
 
 
 def test_workers_share_a_study_and_are_stopped_together(undisturbed: Path) -> None:
