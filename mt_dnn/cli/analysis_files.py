@@ -53,12 +53,10 @@ def study_analyses(
     from mt_dnn.analyses.start import start
     from mt_dnn.studies.drawing import styled
     from mt_dnn.studies.figure_kinds import Drawing
-    from mt_dnn.studies.figures import AnalysisFigure, draw_figures, parsed
-    from mt_dnn.studies.grid import Grid
-    from mt_dnn.studies.study import load_study
+    from mt_dnn.studies.figures import AnalysisFigure, draw_figures, load_grid, parsed
     from mt_dnn.studies.sweep import Sweep
 
-    grid = Grid(load_study(study, profile), overrides)
+    grid = load_grid(study, profile, overrides)
     if figures:
         styled()
     records = Sweep(grid, runs).records()

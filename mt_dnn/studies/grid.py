@@ -141,6 +141,8 @@ class Grid:
         """Whether a value of a run may be made of its seed."""
         try:
             base = self.study.base.read_text(encoding="utf-8", errors="replace")
+            if "${output" not in base:  # the sweep names the folder
+                base = "".join(line for line in base.splitlines() if not line.startswith("output:"))
         except OSError:  # ``load_config`` says it, with the cell
             return False
         given = [base, *self.overrides, str(self.study.select), *(str(cell.settings) for cell in self.cells)]

@@ -131,8 +131,22 @@ def read_record(folder: Path) -> Record | None:
     file = folder / RECORD
     if not file.exists():
         return None
+    remedy = "remove this file, and mt-dnn sweep makes the run again"
     with os_errors(file, "cannot be read"):
-        return read_json(file.read_text(encoding="utf-8"), str(file))
+        try:
+            record = read_json(file.read_text(encoding="utf-8"), str(file))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: is damaged (not UTF-8: {error.reason}); {remedy}") from None
+        except UserError as error:
+            raise UserError(f"{error}; {remedy}") from None
+    if missing := sorted(needed_keys(record) - record.keys()):
+        raise UserError(f"{file}: is damaged (it has no '{missing[0]}'); {remedy}")
+    return record
+
+
+def needed_keys(record: Mapping[str, Any]) -> set[str]:
+    """The keys without which a record cannot be read: those of every record, and those of a finished run."""
+    return {"run", "id", "settings_id", "settings", "tasks"} | (set() if "error" in record else {"results"})
 
 
 def read_records(location: Path) -> Iterator[Record]:
@@ -149,7 +163,7 @@ def read_records(location: Path) -> Iterator[Record]:
     elif location.exists():
         for number, line in read_lines(location):
             record = read_json(line, f"{location}:{number}")
-            if not {"run", "id", "settings_id", "settings", "tasks"} <= record.keys():
+            if not needed_keys(record) <= record.keys():
                 raise UserError(
                     f"{location}:{number}: is no record of a run; give a file that mt-dnn report --save-records made"
                 )

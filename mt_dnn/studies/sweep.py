@@ -14,7 +14,6 @@ from data_utils.rows import find_rows
 from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.studies.attempts import note_death
 from mt_dnn.studies.choice import is_decided, wanted_runs
-from mt_dnn.studies.figures import parsed
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.make import Busy, give_up, kept_record, make_run
@@ -102,9 +101,7 @@ class Sweep:
         return 0
 
     def check(self) -> None:
-        """Raises UserError if a figure is wrong, or training rows of a run that is missing are not there."""
-        for name, content in self.grid.study.figures.items():
-            parsed(self.grid, name, content)
+        """Raises UserError if training rows of a run that is missing are not there."""
         for run in self.missing():
             for task in run.given.tasks or ():
                 if task in run_tasks(run.given).trained:

@@ -133,9 +133,11 @@ def test_workers_share_a_study_and_are_stopped_together(undisturbed: Path) -> No
     assert "3 of 3 runs done" in second
 
 
-def test_a_worker_that_is_killed_is_started_again_and_its_run_has_two_attempts(undisturbed: Path) -> None:
-    folder = undisturbed / "killed"
-    process, killed = start(undisturbed, "--workers", "2", runs="killed"), list[str]()
+@pytest.mark.parametrize("how", ["--workers=2", "--guarded"])
+def test_a_worker_that_is_killed_is_started_again_and_its_run_has_two_attempts(undisturbed: Path, how: str) -> None:
+    """A task of a job array is guarded, so that a run with too little memory does not end one task after another."""
+    folder = undisturbed / f"killed{how}"
+    process, killed = start(undisturbed, how, runs=folder.name), list[str]()
     for _ in range(2):
 
         def trained() -> tuple[Path, int] | None:
