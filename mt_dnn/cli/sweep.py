@@ -141,5 +141,8 @@ def _alone(work: Any, *, is_worker: bool) -> int:
 
 
 def say(text: str) -> None:
-    """Prints a line for the user."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints a line for the user, between those of the run."""
+    from mt_dnn.distributed import ranks
+
+    ranks.say(text)
+    sys.stdout.flush()  # a worker may be killed

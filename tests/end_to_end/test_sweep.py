@@ -38,9 +38,9 @@ def sweep(workspace: Path, *options: str, code: int = 0, **given: Any) -> str:
     return output + errors
 
 
-def begun(errors: str) -> list[str]:
+def begun(output: str) -> list[str]:
     """The names of the runs that a sweep has begun or gone on with, in order."""
-    names = (line.split(": ")[0] for line in errors.splitlines())
+    names = (line.split(": ")[0] for line in output.splitlines())
     return [name for name in names if name.startswith("negated-")]
 
 
@@ -83,8 +83,8 @@ def test_a_sweep_that_is_cut_off_goes_on_and_gives_the_same(undisturbed: Path, n
     process = start(undisturbed, runs=runs)
     cut = wait_for(lambda: in_training(undisturbed / runs), process)
     process.send_signal(number)
-    _, first = process.communicate(timeout=600)
-    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL), first
+    first, errors = process.communicate(timeout=600)
+    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL), errors
     assert not (cut / RECORD).exists()
     second = sweep(undisturbed, runs=runs)
     assert "resuming" in second
@@ -98,9 +98,9 @@ def test_two_processes_share_a_study(undisturbed: Path) -> None:
     processes = [start(undisturbed, runs="shared") for _ in range(2)]
     made = []
     for process in processes:
-        _, errors = process.communicate(timeout=600)
+        output, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-        made += begun(errors)
+        made += begun(output)
     assert sorted(made) == sorted(results(undisturbed / "runs")), "each run is made once"
     assert results(undisturbed / "shared") == results(undisturbed / "runs")
 
@@ -111,9 +111,9 @@ def test_processes_wait_for_a_run_that_others_start_from(workspace: Path) -> Non
     processes = [start(workspace, *options) for options in ((), ("--workers", "2"))]
     made = []
     for process in processes:
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0 and "4 of 4 runs done" in errors, errors
-        made += begun(errors)
+        output, errors = process.communicate(timeout=600)
+        assert process.returncode == 0 and "4 of 4 runs done" in output, errors
+        made += begun(output)
     found = results(workspace / "runs")
     assert sorted(made) == sorted(found) and len(found) == 4 and not any("error" in record for record in found.values())
     sources = {record["id"] for record in found.values() if "init_from" not in record["encoder"]}
@@ -125,8 +125,8 @@ def test_workers_share_a_study_and_are_stopped_together(undisturbed: Path) -> No
     process = start(undisturbed, "--workers", "2", runs="workers")
     wait_for(lambda: in_training(undisturbed / "workers"), process)
     process.send_signal(signal.SIGTERM)
-    _, first = process.communicate(timeout=600)
-    assert process.returncode == 0, first
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
     assert len(results(undisturbed / "workers")) < 3
     second = sweep(undisturbed, "--workers", "2", runs="workers")
     assert results(undisturbed / "workers") == results(undisturbed / "runs")
@@ -150,9 +150,9 @@ def test_a_worker_that_is_killed_is_started_again_and_its_run_has_two_attempts(u
             return None
 
         os.kill(wait_for(trained, process)[1], signal.SIGKILL)
-    _, errors = process.communicate(timeout=600)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert "3 of 3 runs done, 1 failed" in errors
+    assert "3 of 3 runs done, 1 failed" in output
     made = results(folder)
     assert "SIGKILL" in made[killed[0]]["error"] and made[killed[0]]["attempts"] == 2
     expected = results(undisturbed / "runs")
