@@ -37,7 +37,7 @@ setup(
     author="the mt-dnn authors",
     packages=find_packages(include=["mt_dnn", "mt_dnn.*", "data_utils", "data_utils.*"]),
     package_data={
-        "mt_dnn": ["py.typed", "adversarial/*.md", "adversarial/presets/**/*.yml"],
+        "mt_dnn": ["py.typed", "adversarial/*.md", "adversarial/presets/**/*.yml", "studies/*.yml"],
         "data_utils": ["py.typed"],
     },
     python_requires=">=3.10,<3.14",

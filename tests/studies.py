@@ -10,7 +10,7 @@ import yaml
 
 from mt_dnn.studies.choice import wanted_runs
 from mt_dnn.studies.grid import Grid, PlannedRun
-from mt_dnn.studies.identity import computed, run_tasks
+from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.study import load_study
 
@@ -105,7 +105,7 @@ def record_of(run: PlannedRun, scores: Scores, **further: Any) -> Record:
         "tasks": list(tasks.trained),
         "mode": mode,
         "seed": run.seed,
-        "settings": computed(run.given)["settings"],
+        "settings": run.identity.computed["settings"],
         "data": {"rte_dev": "aaaa"},
         "encoder": {"model.safetensors": "bbbb"},
         "versions": {"torch": "2.13.0"},

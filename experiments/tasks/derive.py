@@ -1,4 +1,7 @@
-"""Rows of task_defs/derived.yml from canonical rows of GLUE, CoNLL-2000 and SQuAD.
+"""Rows of task_defs/derived.yml from canonical rows of GLUE, CoNLL-2000 and SQuAD, and all rows of two other runs.
+
+BoolQ's training rows are not in every collection. Without them the first rows of its dev split are trained on, and the
+last 1,000 scored. The run that mixes task types finds the rows of all its tasks in one folder.
 
 python experiments/tasks/derive.py data OUTPUT
 """
@@ -7,17 +10,21 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data_utils.errors import MissingRows
 from data_utils.rows import PLACEHOLDER, Rows, find_rows, read_rows, write_rows
 from data_utils.task_def import TaskDef, load_task_defs
 
 DEFS = Path(__file__).parents[2] / "task_defs"
 KINDS = load_task_defs(DEFS / "derived.yml")["conll2000_kinds"].labels
 CHOICES = 4
+SCORED = 1000  # of BoolQ's dev rows, where there are no training rows
+MIXED = {"glue": ("mrpc", "stsb"), "arc": ("arc_easy",), "ner": ("wnut17",), "squad": ("squad", "xquad_en")}
 SENTENCE = re.compile(r"\S.*?[.!?](?=\s+[A-Z\"“]|\s*$)|\S.+$", re.DOTALL)
 
 Row = dict[str, str]
@@ -77,6 +84,18 @@ def clozes(rows: Rows) -> Iterator[Row]:
         }
 
 
+def split_boolq(rows: Path, output: Path) -> None:
+    """Copies BoolQ's files. Without a training file its dev rows are divided."""
+    task = load_task_defs(DEFS / "superglue.yml")["boolq"]
+    try:
+        shutil.copy(find_rows(rows, task.name, "train"), output)
+        shutil.copy(find_rows(rows, task.name, "dev"), output)
+    except MissingRows:
+        header, *texts = (rows / "boolq_dev.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+        for split, kept in (("train", texts[:-SCORED]), ("dev", texts[-SCORED:])):
+            (output / f"boolq_{split}.tsv").write_text("".join([header, *kept]), encoding="utf-8")
+
+
 def main(data: Path, output: Path) -> None:
     glue, tagging, squad = (load_task_defs(DEFS / f"{name}.yml") for name in ("glue", "tagging", "squad"))
     chunks = tagging["conll2000_chunk"]
@@ -94,6 +113,10 @@ def main(data: Path, output: Path) -> None:
     for name, task, folder, split, derived in sources:
         made = list(derived(read_rows(find_rows(folder, task.name, split), task)))
         write_rows(output / f"{name}.tsv", made, list(made[0]))
+    split_boolq(data / "superglue", output)
+    for benchmark, names in MIXED.items():
+        for file in (file for name in names for file in sorted((data / benchmark).glob(f"{name}_*.tsv"))):
+            shutil.copy(file, output)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ OLD_NAMES: Mapping[str, Sequence[str]] = {
 }
 
 
+@lru_cache
 def preset_names() -> list[str]:
     """The names of all presets, sorted, such as ``freelb/roberta_large/rte/paper``."""
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yml"))
@@ -43,7 +45,11 @@ def read_preset(name: str, location: str) -> dict[str, Any]:
     if name not in known:
         hint = did_you_mean(name, known) or f" (known: {', '.join(known)})"
         raise UserError(f"{location}: no preset '{name}'{hint}")
-    path = FOLDER / f"{name}.yml"
+    return dict(_content(FOLDER / f"{name}.yml"))
+
+
+@lru_cache
+def _content(path: Path) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[return-value]
     except (OSError, ValueError) as error:

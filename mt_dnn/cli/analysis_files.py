@@ -7,27 +7,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from data_utils.errors import os_errors
 
+LABEL = ("kind", "task", "split")
 
-def finish(
-    kind: str,
-    runs: Sequence[str | None],
-    options: Mapping[str, Any],
-    output: Path,
-    name: str | None,
-    figures: bool,
-) -> None:
-    """Makes the record of an analysis of some runs (None is no run), writes it and its figure, and prints its table."""
+
+NOT_OPTIONS = ("run", "run_b", "runs", "output", "name", "figures")  # parameters that are no options of the analysis
+
+
+def finish(context: typer.Context, label: str | None = None) -> None:
+    """Makes the record of the analysis that a command asks for, writes it and its figure, and prints its table.
+
+    Args:
+        context: has the name of the command, and what the user typed.
+        label: name of the files, if the user gives none; default: analysis, task and split.
+    """
     from mt_dnn.analyses.answers import NamedRun
     from mt_dnn.analyses.start import start
     from mt_dnn.studies.drawing import styled
     from mt_dnn.studies.figures import draw_file
 
+    given = context.params
+    figures, output = given.get("figures", False), Path(given["output"])
     if figures:
         styled()  # so that a missing library is said before the work
-    record = start(kind, [NamedRun.parse(text) for text in runs if text is not None], options, folder=output)
-    label = name or "-".join(str(record[key]) for key in ("kind", "task", "split") if record.get(key))
+    runs = [*given.get("runs", ()), *(str(given[key]) for key in ("run", "run_b") if given.get(key) is not None)]
+    options = {key: value for key, value in given.items() if key not in NOT_OPTIONS and value not in (None, (), [])}
+    kind = str(context.command.name).replace("-", "_")
+    record = start(kind, [NamedRun.parse(text) for text in runs], options, folder=output)
+    label = given["name"] or label or "-".join(str(record[key]) for key in LABEL if record.get(key))
     file = written(record, output / f"{label}.json")
     for path in draw_file(file, output, label) if figures else [file]:
         print(path)
@@ -35,7 +45,7 @@ def finish(
 
 def written(record: Mapping[str, Any], file: Path) -> Path:
     """Writes the record of an analysis and prints its table."""
-    from mt_dnn.analyses.summary import summary
+    from mt_dnn.analyses.start import summary
     from mt_dnn.runs.folder import write_json
 
     with os_errors(file.parent, "cannot be written"):
@@ -53,12 +63,10 @@ def study_analyses(
     from mt_dnn.analyses.start import start
     from mt_dnn.studies.drawing import styled
     from mt_dnn.studies.figure_kinds import Drawing
-    from mt_dnn.studies.figures import AnalysisFigure, draw_figures, parsed
-    from mt_dnn.studies.grid import Grid
-    from mt_dnn.studies.study import load_study
+    from mt_dnn.studies.figures import AnalysisFigure, draw_figures, load_grid, parsed
     from mt_dnn.studies.sweep import Sweep
 
-    grid = Grid(load_study(study, profile), overrides)
+    grid = load_grid(study, profile, overrides)
     if figures:
         styled()
     records = Sweep(grid, runs).records()

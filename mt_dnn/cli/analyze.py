@@ -34,6 +34,7 @@ OUTPUT = Path("runs/analyses")
 
 @analyze.command()
 def confusion(
+    context: typer.Context,
     run: FirstRun,
     task: Task,
     run_b: SecondRun = None,
@@ -46,18 +47,12 @@ def confusion(
     device: Device = None,
 ) -> None:
     """Confusion matrix of a run, row by row in percent, and the difference between two runs."""
-    finish(
-        "confusion",
-        [run, run_b],
-        {"task": task, "split": split, "data": data, "task_defs": task_defs, "device": device},
-        output,
-        name,
-        figures,
-    )
+    finish(context)
 
 
 @analyze.command()
 def agreement(
+    context: typer.Context,
     runs: RunFolders,
     task: Task = "mnli",
     split: Split = "dev_matched",
@@ -72,25 +67,12 @@ def agreement(
     device: Device = None,
 ) -> None:
     """Accuracy by how far the annotators of a row agreed: 5-0-0, 4-1-0, 3-2-0, 3-1-1."""
-    finish(
-        "agreement",
-        runs,
-        {
-            "task": task,
-            "split": split,
-            "annotations": annotations,
-            "data": data,
-            "task_defs": task_defs,
-            "device": device,
-        },
-        output,
-        name,
-        figures,
-    )
+    finish(context)
 
 
 @analyze.command()
 def calibration(
+    context: typer.Context,
     runs: RunFolders,
     task: Task,
     split: Split = "dev",
@@ -103,18 +85,12 @@ def calibration(
     device: Device = None,
 ) -> None:
     """Whether models are right as often as they are sure: reliability diagram and ECE."""
-    finish(
-        "calibration",
-        runs,
-        {"task": task, "split": split, "bins": bins, "data": data, "task_defs": task_defs, "device": device},
-        output,
-        name,
-        figures,
-    )
+    finish(context)
 
 
 @analyze.command()
 def challenge(
+    context: typer.Context,
     runs: RunFolders,
     task: Task,
     split: Annotated[list[str] | None, typer.Option(help="A labelled split; may be repeated. Default: test.")] = None,
@@ -127,25 +103,12 @@ def challenge(
     device: Device = None,
 ) -> None:
     """Accuracy on challenge sets and their parts, such as the heuristics and sub-cases of HANS."""
-    finish(
-        "challenge",
-        runs,
-        {
-            "task": task,
-            "split": split or ["test"],
-            "by": by or (),
-            "data": data,
-            "task_defs": task_defs,
-            "device": device,
-        },
-        output,
-        name or f"challenge-{task}",
-        figures,
-    )
+    finish(context, f"challenge-{task}")
 
 
 @analyze.command()
 def loss_surface(
+    context: typer.Context,
     run: FirstRun,
     task: Task,
     run_b: SecondRun = None,
@@ -161,18 +124,12 @@ def loss_surface(
     device: Device = None,
 ) -> None:
     """Training loss around a run in two random directions, and on the line between two runs."""
-    finish(
-        "loss_surface",
-        [run, run_b],
-        {"task": task, "points": points, "extent": extent, "rows": rows, "seed": seed, "device": device},
-        output,
-        name,
-        figures,
-    )
+    finish(context)
 
 
 @analyze.command()
 def robustness(
+    context: typer.Context,
     runs: RunFolders,
     task: Task,
     split: Split = "dev",
@@ -195,31 +152,12 @@ def robustness(
     device: Device = None,
 ) -> None:
     """FreeLB's maximum loss increment around examples. The same command goes on with one that was stopped."""
-    finish(
-        "robustness",
-        runs,
-        {
-            "task": task,
-            "split": split,
-            "radius": radius,
-            "levels": levels,
-            "reference": reference or (),
-            "examples": examples,
-            "steps": steps,
-            "restarts": restarts,
-            "step_size": step_size,
-            "seed": seed,
-            "data": data,
-            "device": device,
-        },
-        output,
-        name,
-        figures,
-    )
+    finish(context)
 
 
 @analyze.command()
 def neighbours(
+    context: typer.Context,
     runs: RunFolders,
     word: Annotated[str, typer.Option(help="The word.")],
     task: Task,
@@ -237,29 +175,12 @@ def neighbours(
     device: Device = None,
 ) -> None:
     """The words nearest to a word in a sentence, before and after the noise of the run's mode."""
-    finish(
-        "neighbours",
-        runs,
-        {
-            "task": task,
-            "word": word,
-            "level": level,
-            "split": split,
-            "uid": uid,
-            "rows": rows,
-            "top": top,
-            "seed": seed,
-            "data": data,
-            "device": device,
-        },
-        output,
-        name or f"neighbours-{task}-{word}-level{level}",
-        False,
-    )
+    finish(context, f"neighbours-{task}-{word}-level{level}")
 
 
 @analyze.command()
 def tally(
+    context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run folder of a run with adversary.mode=tat.")],
     task: Annotated[str | None, typer.Option(help="The task; default: the only one.")] = None,
     output: Output = OUTPUT,
@@ -267,7 +188,7 @@ def tally(
     figures: Figures = True,
 ) -> None:
     """TAT's tallies of wrong answers, epoch by epoch."""
-    finish("tally", [str(run)], {"task": task}, output, name, figures)
+    finish(context)
 
 
 @analyze.command()

@@ -40,18 +40,16 @@ def report(
 ) -> None:
     """Print the table of a study, from the records of its runs. Neither data nor weights are needed."""
     from data_utils.files import replacing
-    from mt_dnn.studies.figures import draw_figures
-    from mt_dnn.studies.grid import Grid
+    from mt_dnn.studies.figures import draw_figures, load_grid
     from mt_dnn.studies.page import write_page
     from mt_dnn.studies.report import Report
-    from mt_dnn.studies.study import load_study
 
     words = [str(study), *(overrides or []), *(["--profile", profile] if profile else [])]
     words += ["--runs", str(runs)] if runs != RUNS else []
     commands = {name: shlex.join(["mt-dnn", name, *words]) for name in ("sweep", "report")}
     if records is not None:
         commands["report"] += shlex.join(["", "--records", str(records)]).removeprefix("''")
-    made = Report(Grid(load_study(study, profile), overrides or []), commands, runs, records=records, scores=scores)
+    made = Report(load_grid(study, profile, overrides or []), commands, runs, records=records, scores=scores)
     if save_records is not None:
         made.save_records(save_records)
     if html is not None:

@@ -32,14 +32,13 @@ def search(
     """
     from mt_dnn.distributed.output import lasting_output
     from mt_dnn.distributed.signals import exit_code, follow_launcher
-    from mt_dnn.studies.grid import Grid
+    from mt_dnn.studies.figures import load_grid
     from mt_dnn.studies.search import Searching, summary
-    from mt_dnn.studies.study import load_study
     from mt_dnn.studies.workers import Workers
 
     if workers > 1:
         divide_threads(workers)
-    work = Searching(Grid(load_study(study, profile), overrides or []), runs, storage)
+    work = Searching(load_grid(study, profile, overrides or []), runs, storage)
 
     def arguments() -> list[str]:
         """Those of a worker."""

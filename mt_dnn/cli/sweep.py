@@ -50,6 +50,7 @@ def sweep(
     partition: Annotated[str | None, typer.Option(help="With --cluster: partition of Slurm.")] = None,
     gpus_per_run: Annotated[int, typer.Option(min=0, max=1, help="With --cluster: GPUs of a worker.")] = 1,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
+    guarded: Annotated[bool, typer.Option("--guarded", hidden=True)] = False,
 ) -> None:
     """Make the runs of a study.
 
@@ -57,9 +58,8 @@ def sweep(
     share the disk. A run that fails twice is named and left out. With --cluster, --max-hours is the time limit of a
     worker, which then saves and is queued again.
     """
-    from mt_dnn.studies.grid import Grid
+    from mt_dnn.studies.figures import load_grid
     from mt_dnn.studies.records import restore
-    from mt_dnn.studies.study import load_study
     from mt_dnn.studies.sweep import Sweep
 
     if workers > 1 and cluster is None:
@@ -68,18 +68,18 @@ def sweep(
     overrides, others = _told_apart(overrides or [], dry_run=dry_run)
     if records is not None:
         restore(records, runs)
-    work = Sweep(Grid(load_study(study, profile), overrides), runs, deadline, workers)
+    work = Sweep(load_grid(study, profile, overrides), runs, deadline, workers)
     profiled = [] if profile is None else ["--profile", profile]
-    arguments = ["sweep", str(study), *overrides, "--runs", str(runs), *profiled, "--worker"]
+    arguments = ["sweep", str(study), *overrides, "--runs", str(runs), *profiled]
     if dry_run:
         from mt_dnn.studies.dry_run import dry_run_text
 
-        more = [Sweep(Grid(load_study(path, profile), overrides), runs) for path in others]
+        more = [Sweep(load_grid(path, profile, overrides), runs) for path in others]
         print(dry_run_text([work, *more]))
     elif cluster is not None:
-        _submit(work, arguments, partition, gpus_per_run, max_hours)
-    elif workers > 1:
-        raise typer.Exit(_several(work, arguments))
+        _submit(work, [*arguments, "--guarded"], partition, gpus_per_run, max_hours)
+    elif workers > 1 or guarded:
+        raise typer.Exit(_several(work, [*arguments, "--worker"]))
     else:
         raise typer.Exit(_alone(work, is_worker=worker))
 
@@ -109,7 +109,10 @@ def _submit(work: Any, arguments: list[str], partition: str | None, gpus: int, m
 
 
 def _several(work: Any, arguments: list[str]) -> int:
-    """Makes the runs in several workers with these arguments. Returns the exit code."""
+    """Makes the runs in workers with these arguments. Returns the exit code.
+
+    A worker that is killed, for example because no memory is left, counts as a failed attempt of its run.
+    """
     from mt_dnn.distributed.output import lasting_output
     from mt_dnn.studies.workers import Workers
 
@@ -138,5 +141,8 @@ def _alone(work: Any, *, is_worker: bool) -> int:
 
 
 def say(text: str) -> None:
-    """Prints a line for the user."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints a line for the user, between those of the run."""
+    from mt_dnn.distributed import ranks
+
+    ranks.say(text)
+    sys.stdout.flush()  # a worker may be killed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +20,7 @@ from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import expanded, names_preset
 from mt_dnn.runs.config import RunConfig
 
+NAMED = re.compile(r"\$\{(name|seed)\}")
 # What transformers' TrainingArguments call some of the settings.
 TRAINER_NAMES = {
     "learning_rate": "lr",
@@ -60,7 +63,7 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
         merged: dict[str, Any] = defaults
         for location, layer in layers:
             merged = _merged(merged, layer, location)
-        values = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
+        values = _resolved(merged)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
     try:
@@ -87,9 +90,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = OmegaConf.load(path)
+        stat = path.stat()
+        return _content(path, stat.st_size, stat.st_mtime_ns)
     except FileNotFoundError:
         raise UserError(f"{path}: no such run file") from None
+    except OSError as error:
+        raise not_yaml(path, error) from None
+
+
+@lru_cache(maxsize=64)
+def _content(path: Path, size: int, changed: int) -> dict[str, Any]:
+    """What a run file says. It is read again when the file has changed. It is not to be changed."""
+    try:
+        content = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise not_yaml(path, error) from None
     if not OmegaConf.is_dict(content):
@@ -104,7 +117,9 @@ def _of_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"run configuration: {_first_line(error)}") from None
 
 
+@lru_cache(maxsize=4096)  # the runs of a study have most of them in common
 def _override(text: str) -> dict[str, Any]:
+    """The content of an override. It is not to be changed."""
     key, separator, _ = text.partition("=")
     if not separator or not key:
         raise UserError(f"override '{text}': write key=value, for example optimizer.lr=1e-4")
@@ -112,6 +127,34 @@ def _override(text: str) -> dict[str, Any]:
         return _unresolved(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"override '{text}': {_first_line(error)}") from None
+
+
+def _resolved(merged: dict[str, Any]) -> Any:
+    """The values without ``${…}``. Where ``${name}`` and ``${seed}`` are the only ones, this is fast."""
+    named = {key: merged[key] for key in ("name", "seed")}
+    if isinstance(named["name"], str) and "$" not in f"{named}":
+        try:
+            return _filled(merged, named)
+        except LookupError:  # another key, or what OmegaConf reads otherwise
+            pass
+    return OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
+
+
+def _filled(value: Any, named: Mapping[str, Any]) -> Any:
+    """The value with keys of ``named`` filled in. Raises LookupError for any other ``${…}``."""
+    if isinstance(value, Mapping):
+        return {key: _filled(below, named) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, named) for item in value]
+    if not isinstance(value, str) or "$" not in value:
+        return value
+    alone = NAMED.fullmatch(value)
+    if alone is not None:
+        return named[alone[1]]
+    text = NAMED.sub(lambda found: str(named[found[1]]), value)
+    if "$" in text or "\\" in text:
+        raise LookupError(text)
+    return text
 
 
 def _unresolved(content: Any) -> dict[str, Any]:

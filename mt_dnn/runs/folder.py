@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,7 @@ def check_same_config(config: RunConfig) -> None:
     free_keys = dict(FREE_KEYS_OF)
     if _is_finished(config.output):
         free_keys["train"] += FREE_WHEN_FINISHED
+    _take_folders_together(old, new)
     for values in (old, new):
         for section, free in free_keys.items():
             values[section] = {key: value for key, value in values[section].items() if key not in free}
@@ -60,6 +62,16 @@ def check_same_config(config: RunConfig) -> None:
         raise UserError(
             f"{config.output}: holds a run of another configuration ({changed[0]}); choose another output= or delete it"
         )
+
+
+def _take_folders_together(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Writes ``train.init_from`` alike where it means the same folder, also if it has moved together with the run."""
+    before, now = old["train"]["init_from"], new["train"]["init_from"]
+    if before is None or now is None:
+        return
+    moved = os.path.relpath(before, old["output"]) == os.path.relpath(now, new["output"])
+    if moved or os.path.abspath(before) == os.path.abspath(now):
+        old["train"]["init_from"] = now
 
 
 def _kept(folder: Path, name: str) -> Path | None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from data_utils.errors import UserError
 from data_utils.metrics import METRICS
+from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.decision import Decision
-from mt_dnn.studies.grid import Cell, Grid, PlannedRun
+from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.show import Score
 
 Records = Mapping[str, Mapping[str, Any]]  # by the settings_id of their run
@@ -78,10 +79,14 @@ def deciding_score(record: Mapping[str, Any], split: str, metric: str | None) ->
 
 
 def wanted_runs(grid: Grid, records: Records) -> list[PlannedRun]:
-    """The runs of a study that can be planned so far: those that decide, and the runs of all cells that are chosen."""
+    """The runs of a study that can be planned so far: those that decide, and the runs of all cells that are chosen.
+
+    A run comes after the run that it starts from.
+    """
     cells = [cell for group in grid.groups if (cell := chosen(grid, group, records)) is not None]
     planned = [*grid.deciding(), *(grid.run(cell, seed) for seed in grid.study.seed_list for cell in cells)]
     unique: dict[str, PlannedRun] = {}
     for run in planned:
-        unique.setdefault(run.settings_id, run)
+        for needed in (*run.sources, run):
+            unique.setdefault(needed.settings_id, needed)
     return list(unique.values())

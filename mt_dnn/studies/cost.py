@@ -148,7 +148,7 @@ class Rates:
             except UserError:  # its rows are not there any more
                 continue
             if "error" not in record and record["machine"]["processor"] == processor() and record["encoder"]:
-                encoder = tuple(sorted(record["encoder"].items()))
+                encoder = tuple(sorted((k, v) for k, v in record["encoder"].items() if not k.startswith("init_from")))
                 for key in ((record["mode"], *record["tasks"]), (record["mode"],), ()):
                     self._known.setdefault((encoder, *key), []).append(record["cpu_seconds"] / read)
 
@@ -204,13 +204,14 @@ def probe(config: RunConfig) -> float:
     rows = size * PROBE_UPDATES * config.train.accumulate
     rows = min(rows, config.data.max_rows or rows)
     with TemporaryDirectory() as folder:
+        updates = {"max_steps": PROBE_UPDATES, "epochs": PROBE_UPDATES, "init_from": None, "init_heads": False}
         changes = {"max_rows": rows, "carve": None, "held_out": None, "cache": Path(folder)}
         plain = config.model_copy(
             update={
                 "tasks": (name,),
                 "adversary": NoneOptions(),
                 "data": config.data.model_copy(update=changes),
-                "train": config.train.model_copy(update={"max_steps": PROBE_UPDATES, "epochs": PROBE_UPDATES}),
+                "train": config.train.model_copy(update=updates),
             }
         )
         device, tasks, tokenizer = choose_device(plain.device), build_tasks(plain), build_tokenizer(plain)

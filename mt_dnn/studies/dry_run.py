@@ -17,7 +17,7 @@ from mt_dnn.studies.records import read_records
 from mt_dnn.studies.sweep import Sweep
 
 DONE = ("finished", "failed")
-NEW, CUT_OFF, UNDECIDED = "missing", "cut off", "waits for a choice"
+NEW, CUT_OFF, UNDECIDED, WAITS = "missing", "cut off", "waits for a choice", "waits for its start"
 NOT_KNOWN = "not known"
 
 
@@ -74,12 +74,16 @@ def _study_parts(title: str, items: Sequence[Item]) -> Iterator[str]:
 def _items(sweep: Sweep) -> Iterator[Item]:
     """All runs that are planned, then those that will be planned when settings are chosen."""
     records, grid, seen = sweep.records(), sweep.grid, set[str]()
+    missing = {run.settings_id for run in sweep.missing()}
     for run in sweep.planned():
         seen.add(run.settings_id)
-        record = records.get(run.settings_id)
-        folder = run.config(sweep.runs).output
-        begun = CUT_OFF if last_checkpoint(folder) is not None else NEW
-        yield Item(run, begun if record is None else "failed" if "error" in record else "finished")
+        if run.settings_id not in missing:
+            yield Item(run, "failed" if "error" in records[run.settings_id] else "finished")
+        elif run.source is not None and run.source.settings_id in missing:
+            yield Item(run, WAITS)
+        else:
+            begun = last_checkpoint(run.config(sweep.runs).output) is not None
+            yield Item(run, CUT_OFF if begun else NEW)
     for group in grid.groups:
         if chosen(grid, group, records) is None:  # the first cell stands for the one that will be chosen
             for run in (grid.run(group[0], seed) for seed in grid.study.seed_list):

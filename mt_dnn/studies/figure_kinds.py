@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from mt_dnn.section import Section
+from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.choice import Records, chosen
 from mt_dnn.studies.curves import draw_axis, draw_learning_curves, draw_seed_spread, draw_time
-from mt_dnn.studies.grid import Cell, Grid
+from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.run_scores import learning_curve, score_of
 from mt_dnn.studies.show import Score
 from mt_dnn.studies.study import Labels

@@ -17,7 +17,7 @@ from mt_dnn.studies.figure_kinds import AxisFigure, Drawing, LearningCurves, See
 from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.matrices import draw_confusion, draw_loss_surface, draw_tally
 from mt_dnn.studies.records import Record
-from mt_dnn.studies.study import Labels, as_labels
+from mt_dnn.studies.study import Labels, as_labels, load_study
 
 # Figures of analyses, by the key ``kind`` of what an analysis has written.
 DRAWN: Mapping[str, Callable[[Mapping[str, Any], Path, str], list[Path]]] = {
@@ -105,6 +105,22 @@ FIGURES: Mapping[str, type[Figure]] = {
     "analysis": FileFigure,
     **dict.fromkeys((*DRAWN, *NOT_DRAWN), AnalysisFigure),
 }
+
+
+def load_grid(study: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Grid:
+    """Reads a study file and checks all that can be checked without data: its cells, and its figures.
+
+    Args:
+        profile: as in ``load_study``.
+        overrides: as in ``Grid``.
+
+    Raises:
+        UserError: the file cannot be read, or a key is unknown or wrong.
+    """
+    grid = Grid(load_study(study, profile), overrides)
+    for name, content in grid.study.figures.items():
+        parsed(grid, name, content)
+    return grid
 
 
 def parsed(grid: Grid, name: str, content: Mapping[str, Any]) -> Figure:

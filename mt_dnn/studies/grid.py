@@ -1,10 +1,9 @@
-"""The cells of a study and their runs."""
+"""The runs of the cells of a study."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,50 +12,54 @@ from typing import Any
 from data_utils.errors import UserError, did_you_mean
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.studies.identity import run_name, run_tasks, settings_id
+from mt_dnn.studies.cells import START, Cell, cells_of, sources_of
+from mt_dnn.studies.identity import Identity, run_tasks
 from mt_dnn.studies.show import Score
-from mt_dnn.studies.study import OF_THE_SWEEP, TASK, Study, as_labels, axis_items
+from mt_dnn.studies.study import OF_THE_SWEEP, Study
 
-
-@dataclass(frozen=True)
-class Cell:
-    """One combination of labels. ``labels``: axis → label. ``settings``: key of the run file → value, in order."""
-
-    labels: Mapping[str, str]
-    settings: Mapping[str, Any]
-
-    def fits(self, labels: Mapping[str, Any]) -> bool:
-        """Whether the cell has, on each axis given, one of the labels given."""
-        return all(self.labels[axis] in as_labels(wanted) for axis, wanted in labels.items())
-
-    def without(self, axes: Sequence[str]) -> tuple[tuple[str, str], ...]:
-        """The labels on all other axes, as a key."""
-        return tuple((axis, label) for axis, label in self.labels.items() if axis not in axes)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{axis}={label}" for axis, label in self.labels.items())
+ANOTHER_CELL = Path("another cell")  # what ``train.init_from`` is until it is known which folder that run has
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of a study: a cell with a seed. ``given``: its configuration without a name."""
+    """A run of a study: a cell with a seed.
+
+    ``given``: its configuration without a name. ``source``: the run of the study that it starts from.
+    """
 
     cell: Cell
     seed: int
     given: RunConfig
+    source: PlannedRun | None = None
 
     @cached_property
+    def identity(self) -> Identity:
+        return Identity(self.given, None if self.source is None else self.source.identity)
+
+    @property
     def settings_id(self) -> str:
-        return settings_id(self.given)
+        return self.identity.settings_id
 
-    @cached_property
+    @property
     def name(self) -> str:
         """The name of the run and of its folder. It reads rows and weights, so the data have to be there."""
-        return run_name(self.given)
+        return self.identity.name
+
+    @property
+    def sources(self) -> list[PlannedRun]:
+        """The runs that have to be made before it, in this order."""
+        return [] if self.source is None else [*self.source.sources, self.source]
 
     def config(self, folder: Path) -> RunConfig:
-        """The configuration of the run, with its name. Its run folder is in ``folder``."""
-        return self.given.model_copy(update={"name": self.name, "output": folder / self.name})
+        """The configuration of the run, with its name. Its run folder and that of its source are in ``folder``."""
+        changes: dict[str, Any] = {"name": self.name, "output": folder / self.name}
+        if self.source is not None:
+            changes["train"] = self.given.train.model_copy(update={"init_from": folder / self.source.name})
+        return self.given.model_copy(update=changes)
+
+    def located(self, folder: Path) -> Identity:
+        """What the run computes, with its ``config`` in this folder."""
+        return Identity(self.config(folder), self.identity.source)
 
     def __str__(self) -> str:
         return f"{self.cell}, seed {self.seed}"
@@ -67,12 +70,13 @@ class Grid:
 
     def __init__(self, study: Study, overrides: Sequence[str] = ()) -> None:
         self.study, self.overrides = study, tuple(overrides)
-        self.cells = [cell for cell in _combinations(study) if not any(map(cell.fits, study.leave_out))]
+        self.cells = cells_of(study)
         if not self.cells:
             raise UserError(f"{study.title}: leave_out leaves no cell; shorten it")
         for text in self.overrides:
             if (key := text.partition("=")[0]) in OF_THE_SWEEP:
                 raise UserError(f"override '{text}': {OF_THE_SWEEP[key]}")
+        self._sources = sources_of(self.cells)
 
     @cached_property
     def groups(self) -> list[list[Cell]]:
@@ -110,6 +114,8 @@ class Grid:
         """The run of a cell with settings that ``search`` tries. Raises as ``run`` does."""
         search = self.study.search
         assert search is not None
+        if str(cell) in self._sources:
+            raise UserError(f"cell {cell}: {START}: a search cannot make another cell first; name the folder of a run")
         run = PlannedRun(cell, search.seed, self._load(cell, search.seed, {**search.carve, **settings}))
         _check_metric(search.metric, run, "search")
         return run
@@ -121,7 +127,9 @@ class Grid:
             if kind not in self._loaded:
                 self._loaded[kind] = self._load(cell, seed, settings)
             given = self._loaded[kind].model_copy(update={"seed": seed})  # to load it again takes 50 ms
-            self._runs[key] = PlannedRun(cell, seed, given)
+            starts_there = given.train.init_from == ANOTHER_CELL  # else an override says what it starts from
+            source = self._planned(self._sources[str(cell)], seed, settings) if starts_there else None
+            self._runs[key] = PlannedRun(cell, seed, given, source)
         return self._runs[key]
 
     @cached_property
@@ -133,6 +141,8 @@ class Grid:
         """Whether a value of a run may be made of its seed."""
         try:
             base = self.study.base.read_text(encoding="utf-8", errors="replace")
+            if "${output" not in base:  # the sweep names the folder
+                base = "".join(line for line in base.splitlines() if not line.startswith("output:"))
         except OSError:  # ``load_config`` says it, with the cell
             return False
         given = [base, *self.overrides, str(self.study.select), *(str(cell.settings) for cell in self.cells)]
@@ -145,6 +155,8 @@ class Grid:
     def _load(self, cell: Cell, seed: int, last: Mapping[str, Any]) -> RunConfig:
         carve = self.study.select.carve if self.study.select else {}
         values = {"evaluation.predictions": {"splits": "labelled"}, **carve, **cell.settings, **last, "seed": seed}
+        if str(cell) in self._sources and START not in last:
+            values[START] = str(ANOTHER_CELL)
         texts = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
         try:
             return load_config(self.study.base, [*texts, *self.overrides])
@@ -168,29 +180,3 @@ def _check_metric(metric: str | None, run: PlannedRun, key: str) -> None:
             f"cell {run.cell}: {key}.metric: {wanted.task} has no metric '{wanted.metric}'"
             f"{did_you_mean(wanted.metric, known)}; metrics: {', '.join(known)}"
         )
-
-
-def _combinations(study: Study) -> Iterator[Cell]:
-    items = [[(axis, label, value) for label, value in axis_items(values)] for axis, values in study.axes.items()]
-    for chosen in itertools.product(*items):
-        cell = Cell({axis: label for axis, label, _ in chosen}, {})
-        settings = dict(study.settings)
-        for axis, _, value in chosen:
-            settings = _merged(settings, _settings_of(study, axis, value))
-        for change in study.cells:
-            if cell.fits(change.when):
-                settings = _merged(settings, change.set)
-        yield Cell(cell.labels, settings)
-
-
-def _settings_of(study: Study, axis: str, value: Any) -> Mapping[str, Any]:
-    if isinstance(study.axes[axis], Mapping):
-        return value
-    if axis == TASK:
-        return {"tasks": list(value) if isinstance(value, (list, tuple)) else [value]}
-    return {axis: value}
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, with the values above. A key that comes again moves to the end, so that presets stay before their keys."""
-    return {**{key: value for key, value in below.items() if key not in above}, **above}

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,45 +28,63 @@ DESCRIPTIONS = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, vocab
 LENGTH = 12  # of a hash, in hexadecimal digits
 
 
-def computed(config: RunConfig) -> dict[str, Any]:
-    """What decides the result of a run, apart from rows and weights: settings that are not at their default, and tasks.
+@dataclass(frozen=True)
+class Identity:
+    """What a run computes, as hashes.
 
-    Two runs with the same content compute the same on the same data. A setting that a later version adds does not
-    change it.
+    Args:
+        config: its configuration.
+        source: the run of the same study that it starts from. Then ``train.init_from`` is not read.
     """
-    values = config.model_dump(mode="json", exclude_defaults=True)
-    for section, free in FREE_KEYS_OF.items():
-        values[section] = {key: value for key, value in values.get(section, {}).items() if key not in free}
-    for section, key in FOLDERS:
-        if name := values.get(section, {}).get(key):
-            values[section] = {**values[section], key: portable(name)}
-    values = {key: value for key, value in values.items() if key not in ELSEWHERE and value != {}}
-    values["adversary"] = {"mode": config.adversary.mode, **values.get("adversary", {})}
-    defs = {
-        name: task.model_dump(mode="json", exclude_defaults=True) for name, task in run_tasks(config).evaluated.items()
-    }
-    return {"settings": values, "tasks": defs}
 
+    config: RunConfig
+    source: Identity | None = None
 
-def settings_id(config: RunConfig) -> str:
-    """A hash of ``computed``. It can be made where the data are not."""
-    return _hash(computed(config))
+    @cached_property
+    def computed(self) -> dict[str, Any]:
+        """What decides the result of a run, apart from rows and weights: tasks, and settings not at their default.
 
+        Two runs with the same content compute the same on the same data. A setting that a later version adds does not
+        change it.
+        """
+        values = self.config.model_dump(mode="json", exclude_defaults=True)
+        for section, free in FREE_KEYS_OF.items():
+            values[section] = {key: value for key, value in values.get(section, {}).items() if key not in free}
+        for section, key in FOLDERS:
+            if name := values.get(section, {}).get(key):
+                values[section] = {**values[section], key: portable(name)}
+        if self.source is not None:
+            values["train"] = {**values["train"], "init_from": f"run {self.source.settings_id}"}
+        values = {key: value for key, value in values.items() if key not in ELSEWHERE and value != {}}
+        values["adversary"] = {"mode": self.config.adversary.mode, **values.get("adversary", {})}
+        return {"settings": values, "tasks": _definitions(self.config.task_defs, self.config.tasks)}
 
-def run_id(config: RunConfig) -> str:
-    """A hash of ``computed`` and of the content of rows and weights.
+    @cached_property
+    def settings_id(self) -> str:
+        """A hash of ``computed``. It can be made where the data are not."""
+        return _hash(self.computed)
 
-    Raises:
-        UserError: a file of rows or weights cannot be read.
-    """
-    return _hash({**computed(config), "data": data_hashes(config), "encoder": encoder_hashes(config)})
+    @cached_property
+    def run_id(self) -> str:
+        """A hash of ``computed`` and of the content of rows and weights.
 
+        Raises:
+            UserError: a file of rows or weights cannot be read.
+        """
+        return _hash({**self.computed, "data": data_hashes(self.config), "encoder": self.weights})
 
-def run_name(config: RunConfig) -> str:
-    """A name for people, followed by ``run_id``."""
-    trained = list(run_tasks(config).trained)
-    tasks = "-".join(trained) if len(trained) <= 3 else f"{trained[0]}-and-{len(trained) - 1}-more"
-    return f"{tasks}-{config.adversary.mode}-seed{config.seed}-{run_id(config)}"
+    @property
+    def weights(self) -> dict[str, str]:
+        """SHA-256 of each file of weights that the run starts from. Of a source it is what that run computes."""
+        start = start_hashes(self.config) if self.source is None else {"init_from": self.source.run_id}
+        return {**encoder_hashes(self.config), **start}
+
+    @property
+    def name(self) -> str:
+        """A name for people, followed by ``run_id``."""
+        trained = list(run_tasks(self.config).trained)
+        tasks = "-".join(trained) if len(trained) <= 3 else f"{trained[0]}-and-{len(trained) - 1}-more"
+        return f"{tasks}-{self.config.adversary.mode}-seed{self.config.seed}-{self.run_id}"
 
 
 def run_tasks(config: RunConfig) -> Tasks:
@@ -80,6 +99,15 @@ def _run_tasks(file: Path, names: tuple[str, ...] | None) -> Tasks:
     return Tasks(trained, evaluated_tasks(defs, trained))
 
 
+@lru_cache(maxsize=64)
+def _definitions(file: Path, names: tuple[str, ...] | None) -> dict[str, Any]:
+    """The settings of the evaluated tasks that are not at their default. It is not to be changed."""
+    return {
+        name: task.model_dump(mode="json", exclude_defaults=True)
+        for name, task in _run_tasks(file, names).evaluated.items()
+    }
+
+
 def data_hashes(config: RunConfig) -> dict[str, str]:
     """SHA-256 of each file of rows that the run reads, by ``<task>_<split>``."""
     found = {}
@@ -92,13 +120,13 @@ def data_hashes(config: RunConfig) -> dict[str, str]:
 
 
 def encoder_hashes(config: RunConfig) -> dict[str, str]:
-    """SHA-256 of each file that the encoder, its tokenizer and ``train.init_from`` are read from.
+    """SHA-256 of each file that the encoder and its tokenizer are read from.
 
     Empty if they come from a hub, or are new. Of a package only the weights count, because its files are released
     together.
 
     Raises:
-        UserError: a file cannot be read, or ``train.init_from`` has no checkpoint.
+        UserError: a file cannot be read.
     """
     hashes: dict[str, str] = {}
     for prefix, name in (("", config.encoder.name), ("tokenizer/", config.encoder.tokenizer)):
@@ -106,14 +134,23 @@ def encoder_hashes(config: RunConfig) -> dict[str, str]:
         if name is not None and folder is not None and folder.is_dir():
             patterns = (*(() if prefix else WEIGHTS), *(() if name.startswith(PACKAGE) else DESCRIPTIONS))
             hashes |= {f"{prefix}{file.name}": file_hash(file) for file in _files(folder, patterns)}
-    start = config.train.init_from
-    if start is not None and start.is_file():
-        hashes["init_from"] = file_hash(start)
-    elif start is not None:
-        start = find_checkpoint(start)
-        files = [start / "heads.safetensors", *_files(start / "encoder", (*WEIGHTS, *DESCRIPTIONS))]
-        hashes |= {f"init_from/{file.relative_to(start)}": file_hash(file) for file in files}
     return hashes
+
+
+def start_hashes(config: RunConfig) -> dict[str, str]:
+    """SHA-256 of each file that ``train.init_from`` is read from. Empty if it is not set.
+
+    Raises:
+        UserError: a file cannot be read, or there is no checkpoint.
+    """
+    start = config.train.init_from
+    if start is None:
+        return {}
+    if start.is_file():
+        return {"init_from": file_hash(start)}
+    start = find_checkpoint(start)
+    files = [start / "heads.safetensors", *_files(start / "encoder", (*WEIGHTS, *DESCRIPTIONS))]
+    return {f"init_from/{file.relative_to(start)}": file_hash(file) for file in files}
 
 
 def portable(name: str) -> str:

@@ -10,7 +10,8 @@ from data_utils.errors import UserError, did_you_mean
 from data_utils.metrics import METRICS
 from data_utils.set_aside import CARVED, HELD_OUT
 from data_utils.task_def import TaskDef
-from mt_dnn.studies.grid import Cell, Grid
+from mt_dnn.studies.cells import Cell
+from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.show import Score, Show
 from mt_dnn.studies.study import TASK, axis_items

@@ -1,29 +1,22 @@
-"""Makes a run of a study, and keeps what is known of its attempts."""
+"""Makes a run of a study."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from data_utils.errors import NotSaved, UserError
-from mt_dnn.runs.checkpoint import CONTENT, files_of
-from mt_dnn.runs.checkpoints import BEST, checkpoints, find_checkpoint, last_checkpoint, prune
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.folder import FolderInUse, locked, write_json
+from mt_dnn.runs.folder import FolderInUse, locked
 from mt_dnn.runs.run import Hopeless, Run
+from mt_dnn.studies.attempts import KEEP, SPENT, begin, end, failed, read_spent, times
+from mt_dnn.studies.identity import Identity
 from mt_dnn.studies.records import RECORD, Record, commit, failure_record, read_record, run_record, write_record
+from mt_dnn.studies.weights import AWAITED, LOCK, awaited, forget_model, forget_weights, has_weights, is_noted, note
 
-ATTEMPTS = 2  # a run that has failed so often is given up
-SPENT = "spent.json"  # while a run is not finished: time of earlier starts, what went wrong in them, who makes it
-KEEP = "keep"  # key of SPENT: the record is about to be written, and what stays of the weights then
 USUAL_PREDICTIONS = {"splits": "labelled", "text": False}  # of runs whose record does not say it
-LOCK = ".sweep.lock"  # held from the look at the record until the record is written
 
 
 class Busy:
@@ -31,11 +24,12 @@ class Busy:
 
 
 def make_run(
-    config: RunConfig,
+    run: Identity,
     keep: str,
     say: Callable[[str], None],
     *,
     label: str,
+    starting: Collection[str] = (),
     received: Sequence[int] = (),
     shown: bool = False,
     hopeless: Hopeless = lambda *_: False,
@@ -43,8 +37,10 @@ def make_run(
     """Trains a run, or goes on with it, and writes its record. A run that has a record already is not made again.
 
     Args:
+        run: what it computes, with a name and a folder in its configuration.
         keep: what stays of the weights, as in ``Study.keep``.
         label: what is said about the run.
+        starting: the names of the runs that start from it and are not done; its weights stay for them.
         received: the signals that this process has received; after one of them the run does not begin.
         shown, hopeless: as in ``Run``.
 
@@ -55,62 +51,78 @@ def make_run(
         UserError: the run cannot begin.
         NotSaved: the disk is full.
     """
-    folder = config.output
+    config, folder = run.config, run.config.output
     try:
         with locked(folder, LOCK):
             _finish_forgetting(folder)
-            made = kept_record(config, keep)
+            note(folder, keep, starting)
+            made = kept_record(config, keep, starting)
             if made is not None:
                 return made
-            _forget_outdated(folder)
-            _note_process(folder, process_name(os.getpid()))
+            forget_model(folder)  # it is made again
+            begin(folder)
             commit()  # as the code is now: files may change while the run trains
             try:
-                run = Run(config, shown=shown, hopeless=hopeless)
+                training = Run(config, shown=shown, hopeless=hopeless)
             except UserError as error:
-                _note_process(folder, None)
+                end(folder)
                 if isinstance(error, FolderInUse):
                     return Busy
                 if _is_untouched(folder):
                     shutil.rmtree(folder)
                 raise type(error)(f"{label}: {error}") from None
             except Exception as problem:  # such as no memory for the model
-                return _failed(config, one_line(problem), _read_spent(folder), say)
+                return failed(run, one_line(problem), read_spent(folder), say)
             if received:
-                _note_process(folder, None)
+                end(folder)
                 return received[0]
             say(f"{config.name}: {label}")
-            return _train(run, keep, say)
+            return _train(training, run, keep, say)
     except FolderInUse:
         return Busy
 
 
-def kept_record(config: RunConfig, keep: str) -> Record | None:
-    """The record of a run. None if it is not finished, or lacks weights that ``keep`` or predictions that it asks for.
+def kept_record(config: RunConfig, keep: str, starting: Collection[str] = ()) -> Record | None:
+    """The record of a run, if nothing is left to do for it.
 
-    So a study that keeps weights makes a run again whose weights another study has not kept.
+    None if it is not finished, or lacks predictions that it asks for, or weights that ``keep`` or the runs ``starting``
+    from it need. So a study that keeps weights makes a run again whose weights another study has not kept. Nor does a
+    failure count that was the failure of the run before it, if that has been mended.
     """
     folder = config.output
     record = read_record(folder)
-    if record is None or "error" in record:
-        return record
-    if _lacks_predictions(config, record) or KEEP in _read_spent(folder):
+    if record is None:
         return None
-    if keep == "nothing":
+    if "error" in record:
+        return record if record.get("attempts", 1) or has_failed(config.train.init_from) else None
+    if _lacks_predictions(config, record) or KEEP in read_spent(folder):
+        return None
+    if keep == "nothing" and not starting:
         return record
-    last = last_checkpoint(folder)
-    complete = last is not None and (keep == "model" or (last / "trainer").exists())
-    return record if complete and not (folder / SPENT).exists() else None
+    complete = has_weights(folder, "model" if keep == "nothing" else keep) and not (folder / SPENT).exists()
+    return record if complete and is_noted(folder, keep, starting) else None
 
 
-def forget_weights(folder: Path, keep: str) -> None:
-    """Removes weights of a finished run. ``keep``: as in ``Study.keep``."""
-    kept = find_checkpoint(folder) if keep != "nothing" and checkpoints(folder) else None
-    prune(folder, [] if kept is None else [step for step, path in checkpoints(folder).items() if path == kept])
-    if kept is None and (folder / BEST).is_symlink():
-        (folder / BEST).unlink()
-    if kept is not None and keep == "model":
-        shutil.rmtree(kept / "trainer", ignore_errors=True)
+def give_up(run: Identity, say: Callable[[str], None]) -> None:
+    """Writes the record of a run that cannot be made, because the run that it starts from has failed."""
+    folder, source = run.config.output, run.config.train.init_from
+    failure = read_record(source) if source is not None else None
+    if source is None or failure is None or "error" not in failure:
+        return
+    try:
+        with locked(folder, LOCK):
+            if read_record(folder) is None:
+                error = f"starts from {source.name}, which failed: {failure['error']}"
+                say(f"{run.config.name}: {error}")
+                write_record(folder, failure_record(run, error, 0))
+    except FolderInUse:  # another process writes it
+        return
+
+
+def has_failed(folder: Path | None) -> bool:
+    """Whether the run in a folder has failed so often that it was given up."""
+    record = read_record(folder) if folder is not None else None
+    return record is not None and "error" in record
 
 
 def one_line(problem: Exception) -> str:
@@ -119,49 +131,12 @@ def one_line(problem: Exception) -> str:
     return " ".join(text.split())[:500]
 
 
-def note_death(config: RunConfig, process: str, error: str, say: Callable[[str], None]) -> bool:
-    """Notes a failed attempt if a process that has died was making the run.
-
-    Args:
-        process: the result of ``process_name`` for it.
-        error: one line.
-
-    Returns:
-        Whether it was making the run.
-    """
-    if not (config.output / SPENT).exists():
-        return False
-    try:
-        with locked(config.output, LOCK):
-            spent = _read_spent(config.output)
-            if spent["process"] != process:
-                return False
-            _failed(config, error, spent, say)
-            return True
-    except FolderInUse:  # another process goes on with it already
-        return False
-
-
-def process_name(number: int) -> str:
-    """Names a process of this machine among those of all machines."""
-    return f"{socket.gethostname()}:{number}"
-
-
-def _forget_outdated(folder: Path) -> None:
-    """Removes the model of a finished run that is made again, because the state of its training was not kept."""
-    last = last_checkpoint(folder)
-    if last is None or not (folder / RECORD).exists() or (last / "trainer").exists():
-        return
-    if {Path(name).parts[0] for name in files_of(last)} <= CONTENT:  # else a file of the user is there
-        shutil.rmtree(last)
-
-
-def _train(run: Run, keep: str, say: Callable[[str], None]) -> Record | int:
-    config, spent = run.config, _read_spent(run.config.output)
+def _train(training: Run, run: Identity, keep: str, say: Callable[[str], None]) -> Record | int:
+    folder, spent = run.config.output, read_spent(run.config.output)
     started, cpu_started = time.monotonic(), time.process_time()
     failure, summary = "", None
     try:
-        summary = run()
+        summary = training()
     except (FolderInUse, NotSaved):
         raise
     except Exception as problem:  # a run that diverges, or does not fit into memory, is named and not a reason to stop
@@ -169,20 +144,21 @@ def _train(run: Run, keep: str, say: Callable[[str], None]) -> Record | int:
     spent["seconds"] = round(spent["seconds"] + time.monotonic() - started, 1)
     spent["cpu_seconds"] = round(spent["cpu_seconds"] + time.process_time() - cpu_started, 1)
     if summary is None:
-        return _failed(config, failure, spent, say)
+        return failed(run, failure, spent, say)
     if isinstance(summary, int):
-        write_json(config.output / SPENT, {**spent, "process": None})
+        end(folder, spent)
         return summary
-    record = run_record(config, summary, {name: spent[name] for name in ("seconds", "cpu_seconds")})
-    write_json(config.output / SPENT, {**spent, "process": None, KEEP: keep})
-    write_record(config.output, record)
-    _finish_forgetting(config.output)
+    record = run_record(run, summary, times(spent))
+    kept = "model" if keep == "nothing" and awaited(folder) is not None else keep
+    end(folder, spent, **{KEEP: kept})
+    write_record(folder, record)
+    _finish_forgetting(folder)
     return record
 
 
 def _finish_forgetting(folder: Path) -> None:
     """Removes the weights of a run that has a record, as its last process meant to, which may have been killed."""
-    keep = _read_spent(folder).get(KEEP)
+    keep = read_spent(folder).get(KEEP)
     if keep is not None and (folder / RECORD).exists():
         forget_weights(folder, keep)
         (folder / SPENT).unlink()
@@ -190,7 +166,7 @@ def _finish_forgetting(folder: Path) -> None:
 
 def _is_untouched(folder: Path) -> bool:
     """Whether a folder has nothing but what ``make_run`` writes before a run begins."""
-    return {path.name for path in folder.iterdir()} <= {LOCK, SPENT}
+    return {path.name for path in folder.iterdir()} <= {LOCK, SPENT, AWAITED}
 
 
 def _lacks_predictions(config: RunConfig, record: Record) -> bool:
@@ -201,32 +177,3 @@ def _lacks_predictions(config: RunConfig, record: Record) -> bool:
     if written is None:
         return True
     return (wanted.splits == "all" and written["splits"] != "all") or (wanted.text and not written["text"])
-
-
-def _failed(config: RunConfig, error: str, spent: dict[str, Any], say: Callable[[str], None]) -> Record:
-    """Notes a failed attempt. After the last attempt the run has a record, which says so."""
-    spent["errors"].append(error)
-    record = failure_record(config, error, len(spent["errors"]))
-    if len(spent["errors"]) < ATTEMPTS:
-        say(f"{config.name}: failed, and is tried again: {error}")
-        write_json(config.output / SPENT, {**spent, "process": None})
-    else:
-        say(
-            f"{config.name}: failed {ATTEMPTS} times and is given up: {error}. "
-            f"To try it again, remove {config.output / RECORD}"
-        )
-        write_record(config.output, record)
-        (config.output / SPENT).unlink(missing_ok=True)
-    return record
-
-
-def _note_process(folder: Path, process: str | None) -> None:
-    """Notes which process makes the run."""
-    spent = {key: value for key, value in _read_spent(folder).items() if key != KEEP}
-    write_json(folder / SPENT, {**spent, "process": process})
-
-
-def _read_spent(folder: Path) -> dict[str, Any]:
-    file = folder / SPENT
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return {"seconds": 0.0, "cpu_seconds": 0.0, "errors": [], "process": None, **known}

@@ -12,7 +12,6 @@ from typing import Any
 
 from data_utils.errors import os_errors
 from data_utils.files import replacing
-from mt_dnn.studies.identity import computed
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.report import Report
 from mt_dnn.studies.sheets import Sheet, SheetRow
@@ -102,7 +101,7 @@ def _settings(table: Table) -> Iterator[str]:
     for position, cell in table.cells.items():
         row = table.rows[position[0]].name
         for run in list(cell.runs.values())[:1]:
-            for key, value in _flat(computed(run.given)["settings"]):
+            for key, value in _flat(run.identity.computed["settings"]):
                 rows.setdefault(row, {}).setdefault(key, {})[str(value)] = None
     keys = sorted({key for settings in rows.values() for key in settings if key.split(".")[0] not in HIDDEN})
     texts = {row: {key: ", ".join(settings.get(key, {"": None})) for key in keys} for row, settings in rows.items()}

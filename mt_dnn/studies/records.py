@@ -17,48 +17,49 @@ from data_utils.files import read_json, read_lines, write_json_lines
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import write_json
 from mt_dnn.runs.log import mean_figures
-from mt_dnn.studies.identity import computed, data_hashes, encoder_hashes, run_id, run_tasks, settings_id
+from mt_dnn.studies.identity import Identity, data_hashes, run_tasks
 
 RECORD = "record.json"
 Record = dict[str, Any]
 
 
-def run_record(config: RunConfig, summary: Mapping[str, Any], spent: Mapping[str, float]) -> Record:
+def run_record(run: Identity, summary: Mapping[str, Any], spent: Mapping[str, float]) -> Record:
     """The record of a finished run.
 
     Args:
-        config: its configuration.
+        run: what it computes, with the configuration in its folder.
         summary: the content of its ``summary.json``.
         spent: ``seconds`` by the clock and ``cpu_seconds`` of all processors.
     """
-    predicted = config.evaluation.predicted
+    predicted = run.config.evaluation.predicted
     return {
-        **_origin(config),
+        **_origin(run),
         "steps": summary["steps"],
         "selected_step": summary["selected_step"],
         "results": summary["results"],
-        "figures": mean_figures(config.output / "metrics.jsonl"),
+        "figures": mean_figures(run.config.output / "metrics.jsonl"),
         "predictions": predicted and predicted.model_dump(),
         **spent,
     }
 
 
-def failure_record(config: RunConfig, error: str, attempts: int) -> Record:
+def failure_record(run: Identity, error: str, attempts: int) -> Record:
     """The record of a run that failed. ``error``: one line. ``attempts``: how often it was tried."""
-    return {**_origin(config), "error": error, "attempts": attempts}
+    return {**_origin(run), "error": error, "attempts": attempts}
 
 
-def _origin(config: RunConfig) -> Record:
+def _origin(run: Identity) -> Record:
+    config = run.config
     return {
         "run": config.name,
-        "id": run_id(config),
-        "settings_id": settings_id(config),
+        "id": run.run_id,
+        "settings_id": run.settings_id,
         "tasks": list(run_tasks(config).trained),
         "mode": config.adversary.mode,
         "seed": config.seed,
-        "settings": computed(config)["settings"],
+        "settings": run.computed["settings"],
         "data": {name: value[:12] for name, value in data_hashes(config).items()},
-        "encoder": {name: value[:12] for name, value in encoder_hashes(config).items()},
+        "encoder": {name: value[:12] for name, value in run.weights.items()},
         "versions": {
             "torch": torch.__version__,
             "transformers": transformers.__version__,
@@ -120,8 +121,22 @@ def read_record(folder: Path) -> Record | None:
     file = folder / RECORD
     if not file.exists():
         return None
+    remedy = "remove this file, and mt-dnn sweep makes the run again"
     with os_errors(file, "cannot be read"):
-        return read_json(file.read_text(encoding="utf-8"), str(file))
+        try:
+            record = read_json(file.read_text(encoding="utf-8"), str(file))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: is damaged (not UTF-8: {error.reason}); {remedy}") from None
+        except UserError as error:
+            raise UserError(f"{error}; {remedy}") from None
+    if missing := sorted(needed_keys(record) - record.keys()):
+        raise UserError(f"{file}: is damaged (it has no '{missing[0]}'); {remedy}")
+    return record
+
+
+def needed_keys(record: Mapping[str, Any]) -> set[str]:
+    """The keys without which a record cannot be read: those of every record, and those of a finished run."""
+    return {"run", "id", "settings_id", "settings", "tasks"} | (set() if "error" in record else {"results"})
 
 
 def read_records(location: Path) -> Iterator[Record]:
@@ -138,7 +153,7 @@ def read_records(location: Path) -> Iterator[Record]:
     elif location.exists():
         for number, line in read_lines(location):
             record = read_json(line, f"{location}:{number}")
-            if not {"run", "id", "settings_id", "settings", "tasks"} <= record.keys():
+            if not needed_keys(record) <= record.keys():
                 raise UserError(
                     f"{location}:{number}: is no record of a run; give a file that mt-dnn report --save-records made"
                 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from data_utils.set_aside import CARVED
 from mt_dnn.runs.notes import FLOOR
-from mt_dnn.studies.grid import Cell
+from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.published import AVERAGE
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.statistics import resamples_for

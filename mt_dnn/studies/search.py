@@ -19,10 +19,12 @@ from data_utils.text_table import table
 from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.runs.checkpoints import prune
 from mt_dnn.runs.folder import FolderInUse, locked
+from mt_dnn.studies.attempts import note_death
+from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.choice import deciding_score
 from mt_dnn.studies.decision import Range, Search
-from mt_dnn.studies.grid import Cell, Grid, PlannedRun
-from mt_dnn.studies.make import Busy, make_run, note_death
+from mt_dnn.studies.grid import Grid, PlannedRun
+from mt_dnn.studies.make import Busy, make_run
 from mt_dnn.studies.records import Record, read_record
 from mt_dnn.studies.sweep import POLL_S
 
@@ -101,7 +103,7 @@ class Searching:
             for trial in self.studies[str(cell)].get_trials(deepcopy=False, states=[TrialState.RUNNING])
         ]
         runs = (self.grid.trial(cell, trial.params) for cell, trial in trials)
-        found = any(note_death(run.config(self.runs), process, error, say) for run in runs)
+        found = any(note_death(run.located(self.runs), process, error, say) for run in runs)
         self.prepare()
         return found
 
@@ -164,14 +166,14 @@ class Searching:
                 stopped.append(epoch)
             return bool(stopped)
 
-        config, label = run.config(self.runs), f"{run}, {trial.params}"
+        located, label = run.located(self.runs), f"{run}, {trial.params}"
         while True:
             outcome = make_run(
-                config, "nothing", say, label=label, received=received, shown=self.shown, hopeless=hopeless
+                located, "nothing", say, label=label, received=received, shown=self.shown, hopeless=hopeless
             )
             if isinstance(outcome, int):
                 return outcome, bool(stopped) and outcome == signal.SIGUSR1
-            if isinstance(outcome, dict) and read_record(config.output) is not None:  # else it is tried again
+            if isinstance(outcome, dict) and read_record(located.config.output) is not None:  # else it is tried again
                 return outcome, False
             if outcome is Busy:  # a run with the same settings
                 time.sleep(POLL_S)

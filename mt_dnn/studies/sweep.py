@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data_utils.errors import UserError
 from data_utils.rows import find_rows
 from mt_dnn.distributed.signals import stop_signals
+from mt_dnn.studies.attempts import note_death
 from mt_dnn.studies.choice import is_decided, wanted_runs
-from mt_dnn.studies.figures import parsed
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import run_tasks
-from mt_dnn.studies.make import Busy, kept_record, make_run, note_death
+from mt_dnn.studies.make import Busy, give_up, kept_record, make_run
 from mt_dnn.studies.records import Record, by_settings
+from mt_dnn.studies.weights import release
 
 POLL_S = 2.0  # seconds between two looks at runs of other processes
 
@@ -58,9 +60,15 @@ class Sweep:
         return wanted_runs(self.grid, self._known)
 
     def missing(self) -> list[PlannedRun]:
-        """The planned runs that have no record yet."""
+        """The planned runs that have no record yet, or no weights although runs start from them."""
         records = self.records()
-        return [run for run in self.planned() if run.settings_id not in records]
+        without = [run for run in self.planned() if run.settings_id not in records]
+        needed = {run.source.settings_id: run.source for run in without if run.source is not None}
+        keep, gone = self.grid.study.keep, []
+        for name, run in needed.items():
+            if name in records and kept_record(run.config(self.runs), keep, starting(run, without)) is None:
+                gone.append(run)
+        return [*gone, *without]
 
     def __call__(self, say: Callable[[str], None]) -> int:
         """Makes all runs that are missing. Waits for runs that other processes make.
@@ -84,16 +92,16 @@ class Sweep:
                 made = self._first_free(missing, received, say)
                 if isinstance(made, int):
                     return made
+                self._release()
                 if made is Busy:
                     time.sleep(POLL_S)
+        self._release()
         if self.alone:
             self.say_progress(say)
         return 0
 
     def check(self) -> None:
-        """Raises UserError if a figure is wrong, or training rows of a run that is missing are not there."""
-        for name, content in self.grid.study.figures.items():
-            parsed(self.grid, name, content)
+        """Raises UserError if training rows of a run that is missing are not there."""
         for run in self.missing():
             for task in run.given.tasks or ():
                 if task in run_tasks(run.given).trained:
@@ -109,10 +117,11 @@ class Sweep:
     def progress(self) -> str:
         """How many runs are done, and how long the others may take, by the mean time of those that are."""
         records, missing = self.records(), self.missing()
-        done = [records[run.settings_id] for run in self.planned() if run.settings_id in records]
+        planned, without = self.planned(), {run.settings_id for run in missing}
+        done = [records[run.settings_id] for run in planned if run.settings_id not in without]
         failed = sum("error" in record for record in done)
         undecided = "" if is_decided(self.grid, records) else " so far; more are planned when these are done"
-        parts = [f"{len(done)} of {len(done) + len(missing)} runs done{undecided}"]
+        parts = [f"{len(done)} of {len(planned)} runs done{undecided}"]
         parts += [f"{failed} failed"] if failed else []
         seconds = [record["seconds"] for record in done if "error" not in record]
         if missing and seconds:
@@ -131,18 +140,36 @@ class Sweep:
 
     def note_death(self, say: Callable[[str], None], process: str, error: str) -> bool:
         """Counts a failed attempt of the run that a dead process was making. Returns whether there is one."""
-        return any(note_death(run.config(self.runs), process, error, say) for run in self.missing())
+        return any(note_death(run.located(self.runs), process, error, say) for run in self.missing())
 
     def _first_free(
         self, missing: list[PlannedRun], received: list[int], say: Callable[[str], None]
     ) -> Record | int | type[Busy]:
-        """Makes the first of these runs that no other process is making. Returns as ``make_run`` does."""
+        """Makes the first of these runs that no other process is making. Returns as ``make_run`` does.
+
+        A run whose source is missing has to wait. One whose source has failed is given up.
+        """
+        waiting = {run.settings_id for run in missing}
         for run in missing:
-            config, keep = run.config(self.runs), self.grid.study.keep
-            outcome = make_run(config, keep, say, label=str(run), received=received, shown=self.shown)
+            if run.source is not None and run.source.settings_id in waiting:
+                continue
+            located, keep = run.located(self.runs), self.grid.study.keep
+            give_up(located, say)
+            options: dict[str, Any] = {"received": received, "shown": self.shown, "starting": starting(run, missing)}
+            outcome = make_run(located, keep, say, label=str(run), **options)
             if outcome is not Busy:
                 return outcome
         return Busy
+
+    def _release(self) -> None:
+        """Removes weights that stayed for runs which are done now."""
+        for name in {run.source.name: None for run in self.planned() if run.source is not None}:
+            release(self.runs / name)
+
+
+def starting(source: PlannedRun, missing: Sequence[PlannedRun]) -> list[str]:
+    """The names of the missing runs that start from a run."""
+    return [run.name for run in missing if run.source is not None and run.source.settings_id == source.settings_id]
 
 
 def duration(seconds: float) -> str:

@@ -10,8 +10,9 @@ from itertools import product
 from typing import Any, TypeVar
 
 from data_utils.metrics import METRICS
+from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.choice import Records, chosen
-from mt_dnn.studies.grid import Cell, Grid, PlannedRun
+from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.layout import Entry, group_at, layout
 from mt_dnn.studies.published import PublishedTable, read_published
 from mt_dnn.studies.records import Record

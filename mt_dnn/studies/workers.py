@@ -11,7 +11,7 @@ from subprocess import Popen
 
 from mt_dnn.distributed.launcher import BAD_INPUT, SAVED, start_worker
 from mt_dnn.distributed.signals import exit_code, stop_signals
-from mt_dnn.studies.make import process_name
+from mt_dnn.studies.attempts import process_name
 
 LOOK_S = 0.2  # seconds between two looks at the workers
 PROGRESS_S = 5.0  # seconds between two times that progress is said

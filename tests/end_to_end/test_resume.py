@@ -109,7 +109,7 @@ def test_a_run_of_all_task_types_resumes_bit_identically(tmp_path: Path) -> None
 @pytest.mark.skipif("MT_DNN_REAL_DATA" not in os.environ, reason="MT_DNN_REAL_DATA is not set")
 @pytest.mark.timeout(1800)
 def test_a_run_of_five_types_on_real_rows_resumes_bit_identically(tmp_path: Path) -> None:
-    """The mixed run of experiments/tasks/run.sh, with a few of its rows."""
+    """The mixed run of experiments/tasks/mixed.yml, with a few of its rows."""
     wanted = {"mrpc", "stsb", "arc_easy", "wnut17", "squad", "xquad_en"}
     real = Path(os.environ["MT_DNN_REAL_DATA"])
     for folder, sources in ((real / "GLUE", GLUE), (real, ARC), (real, NER), (real, SQUAD)):

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mt_dnn.runs.checkpoints import last_checkpoint
-from mt_dnn.studies.make import SPENT
+from mt_dnn.studies.attempts import SPENT
 from mt_dnn.studies.records import RECORD, read_records
 from tests import forks
 from tests.forks import Process
@@ -23,7 +23,7 @@ from tests.workspace import make_workspace
 
 LONG = {"tasks": ["negated"], "train.epochs": 8, "log.every_steps": 3, "checkpoint.every_steps": 2}
 SEEDS: dict[str, Any] = {"settings": LONG, "axes": {"optimizer.lr": [0.001]}, "seeds": 3}
-VARYING = ("seconds", "cpu_seconds")
+VARYING = ("seconds", "cpu_seconds", "cut_off")
 
 
 def start(workspace: Path, *options: str, study: str = "study.yml", runs: str = "runs") -> Process:
@@ -38,9 +38,9 @@ def sweep(workspace: Path, *options: str, code: int = 0, **given: Any) -> str:
     return output + errors
 
 
-def begun(errors: str) -> list[str]:
+def begun(output: str) -> list[str]:
     """The names of the runs that a sweep has begun or gone on with, in order."""
-    names = (line.split(": ")[0] for line in errors.splitlines())
+    names = (line.split(": ")[0] for line in output.splitlines())
     return [name for name in names if name.startswith("negated-")]
 
 
@@ -83,8 +83,8 @@ def test_a_sweep_that_is_cut_off_goes_on_and_gives_the_same(undisturbed: Path, n
     process = start(undisturbed, runs=runs)
     cut = wait_for(lambda: in_training(undisturbed / runs), process)
     process.send_signal(number)
-    _, first = process.communicate(timeout=600)
-    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL), first
+    first, errors = process.communicate(timeout=600)
+    assert process.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL), errors
     assert not (cut / RECORD).exists()
     second = sweep(undisturbed, runs=runs)
     assert "resuming" in second
@@ -98,28 +98,46 @@ def test_two_processes_share_a_study(undisturbed: Path) -> None:
     processes = [start(undisturbed, runs="shared") for _ in range(2)]
     made = []
     for process in processes:
-        _, errors = process.communicate(timeout=600)
+        output, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors
-        made += begun(errors)
+        made += begun(output)
     assert sorted(made) == sorted(results(undisturbed / "runs")), "each run is made once"
     assert results(undisturbed / "shared") == results(undisturbed / "runs")
+
+
+def test_processes_wait_for_a_run_that_others_start_from(workspace: Path) -> None:
+    again = {"train.init_from": {"training": "first"}, "train.init_heads": True}
+    write_study(workspace, settings=LONG, axes={"training": {"first": {}, "again": again}}, seeds=2)
+    processes = [start(workspace, *options) for options in ((), ("--workers", "2"))]
+    made = []
+    for process in processes:
+        output, errors = process.communicate(timeout=600)
+        assert process.returncode == 0 and "4 of 4 runs done" in output, errors
+        made += begun(output)
+    found = results(workspace / "runs")
+    assert sorted(made) == sorted(found) and len(found) == 4 and not any("error" in record for record in found.values())
+    sources = {record["id"] for record in found.values() if "init_from" not in record["encoder"]}
+    assert {record["encoder"].get("init_from") for record in found.values()} == {None, *sources}
+    assert not list((workspace / "runs").glob("*/checkpoints/step-*")), "weights go when nothing starts from them"
 
 
 def test_workers_share_a_study_and_are_stopped_together(undisturbed: Path) -> None:
     process = start(undisturbed, "--workers", "2", runs="workers")
     wait_for(lambda: in_training(undisturbed / "workers"), process)
     process.send_signal(signal.SIGTERM)
-    _, first = process.communicate(timeout=600)
-    assert process.returncode == 0, first
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
     assert len(results(undisturbed / "workers")) < 3
     second = sweep(undisturbed, "--workers", "2", runs="workers")
     assert results(undisturbed / "workers") == results(undisturbed / "runs")
     assert "3 of 3 runs done" in second
 
 
-def test_a_worker_that_is_killed_is_started_again_and_its_run_has_two_attempts(undisturbed: Path) -> None:
-    folder = undisturbed / "killed"
-    process, killed = start(undisturbed, "--workers", "2", runs="killed"), list[str]()
+@pytest.mark.parametrize("how", ["--workers=2", "--guarded"])
+def test_a_worker_that_is_killed_is_started_again_and_its_run_has_two_attempts(undisturbed: Path, how: str) -> None:
+    """A task of a job array is guarded, so that a run with too little memory does not end one task after another."""
+    folder = undisturbed / f"killed{how}"
+    process, killed = start(undisturbed, how, runs=folder.name), list[str]()
     for _ in range(2):
 
         def trained() -> tuple[Path, int] | None:
@@ -132,9 +150,9 @@ def test_a_worker_that_is_killed_is_started_again_and_its_run_has_two_attempts(u
             return None
 
         os.kill(wait_for(trained, process)[1], signal.SIGKILL)
-    _, errors = process.communicate(timeout=600)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert "3 of 3 runs done, 1 failed" in errors
+    assert "3 of 3 runs done, 1 failed" in output
     made = results(folder)
     assert "SIGKILL" in made[killed[0]]["error"] and made[killed[0]]["attempts"] == 2
     expected = results(undisturbed / "runs")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
-from mt_dnn.analyses.summary import TABLES, summary
+from mt_dnn.analyses.start import ANALYSES, summary
 from mt_dnn.analyses.tally import tally
 from mt_dnn.studies.figures import DRAWN
 
@@ -37,4 +37,4 @@ def test_what_has_no_tally_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 def test_every_analysis_has_a_table_and_all_but_neighbours_a_figure() -> None:
-    assert TABLES.keys() == {*DRAWN, "neighbours"}
+    assert ANALYSES.keys() == {*DRAWN, "neighbours"}

@@ -156,8 +156,8 @@ def test_every_published_table_has_title_number_and_rows_that_fit_its_columns() 
 def test_studies_share_the_runs_that_are_the_same() -> None:
     glue, nli = settings_ids("tat/table1"), settings_ids("tat/table2")
     assert settings_ids("freelb/table2") <= glue
-    assert settings_ids("mtdnn/table1") - glue  # all tasks together
     assert len(settings_ids("mtdnn/table1") & glue) == 5
+    assert len(settings_ids("mtdnn/table1") - glue) == 1 + 5  # all tasks together, and then each again
     assert settings_ids("tat/figures1_3") <= nli
     rapt = settings_ids("rapt/table2")
     assert len(rapt & glue) == 5 * 2 * 2  # standard and smart, two learning rates
@@ -168,6 +168,18 @@ def test_studies_share_the_runs_that_are_the_same() -> None:
     assert len(settings_ids("freelb/table5") & glue) == 3 * 2
     assert len(settings_ids("freelb/table1") & glue) == 3 * 2 * 2
     assert len(settings_ids("freelb/table4") & glue) == 3 * 2
+
+
+@pytest.mark.parametrize("profile", [None, "cpu"])
+def test_each_task_is_trained_again_from_the_model_of_all_tasks(profile: str | None) -> None:
+    study = grid("mtdnn/table1", profile)
+    again = [cell for cell in study.cells if cell.labels["training"] == "together_then_alone"]
+    assert len(again) == len(study.cells) // 2
+    for cell in again:
+        run = study.run(cell, 2)
+        assert run.source is not None and run.given.train.init_heads
+        together = run_tasks(run.source.given).trained
+        assert (len(together), run.source.seed) == (len(again), 2) and set(run_tasks(run.given).trained) < set(together)
 
 
 def rows_of(task: TaskDef, split: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+from omegaconf import OmegaConf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -14,7 +15,7 @@ from data_utils.errors import UserError
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import differences, dump_config, load_config
+from mt_dnn.runs.config_file import _resolved, differences, dump_config, load_config
 from tests import ROOT
 
 MINIMAL = "task_defs: tasks.yml\noutput: runs/${name}-${seed}\ndata: {dir: d}\nencoder: {name: bert-base-uncased}\n"
@@ -31,6 +32,17 @@ def refused(path: Path, *overrides: str) -> str:
         load_config(path, overrides)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["${name}", "${seed}", "a${seed}b${name}", "$x", "${data.dir}", "${seed}-${data.dir}", "\\${name}", "a\\b", "???"],
+)
+def test_values_are_filled_in_as_omegaconf_does(text: str) -> None:
+    """The fast way for names and seeds gives what OmegaConf gives for every value."""
+    merged = {"name": "n", "seed": 3, "data": {"dir": "d", "cache": [text, {"x": text}]}, "output": text}
+    expected = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
+    assert _resolved(merged) == expected
 
 
 def test_overrides_defaults_and_interpolation(path: Path, tmp_path: Path) -> None:

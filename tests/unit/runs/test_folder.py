@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
+from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import dump_config, load_config
 from mt_dnn.runs.folder import FolderInUse, check_same_config, check_unlocked, locked
 from mt_dnn.runs.log import MetricsLog
@@ -96,3 +97,18 @@ def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, m
     with pytest.raises(UserError, match=r"cannot be locked \(No locks available\)") as caught, locked(tmp_path):
         pass
     assert not isinstance(caught.value, FolderInUse)
+
+
+def test_a_start_that_has_moved_with_the_run_is_the_same(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def config(start: Path | str, folder: Path | str) -> RunConfig:
+        return load_config(workspace / "run.yml", [f"train.init_from={start}", f"output={folder}"])
+
+    first = config(workspace / "runs" / "first", workspace / "runs" / "then")
+    first.output.mkdir(parents=True)
+    dump_config(first, first.output / "config.yml")
+    monkeypatch.chdir(workspace)
+    check_same_config(config("runs/first", "runs/then"))
+    (workspace / "runs").rename(workspace / "moved")
+    check_same_config(config(workspace / "moved" / "first", workspace / "moved" / "then"))
+    with pytest.raises(UserError, match=r"holds a run of another configuration \(train.init_from: "):
+        check_same_config(config(workspace / "moved" / "other", workspace / "moved" / "then"))

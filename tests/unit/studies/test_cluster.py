@@ -47,6 +47,7 @@ def test_workers_are_an_array_whose_tasks_are_queued_again(workspace: Path, slur
     assert output.startswith("submitted 3 workers: 12_0 12_1 12_2;")
     script = (workspace / "slurm" / "script").read_text().splitlines()
     expected = ["--array=0-2%3", "--requeue", "--partition=gpu", "--gpus-per-node=1", "--time=120", "--signal=USR2@180"]
+    assert "--guarded" in (workspace / "runs" / "slurm").glob("*.pkl").__next__().read_bytes().decode("latin-1")
     assert {f"#SBATCH {option}" for option in expected} <= set(script)
 
 

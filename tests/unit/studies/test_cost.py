@@ -63,7 +63,7 @@ def test_a_rate_is_from_the_finished_runs_that_are_most_like_it(workspace: Path,
     runs = workspace / "runs"
     grid = grid_of(workspace)
     for cell in grid.cells:
-        assert isinstance(make_run(grid.run(cell, 1).config(runs), "nothing", print, label=str(cell)), dict)
+        assert isinstance(make_run(grid.run(cell, 1).located(runs), "nothing", print, label=str(cell)), dict)
     records = {record["mode"]: record for record in read_records(runs)}
     rates = Rates(configured(read_records(runs), runs))
     plain = grid.run(grid.cells[0], 2).given
@@ -99,7 +99,7 @@ def test_a_probe_measures_processor_seconds_for_a_character(workspace: Path, mon
 def test_a_dry_run_names_states_hours_and_sums(workspace: Path, monkeypatch: Any) -> None:
     runs = workspace / "runs"
     grid = grid_of(workspace, seeds=2)
-    make_run(grid.run(grid.cells[0], 1).config(runs), "nothing", print, label="first")
+    make_run(grid.run(grid.cells[0], 1).located(runs), "nothing", print, label="first")
     monkeypatch.setattr(Rates, "__call__", lambda self, config: cost.Rate(3600 / work(config), "a test"))
     text = dry_run_text([Sweep(grid, runs)])
     assert text.startswith("two modes: 4 runs: 1 finished, 3 missing")
@@ -122,7 +122,7 @@ def test_a_run_of_two_studies_costs_once(workspace: Path, monkeypatch: Any) -> N
 def test_restored_records_count_as_finished(workspace: Path) -> None:
     grid = grid_of(workspace, seeds=1)
     runs, elsewhere, file = workspace / "runs", workspace / "elsewhere", workspace / "records.jsonl"
-    make_run(grid.run(grid.cells[0], 1).config(runs), "nothing", print, label="first")
+    make_run(grid.run(grid.cells[0], 1).located(runs), "nothing", print, label="first")
     save_records(file, read_records(runs))
     assert (restore(file, elsewhere), restore(file, elsewhere)) == (1, 0)
     assert len(Sweep(grid, elsewhere).missing()) == len(Sweep(grid, runs).missing()) == 1
@@ -157,7 +157,7 @@ def test_an_encoder_that_is_not_here_has_an_estimate(workspace: Path) -> None:
 
 def test_a_folder_of_another_version_is_named_and_left_out(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs, grid = workspace / "runs", grid_of(workspace)
-    record = make_run(grid.run(grid.cells[0], 1).config(runs), "nothing", print, label="first")
+    record = make_run(grid.run(grid.cells[0], 1).located(runs), "nothing", print, label="first")
     assert isinstance(record, dict) and len(list(configured([record], runs))) == 1
     capsys.readouterr()
     (runs / record["run"] / "config.yml").write_text("unheard: of\n")

@@ -20,13 +20,12 @@ from mt_dnn.analyses.start import ANALYSES
 from mt_dnn.cli.main import main
 from mt_dnn.studies.curves import band, draw_axis, draw_learning_curves, draw_seed_spread, draw_time
 from mt_dnn.studies.drawing import COLOURS, DASHES, MARKERS
-from mt_dnn.studies.figures import DRAWN, NOT_DRAWN, draw_figures
+from mt_dnn.studies.figures import DRAWN, NOT_DRAWN, draw_figures, load_grid
 from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.run_scores import learning_curve, mean_score
 from mt_dnn.studies.show import Score
 from mt_dnn.studies.study import load_study
 from mt_dnn.studies.sweep import Sweep
-from tests.study_files import grid_of
 
 matplotlib = pytest.importorskip("matplotlib", reason="the extra studies is not installed")
 
@@ -299,9 +298,9 @@ def test_studies_draw_their_records(workspace: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_wrong_figures_are_located(workspace: Path, figure: dict[str, Any], message: str) -> None:
-    grid = Grid(load_study(study_file(workspace, figures={"f": figure})))
+    """As soon as the study is read, so that no run is made, and none waited for, before it is said."""
     with pytest.raises(UserError, match=message):
-        draw_figures(grid, {}, None, workspace / "figures")
+        load_grid(study_file(workspace, figures={"f": figure}))
 
 
 def test_a_study_is_analysed_and_drawn(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,8 +342,3 @@ def test_a_study_is_analysed_and_drawn(workspace: Path, capsys: pytest.CaptureFi
     (output / "matrix.json").write_text(json.dumps({**matrix, "task": "kept"}))
     mt_dnn("analyze", "study", path, "--output", output)
     assert json.loads((output / "matrix.json").read_text())["task"] == "kept"  # what is there is not made again
-
-
-def test_a_wrong_figure_is_named_before_runs_are_made(workspace: Path) -> None:
-    with pytest.raises(UserError, match=r"figures.f: kind: no kind 'x'"):
-        Sweep(grid_of(workspace, figures={"f": {"kind": "x"}}), workspace / "runs").check()

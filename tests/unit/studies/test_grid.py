@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from data_utils.errors import UserError
+from mt_dnn.studies.choice import wanted_runs
 from tests.study_files import grid_of
 
 LR = {"optimizer.lr": [0.001, 0.01]}
@@ -84,3 +87,20 @@ def test_what_a_sweep_sets_itself_is_no_override(workspace: Path, text: str) -> 
 def test_a_value_that_is_made_of_the_seed_changes_with_it(workspace: Path) -> None:
     grid = grid_of(workspace, "data.max_rows=1${seed}")
     assert [grid.run(grid.cells[0], seed).given.data.max_rows for seed in (1, 5)] == [11, 15]
+
+
+def test_runs_are_planned_without_reading_a_file_again(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading YAML is slow: for a study of 1,000 runs it took longer than a small run."""
+    read: list[str] = []
+    for name in ("load", "to_container"):
+
+        def counted(real: Any, *given: Any, **options: Any) -> Any:
+            read.append(real.__name__)
+            return real(*given, **options)
+
+        monkeypatch.setattr(OmegaConf, name, partial(counted, getattr(OmegaConf, name)))
+    axes = {"adversary.mode": ["none", "vat"], "optimizer.lr": [0.1 + k for k in range(20)]}
+    grid = grid_of(workspace, axes=axes, seeds=25)
+    del read[:]
+    assert len(wanted_runs(grid, {})) == 1000
+    assert len(read) < 60, "the run file, and each setting once"

@@ -17,7 +17,7 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from mt_dnn.studies.grid import Grid
-from mt_dnn.studies.identity import encoder_hashes, portable, run_id, run_name, settings_id
+from mt_dnn.studies.identity import Identity, portable, start_hashes
 from mt_dnn.studies.study import load_study
 from tests.workspace import make_workspace
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ids(folder: Path, *overrides: str) -> tuple[str, str]:
     config = load_config(folder / "run.yml", ["tasks=[negated]", *overrides])
-    return settings_id(config), run_id(config)
+    return Identity(config).settings_id, Identity(config).run_id
 
 
 def test_where_things_are_and_how_a_run_is_named_changes_nothing(folder: Path) -> None:
@@ -114,7 +114,7 @@ def test_packed_rows_count_too(folder: Path) -> None:
 
 def test_the_name_is_for_people_and_ends_with_the_hash(folder: Path) -> None:
     config = load_config(folder / "run.yml", ["tasks=[negated,same]", "adversary.mode=tat", "seed=3"])
-    assert run_name(config) == f"negated-same-tat-seed3-{run_id(config)}"
+    assert Identity(config).name == f"negated-same-tat-seed3-{Identity(config).run_id}"
 
 
 def test_hashes_stay_as_they_are() -> None:
@@ -122,7 +122,7 @@ def test_hashes_stay_as_they_are() -> None:
     run = Path("experiments/glue/run.yml")
     plain = load_config(run, ["tasks=[rte]", "seed=1"])
     tat = load_config(run, ["tasks=[rte,cola]", "seed=2", "adversary=preset:tat/paper", "data.max_rows=200"])
-    assert (settings_id(plain), settings_id(tat)) == ("f1ab8f4977fc", "3d39482dff41")
+    assert (Identity(plain).settings_id, Identity(tat).settings_id) == ("f1ab8f4977fc", "3d39482dff41")
 
 
 def test_an_encoder_with_another_tokenizer_or_configuration_is_another_run(folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_of_a_run_that_a_run_starts_from_only_its_best_checkpoint_counts(folder:
     assert ids(folder, f"train.init_from={folder / 'first'}") == before
     checkpoint = find_checkpoint(folder / "first")
     config = load_config(folder / "run.yml", ["tasks=[negated]", f"train.init_from={checkpoint}"])
-    assert "init_from/heads.safetensors" in encoder_hashes(config)
+    assert "init_from/heads.safetensors" in start_hashes(config)
     (checkpoint / "heads.safetensors").write_bytes(b"other")
     assert ids(folder, f"train.init_from={folder / 'first'}")[1] != before[1]
 

@@ -18,9 +18,11 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import locked
 from mt_dnn.studies import records
-from mt_dnn.studies.identity import run_id, settings_id
-from mt_dnn.studies.make import LOCK, SPENT, Busy, kept_record, make_run, note_death, process_name
+from mt_dnn.studies.attempts import SPENT, note_death, process_name
+from mt_dnn.studies.identity import Identity
+from mt_dnn.studies.make import Busy, kept_record, make_run
 from mt_dnn.studies.records import RECORD, by_settings, failure_record, read_record, read_records
+from mt_dnn.studies.weights import LOCK
 from tests.study_files import grid_of
 
 
@@ -30,7 +32,7 @@ def config_of(workspace: Path, *overrides: str, name: str = "runs") -> RunConfig
 
 
 def make(config: RunConfig, keep: str = "nothing", said: list[str] | None = None):
-    return make_run(config, keep, ([] if said is None else said).append, label="a cell")
+    return make_run(Identity(config), keep, ([] if said is None else said).append, label="a cell")
 
 
 def test_a_finished_run_has_a_record_and_is_not_made_again(workspace: Path) -> None:
@@ -38,7 +40,11 @@ def test_a_finished_run_has_a_record_and_is_not_made_again(workspace: Path) -> N
     record = make(config, said=said)
     assert isinstance(record, dict) and said == [f"{config.name}: a cell"]
     assert record == read_record(config.output)
-    assert (record["run"], record["id"], record["settings_id"]) == (config.name, run_id(config), settings_id(config))
+    assert (record["run"], record["id"], record["settings_id"]) == (
+        config.name,
+        Identity(config).run_id,
+        Identity(config).settings_id,
+    )
     summary = json.loads((config.output / "summary.json").read_text())
     assert record["results"] == summary["results"] and record["steps"] == summary["steps"] == 6
     assert record["seconds"] > 0 and record["cpu_seconds"] > 0
@@ -101,21 +107,21 @@ def test_bad_input_is_named_with_its_cell_and_leaves_no_folder(workspace: Path) 
 
 def test_a_signal_that_came_before_the_first_update_stops_the_run(workspace: Path) -> None:
     config = config_of(workspace)
-    assert make_run(config, "nothing", print, label="a cell", received=[15]) == 15
+    assert make_run(Identity(config), "nothing", print, label="a cell", received=[15]) == 15
     assert read_record(config.output) is None
 
 
 def test_a_death_counts_as_an_attempt_of_the_run_that_the_dead_made(workspace: Path) -> None:
     config = config_of(workspace)
-    assert not note_death(config, process_name(1), "killed", print) and not config.output.exists()
+    assert not note_death(Identity(config), process_name(1), "killed", print) and not config.output.exists()
     for attempt in (1, 2):
         with locked(config.output, LOCK):
             spent = json.loads((config.output / SPENT).read_text()) if attempt == 2 else {}
             (config.output / SPENT).write_text(json.dumps({**spent, "process": process_name(4)}))
-            assert not note_death(config, process_name(4), "killed", print), "another process goes on with it"
-        assert not note_death(config, process_name(5), "killed", print)
-        assert note_death(config, process_name(4), "killed", print)
-        assert not note_death(config, process_name(4), "killed", print)
+            assert not note_death(Identity(config), process_name(4), "killed", print), "another process goes on with it"
+        assert not note_death(Identity(config), process_name(5), "killed", print)
+        assert note_death(Identity(config), process_name(4), "killed", print)
+        assert not note_death(Identity(config), process_name(4), "killed", print)
     record = read_record(config.output)
     assert record is not None and (record["error"], record["attempts"]) == ("killed", 2)
 
@@ -126,17 +132,19 @@ def test_the_process_that_makes_a_run_is_known_from_the_start(workspace: Path) -
     def look(_: str) -> None:
         seen.append(json.loads((config.output / SPENT).read_text())["process"])
 
-    make_run(config, "nothing", look, label="a cell")
+    make_run(Identity(config), "nothing", look, label="a cell")
     assert seen == [process_name(os.getpid())]
 
 
 def test_a_record_names_the_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = failure_record(config_of(workspace), "no", 2)
+    record = failure_record(Identity(config_of(workspace)), "no", 2)
     assert "device" not in record["machine"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: f"{name} of a test")
-    assert failure_record(config_of(workspace, "device=auto"), "no", 2)["machine"]["device"] == "cuda of a test"
-    assert "device" not in failure_record(config_of(workspace, "device=cpu"), "no", 2)["machine"]
+    assert (
+        failure_record(Identity(config_of(workspace, "device=auto")), "no", 2)["machine"]["device"] == "cuda of a test"
+    )
+    assert "device" not in failure_record(Identity(config_of(workspace, "device=cpu")), "no", 2)["machine"]
 
 
 def test_a_repository_of_the_user_is_not_the_commit_of_an_installed_package(
@@ -201,7 +209,7 @@ def test_a_run_that_was_cut_off_goes_on_with_rows_and_cache_elsewhere(workspace:
     def stop(epoch: int, value: float) -> bool:
         return epoch == 1
 
-    assert make_run(config, "nothing", print, label="a cell", hopeless=stop) == signal.SIGUSR1
+    assert make_run(Identity(config), "nothing", print, label="a cell", hopeless=stop) == signal.SIGUSR1
     shutil.copytree(workspace / "data", workspace / "elsewhere", ignore=shutil.ignore_patterns("prepared"))
     shutil.copy(workspace / "tasks.yml", workspace / "same_tasks.yml")
     elsewhere = config_of(

@@ -20,7 +20,7 @@ from mt_dnn.studies import tables
 from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.formats import as_csv, latex_text
 from mt_dnn.studies.grid import Grid, PlannedRun
-from mt_dnn.studies.identity import settings_id
+from mt_dnn.studies.identity import Identity
 from mt_dnn.studies.records import Record, read_records
 from mt_dnn.studies.remarks import remarks
 from mt_dnn.studies.sheets import score_text, sheets, signed
@@ -236,7 +236,7 @@ def test_runs_are_those_that_a_run_file_gives(tmp_path: Path) -> None:
             options += ['evaluation.predictions={"splits": "labelled"}', f"seed={seed}"]
             alone = load_config(grid.study.base, options)
             run = grid.run(here, seed)
-            assert run.settings_id == settings_id(alone) and run.given.seed == seed
+            assert run.settings_id == Identity(alone).settings_id and run.given.seed == seed
 
 
 def test_rows_held_out_have_columns_of_their_own(tmp_path: Path) -> None:
