@@ -67,12 +67,16 @@ def encoder_model(model: TrainedModel) -> PreTrainedModel:
 
 def tokenizer_of(model: TrainedModel, built: PreTrainedModel) -> PreTrainedTokenizerBase:
     """A copy of the run's tokenizer that cuts texts where the run did, and returns the inputs that the model reads."""
-    tokenizer = load_tokenizer(str(_checkpoint(model) / "encoder"))
-    types = getattr(built.config, "type_vocab_size", 0) > 1
-    names = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
+    tokenizer, names = load_tokenizer(str(_checkpoint(model) / "encoder")), input_names(built)
     tokenizer.model_max_length, tokenizer.model_input_names = model.config.data.max_length, names
     tokenizer.init_kwargs["model_input_names"] = names  # what is saved
     return tokenizer
+
+
+def input_names(built: PreTrainedModel) -> list[str]:
+    """The inputs that a model reads. Token types are among them if it has more than one."""
+    types = getattr(built.config, "type_vocab_size", 0) > 1
+    return ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
 
 
 def _checkpoint(model: TrainedModel) -> Path:

@@ -42,7 +42,8 @@ def write_hf(model: TrainedModel, task: str | None, folder: Path, name: str) -> 
     Raises:
         UserError: transformers has no model that computes what the head of the task computes.
     """
-    built = save_model(model, task, folder)
+    built = built_model(model, task)
+    _save(model, built, folder)
     if task is None:
         notes = ("Heads of the run are not part of it.",)
         write_card(folder, model, Content(None, "transformers", FEATURES, usage(None, built, name), notes))
@@ -75,7 +76,7 @@ def write_sentence_transformers(model: TrainedModel, task: str | None, folder: P
     if pooling not in POOLINGS:
         hint = did_you_mean(pooling, POOLINGS) or f" (known: {', '.join(POOLINGS)})"
         raise UserError(f"--pooling: no '{pooling}'{hint}")
-    save_model(model, None, folder)
+    _save(model, built_model(model, None), folder)
     length, size = model.config.data.max_length, model.model.encoder.hidden_size
     files: dict[str, Any] = {
         "modules.json": [
@@ -101,14 +102,13 @@ def write_sentence_transformers(model: TrainedModel, task: str | None, folder: P
 ST_POOLINGS = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
 
 
-def save_model(model: TrainedModel, task: str | None, folder: Path) -> PreTrainedModel:
-    """Writes the transformers model of a task, or the encoder alone, and the tokenizer. Returns the model."""
-    built = encoder_model(model) if task is None else task_model(model, task)
-    _save(model, built, folder)
-    return built
+def built_model(model: TrainedModel, task: str | None) -> PreTrainedModel:
+    """The transformers model of a task, or the encoder alone."""
+    return encoder_model(model) if task is None else task_model(model, task)
 
 
 def _save(model: TrainedModel, built: PreTrainedModel, folder: Path) -> None:
+    """Writes weights, configuration and tokenizer."""
     with quiet():
         built.save_pretrained(folder, save_original_format=False)
     save_tokenizer(tokenizer_of(model, built), folder)
