@@ -160,7 +160,7 @@ def test_the_threshold_of_no_answer_is_a_setting(tmp_path: Path) -> None:
     tasks = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump({"found": {**tasks["found"], "no_answer": True}}))
     model, rows = load(run), rows_for("found", 4)
-    model.model.heads["found"].threshold.fill_(0.5)  # type: ignore[union-attr, operator]
+    model.model.heads["found"].threshold.fill_(0.5)  # type: ignore[operator]
     ours, exported = model.logits("found", rows), task_model(model, "found")
     assert exported.config.no_answer_threshold == 0.5 and "is above 0.5" in notes_of(exported)[0]
     for row, logits in zip(rows, ours, strict=True):
