@@ -12,6 +12,7 @@ EXTRAS = {
     "peer": ["accelerate>=1.10.1"],  # the Hugging Face Trainer, for `mt-dnn bench throughput`
     "pcgrad": ["torchjd>=0.18.0,<0.19"],
     "encoders": ["onnx>=1.21.0,<2"],  # reads a package of weights, for experiments/encoders/make.py
+    "onnx": ["onnx>=1.21.0,<2", "onnxruntime>=1.23.2,<2", "onnxscript>=0.7.0,<1"],  # mt-dnn export --to onnx
     # figures; mt-dnn search; mt-dnn sweep --cluster
     "studies": ["matplotlib>=3.10.0,<4", "optuna>=4.5.0,<6", "submitit>=1.5.3,<2"],
     "lamb": ["pytorch-optimizer>=4.0,<5"],

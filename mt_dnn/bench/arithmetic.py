@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from mt_dnn.bench.workload import Spent, Workload, now, since
-from mt_dnn.encoders.encoder import FIRST_TOKEN_POOLERS
 from mt_dnn.training.precision import AUTOCAST_TYPES
 
 RUNS = 20
@@ -31,7 +30,7 @@ def step_flops(work: Workload, rows: Sequence[int] | np.ndarray) -> int:
     tokens, sequences = int(lengths.sum()), len(lengths)
     products = sum(_block_products(work, lengths))
     products += (tokens if head.reads_tokens else sequences) * weights_of(head)
-    if not head.reads_tokens and encoder.pooler_source in ("pretrained", "fresh"):
+    if not head.reads_tokens and encoder.pooler_source in ("pretrained", "fresh", "family"):
         products += sequences * weights_of(encoder.pooler_dense)
     return 3 * 2 * products
 
@@ -48,7 +47,7 @@ def _block_products(work: Workload, lengths: np.ndarray) -> list[int]:
     (head,) = work.model.heads.values()
     tokens, squares = int(lengths.sum()), int((lengths**2).sum())
     products = [tokens * weights_of(block) + 2 * encoder.hidden_size * squares for block in encoder.blocks]
-    if not head.reads_tokens and encoder.mix is None and encoder.pooler_source in FIRST_TOKEN_POOLERS:
+    if not head.reads_tokens and encoder.mix is None and encoder.reads_first_tokens:
         last = encoder.blocks[-1]
         read = sum(weights_of(part) for name, part in last.named_modules() if name.endswith(OF_ALL_TOKENS))
         products[-1] = tokens * read + len(lengths) * (weights_of(last) - read) + 2 * encoder.hidden_size * tokens

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from data_utils.errors import UserError
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import input_states
+from mt_dnn.encoders.family import FAMILY_HEADS, FamilyLayers
 from mt_dnn.encoders.pooling import POOLINGS, ScalarMix, attended, first_tokens, initialised
 from mt_dnn.encoders.transformer import Transformer
 
 Level = int | Literal["embeddings"]
 EMBEDDINGS: Literal["embeddings"] = "embeddings"
 
-FIRST_TOKEN_POOLERS = ("pretrained", "fresh", "cls")  # values of encoder.pooler that read first tokens only
+FIRST_TOKEN_POOLERS = ("pretrained", "fresh", "cls")  # values of encoder.pooler that always read first tokens only
 
 
 class Encoder(Transformer, ABC):
@@ -48,13 +49,15 @@ class Encoder(Transformer, ABC):
         self, model: Any, *, pooler: str, has_pooler: bool, scalar_mix: bool, ignored_weights: list[str]
     ) -> None:
         super().__init__(model, ignored_weights)
-        self.pooler: nn.Linear | None = None
+        self.pooler: nn.Linear | FamilyLayers | None = None
         self.mix = ScalarMix(self.num_layers + 1) if scalar_mix else None
         dense = pooler in ("pretrained", "fresh")
         if not dense:
             model.pooler = None  # this pooler of the family would never be trained
         if pooler == "attention":
             self.pooler = initialised(nn.Linear(self.hidden_size, 1, bias=False), self.initializer_range)
+        elif pooler == "family":
+            self.pooler = FamilyLayers(model.config)
         elif dense and getattr(model, "pooler", None) is None:
             self.pooler = nn.Linear(self.hidden_size, self.hidden_size)
         self.pooler_source = "fresh" if dense and not has_pooler else pooler
@@ -63,8 +66,20 @@ class Encoder(Transformer, ABC):
 
     @property
     def pooler_dense(self) -> nn.Linear:
-        """The linear layer of a pooler like BERT's: the model's if the family has one, otherwise the encoder's."""
-        return self.model.pooler.dense if self.pooler is None else self.pooler
+        """The linear layer of the pooler: the model's if the family has one, otherwise the encoder's."""
+        pooler = self.model.pooler if self.pooler is None else self.pooler
+        return pooler if isinstance(pooler, nn.Linear) else pooler.dense
+
+    @property
+    def reads_first_tokens(self) -> bool:
+        """Whether ``pool`` reads only the state of the first token of each sequence."""
+        of_family = isinstance(self.pooler, FamilyLayers) and self.pooler.pooling == "cls"
+        return of_family or self.pooler_source in FIRST_TOKEN_POOLERS
+
+    def token_layers(self) -> nn.Module:
+        """New layers between the encoder and a head that reads tokens. With most poolers they change nothing."""
+        of_family = isinstance(self.pooler, FamilyLayers) and FAMILY_HEADS[self.model.config.model_type].on_tokens
+        return FamilyLayers(self.model.config) if of_family else nn.Identity()
 
     def upto(self, level: Level, batch: Batch, words: Tensor | None = None) -> Tensor:
         """The state at a level, (T, H), computed from ``words`` (T, H), by default the word embeddings of the batch.
@@ -99,7 +114,7 @@ class Encoder(Transformer, ABC):
 
         If only the states of first tokens are read, the last block computes no others where the family allows it.
         """
-        if self.mix is not None or self.pooler_source not in FIRST_TOKEN_POOLERS:
+        if self.mix is not None or not self.reads_first_tokens:
             return self.pool(self.resume(state, level, batch), batch)
         self._check_level(level)
         return self._of_first_tokens(self._run_firsts(state, level, batch))
@@ -113,9 +128,12 @@ class Encoder(Transformer, ABC):
 
         ``pretrained`` and ``fresh`` are BERT's pooler: tanh(W h + b) of the first token. ``cls``, ``mean`` and ``max``
         have no weights. ``attention`` is Σ_t softmax_t(w·h_t) h_t over the tokens of a sequence, w a learned query.
+        ``family`` is what transformers' classifier of this family computes (family.py).
         """
         if self.pooler_source in POOLINGS:
             return POOLINGS[self.pooler_source](hidden, batch)
+        if isinstance(self.pooler, FamilyLayers):
+            return self.pooler(POOLINGS[self.pooler.pooling](hidden, batch))
         if self.pooler_source == "attention":
             assert self.pooler is not None
             return attended(batch.pad(self.pooler(hidden))[..., 0], batch.pad(hidden), batch.mask[:, 0, 0])
@@ -123,6 +141,8 @@ class Encoder(Transformer, ABC):
 
     def _of_first_tokens(self, firsts: Tensor) -> Tensor:
         """The pooled vectors (S, H) from the final states of first tokens, (S, H)."""
+        if isinstance(self.pooler, FamilyLayers):
+            return self.pooler(firsts)
         return firsts if self.pooler_source == "cls" else torch.tanh(self.pooler_dense(firsts))
 
     def _run_firsts(self, state: Tensor, level: Level, batch: Batch) -> Tensor:

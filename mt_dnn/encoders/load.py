@@ -12,6 +12,7 @@ from data_utils.errors import UserError
 from mt_dnn.encoders import attention as packed_attention
 from mt_dnn.encoders.dropout import replace_dropouts
 from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.family import check_family
 from mt_dnn.encoders.packed import PACKED_FAMILIES, PackedEncoder
 from mt_dnn.encoders.padded import PaddedEncoder
 from mt_dnn.encoders.pretrained import (
@@ -38,8 +39,11 @@ class EncoderConfig(Section):
     blocks: tuple[NonNegativeInt, ...] | None = Field(
         None, min_length=1, description="keep only these blocks of a pretrained encoder, counted from 0; default: all"
     )
-    pooler: Literal["pretrained", "fresh", "cls", "mean", "max", "attention"] = Field(
-        "pretrained", description="what pooled heads read; pretrained and fresh: a layer over the first token"
+    pooler: Literal["pretrained", "fresh", "family", "cls", "mean", "max", "attention"] = Field(
+        "pretrained",
+        description="what pooled heads read; pretrained and fresh: a layer over the first token; family: what the "
+        "classifier of this family in transformers has below its output layer, which `mt-dnn export` needs for "
+        "ELECTRA, DistilBERT and ModernBERT (there also for heads that read tokens)",
     )
     scalar_mix: bool = Field(False, description="heads read a learned mix of the states of all blocks and embeddings")
     dropout: float | None = Field(None, ge=0, lt=1, description="hidden dropout; default: as in its configuration")
@@ -80,6 +84,9 @@ def load_encoder(
         UserError: the encoder does not exist, is damaged or lacks weights, or its family does not support a setting.
     """
     settings = read_config(name) if name is not None else make_config(config or {})
+    if pooler == "family":
+        check_family(settings)
+        pooler = "pretrained" if settings.model_type == "bert" else pooler  # what BERT's classifier has
     set_dropout(settings, dropout, DROPOUT_NAMES, "encoder.dropout")
     set_dropout(settings, attention_dropout, ATTENTION_DROPOUT_NAMES, "encoder.attention_dropout")
     if name is None and state is None and blocks is not None:

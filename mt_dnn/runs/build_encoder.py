@@ -68,7 +68,7 @@ def _notices(options: EncoderConfig, encoder: Encoder, name: str | None) -> Iter
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
     if name is not None and not Path(name).is_file() and only_bin(name):
         yield f"encoder: {name} has only pickled .bin weights, read without running code; prefer safetensors"
-    if name is not None and options.pooler == "pretrained" and encoder.pooler_source == "fresh":
+    if name is not None and options.pooler in ("pretrained", "family") and encoder.pooler_source == "fresh":
         yield f"encoder: {name} has no pretrained pooler; a new one is trained"
 
 

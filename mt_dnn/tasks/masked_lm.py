@@ -138,8 +138,13 @@ def load_lm_head(name: str, settings: Any, head: nn.Module) -> bool:
 
 def masked_lm_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
     settings, words = encoder.model.config, encoder.model.get_input_embeddings()
-    activation, eps = getattr(settings, "hidden_act", "gelu"), getattr(settings, "layer_norm_eps", 1e-12)
-    return MaskedLMHead(words, encoder.hidden_size, activation, eps, encoder.initializer_range)
+    eps = getattr(settings, "layer_norm_eps", 1e-12)
+    return MaskedLMHead(words, encoder.hidden_size, head_activation(settings), eps, encoder.initializer_range)
+
+
+def head_activation(settings: Any) -> str:
+    """The name of the activation in the head of an encoder with these transformers settings."""
+    return getattr(settings, "hidden_act", "gelu")
 
 
 def _vocabulary(task: TaskDef, split: Prepared) -> float:

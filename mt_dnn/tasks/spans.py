@@ -172,8 +172,9 @@ class SpanHead(PooledHead):
     reads_tokens = True
     threshold: Tensor
 
-    def __init__(self, hidden: int, dropout: float, std: float) -> None:
+    def __init__(self, layers: nn.Module, hidden: int, dropout: float, std: float) -> None:
         super().__init__(hidden, 2, dropout, std)
+        self.layers = layers  # of the encoder's family
         self.register_buffer("threshold", torch.zeros(()))
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -181,7 +182,7 @@ class SpanHead(PooledHead):
 
         Each sequence has a row of start logits, then a row of end logits. They are MISSING after the last token.
         """
-        scores = batch.pad(self.linear(self.dropout(hidden)))
+        scores = batch.pad(self.linear(self.dropout(self.layers(hidden))))
         if not self.training:
             scores = precise(scores)  # 16 bits would round the threshold away
             scores[:, 0] -= self.threshold / 2
@@ -190,7 +191,7 @@ class SpanHead(PooledHead):
 
 
 def span_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
-    return SpanHead(encoder.hidden_size, dropout, encoder.initializer_range)
+    return SpanHead(encoder.token_layers(), encoder.hidden_size, dropout, encoder.initializer_range)
 
 
 KINDS = {"span": Kind(span_head, Spans(), lambda task, split: mean_size(split.sequence_offsets))}

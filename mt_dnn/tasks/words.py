@@ -75,14 +75,18 @@ def _row_bounds(split: Prepared) -> np.ndarray:
 
 
 class TokenHead(PooledHead):
-    """Dropout and one linear layer over each marked token."""
+    """Dropout and one linear layer over each marked token, above the ``layers`` of the encoder's family."""
 
     reads_tokens = True
+
+    def __init__(self, layers: nn.Module, hidden: int, outputs: int, dropout: float, std: float) -> None:
+        super().__init__(hidden, outputs, dropout, std)
+        self.layers = layers
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → logits (N, C) of the N marked tokens."""
         assert batch.marked is not None
-        return self.linear(self.dropout(hidden.index_select(0, batch.marked)))
+        return self.linear(self.dropout(self.layers(hidden.index_select(0, batch.marked))))
 
 
 class CRFHead(TokenHead):
@@ -98,8 +102,8 @@ class CRFHead(TokenHead):
     moves by about lr in an update. A transition is one number, so with the same lr it would hardly move.
     """
 
-    def __init__(self, hidden: int, outputs: int, dropout: float, std: float) -> None:
-        super().__init__(hidden, outputs, dropout, std)
+    def __init__(self, layers: nn.Module, hidden: int, outputs: int, dropout: float, std: float) -> None:
+        super().__init__(layers, hidden, outputs, dropout, std)
         self.transitions = nn.Parameter(torch.zeros(outputs, outputs))
         self.lr_factors = {"transitions": float(hidden)}
 
@@ -113,7 +117,7 @@ class CRFHead(TokenHead):
 def token_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
     """Builds a CRFHead if the task sets ``crf``, else a TokenHead."""
     head_type = CRFHead if task.crf else TokenHead
-    return head_type(encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
+    return head_type(encoder.token_layers(), encoder.hidden_size, task.n_class, dropout, encoder.initializer_range)
 
 
 # kinds.py collects these.
