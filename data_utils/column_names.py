@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from data_utils.errors import UserError
 from data_utils.task_types import DATA_FORMATS
@@ -63,3 +63,15 @@ def check_label_name(location: object, columns: Sequence[str]) -> None:
             f"{location}: no column 'label', but '{found}'; rename it to 'label', or to anything else if the rows "
             "are unlabelled"
         )
+
+
+def check_columns(location: object, columns: Iterable[str], needed: Sequence[str]) -> None:
+    """Raises UserError if two columns have the same name, or one of the needed columns is missing."""
+    columns = list(columns)
+    if twice := {name for name in columns if columns.count(name) > 1}:
+        raise UserError(f"{location}: two columns have the name '{min(twice)}'; rename one of them")
+    for name in needed:
+        if name not in columns:
+            found = other_name([column for column in columns if column not in needed], name)
+            hint = f"; rename '{found}' to '{name}'" if found else ""
+            raise UserError(f"{location}: no column '{name}' (columns: {', '.join(columns)}){hint}")

@@ -30,6 +30,10 @@ class MissingRows(UserError):
     """A file of rows does not exist. (A file that exists but is wrong raises a plain UserError.)"""
 
 
+class EmptyRow(UserError):
+    """A row has no text where its task needs one. Training stops there, and prediction gives an empty answer."""
+
+
 class RankError(UserError):
     """A problem of one process among several. This process prints the message, even if it is not the main one."""
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.bars import bar
 from data_utils.encoder_names import resolve_name
-from data_utils.errors import UserError
+from data_utils.errors import EmptyRow, UserError
 from data_utils.masking import numbered
 from data_utils.rows import PLACEHOLDER, Rows
 from data_utils.vocabulary import check_vocabulary
@@ -141,7 +141,7 @@ def encode(
     columns = {"parts": ragged(found["parts"], pa.int8())} if text_numbers else {}
     if words:
         if empty := [row for row, numbers in enumerate(found["words"]) if numbers.max() < 0]:
-            raise UserError(f"{rows.locations[empty[0]]}: the tokenizer makes no token of this text; leave the row out")
+            raise EmptyRow(f"{rows.locations[empty[0]]}: the tokenizer makes no token of this text; leave the row out")
         columns["words"] = ragged(found["words"], pa.int32())
     row_of = np.repeat(range(len(rows)), 1 if rows.choices is None else [len(choices) for choices in rows.choices])
     return Encoded(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 from data_utils.errors import UserError, os_errors
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
     """Yields (line number, line) for each line that is not blank. Lines end at newline bytes only.
 
     A file whose name ends in ``.gz`` is decompressed. Line numbers count blank lines and start at 1.
+    ``blank``: yield blank lines too.
 
     Raises:
         UserError: the file cannot be read, is damaged, or is not UTF-8.
@@ -27,15 +29,20 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     with os_errors(path, "cannot be read"):
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                for number, raw in enumerate(file, 1):
-                    try:
-                        line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                    except UnicodeDecodeError as error:
-                        raise UserError(f"{path}:{number}: not UTF-8 ({error.reason})") from None
-                    if line:
-                        yield number, line
+                yield from decoded_lines(file, path, blank=blank)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
+
+
+def decoded_lines(stream: Iterable[bytes], location: object, *, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """Yields (line number, line) for each line of a stream of bytes, see ``read_lines``. ``location``: its name."""
+    for number, raw in enumerate(stream, 1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{location}:{number}: not UTF-8 ({error.reason})") from None
+        if line or blank:
+            yield number, line
 
 
 class Spelled(float):
@@ -118,6 +125,56 @@ def replacing(path: Path) -> Iterator[Path]:
             flush(final.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def growing(path: Path) -> Iterator[Callable[[str], None]]:
+    """Gives a function that appends a line to ``<path>.partial``. At the end of the block it takes the name ``path``.
+
+    A line is in the file when the function returns. So whoever reads the partial file, or what a killed process has
+    left of it, finds complete lines. When the block fails, a partial file with lines stays, and the message of a
+    UserError names it. The next call with this path begins it anew.
+
+    What is not a file, such as ``/dev/stdout``, is written itself. See also ``replacing``.
+
+    Raises:
+        NotSaved: the disk is full.
+        UserError: the file cannot be written for another reason.
+    """
+    regular = path.is_file() or not path.exists()
+    final = path.resolve()
+    partial = final.with_name(f"{final.name}.partial") if regular else path
+    try:
+        with os_errors(path, "cannot be written"):
+            with partial.open("wb", buffering=0) as stream:
+                yield lambda line: _append(stream, f"{line}\n".encode(), regular=regular)
+            if regular:
+                flush(partial)
+                if final.exists():
+                    shutil.copymode(final, partial)
+                partial.replace(final)
+                flush(final.parent)
+    except BaseException as error:
+        if not regular or not partial.is_file():
+            raise
+        if partial.stat().st_size == 0:
+            partial.unlink()
+        elif isinstance(error, UserError):
+            raise type(error)(f"{error}; what was written before is in {path}.partial") from None
+        raise
+
+
+def _append(stream: io.FileIO, content: bytes, *, regular: bool) -> None:
+    """Appends all of the content, or nothing if this fails and the stream is a file."""
+    start = stream.tell() if regular else 0
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[stream.write(rest) :]
+    except BaseException:
+        if regular:
+            stream.truncate(start)
+        raise
 
 
 def write_json_lines(path: Path, records: Iterable[Any]) -> None:

@@ -10,10 +10,6 @@ Quotes in TSV are data, never syntax.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.cells import CHOICE, cells
-from data_utils.column_names import check_label_name, check_no_names, looks_like_names, other_name
-from data_utils.errors import MissingRows, UserError
-from data_utils.files import read_json, read_lines, replacing
+from data_utils.column_names import check_columns, check_label_name
+from data_utils.errors import EmptyRow, MissingRows, UserError
+from data_utils.files import replacing
 from data_utils.labels import read_labels
-from data_utils.old_mtdnn import is_placeholder, old_columns, old_row
+from data_utils.old_mtdnn import is_placeholder
+from data_utils.row_files import read_values
 from data_utils.soft_labels import COLUMN, read_soft_labels
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
@@ -104,7 +101,7 @@ def collect_rows(
     for location, record in records:
         if not columns:
             columns = {name: [] for name in record}
-            _need(path, columns, ["uid", *texts])
+            check_columns(path, columns, ["uid", *texts])
             if task.type.answer != "tokens":
                 check_label_name(path, list(columns))
         elif record.keys() != columns.keys():
@@ -115,11 +112,15 @@ def collect_rows(
     if not locations:
         raise UserError(f"{path}: the file is empty")
     options = sorted((name for name in columns if CHOICE.fullmatch(name)), key=lambda name: int(name[6:]))
-    choices = _choices(locations, [columns[name] for name in options]) if "choice1" in texts else None
+    choices = None
+    if "choice1" in texts:
+        texts_of_rows = zip(*(columns[name] for name in options), strict=True)
+        choices = [read_choices(*row) for row in zip(locations, texts_of_rows, strict=True)]
     first, *second = (columns[name] for name in texts if name not in options)
     used = ("uid", "label", COLUMN, *texts, *(options if choices else ()))
     if "words" in texts:
-        _check_words(locations, columns["words"])
+        for location, text in zip(locations, columns["words"], strict=True):
+            check_words(location, text)
     if "query" in texts:
         _check_queries(locations, columns["query"])
     extra = {name: values for name, values in columns.items() if name not in used}
@@ -177,97 +178,21 @@ def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str
     Raises:
         UserError: the file cannot be read, or a value is nested where it may not be.
     """
-    for location, values in _read_values(path, task):
+    for location, values in read_values(path, task.data_format):
         yield location, cells(location, values, task)
 
 
-def _read_values(path: Path, task: TaskDef) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
-    try:
-        if kind == "jsonl":
-            for number, line in read_lines(path):
-                location = f"{path}:{number}"
-                yield location, read_json(line, location)
-        elif kind == "parquet":
-            yield from _parquet(path)
-        else:
-            yield from _csv(path) if kind == "csv" else _tsv(path, task.data_format)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (EOFError, zlib.error) as error:
-        raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
+def read_choices(location: str, texts: Sequence[str]) -> list[str]:
+    """The choices of a row. Empty texts at the end are no choices.
 
-
-def _tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
-    expected = ["uid", "label", *DATA_FORMATS[data_format]]
-    header: list[str] = []
-    named = False
-    for number, line in read_lines(path):
-        fields, location = line.split("\t"), f"{path}:{number}"
-        if not header:
-            needed = [name for name in expected if name != "label"]
-            named = fields[0] == "uid" or (looks_like_names(fields) and set(needed) <= set(fields))
-            if named:
-                header = fields
-                _need(path, header, needed)
-                continue
-            check_no_names(location, fields, expected)
-            header = old_columns(expected, data_format, len(fields))
-        if len(fields) != len(header):
-            raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
-        row = dict(zip(header, fields, strict=True))
-        yield location, row if named else old_row(location, row, data_format)
-
-
-def _csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    text_lines: list[str] = []
-    for number, line in read_lines(path):
-        text_lines += [""] * (number - 1 - len(text_lines)) + [line]  # a blank line counts; it may be inside quotes
-    reader = csv.DictReader(io.StringIO("\n".join(text_lines)), strict=True)
-    try:
-        _need(path, reader.fieldnames or (), ())
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns")
-            yield f"{path}:{reader.line_num}", row
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.reader.line_num}: not CSV ({error})") from None
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            table = pq.read_table(pa.BufferReader(stream.read()))
-    except (pa.ArrowInvalid, EOFError) as error:
-        raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{path}: row {number}", row
-
-
-def _need(path: Path, columns: Iterable[str], needed: Sequence[str]) -> None:
-    columns = list(columns)
-    if twice := {name for name in columns if columns.count(name) > 1}:
-        raise UserError(f"{path}: two columns have the name '{min(twice)}'; rename one of them")
-    for name in needed:
-        if name not in columns:
-            found = other_name([column for column in columns if column not in needed], name)
-            hint = f"; rename '{found}' to '{name}'" if found else ""
-            raise UserError(f"{path}: no column '{name}' (columns: {', '.join(columns)}){hint}")
-
-
-def _choices(locations: Sequence[str], columns: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The choices of each row. Empty columns at the end are no choices."""
-    rows = []
-    for location, texts in zip(locations, zip(*columns, strict=True), strict=True):
-        count = max((number for number, text in enumerate(texts, 1) if text), default=0)
-        if count < 2 or "" in texts[:count]:
-            problem = f"choice{texts.index('') + 1} is empty" if count > 1 else f"{count} choices"
-            raise UserError(f"{location}: {problem}; a row has at least two choices, one after the other")
-        rows.append(list(texts[:count]))
-    return rows
+    Raises:
+        EmptyRow: there are fewer than two, or an empty one before others.
+    """
+    count = max((number for number, text in enumerate(texts, 1) if text), default=0)
+    if count < 2 or "" in texts[:count]:
+        problem = f"choice{texts.index('') + 1} is empty" if count > 1 else f"{count} choices"
+        raise EmptyRow(f"{location}: {problem}; a row has at least two choices, one after the other")
+    return list(texts[:count])
 
 
 def _check_queries(locations: Sequence[str], queries: Sequence[str]) -> None:
@@ -278,8 +203,8 @@ def _check_queries(locations: Sequence[str], queries: Sequence[str]) -> None:
             )
 
 
-def _check_words(locations: Sequence[str], texts: Sequence[str]) -> None:
-    for location, text in zip(locations, texts, strict=True):
-        if "" in text.split(" "):
-            problem = "two spaces, or one at an end" if text else "no words"
-            raise UserError(f"{location}: words: {problem}; write one space between two words")
+def check_words(location: str, text: str) -> None:
+    """Raises EmptyRow for words that do not have exactly one space between two."""
+    if "" in text.split(" "):
+        problem = "two spaces, or one at an end" if text else "no words"
+        raise EmptyRow(f"{location}: words: {problem}; write one space between two words")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.bars import bar
-from data_utils.errors import UserError
+from data_utils.errors import EmptyRow, UserError
 from data_utils.features import CHUNK, Encoded, check_fast, ragged
 from data_utils.rows import Rows
 
@@ -107,7 +107,7 @@ def _with_unknown(
     heads = first_tokens(spelled, text.offsets)
     if (heads < 0).any():
         word = words[int(heads.argmin())]
-        raise UserError(f"{rows.locations[row]}: the tokenizer makes no token of the word '{word}'; leave it out")
+        raise EmptyRow(f"{rows.locations[row]}: the tokenizer makes no token of the word '{word}'; leave it out")
     return text, heads
 
 
@@ -226,7 +226,7 @@ def _texts(
             row = sample
             inside = np.flatnonzero([part == side for part in encoded.sequence_ids(number)])
             if not len(inside):
-                raise UserError(
+                raise EmptyRow(
                     f"{rows.locations[start + row]}: the tokenizer makes no token of this text; leave the row out"
                 )
             first = windows[-1].last - stride if windows else 0

@@ -76,3 +76,23 @@ def tiny_encoder(folder: Path, family: str = "bert", *, seed: int = 0, **shape: 
     config = AutoConfig.for_model(family, **{"vocab_size": vocabulary, **SHAPE, **FAMILIES[family], **shape})
     AutoModel.from_config(config).save_pretrained(folder)
     return folder
+
+
+CLASSES = {0: "bad", 1: "fine", 2: "good"}
+
+
+def tiny_classifier(
+    folder: Path, family: str = "bert", kind: str = "SequenceClassification", *, seed: int = 0, **settings: Any
+) -> Path:
+    """Writes a randomly initialised model of transformers with a head; returns the folder.
+
+    ``kind``: the end of its class. ``settings``: of its config.json, for example other labels than CLASSES.
+    """
+    import torch
+    import transformers
+
+    shape = {"vocab_size": tiny_tokenizer(folder), **SHAPE, **FAMILIES[family], "id2label": CLASSES, **settings}
+    torch.manual_seed(seed)
+    config = transformers.AutoConfig.for_model(family, **shape, initializer_range=0.3)  # answers differ
+    getattr(transformers, f"AutoModelFor{kind}").from_config(config).save_pretrained(folder)
+    return folder

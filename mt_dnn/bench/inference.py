@@ -31,7 +31,8 @@ from data_utils.task_types import DATA_FORMATS
 from data_utils.text_table import table
 from mt_dnn.bench.synthetic import write_run
 from mt_dnn.bench.workload import machine
-from mt_dnn.inference.trained import TrainedModel, load, with_precision
+from mt_dnn.inference.choices import with_precision
+from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.build import build_model, build_tasks, build_tokenizer
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config_file import load_config

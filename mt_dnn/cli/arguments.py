@@ -11,6 +11,18 @@ import typer
 ConfigFile = Annotated[Path, typer.Argument(help="Run file (YAML).")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example optimizer.lr=1e-4")]
 RunFolder = Annotated[Path, typer.Argument(help="Run folder, or one of its checkpoints.")]
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder or one of its checkpoints; or a model of transformers: a folder, package:<package>/<folder>, "
+        "or a name on the Hugging Face hub.",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="The most rows in one forward pass; default: as in the run, or as many as fit its batch_tokens."),
+]
 Device = Annotated[
     str | None,
     typer.Option("--device", help="auto, cpu, cuda, cuda:1 …; default: the device in the run's configuration."),

@@ -23,6 +23,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "embed",
     "export",
     "distill",
     "sweep",

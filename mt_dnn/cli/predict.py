@@ -1,47 +1,68 @@
-"""mt-dnn predict: predictions on raw text."""
+"""mt-dnn predict: predictions for the rows of a file."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from data_utils.errors import UserError
-from data_utils.files import write_json_lines
-from mt_dnn.cli.arguments import Device, Precision, RunFolder
+from data_utils.files import growing
+from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
 
 
 def predict(
-    run: RunFolder,
+    run: ModelName,
     input: Annotated[
-        str, typer.Option(help="Text file, one row a line, sentences of a pair split by a tab; - reads stdin.")
+        str,
+        typer.Option(
+            help="TSV, CSV, JSONL or Parquet with names of columns, plain or .gz; or plain text, one row a line, texts "
+            "of a row split by tabs; - reads plain text from stdin."
+        ),
     ],
     task: Annotated[
         str | None, typer.Option(help="The task whose head predicts; default: the one that was trained.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON lines file; default: standard output.")] = None,
+    all_tasks: Annotated[
+        bool, typer.Option("--all-tasks", help="Predict with every task that reads such rows.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="JSON lines file, named OUTPUT.partial until it is complete; default: standard output."),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probabilities of all options, as a soft label.")
+    ] = False,
+    logits: Annotated[bool, typer.Option("--logits", help="Write the outputs of the head.")] = False,
+    batch_size: BatchSize = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
-    """Predict on raw text."""
-    from data_utils.task_types import DATA_FORMATS
-    from mt_dnn.inference.predict import read_text
+    """Predict the rows of a file. Each row is a line of JSON, in the same order."""
+    from mt_dnn.inference.predict import Wanted, predict_all, predict_file
     from mt_dnn.inference.trained import load
 
-    model = load(run, device, precision=precision)
-    if task is None:
-        if len(model.trained) > 1:
-            raise UserError(f"--task: {run} was trained on several tasks; give one of {', '.join(model.trained)}")
-        (task,) = model.trained
-    rows = list(read_text(input, DATA_FORMATS[model.task(task).data_format]))
-    try:
-        predictions = model.predict(task, rows)
-    except UserError as error:
-        raise UserError(f"{input}: {error}") from None
-    if output is None:
-        for prediction in predictions:
-            print(json.dumps(prediction, ensure_ascii=False))
+    if all_tasks and task is not None:
+        raise UserError(f"--task {task}: does not go with --all-tasks; leave one of them out")
+    model = load(run, device, precision=precision, batch_size=batch_size)
+    wanted = Wanted(probabilities, logits)
+    if all_tasks:
+        found = predict_all(model, input, wanted, say=lambda line: print(f"mt-dnn: {line}", file=sys.stderr))
     else:
-        write_json_lines(output, predictions)
+        if task is None:
+            if len(model.trained) != 1:
+                raise UserError(
+                    f"--task: {run} has several tasks; give one of {', '.join(model.trained)}, or --all-tasks"
+                )
+            (task,) = model.trained
+        found = predict_file(model, task, input, wanted)
+    if output is None:
+        for prediction in found:
+            print(json.dumps(prediction, ensure_ascii=False), flush=True)
+        return
+    with growing(output) as append:
+        for prediction in found:
+            append(json.dumps(prediction, ensure_ascii=False))

@@ -38,9 +38,11 @@ class Encoder(Transformer, ABC):
     it (first_tokens.py).
     ``joins_sequences``: on packed batches, attention takes sequences of different lengths together where it is faster
     (variable_length.py on an accelerator, like_lengths.py on a CPU).
+    ``untrained_pooler``: the weights of ``pool`` are random, and nothing will train them.
     """
 
     attention: str
+    untrained_pooler = False
     draws_masks = True
     joins_sequences = True
     shortens_last_block = True

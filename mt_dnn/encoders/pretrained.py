@@ -104,11 +104,12 @@ def _has_one(source: str, files: Sequence[str]) -> bool:
 
 
 def load_weights(
-    name: str, settings: Any, *, state: Mapping[str, Tensor] | None = None, **options: Any
+    name: str, settings: Any, *, state: Mapping[str, Tensor] | None = None, auto: Any = AutoModel, **options: Any
 ) -> tuple[Any, list[str], list[str]]:
     """Loads a checkpoint in float32. Only weights of a pooler may be missing.
 
     ``state``: the weights by name, if they were read already. Then ``name`` only says where they come from.
+    ``auto``: the class of transformers that says which model it is. Default: the encoder alone.
 
     Returns:
         The model, the names of missing weights, and the names of weights that the model does not use.
@@ -125,7 +126,7 @@ def load_weights(
                 model, info = kind.from_pretrained(None, state_dict=dict(state), **common)
             else:
                 safe = {"trust_remote_code": False, "use_safetensors": not only_bin(name), "weights_only": True}
-                model, info = AutoModel.from_pretrained(resolve_name(name), **safe, **common)
+                model, info = auto.from_pretrained(resolve_name(name), **safe, **common)
     except UserError:
         raise
     except Exception as error:  # torch, safetensors and transformers raise many kinds for files that are damaged

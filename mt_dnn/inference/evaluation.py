@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,3 +78,12 @@ def check_labelled(splits: Iterable[Prepared]) -> None:
                 split.manifest.get("notice")
                 or f"{source}: has no labels, so there is nothing to score; see predictions/ in the run folder"
             )
+
+
+def check_scored(
+    results: Sequence[Mapping[str, Any]], missing: Sequence[str], data: object, tasks: Iterable[str]
+) -> None:
+    """Raises UserError if there are no results. ``missing``: see ``Evaluation``."""
+    if not results:
+        because = f" ({missing[0]})" if missing else ""
+        raise UserError(f"{data}: no labelled split of {', '.join(tasks)} to score{because}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import RLock
@@ -17,11 +16,13 @@ from data_utils.errors import UserError, did_you_mean
 from data_utils.prepare import check_questions, encode_rows
 from data_utils.prepared import Prepared
 from data_utils.python_rows import Row, rows_from_python
+from data_utils.rows import Rows
 from data_utils.task_def import TaskDef, load_task_defs
-from mt_dnn.encoders.int8 import INT8, quantize_blocks
+from mt_dnn.inference.choices import check_given, with_batch_size, with_precision
 from mt_dnn.inference.embed import Text, embed
-from mt_dnn.inference.evaluation import Evaluation, check_labelled, read_splits, splits_to_score
-from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, check_precision, choose_device
+from mt_dnn.inference.evaluation import Evaluation, check_labelled, check_scored, read_splits, splits_to_score
+from mt_dnn.inference.huggingface import TransformersModel, describe, in_transformers_format, locate
+from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, choose_device
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
@@ -31,26 +32,35 @@ from mt_dnn.runs.predictions import prediction_records
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.losses import MISSING
 from mt_dnn.tasks.model import Model
-from mt_dnn.tasks.run_tasks import HEAD_FIELDS, Tasks, evaluated_tasks, head_owner
-from mt_dnn.training.precision import AUTOCAST_TYPES
+from mt_dnn.tasks.run_tasks import Tasks, evaluated_tasks, head_owner
 
 
 def load(
-    run: Path | str, device: str | None = None, task_defs: Path | str | None = None, *, precision: str | None = None
+    run: Path | str,
+    device: str | None = None,
+    task_defs: Path | str | None = None,
+    *,
+    precision: str | None = None,
+    batch_size: int | None = None,
 ) -> TrainedModel:
-    """Loads the model of a trained run.
+    """Loads the model of a trained run, or a model in the format of transformers.
 
     Args:
-        run: a run folder (its best checkpoint is loaded, else its last), or one of its checkpoints.
+        run: a run folder (its best checkpoint is loaded, else its last), or one of its checkpoints. Or a folder,
+            ``package:<package>/<folder>`` or name on the Hugging Face hub (``owner/name``), with such a run, or with a
+            model of transformers: one that classifies texts or words, or an encoder alone, which can only ``embed``.
+            huggingface.py says what its tasks are.
         device: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``. Default: the device in the run's configuration.
         task_defs: a task file. Its tasks are added to those of the run if they read a head of the run (``head:``). For
             tasks of the run, it may have other metrics and splits.
         precision: the number type of forward passes, ``fp32``, ``bf16``, ``fp16``, on a GPU ``tf32``, or on a CPU
             ``int8`` (int8.py). Default: the one that the run was trained with; for tf32 that is fp32 on a CPU. With
             fewer bits scores change a little.
+        batch_size: the most rows in one forward pass. Default: ``evaluation.batch_size`` of the run, by default as
+            many as ``evaluation.batch_tokens`` allows.
 
     Raises:
-        UserError: the folder holds no checkpoint or a damaged one, the device does not exist, the precision is unknown
+        UserError: the folder holds no model or a damaged one, the device does not exist, the precision is unknown
             or not for this device, or the task file does not fit the heads of the run.
 
     Example:
@@ -58,59 +68,26 @@ def load(
         >>> model.predict("rte", [("A cat sleeps.", "An animal sleeps.")])
         [{'uid': '1', 'prediction': 'entailment', 'scores': {'not_entailment': 0.04, 'entailment': 0.96}}]
     """
-    run = Path(run)
-    checkpoint = find_checkpoint(run)
-    config = load_config(checkpoint / "config.yml")
-    known = load_task_defs(checkpoint / "task_defs.yml")
-    trained = {name: task for name, task in known.items() if task.trainable}
-    given = evaluated_tasks(load_task_defs(task_defs), trained) if task_defs else {}
-    if task_defs:
-        check_given(given, trained, task_defs)
-    tasks = Tasks(trained, evaluated_tasks({**known, **given}, trained))
-    tokenizer = build_tokenizer(config, checkpoint)
+    source = locate(run)
     # Building a model seeds the random generators. Here they belong to the caller.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        model = build_model(config, tasks, tokenizer, checkpoint)
+        foreign, checkpoint = None, None
+        if in_transformers_format(source):
+            foreign = TransformersModel.load(source)
+            config, known = describe(source, foreign)
+        else:
+            checkpoint = find_checkpoint(source)
+            config, known = load_config(checkpoint / "config.yml"), load_task_defs(checkpoint / "task_defs.yml")
+        trained = {name: task for name, task in known.items() if task.trainable}
+        given = evaluated_tasks(load_task_defs(task_defs), trained) if task_defs else {}
+        if task_defs:
+            check_given(given, trained, task_defs)
+        tasks = Tasks(trained, evaluated_tasks({**known, **given}, trained))
+        tokenizer = build_tokenizer(config, checkpoint)
+        model = foreign or build_model(config, tasks, tokenizer, checkpoint)
     chosen = choose_device(config.device if device is None else device)
     config = with_precision(config, model.to(chosen), precision, chosen)
-    return TrainedModel(run, config, tasks, tokenizer, model.eval())
-
-
-def with_precision(config: RunConfig, model: Model, precision: str | None, device: torch.device) -> RunConfig:
-    """The configuration with another precision of forward passes. For ``int8`` the model is changed too, in place.
-
-    Raises:
-        UserError: the precision is unknown, or the device does not have it.
-    """
-    if precision is None:  # what the run was trained with, perhaps on another device
-        trained = config.train.precision
-        precision = "fp32" if trained == "tf32" and device.type == "cpu" else trained
-    known = [*AUTOCAST_TYPES, INT8]
-    if precision not in known:
-        raise UserError(f"precision: no '{precision}'{did_you_mean(precision, known)} (known: {', '.join(known)})")
-    if precision == INT8:
-        if device.type != "cpu":
-            raise UserError(f"precision: int8 runs on a CPU only, not on {device}; choose the device cpu or bf16")
-        quantize_blocks(model.encoder)
-        precision = "fp32"  # of everything else
-    check_precision(precision, device, "precision")
-    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
-
-
-def check_given(given: Mapping[str, TaskDef], trained: Mapping[str, TaskDef], location: Path | str) -> None:
-    """Raises UserError when no given task reads a head of the run, or a task of the run has another head here."""
-    if not given:
-        raise UserError(
-            f"{location}: no task here fits the run; use one of its tasks ({', '.join(trained)}) "
-            "or set head: to one of them"
-        )
-    for name, task in given.items():
-        for key in HEAD_FIELDS if name in trained else ():
-            if getattr(task, key) != getattr(trained[name], key):
-                raise UserError(
-                    f"{location}: {name}: {key} differs from the trained run; "
-                    "copy its value from the run's task_defs.yml"
-                )
+    return TrainedModel(Path(run), with_batch_size(config, batch_size), tasks, tokenizer, model.eval())
 
 
 class TrainedModel:
@@ -174,27 +151,26 @@ class TrainedModel:
         definition, split = self._encode(task, rows)
         if split is None:
             return []
-        outputs = row_outputs(self.model, definition.name, split, lambda logits, batch: logits, self._passes)
+        outputs = row_outputs(self.model, definition.name, split, lambda logits, batch: logits, self.passes)
         return by_row(outputs, split)
 
     def embed(
         self, texts: Iterable[Text], *, pooling: str = "mean", level: int | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Vectors of texts, or of pairs of texts, from the shared encoder: (N, H) float32. No head is used.
+        """Vectors of texts, or of pairs of texts, from the shared encoder, without a head: (N, H), float32 or float64.
 
         Args:
             texts: texts, or tuples of two texts that are read together.
             pooling: how the states of a text's tokens (special tokens included) become one vector. ``mean``, ``max``,
-                ``cls`` (the first token), or ``pooler``: what the heads of the run read.
-                Default: ``mean``.
-            level: the block whose output is taken, from 1; 0 is the word embeddings. Default: the final states.
+                ``cls`` (the first token), or ``pooler``: what the heads read.
+            level: the block whose output is taken, from 1; 0 is what goes into block 1. Default: the final states.
             batch_size: the most texts in one forward pass. Default: ``evaluation.batch_size`` of the run, by
                 default as many as ``evaluation.batch_tokens`` allows.
 
         Raises:
             UserError: an unknown pooling or level, ``pooler`` below the final states, or something that is not a text.
         """
-        passes = self._passes if batch_size is None else replace(self._passes, max_rows=batch_size)
+        passes = build_passes(with_batch_size(self.config, batch_size), self.passes.device)
         options: dict[str, Any] = {"pooling": pooling, "level": level, "max_length": self.config.data.max_length}
         with self._encoding:
             return embed(self.model.encoder, self.tokenizer, texts, passes, **options)
@@ -235,30 +211,33 @@ class TrainedModel:
             for (name, split_name), prepared in splits.items()
             if prepared.labels is not None
         ]
-        if not results:
-            because = f" ({missing[0]})" if missing else ""
-            raise UserError(
-                f"{data or self.config.data.dir}: no labelled split of {', '.join(chosen)} to score{because}"
-            )
+        check_scored(results, missing, data or self.config.data.dir, chosen)
         return Evaluation(results, missing)
 
     def decode(self, task: TaskDef, split: Prepared) -> Decoded:
         """The predictions for a prepared split."""
-        return predict_split(self.model, task, self.trained[head_owner(task)], split, self._passes)
+        return predict_split(self.model, task, self.owner(task), split, self.passes)
+
+    def owner(self, task: TaskDef) -> TaskDef:
+        """The task that owns the head of a task, often the task itself."""
+        return self.trained[head_owner(task)]
+
+    def encode(self, task: TaskDef, rows: Rows) -> Prepared:
+        """The rows as token ids, in memory."""
+        lengths = {"max_length": self.config.data.max_length, "stride": self.config.data.stride}
+        with self._encoding:
+            return encode_rows(rows, task, self.tokenizer, **lengths)
 
     @property
-    def _passes(self) -> Passes:
+    def passes(self) -> Passes:
+        """How rows go through the model."""
         return build_passes(self.config, next(self.model.parameters()).device)
 
     def _encode(self, task: str, rows: Iterable[Row], *, labelled: bool = False) -> tuple[TaskDef, Prepared | None]:
         """The task, and the rows as token ids in memory. None if there are no rows."""
-        definition, data = self.task(task), self.config.data
+        definition = self.task(task)
         found = rows_from_python(rows, definition, labelled=labelled)
-        if found is None:
-            return definition, None
-        lengths = {"max_length": data.max_length, "stride": data.stride}
-        with self._encoding:
-            return definition, encode_rows(found, definition, self.tokenizer, **lengths)
+        return definition, None if found is None else self.encode(definition, found)
 
 
 def by_row(outputs: Sequence[np.ndarray], split: Prepared) -> list[np.ndarray]:

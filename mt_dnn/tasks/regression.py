@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,14 @@ from mt_dnn.tasks.units import Units
 
 
 class Values(Decoding):
-    """The prediction is the single output, in the user's units."""
+    """The prediction is the single output, in the user's units, moved to the nearest number of the value range.
+
+    Metrics read the output itself: where several outputs leave the range, their order says more than its end.
+    """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
         values = np.concatenate(outputs)[:, 0].astype(np.float64)
-        return Decoded(values, values)
+        return Decoded(values if task.value_range is None else values.clip(*task.value_range), values)
 
     def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
         """The mean of all labels. Correlations are 0 for every constant."""
@@ -31,15 +35,21 @@ class Values(Decoding):
         yield Decoded(values, values)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
-        yield from ({"prediction": float(value)} for value in decoded.predictions)
+        """An output that is outside of the range has a key for itself."""
+        for prediction, output in zip(decoded.predictions, decoded.scores, strict=True):
+            further = {} if prediction == output else {"output": float(output)}
+            yield {"prediction": float(prediction), **further}
 
     def gold(self, task: TaskDef, split: Prepared) -> Iterator[Any]:
         assert split.labels is not None
         yield from (float(value) for value in split.labels)
 
     def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
-        predictions, labels = (np.array([record[key] for record in records], float) for key in ("prediction", "gold"))
-        return Answers(predictions, labels, predictions, n_class=1)
+        outputs = np.array([record.get("output", record["prediction"]) for record in records], float)
+        return Answers(outputs, np.array([record["gold"] for record in records], float), outputs, n_class=1)
+
+    def answers(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Answers:
+        return replace(super().answers(task, split, decoded), predictions=decoded.scores)
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
         yield from mean_scores(teachers).tolist()

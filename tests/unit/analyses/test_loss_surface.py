@@ -29,7 +29,7 @@ def test_the_middle_is_the_plain_loss(folder: Path) -> None:
         record = loss_surface([(NamedRun("none", folder / "none"), model)], "same", points=3, rows=1000)
         split = read_splits(model.config, [(model.task("same"), "train")], model.tokenizer)[0]["same", "train"]
         task = model.task("same")
-        decoded = predict_split(model.model, task, task, split, model._passes, with_loss=True)
+        decoded = predict_split(model.model, task, task, split, model.passes, with_loss=True)
     assert record["rows"] == 96 and record["axis"] == [-1.0, 0.0, 1.0] and record["line"] is None
     surface = record["surfaces"][0]
     assert surface["losses"][1][1] == surface["loss"]

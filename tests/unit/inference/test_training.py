@@ -19,6 +19,7 @@ from mt_dnn.inference.training import TrainingStopped
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.training.step import Stepper
 from tests import ROOT
+from tests.tiny import CLASSES, tiny_classifier
 
 
 def test_every_form_of_a_configuration_is_the_same_run(workspace: Path) -> None:
@@ -116,6 +117,7 @@ def test_the_example_of_the_readme_runs(workspace: Path) -> None:
         ("experiments/glue/run.yml", str(workspace / "run.yml")),
         ("runs/mtdnn-seed3", str(workspace / "run")),
         ('{"tasks": ["rte"],', '{"tasks": ["rte", "sst2"],'),
+        ("models/sentiment", str(tiny_classifier(workspace / "classifier"))),
         ('"rte"', '"same"'),
         ('"sst2"', '"negated"'),
         ('"entailment"', '"same"'),
@@ -125,4 +127,6 @@ def test_the_example_of_the_readme_runs(workspace: Path) -> None:
     names: dict[str, Any] = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["vectors"].shape == (2, 32) and names["logits"][0].shape == (1, 2)
-    assert set(names["model"].tasks) >= {"same", "negated"}
+    assert set(names["model"].tasks) >= {"same", "negated"} and list(names["answer"]["scores"]) == list(
+        CLASSES.values()
+    )

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from scipy.stats import pearsonr
 from torch import nn
 
 import mt_dnn
@@ -21,6 +23,7 @@ from data_utils.task_types import TASK_TYPES
 from mt_dnn.runs.checkpoints import find_checkpoint, last_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
+from mt_dnn.tasks.regression import Values
 from mt_dnn.tasks.units import NoUnits, Units, new_units
 from tests.parts import parts
 from tests.workspace import make_workspace
@@ -245,3 +248,26 @@ def test_a_trained_head_keeps_its_units_and_soft_labels_stand_in_for_labels(soft
     run.model.load_head("overlap", {**run.model.heads["overlap"].state_dict(), "units.offset": torch.tensor(3.5)})
     run.model.fit_units(trained, splits)
     assert float(run.model.units("overlap").to_user(torch.zeros(()))) == 3.5
+
+
+def test_predictions_stay_in_the_range_and_scores_read_the_output() -> None:
+    """What is outside goes to the nearest end. The order of such rows still counts in correlations."""
+    outputs, labels = [np.array([[value]]) for value in (-1.5, 0.25, 3.0, 6.0, 7.5)], np.array([0.0, 1, 2, 4, 5])
+    task = score((0, 5))
+    split: Any = SimpleNamespace(labels=labels, questions=None)
+    decoded = Values()(task, task, split, outputs)
+    records = list(Values().records(task, split, decoded))
+    assert records == [
+        {"prediction": 0.0, "output": -1.5},
+        {"prediction": 0.25},
+        {"prediction": 3.0},
+        {"prediction": 5.0, "output": 6.0},
+        {"prediction": 5.0, "output": 7.5},
+    ]
+    expected = pearsonr(np.concatenate(outputs)[:, 0], labels).statistic
+    gold = [{**record, "gold": label} for record, label in zip(records, labels, strict=True)]
+    for answers in (Values().answers(task, split, decoded), Values().read(task, gold)):
+        np.testing.assert_array_equal(answers.predictions, [-1.5, 0.25, 3, 6, 7.5])
+        assert np.corrcoef(answers.predictions, answers.labels)[0, 1] == pytest.approx(expected, abs=1e-12)
+    unlimited = Values()(score(), score(), split, outputs)
+    assert [record["prediction"] for record in Values().records(score(), split, unlimited)] == [-1.5, 0.25, 3, 6, 7.5]

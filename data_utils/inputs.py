@@ -1,0 +1,203 @@
+"""Rows without labels to predict, read one after the other from a file in any format.
+
+A file with names of columns (CSV, JSONL, Parquet, and a TSV whose first line has them) needs the text columns of the
+task. It may have a ``uid``, and all other columns are ignored. Any other file is plain text: each line is a row, with
+tabs between its texts. In plain text, TSV and JSONL a blank line is a row too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from data_utils.cells import CHOICE, cells
+from data_utils.column_names import OTHER_NAMES, check_columns, check_no_names
+from data_utils.errors import EmptyRow, UserError
+from data_utils.files import decoded_lines, read_lines
+from data_utils.row_files import READERS, Values, kind_of, read_jsonl
+from data_utils.rows import check_words, read_choices
+from data_utils.task_def import TaskDef
+
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A row of a file.
+
+    ``location``: where in the file it is. ``number``: its number, from 1, also of blank rows. ``values``: by column
+    name; for plain text a list of texts.
+    """
+
+    location: str
+    number: int
+    values: Mapping[str, Any] | list[str]
+
+    @property
+    def is_blank(self) -> bool:
+        return self.values in ({}, [""])
+
+    def uid(self, task: TaskDef) -> str:
+        """The row's ``uid``. A row without one is named by its number."""
+        uid = self.values.get("uid") if isinstance(self.values, Mapping) else None
+        return cells(self.location, {"uid": uid}, task)["uid"] or str(self.number)
+
+    def fits(self, columns: Sequence[str]) -> bool:
+        """Whether the row has all these text columns, or as many texts if it is plain text."""
+        return not self._misfit(columns)
+
+    def check(self, columns: Sequence[str]) -> None:
+        """Raises UserError if the row has other columns than these."""
+        if problem := self._misfit(columns):
+            if isinstance(self.values, Mapping):
+                check_columns(self.location, self.values, columns)
+            raise UserError(f"{self.location}: {problem}")
+
+    def texts(self, columns: Sequence[str], task: TaskDef) -> dict[str, str]:
+        """The texts of the row by column, as rows of the task have them.
+
+        Raises:
+            EmptyRow: a text is empty, or columns at the end are missing.
+            UserError: the row has too many texts, or a value that is not one.
+        """
+        if self.is_blank:
+            raise EmptyRow(f"{self.location}: the line is empty")
+        if isinstance(self.values, Mapping):
+            kept = {
+                name: value
+                for name, value in self.values.items()
+                if name in columns or ("choice1" in columns and (name == "choices" or CHOICE.fullmatch(name)))
+            }
+            record = cells(self.location, kept, task)
+        else:
+            if len(self.values) > len(columns) and "choice1" not in columns:
+                raise UserError(f"{self.location}: {self._misfit(columns)}")
+            record = dict(zip(chain(columns, _further_choices(columns)), self.values, strict=False))
+        return self._complete(record, columns)
+
+    def _complete(self, record: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
+        for name in columns:
+            if name not in record:
+                raise EmptyRow(f"{self.location}: {name} is missing")
+            if not CHOICE.fullmatch(name) and not record[name].strip():
+                raise EmptyRow(f"{self.location}: {name} is empty")
+        if "words" in columns:
+            check_words(self.location, record["words"])
+        if "choice1" in columns:
+            options = sorted(filter(CHOICE.fullmatch, record), key=lambda name: int(name[6:]))
+            read_choices(self.location, [record[name] for name in options])
+        return record
+
+    def _misfit(self, columns: Sequence[str]) -> str:
+        """What is wrong with the number of texts or the names of columns. Empty if nothing is."""
+        if isinstance(self.values, Mapping):
+            listed = {"choice1", "choice2"} if "choices" in self.values else set()
+            missing = [name for name in columns if name not in self.values and name not in listed]
+            return f"no column '{missing[0]}'" if missing else ""
+        more = len(self.values) > len(columns) and "choice1" in columns
+        found = f"{len(self.values)} tab-separated field{'s' if len(self.values) > 1 else ''}"
+        return "" if len(self.values) == len(columns) or more else f"{found}, the task takes {len(columns)}"
+
+
+def _further_choices(columns: Sequence[str]) -> Iterator[str]:
+    """The names of choices after those in ``columns``."""
+    return (f"choice{number}" for number in count(sum(map(bool, map(CHOICE.fullmatch, columns))) + 1))
+
+
+def read_inputs(source: str, formats: Sequence[Sequence[str]]) -> Iterator[Input]:
+    """Yields the rows of a file. Only the row that is yielded is in memory.
+
+    Args:
+        source: a path, or ``-`` for plain text or TSV from standard input.
+        formats: the text columns of the tasks that may read the rows. A TSV whose first line has all columns of one of
+            them has a header line.
+
+    Raises:
+        UserError: the file is empty or cannot be read, a row has too many columns, or the first line has other names.
+    """
+    path = Path(source)
+    kind = "" if source == STDIN else kind_of(path)
+    readers: Mapping[str, Callable[[Path], Values]] = {**READERS, "jsonl": partial(read_jsonl, blank=True)}
+    if kind in readers:
+        found: Iterator[tuple[str, Any]] = (
+            (location, {name: value for name, value in values.items() if value is not None or kind != "csv"})
+            for location, values in readers[kind](path)
+        )
+    else:
+        found = _read_text(source, formats)
+    rows = (Input(location, number, values) for number, (location, values) in enumerate(found, 1))
+    first = next(rows, None)
+    if first is None:
+        raise UserError(f"{source}: the file is empty; write one row per line")
+    return chain([first], rows)
+
+
+def _read_text(source: str, formats: Sequence[Sequence[str]]) -> Iterator[tuple[str, Mapping[str, str] | list[str]]]:
+    """The rows of plain text, or of a TSV with a header line."""
+    if source == STDIN:
+        found = decoded_lines(sys.stdin.buffer, source, blank=True)
+    else:
+        found = read_lines(Path(source), blank=True)
+    header: list[str] | None = None
+    for number, line in found:
+        fields, location = line.split("\t"), f"{source}:{number}"
+        if number == 1 and any(set(columns) <= set(fields) for columns in formats):
+            header = fields
+            check_columns(source, header, ())
+            continue
+        if number == 1:
+            _check_no_header(location, fields, formats)
+        if header is None:
+            yield location, fields
+        elif len(fields) > len(header):
+            raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+        else:
+            yield location, dict(zip(header, fields, strict=False)) if line else {}
+
+
+def _check_no_header(location: str, fields: Sequence[str], formats: Sequence[Sequence[str]]) -> None:
+    """Raises UserError if the first line of plain text looks like names of columns."""
+    if len(fields) == 1:
+        for (name,) in (columns for columns in formats if len(columns) == 1):
+            if fields[0].strip().lower() in OTHER_NAMES[name]:
+                raise UserError(
+                    f"{location}: looks like a column name, but the name has to be {name} "
+                    "(if it is a row, write a line with this name above it)"
+                )
+    check_no_names(location, fields, formats[0])
+
+
+def windows(rows: Iterator[Input], size: int) -> Iterator[list[Input]]:
+    """Yields the rows in lists of ``size``. The next list is read when it is asked for."""
+    window: list[Input] = []
+    for row in rows:
+        window.append(row)
+        if len(window) == size:
+            yield window
+            window = []
+    if window:
+        yield window
+
+
+def matching(rows: Iterator[Input], formats: Sequence[Sequence[str]]) -> tuple[list[Sequence[str]], Iterator[Input]]:
+    """Those of the formats, given by their text columns, that the first row fits, and all rows.
+
+    The first row is the first that is not blank. If all are blank, every format fits.
+
+    Raises:
+        UserError: it fits none.
+    """
+    before: list[Input] = []
+    for row in rows:
+        before.append(row)
+        if not row.is_blank:
+            fitting = [columns for columns in formats if row.fits(columns)]
+            if not fitting:
+                row.check(formats[0])
+            return fitting, chain(before, rows)
+    return list(formats), iter(before)

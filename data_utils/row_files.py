@@ -1,0 +1,114 @@
+"""Reads files of rows in every format, row by row: TSV, CSV, JSONL and Parquet, plain or ``.gz``.
+
+Values stay as they are in the file. rows.py and inputs.py turn them into text and compare them with a task.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data_utils.column_names import check_columns, check_no_names, looks_like_names
+from data_utils.errors import UserError, os_errors
+from data_utils.files import read_json, read_lines
+from data_utils.old_mtdnn import old_columns, old_row
+from data_utils.task_types import DATA_FORMATS
+
+AT_ONCE = 1000  # rows of a Parquet file that are in memory as Python values
+
+Values = Iterator[tuple[str, Mapping[str, Any]]]  # (location, value of each column) for each row
+
+
+def read_values(path: Path, data_format: str) -> Values:
+    """Yields the rows of a file of canonical rows. A TSV without a header line is one of the old MT-DNN.
+
+    Raises:
+        UserError: the file cannot be read, has no column that the data format needs, or a row has too few or too many.
+    """
+    kind = kind_of(path)
+    if kind in READERS:
+        for location, values in READERS[kind](path):
+            if kind == "csv" and None in values.values():
+                raise UserError(f"{location}: expected {len(values)} columns")
+            yield location, values
+    else:
+        yield from _read_tsv(path, data_format)
+
+
+def kind_of(path: Path) -> str:
+    """The ending of a file's name without ``.gz``, such as ``csv``."""
+    return path.name.removesuffix(".gz").rpartition(".")[2]
+
+
+def read_jsonl(path: Path, *, blank: bool = False) -> Values:
+    """Yields the rows of a JSONL file. ``blank``: yield blank lines too, as rows without values."""
+    for number, line in read_lines(path, blank=blank):
+        location = f"{path}:{number}"
+        yield location, read_json(line, location) if line else {}
+
+
+def read_csv(path: Path) -> Values:
+    """Yields the rows of a CSV file with a header line. Columns that are missing at the end of a row are None."""
+    # A blank line counts: it may be inside quotes.
+    reader = csv.DictReader((f"{line}\n" for _, line in read_lines(path, blank=True)), strict=True)
+    try:
+        check_columns(path, reader.fieldnames or (), ())
+        for row in reader:
+            if None in row:
+                raise UserError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns")
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.reader.line_num}: not CSV ({error})") from None
+
+
+def read_parquet(path: Path) -> Values:
+    """Yields the rows of a Parquet file. Only some of them are in memory at once."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    with os_errors(path, "cannot be read"):
+        try:
+            with tempfile.TemporaryFile() if path.suffix == ".gz" else path.open("rb") as stream:
+                if path.suffix == ".gz":  # Parquet is read from its end, which a compressed stream cannot
+                    with gzip.open(path) as compressed:
+                        shutil.copyfileobj(compressed, stream)
+                for batch in pq.ParquetFile(stream).iter_batches(AT_ONCE):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield f"{path}: row {number}", row
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
+
+
+# By the ending of the file's name. Files with other endings are text.
+READERS: Mapping[str, Callable[[Path], Values]] = {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
+
+
+def _read_tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
+    expected = ["uid", "label", *DATA_FORMATS[data_format]]
+    header: list[str] = []
+    named = False
+    for number, line in read_lines(path):
+        fields, location = line.split("\t"), f"{path}:{number}"
+        if not header:
+            needed = [name for name in expected if name != "label"]
+            named = fields[0] == "uid" or (looks_like_names(fields) and set(needed) <= set(fields))
+            if named:
+                header = fields
+                check_columns(path, header, needed)
+                continue
+            check_no_names(location, fields, expected)
+            header = old_columns(expected, data_format, len(fields))
+        if len(fields) != len(header):
+            raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+        row = dict(zip(header, fields, strict=True))
+        yield location, row if named else old_row(location, row, data_format)

@@ -1,0 +1,207 @@
+"""Rows to predict: every format gives the same rows, a blank row is a row, and messages name the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_utils.errors import EmptyRow, UserError
+from data_utils.inputs import Input, matching, read_inputs, windows
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DATA_FORMATS, TASK_TYPES
+
+PAIR = DATA_FORMATS["pair"]
+TEXTS = [("a cat", "a dog"), ('a "red" bird, small', "the man"), ("ö ‏ü", "x")]
+
+
+def task(name: str = "pair") -> TaskDef:
+    kind = {"words": "sequence_labelling", "choices": "multiple_choice"}.get(name, "classification")
+    labels = {} if name == "choices" else {"labels": ("x", "y")}
+    return TaskDef(name="t", task_type=kind, **{**TASK_TYPES[kind].defaults, "data_format": name, **labels})
+
+
+def write(path: Path, texts: Sequence[Sequence[str]], columns: Sequence[str] = PAIR) -> Path:
+    """Writes the texts in the format that the name says; ``txt`` has no names."""
+    kind = path.name.split(".")[1]
+    if kind == "parquet":
+        pq.write_table(pa.table(dict(zip(columns, zip(*texts, strict=True), strict=True))), path)
+    elif kind == "csv":
+        with path.open("w", newline="", encoding="utf-8-sig") as file:
+            csv.writer(file).writerows([columns, *texts])
+    elif kind == "jsonl":
+        records = (dict(zip(columns, row, strict=True)) for row in texts)
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    else:
+        rows = [*([columns] if kind == "tsv" else []), *texts]
+        path.write_text("\ufeff" + "".join("\t".join(row) + "\r\n" for row in rows), newline="")
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    return path
+
+
+def found(path: Path, columns: Sequence[str] = PAIR) -> list[tuple[str, ...]]:
+    return [tuple(row.texts(columns, task()).values()) for row in read_inputs(str(path), [columns])]
+
+
+@pytest.mark.parametrize("kind", ["txt", "tsv", "csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_every_format_holds_the_same_rows(kind: str, end: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"rows.{kind}{end}", TEXTS)
+    assert found(path) == TEXTS
+    (_, second, _) = read_inputs(str(path), [PAIR])
+    lines = {"txt": f"{path}:2", "tsv": f"{path}:3", "csv": f"{path}:3", "jsonl": f"{path}:2"}
+    assert second.location == lines.get(kind, f"{path}: row 2") and second.number == 2
+    assert second.uid(task()) == "2"
+
+
+def test_a_uid_is_kept_and_other_columns_are_ignored(tmp_path: Path) -> None:
+    columns = ("uid", "note", "hypothesis", "label", "premise")
+    path = write(tmp_path / "rows.csv", [("q7", "n", "a dog", "?", "a cat"), ("", "n", "b", "?", "c")], columns)
+    first, second = read_inputs(str(path), [PAIR])
+    assert first.texts(PAIR, task()) == {"hypothesis": "a dog", "premise": "a cat"}
+    assert first.uid(task()) == "q7" and second.uid(task()) == "2"
+    (tmp_path / "rows.jsonl").write_text('{"uid": 7, "premise": 1.50, "hypothesis": "b"}\n')
+    (row,) = read_inputs(str(tmp_path / "rows.jsonl"), [PAIR])
+    assert row.uid(task()) == "7" and row.texts(PAIR, task())["premise"] == "1.50"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reasons"),
+    [
+        ("rows.txt", "a\tb\n\na\n \tb\na\t\nc\td\n", {2: "the line is empty", 3: "hypothesis is missing"}),
+        ("rows.tsv", "premise\thypothesis\na\tb\n\na\n \tb\na\t\nc\td\n", {3: "the line is empty", 4: "hypothesis is"}),
+        ("rows.jsonl", '{"premise": "a", "hypothesis": null}\n\n', {1: "hypothesis is empty", 2: "the line is empty"}),
+        ("rows.csv", "premise,hypothesis\na\n,b\n", {2: "hypothesis is missing", 3: "premise is empty"}),
+    ],
+)
+def test_empty_rows_stay_in_their_place(name: str, content: str, reasons: dict[int, str], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    rows = list(read_inputs(str(path), [PAIR]))
+    header = name.endswith((".tsv", ".csv"))
+    assert len(rows) == content.count("\n") - header
+    errors = {}
+    for row in rows:
+        try:
+            assert all(text.strip() for text in row.texts(PAIR, task()).values())
+        except EmptyRow as error:
+            errors[row.location] = str(error)
+    for line, reason in reasons.items():
+        assert f"{path}:{line}: {reason}" in errors[f"{path}:{line}"]
+    if len(rows) == 6:
+        assert len(errors) == 4
+
+
+def test_words_and_choices(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("a b\na  b\n a\n")
+    good, *bad = read_inputs(str(path), [DATA_FORMATS["words"]])
+    assert good.texts(("words",), task("words")) == {"words": "a b"}
+    for row in bad:
+        with pytest.raises(EmptyRow, match=f"{row.location}: words: two spaces"):
+            row.texts(("words",), task("words"))
+    columns = DATA_FORMATS["choices"]
+    path.write_text("p\ta\tb\tc\td\np\ta\np\ta\t\tc\n")
+    more, fewer, gap = read_inputs(str(path), [columns])
+    assert list(more.texts(columns, task("choices")).values()) == ["p", "a", "b", "c", "d"]
+    for row in (fewer, gap):
+        with pytest.raises(EmptyRow, match=row.location):
+            row.texts(columns, task("choices"))
+    (tmp_path / "rows.jsonl").write_text('{"premise": "p", "choices": ["a", "b", "c"]}\n')
+    (listed,) = read_inputs(str(tmp_path / "rows.jsonl"), [columns])
+    assert listed.fits(columns) and listed.texts(columns, task("choices"))["choice3"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.txt", "a\tb\na\tb\tc\n", ":2: 3 tab-separated fields, the task takes 2"),
+        ("rows.txt", "a\n", ":1: 1 tab-separated field, the task takes 2"),
+        ("rows.txt", "", ": the file is empty; write one row per line"),
+        ("rows.txt", "sentence1\tsentence2\n", ":1: looks like column names"),
+        ("rows.tsv", "premise\thypothesis\na\tb\tc\n", ":2: 3 columns, expected 2"),
+        ("rows.csv", "premise,hypothsis\na,b\n", "no column 'hypothesis'"),
+        ("rows.csv", "premise,hypothesis\na,b,c\n", ":2: expected 2 columns"),
+        ("rows.csv", 'premise,hypothesis\na,"b\n', "not CSV"),
+        ("rows.jsonl", '{"premise": "a", "hypothesis": "b"}\n{"premise"\n', ":2: "),
+        ("rows.jsonl", '{"premise": ["a"], "hypothesis": "b"}\n', ":1: premise: is a list"),
+        ("rows.parquet", "no", ": not a Parquet file"),
+        ("rows.tsv.gz", "no", ": the compressed file is damaged or cut off"),
+        ("absent/rows.tsv", None, ": cannot be read"),
+    ],
+)
+def test_what_is_refused_names_the_file_and_the_line(
+    name: str, content: str | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError) as error:
+        _, rows = matching(read_inputs(str(path), [PAIR]), [PAIR])
+        for row in rows:
+            row.texts(PAIR, task())
+    assert str(error.value).startswith(str(path)) and message in str(error.value) and "\n" not in str(error.value)
+    assert not isinstance(error.value, EmptyRow)
+
+
+def test_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_bytes(b"a\tb\n\xff\tb\n")
+    with pytest.raises(UserError, match=r"rows.txt:2: not UTF-8"):
+        found(tmp_path / "rows.txt")
+
+
+def test_a_header_is_recognised_by_any_format(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.tsv", [("a",)], ("premise",))
+    formats = [PAIR, DATA_FORMATS["single"]]
+    fitting, rows = matching(read_inputs(str(path), formats), formats)
+    assert fitting == [DATA_FORMATS["single"]] and [row.values for row in rows] == [{"premise": "a"}]
+
+
+def test_leading_blank_rows_do_not_choose_the_format(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("\n\na\tb\n")
+    formats = [DATA_FORMATS["single"], PAIR]
+    fitting, rows = matching(read_inputs(str(tmp_path / "rows.txt"), formats), formats)
+    assert fitting == [PAIR] and [row.is_blank for row in rows] == [True, True, False]
+
+
+def test_only_a_window_is_read_of_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def stream() -> Iterator[bytes]:
+        for number in range(100):
+            read.append(number)
+            yield f"{number}\tb\r\n".encode()
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream()))
+    fitting, rows = matching(read_inputs("-", [PAIR]), [PAIR])
+    parts = windows(rows, 7)
+    assert fitting == [PAIR] and len(read) == 1
+    for count in (1, 2):
+        part = next(parts)
+        assert [row.location for row in part[-1:]] == [f"-:{7 * count}"] and len(read) == 7 * count
+    assert [len(part) for part in parts] == [7] * 12 + [2]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_are_read_as_they_are_asked_for(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake at the end of a CSV file is seen at the end; a Parquet file is decoded in parts."""
+    monkeypatch.setattr("data_utils.row_files.AT_ONCE", 10)
+    path = write(tmp_path / f"rows.{kind}", [(f"{number}", "b") for number in range(35)])
+    if kind == "csv":
+        with path.open("a") as file:
+            file.write("a,b,c\n")
+    rows = read_inputs(str(path), [PAIR])
+    first: list[Input] = [next(rows) for _ in range(35)]
+    assert [row.values["premise"] for row in first if not isinstance(row.values, list)] == [f"{n}" for n in range(35)]
+    if kind == "csv":
+        with pytest.raises(UserError, match=f"{path}:37: expected 2 columns"):
+            next(rows)

@@ -1,0 +1,167 @@
+"""Models of transformers, loaded as if they were runs, beside transformers itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers import AutoTokenizer, pipeline
+
+import mt_dnn
+from data_utils.errors import UserError
+from mt_dnn.inference.predict import predict_file
+from tests.tiny import CLASSES, FAMILIES, tiny_classifier, tiny_encoder
+from tests.wild import weights, write_weights
+
+TEXTS = ["the cat sees a dog", "not", "a small red bird likes the old man , the woman", "the cat"]
+PAIRS = [(first, second) for first, second in zip(TEXTS, reversed(TEXTS), strict=True)]
+
+
+def plain_logits(folder: Path, texts: list[Any], kind: str, dtype: torch.dtype) -> np.ndarray:
+    model = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(folder).to(dtype).eval()
+    columns = [texts] if isinstance(texts[0], str) else [list(column) for column in zip(*texts, strict=True)]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoded = tokenizer(*columns, padding=True, return_tensors="pt", return_token_type_ids=True)
+    if getattr(model.config, "type_vocab_size", 2) < 2 or model.config.model_type in ("distilbert", "modernbert"):
+        encoded.pop("token_type_ids", None)
+    with torch.no_grad():
+        return model(**encoded).logits.numpy()
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "xlm-roberta-xl"])
+def test_classification_is_that_of_transformers(family: str, tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path, family)
+    model = mt_dnn.load(folder, device="cpu")
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
+        model.model.to(dtype)
+        for task, texts in (("default", TEXTS), ("default_pair", PAIRS)):
+            expected = plain_logits(folder, texts, "SequenceClassification", dtype)
+            found = np.concatenate(model.logits(task, texts))
+            assert len({tuple(row) for row in found.round(3).tolist()}) == 4
+            np.testing.assert_allclose(found, expected, atol=tolerance, rtol=tolerance)
+    answers = model.predict("default", TEXTS)
+    expected = plain_logits(folder, TEXTS, "SequenceClassification", torch.float64)
+    assert [answer["prediction"] for answer in answers] == [CLASSES[row.argmax()] for row in expected]
+    assert list(answers[0]["scores"]) == list(CLASSES.values())
+
+
+def test_answers_are_those_of_the_pipeline(tmp_path: Path) -> None:
+    """Also of a file, and through the task of a task file."""
+    folder = tiny_classifier(tmp_path / "model")
+    classify: Any = pipeline("text-classification", model=str(folder), top_k=None)
+    model = mt_dnn.load(str(folder), device="cpu")
+    (tmp_path / "rows.txt").write_text("\n".join(TEXTS) + "\n")
+    for answers in (model.predict("default", TEXTS), predict_file(model, "default", str(tmp_path / "rows.txt"))):
+        for answer, expected in zip(answers, classify(TEXTS), strict=True):
+            assert answer["prediction"] == expected[0]["label"]
+            scores = {entry["label"]: entry["score"] for entry in expected}
+            assert answer["scores"] == pytest.approx(scores, abs=1e-5)
+    labels = [answer["prediction"] for answer in model.predict("default", TEXTS)]
+    rows = [{"premise": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
+    assert model.score("default", rows) == {"accuracy": 1.0}
+    definition = "task_type: classification, data_format: single, labels: [bad, fine, good]"
+    (tmp_path / "tasks.yml").write_text(f"default: {{{definition}}}\nmine: {{{definition}, head: default}}\n")
+    mine = mt_dnn.load(folder, device="cpu", task_defs=tmp_path / "tasks.yml")
+    assert mine.predict("mine", TEXTS) == model.predict("default", TEXTS)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_words_are_labelled_as_by_transformers(family: str, tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path, family, "TokenClassification", id2label={0: "O", 1: "B-X", 2: "I-X"})
+    model = mt_dnn.load(folder, device="cpu")
+    texts = ["the cat sees a strange dog", "not", "a bird"]
+    expected = plain_logits(folder, texts, "TokenClassification", torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for text, found, logits in zip(texts, model.logits("default", texts), expected, strict=True):
+        words = tokenizer(text).word_ids()
+        heads = [words.index(number) for number in range(len(text.split(" ")))]
+        np.testing.assert_allclose(found, logits[heads], atol=1e-5, rtol=1e-5)
+    answers = model.predict("default", texts)
+    assert [len(answer["prediction"]) for answer in answers] == [6, 1, 2]
+    if family == "bert":
+        tag: Any = pipeline("token-classification", model=str(folder), ignore_labels=[])
+        named = {entry["start"]: entry["entity"] for entry in tag(texts[0])}
+        starts = [0, *(number + 1 for number, character in enumerate(texts[0]) if character == " ")]
+        assert answers[0]["prediction"] == [named[start] for start in starts]
+
+
+def test_values_and_sets_of_labels(tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path / "value", id2label={0: "score"})
+    found = mt_dnn.load(folder, device="cpu").predict("default", TEXTS)
+    expected = plain_logits(folder, TEXTS, "SequenceClassification", torch.float32)
+    np.testing.assert_allclose([answer["prediction"] for answer in found], expected[:, 0], atol=1e-5)
+    folder = tiny_classifier(tmp_path / "set", problem_type="multi_label_classification")
+    logits = plain_logits(folder, TEXTS, "SequenceClassification", torch.float32)
+    found = mt_dnn.load(folder, device="cpu").predict("default", TEXTS)
+    for answer, row in zip(found, logits, strict=True):
+        assert answer["prediction"] == [name for number, name in CLASSES.items() if row[number] > 0]
+        np.testing.assert_allclose(list(answer["scores"].values()), 1 / (1 + np.exp(-row)), atol=1e-5)
+
+
+def test_the_model_card_names_the_task(tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path)
+    card = "---\nmodel-index:\n- name: x\n  results:\n  - dataset:\n      name: {}\n---\n# x\n"
+    for name, tasks in (("sst2", ["sst2", "sst2_pair"]), ("GLUE SST-2!", ["default", "default_pair"])):
+        (folder / "README.md").write_text(card.format(name))
+        assert list(mt_dnn.load(folder, device="cpu").tasks) == tasks
+    for content in ("no card", "---\n: [\n---\n", "---\na: b\n---\n"):
+        (folder / "README.md").write_text(content)
+        assert list(mt_dnn.load(folder, device="cpu").tasks) == ["default", "default_pair"]
+
+
+def test_an_encoder_only_embeds(tmp_path: Path) -> None:
+    model = mt_dnn.load(tiny_encoder(tmp_path), device="cpu")
+    assert not model.tasks and model.embed(TEXTS).shape == (4, 32)
+    with pytest.raises(UserError, match=r"no task 'default'"):
+        model.predict("default", TEXTS)
+
+
+def test_vectors_of_a_classifier_are_those_of_its_encoder(tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path)
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    encoded = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        output = plain(**encoded, output_hidden_states=True)
+    model = mt_dnn.load(folder, device="cpu")
+    for level in (0, 1, 2):
+        found = model.embed(TEXTS, pooling="cls", level=level)
+        np.testing.assert_allclose(found, output.hidden_states[level][:, 0].numpy(), atol=1e-5)
+    token_model = tiny_classifier(tmp_path / "words", kind="TokenClassification")
+    with pytest.raises(UserError, match="pooling: this encoder has no trained pooler; use cls, mean, max"):
+        mt_dnn.load(token_model, device="cpu").embed(TEXTS, pooling="pooler")
+
+
+def test_what_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    for part, family in (("classifier", "bert"), ("pooler", "deberta-v2")):
+        folder = tiny_classifier(tmp_path / part, family)
+        kept = {name: value for name, value in weights(folder).items() if part not in name}
+        write_weights(folder, kept)
+    for source, message in (
+        (tmp_path / "classifier", "the checkpoint lacks 2 weights: classifier.bias, classifier.weight"),
+        (tmp_path / "pooler", f"{tmp_path / 'pooler'}: the checkpoint lacks weights: pooler.dense"),
+        ("owner/absent-model", "owner/absent-model: no such folder here, and no such model on the Hugging Face hub"),
+        ("package:no_such_package/model", "no_such_package"),
+    ):
+        with pytest.raises(UserError) as error:
+            mt_dnn.load(source, device="cpu")
+        assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny_classifier(tmp_path / "cache")
+    asked: list[Any] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append((name, options))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    model = mt_dnn.load("owner/model", device="cpu")
+    assert list(model.tasks) == ["default", "default_pair"] and str(model.run) == "owner/model"
+    assert [name for name, _ in asked] == ["owner/model"] and "*.safetensors" in asked[0][1]["allow_patterns"]
+    assert "*.bin" not in asked[0][1]["allow_patterns"]
