@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.adversarial.modes import options_of, prepare_model
 from mt_dnn.batches.plan import Plan
-from mt_dnn.distributed.ranks import say
+from mt_dnn.distributed.ranks import is_main, say
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_activations
 from mt_dnn.runs.build_encoder import build_encoder
@@ -30,6 +31,7 @@ from mt_dnn.runs.outputs import Passes
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
+from mt_dnn.training.precision import lacks_units
 
 
 def build_tasks(config: RunConfig) -> Tasks:
@@ -232,6 +234,7 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
     if options.activation_checkpointing:
         recompute_activations(model.encoder)
     model.encoder.draws_masks = "dropout" in options.fast_paths
+    model.encoder.halves_batches = "halves" in options.fast_paths
     model.encoder.shortens_last_block = "last_block" in options.fast_paths
     model.encoder.joins_sequences = "attention" in options.fast_paths
     return model
@@ -259,6 +262,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_precision(precision: str, device: torch.device, setting: str = "train.precision") -> None:
-    """Raises UserError for a number type that the device does not have. ``setting``: what the user has set to it."""
+    """Checks that the device has a number type. ``setting``: what the user has set to it.
+
+    A processor without units for 16-bit numbers gets a notice. It runs them, so that a run for a GPU can be tried.
+
+    Raises:
+        UserError: the device does not have it.
+    """
     if precision == "tf32" and device.type == "cpu":
         raise UserError(f"{setting}: tf32 is a number type of GPUs, and the device is the CPU; use fp32")
+    if lacks_units(precision, device) and is_main():
+        notice = f"{setting}: {precision} is slower than fp32 here, as this processor has no units for it; use fp32"
+        print(f"mt-dnn: {notice}", file=sys.stderr)

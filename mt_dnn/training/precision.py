@@ -9,6 +9,8 @@ from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
 
 AUTOCAST_TYPES = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What torch calls the units of Intel's, AMD's and ARM's processors that multiply matrices of 16-bit numbers.
+UNITS = {"bf16": ("avx512_bf16", "amx_bf16", "bf16"), "fp16": ("avx512_fp16", "amx_fp16", "fp16_arith")}
 
 
 def autocast(precision: str, device: torch.device, *, keeps_casts: bool = True) -> torch.autocast:
@@ -22,6 +24,14 @@ def autocast(precision: str, device: torch.device, *, keeps_casts: bool = True) 
     dtype = AUTOCAST_TYPES[precision]
     enabled = dtype is not None
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=enabled, cache_enabled=keeps_casts)
+
+
+def lacks_units(precision: str, device: torch.device) -> bool:
+    """Whether this precision is slow here: the device is a CPU without units for it. False if torch does not know."""
+    if device.type != "cpu" or precision not in UNITS or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    has = torch.cpu.get_capabilities()
+    return not any(has.get(unit) for unit in UNITS[precision])
 
 
 class LossScaler(torch.amp.GradScaler):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import mt_dnn
 from data_utils.errors import UserError
+from mt_dnn.runs.build import check_precision
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import write_inputs
 from mt_dnn.runs.run import Run
@@ -185,3 +186,14 @@ def test_rows_are_carved_from_where_they_are_now(workspace: Path) -> None:
     after = start(load_config(workspace / "run.yml", [*options, f"data.dir={workspace / 'moved'}"])).splits
     assert ("same", "carved") in before
     assert {key: split.uids for key, split in after.items()} == {key: split.uids for key, split in before.items()}
+
+
+@pytest.mark.parametrize(("unit", "says"), [("avx2", True), ("avx512_bf16", False)])
+def test_a_number_type_that_the_processor_has_no_units_for_gets_a_notice(
+    unit: str, says: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True}, raising=False)
+    check_precision("bf16", torch.device("cpu"), "--precision")
+    printed = capsys.readouterr()
+    line = "mt-dnn: --precision: bf16 is slower than fp32 here, as this processor has no units for it; use fp32\n"
+    assert printed.err == (line if says else "") and not printed.out  # where predictions go

@@ -1,4 +1,4 @@
-"""The scale of losses in fp16: as torch's GradScaler, but the number is known without asking the device."""
+"""Which number types are slow, and the scale of losses in fp16: as torch's, but known without asking the device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mt_dnn.training.precision import LossScaler
+from mt_dnn.training.precision import UNITS, LossScaler, lacks_units
 
 FACTORS = [1.0, float("inf"), 1.0, 1.0, 1.0, float("nan"), 1.0, 1.0]  # of the loss; two overflow
 
@@ -63,3 +63,35 @@ def test_disabled_it_does_nothing() -> None:
     scaler.step(optimizer)
     scaler.update()
     assert layer.bias.item() == before - 1.0
+
+
+@pytest.mark.parametrize(
+    ("precision", "unit", "device", "lacks"),
+    [
+        ("bf16", "avx2", "cpu", True),
+        ("fp16", "avx512_bf16", "cpu", True),
+        ("bf16", "avx512_bf16", "cpu", False),
+        ("bf16", "amx_bf16", "cpu", False),
+        ("fp16", "fp16_arith", "cpu", False),
+        ("fp32", "avx2", "cpu", False),
+        ("bf16", "avx2", "cuda", False),
+    ],
+)
+def test_processors_without_units_for_16_bits_are_known(
+    precision: str, unit: str, device: str, lacks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"avx2": True, "fp16_arith": False, unit: True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert lacks_units(precision, torch.device(device)) == lacks
+
+
+def test_a_torch_that_cannot_tell_makes_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not lacks_units("bf16", torch.device("cpu"))
+
+
+def test_torch_knows_the_names_of_these_units() -> None:
+    if not hasattr(torch.cpu, "get_capabilities") or torch.cpu.get_capabilities()["architecture"] != "x86_64":
+        pytest.skip("this torch does not tell, or this is no x86 processor")
+    names = {unit for units in UNITS.values() for unit in units if unit.startswith(("avx", "amx"))}
+    assert len(names) == 4 and names <= torch.cpu.get_capabilities().keys()
