@@ -237,6 +237,7 @@ def _set_environment(environment: Mapping[str, str]) -> None:
     threads = os.environ.get(NUMBER)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # or that of the server stays
     check_forked()
     if NUMBER in environment and environment[NUMBER] != threads:  # torch has read it; it takes no more than cores
         torch.set_num_threads(int(environment[NUMBER]))
