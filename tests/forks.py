@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -99,6 +100,12 @@ def run_command(arguments: Sequence[str]) -> None:
         os._exit(code)
 
 
+def run_module(arguments: Sequence[str]) -> None:
+    """Runs ``python -m`` with these arguments in a process that was just forked."""
+    sys.argv = list(arguments)
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
 def exit_code(given: object) -> int:
     """The exit code of a process that has called ``sys.exit`` with this. Python prints what is no number."""
     if given is None or isinstance(given, int):
@@ -125,14 +132,23 @@ def server() -> ForkServerContext:
 
 
 class Command:
-    """``mt-dnn ARGUMENTS``, forked from the server. It has the methods of Popen that tests call."""
+    """``mt-dnn ARGUMENTS``, forked from the server. It has the methods of Popen that tests call.
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    ``run``: what is called with the arguments instead, for example ``run_module``.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] = os.environ,
+        run: Callable[[Sequence[str]], None] = run_command,
+    ) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="mt_dnn_"))
         self._printed = [self._folder / "output", self._folder / "errors"]
         for file in self._printed:
             file.touch()
-        self._process = server().Process(target=_enter, args=(arguments, self._printed, dict(environment)), daemon=True)
+        given = (run, arguments, self._printed, dict(environment))
+        self._process = server().Process(target=_enter, args=given, daemon=True)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -157,6 +173,32 @@ class Command:
         return output, errors
 
 
+class Piped:
+    """``python -m MODULE ARGUMENTS``, forked from the server. It has what callers of Popen with two pipes ask for."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], **_: object) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="mt_dnn_"))
+        pipes = [folder / "input", folder / "output"]
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        dash, module, *arguments = command[1:]
+        assert dash == "-m"
+        self._process = server().Process(target=_enter_module, args=(module, arguments, pipes, dict(env)), daemon=True)
+        self._process.start()
+        self.stdin = os.fdopen(os.open(pipes[0], os.O_WRONLY), "w")  # waits until the process has opened it
+        self.stdout = os.fdopen(os.open(pipes[1], os.O_RDONLY))
+        shutil.rmtree(folder)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self) -> tuple[str, None]:
+        """Waits for the end. Returns what is left of the output."""
+        with self.stdin, self.stdout:
+            self._process.join()
+            return self.stdout.read(), None
+
+
 Process = Command | subprocess.Popen[str]
 
 
@@ -171,16 +213,34 @@ def start(*arguments: str, real: bool = False, **environment: str) -> Process:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **environment})
 
 
-def _enter(arguments: Sequence[str], printed: Sequence[Path], environment: Mapping[str, str]) -> None:
+def _enter(
+    run: Callable[[Sequence[str]], None],
+    arguments: Sequence[str],
+    printed: Sequence[Path],
+    environment: Mapping[str, str],
+) -> None:
     for number, file in enumerate(printed, start=1):
         os.dup2(os.open(file, os.O_WRONLY), number)
+    _set_environment(environment)
+    run(arguments)
+
+
+def _enter_module(module: str, arguments: list[str], pipes: Sequence[Path], environment: Mapping[str, str]) -> None:
+    for number, (file, mode) in enumerate(zip(pipes, (os.O_RDONLY, os.O_WRONLY), strict=True)):
+        os.dup2(os.open(file, mode), number)
+    _set_environment(environment)
+    sys.stdin = os.fdopen(0)
+    run_module([module, *arguments])
+
+
+def _set_environment(environment: Mapping[str, str]) -> None:
     threads = os.environ.get(NUMBER)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # or that of the server stays
     check_forked()
     if NUMBER in environment and environment[NUMBER] != threads:  # torch has read it; it takes no more than cores
         torch.set_num_threads(int(environment[NUMBER]))
-    run_command(arguments)
 
 
 def check_forked() -> None:

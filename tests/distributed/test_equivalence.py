@@ -47,7 +47,7 @@ SETTINGS = {
 MODES = {
     f"{mode}-{accumulate}": [
         f"train.accumulate={accumulate}",
-        f"train.epochs={accumulate}",  # twelve updates either way
+        f"train.epochs={accumulate}",  # ten updates either way
         f"train.mix_tasks={str(accumulate > 1).lower()}",
         f"adversary.mode={mode}",
         *SETTINGS.get(mode, []),
@@ -58,6 +58,7 @@ MODES = {
 ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.lookahead.enabled=true", "optimizer.layer_decay=0.9"]
 OPTIMIZERS = {name: [f"optimizer.name={name}", *ADAPTIVE] for name in ("adamax", "adamw", "adam", "radam")}
 DROPOUT = ["encoder.dropout=0.3", "encoder.attention_dropout=0.3", "heads.dropout=0.3", "optimizer.lr=0.02"]
+ONE_TASK = ["train.epochs=2"]  # as many updates as with two tasks
 OTHERS = {
     "bregman": ["adversary=preset:vat/smart"],
     "embeddings": ["adversary.mode=tat", "adversary.level=embeddings", *SETTINGS["tat"]],
@@ -66,11 +67,16 @@ OTHERS = {
     "xlm_r_xl": ["encoder.name=XL", "adversary.mode=freelb"],
     "choices": ["tasks=[odd,same]", "adversary.mode=tat", *SETTINGS["tat"]],
     "words": ["tasks=[tagged,chained]", "adversary.mode=tat", *SETTINGS["tat"]],  # ranks have unlike numbers of words
-    "single_words": ["data.dir=SINGLE", "tasks=[chained]", "adversary.mode=freelb"],  # a rank may have no neighbours
+    "single_words": [  # a rank may have no neighbours
+        "data.dir=SINGLE",
+        "tasks=[chained]",
+        "train.batch_size=8",
+        "adversary.mode=freelb",
+    ],
     "masks": ["tasks=[guessed,same]", "adversary.mode=vat", *SETTINGS["vat"]],  # ranks have unlike numbers of them
-    "ordinal": ["tasks=[graded]", "adversary.mode=tat", *SETTINGS["tat"]],
-    "sets": ["tasks=[marks]", "adversary.mode=tat", *SETTINGS["tat"]],
-    "spans": ["tasks=[found]", "adversary.mode=tat", *SETTINGS["tat"]],
+    "ordinal": ["tasks=[graded]", *ONE_TASK, "adversary.mode=tat", *SETTINGS["tat"]],
+    "sets": ["tasks=[marks]", *ONE_TASK, "adversary.mode=tat", *SETTINGS["tat"]],
+    "spans": ["tasks=[found]", *ONE_TASK, "adversary.mode=tat", *SETTINGS["tat"]],
     "taught": ["tasks=[odd,tagged,found]", "distillation={weight: 0.7, temperature: 2}", "adversary.mode=pgd"],
     "taught_mse": ["task_defs=MSE", "tasks=[odd,found]", "distillation.weight=0.7"],
     "taught_alone": ["data.dir=TEXTS", "tasks=[tagged,marks]", "distillation.weight=1", "adversary.mode=pgd"],
@@ -99,6 +105,7 @@ PATHS = {
     "WEIGHTED": "weighted.yml",
     "MARKED": "marked",
 }
+OTHERS = {name: ["train.batch_size=16", *options] for name, options in OTHERS.items()}  # six updates are enough
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
 TOGETHER = {
     ("ddp", 2): list(CASES),
@@ -134,7 +141,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     more = ["odd", "tagged", "chained", "found", "marks", "guessed", "graded", "renamed", "linked"]
-    make_workspace(folder, train_rows=41, more=more, soft=True)
+    make_workspace(folder, train_rows=33, more=more, soft=True)
     defs = (folder / "tasks.yml").read_text().replace("task_type: span", "task_type: span\n  kd_loss: mse")
     (folder / "mse.yml").write_text(
         defs.replace("task_type: multiple_choice", "task_type: multiple_choice\n  kd_loss: mse")

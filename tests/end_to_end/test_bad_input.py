@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import yaml
 
 from mt_dnn.cli.main import main
 from mt_dnn.runs.checkpoints import last_checkpoint
+from tests.forks import Command, run_command
 from tests.tiny import tiny_encoder, tiny_tokenizer
 from tests.workspace import TASK_DEFS, make_workspace, rows_of, write_task
 
@@ -283,10 +282,15 @@ def test_device_of_the_run_is_not_on_this_machine(
     main_ok(*arguments, "--device", "cpu")
 
 
+def run_on_a_full_disk(arguments: Sequence[str]) -> None:
+    limit = 100_000  # bytes; the tiny encoder fits under it, its optimizer state does not
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    run_command(arguments)
+
+
 def test_full_disk_while_saving_keeps_the_old_checkpoint(workspace: Path) -> None:
     """A limit on file size stands for the full disk: writes fail in the same place with an OSError."""
     train = ["train", str(workspace / "run.yml"), "checkpoint.every_steps=2"]
-    limit = 100_000  # bytes; the tiny encoder fits under it, its optimizer state does not
     main_ok(*train, "train.max_steps=2")
     config = workspace / "run" / "config.yml"
     config.write_text(config.read_text().replace("max_steps: 2", "max_steps: 4"))
@@ -294,15 +298,10 @@ def test_full_disk_while_saving_keeps_the_old_checkpoint(workspace: Path) -> Non
     assert state is not None
     progress = state / "trainer" / "state.json"
     progress.write_text(progress.read_text().replace('"finished": true', '"finished": false'))
-    second = subprocess.run(
-        [sys.executable, "-m", "mt_dnn.cli", *train, "train.max_steps=4"],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert second.returncode == 1, second.stderr
-    assert "checkpoint not written" in second.stderr
+    second = Command([*train, "train.max_steps=4"], {**os.environ, "OMP_NUM_THREADS": "1"}, run=run_on_a_full_disk)
+    _, errors = second.communicate(timeout=240)
+    assert second.returncode == 1, errors
+    assert "checkpoint not written" in errors
     assert sorted(path.name for path in (workspace / "run" / "checkpoints").iterdir()) == ["step-00000002"]
 
 
