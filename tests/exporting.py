@@ -44,7 +44,8 @@ def save(folder: Path, run: Parts, *options: str) -> None:
     config.output.mkdir()
     write_inputs(config.output, config, run.tasks.evaluated)
     files = (config.output / "config.yml", config.output / "task_defs.yml")
-    state: dict[str, Any] = {"progress": {"best_step": None, "finished": True, "data": {}}}
+    data = {f"{task}/{name}": split.manifest["hash"] for (task, name), split in run.splits.items()}
+    state: dict[str, Any] = {"progress": {"best_step": None, "finished": True, "data": data}}
     save_checkpoint(
         config.output, 1, model=run.model, tokenizer=run.tokenizer, trainer_tensors={}, state=state, files=files
     )

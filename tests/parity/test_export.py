@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from data_utils.errors import UserError
 from mt_dnn.inference.export.forms import FORMS
 from mt_dnn.inference.export.model import task_model, tokenizer_of
 from mt_dnn.inference.trained import load
@@ -37,3 +38,15 @@ def test_logits_equal_those_of_plain_transformers(family: str, pooler: str, tmp_
     for task in tasks:
         exported, tokenizer = reload(model, task, tmp_path / task)
         assert_same_logits(model, exported, tokenizer, task, 1e-6)
+
+
+def test_deberta_of_the_first_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers has no multiple choice for it."""
+    relative = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
+    monkeypatch.setitem(FAMILIES, "deberta", {**relative, "type_vocab_size": 0, "max_relative_positions": 32})
+    model = load(run_of(tmp_path, "deberta", "tasks=[same,tagged,guessed,odd]"))
+    for task in ("same", "tagged", "guessed"):
+        exported, tokenizer = reload(model, task, tmp_path / task)
+        assert_same_logits(model, exported, tokenizer, task, 1e-6)
+    with pytest.raises(UserError, match="no such multiple-choice model of the family 'deberta'"):
+        task_model(model, "odd")

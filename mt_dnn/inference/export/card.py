@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from data_utils.encoder_names import PACKAGE
 from data_utils.task_def import TaskDef
 from mt_dnn.inference.trained import TrainedModel
+from mt_dnn.runs.checkpoint import read_state
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 
@@ -121,8 +122,24 @@ def _reading(config: RunConfig, task: TaskDef | None) -> Iterator[str]:
         yield f"Values are from {task.value_range[0]:g} to {task.value_range[1]:g}."
 
 
+def row_counts(model: TrainedModel, task: TaskDef) -> dict[str, int]:
+    """How many rows the splits of a task have that the run has read, as far as its prepared rows are still there."""
+    checkpoint, cache = find_checkpoint(model.run), model.config.data.cache_dir
+    known = read_state(checkpoint)["progress"]["data"] if (checkpoint / "trainer").is_dir() else {}
+    folders = {
+        name.partition("/")[2]: cache / f"{name.replace('/', '_')}-{digest}"
+        for name, digest in known.items()
+        if name.partition("/")[0] == task.name
+    }
+    found = {split: folder / "manifest.json" for split, folder in folders.items()}
+    return {
+        split: json.loads(file.read_text(encoding="utf-8"))["rows"] for split, file in found.items() if file.is_file()
+    }
+
+
 def _data(model: TrainedModel, task: TaskDef | None, results: list[dict[str, Any]]) -> str:
-    rows = {result["split"]: str(result["rows"]) for result in results}
+    rows = row_counts(model, task) if task else {}
+    rows |= {result["split"]: result["rows"] for result in results}
     named = f"Rows of the task {task.name}" if task else f"Rows of the tasks {', '.join(model.trained)}"
     counts = "".join(f"; {split}: {count} rows" for split, count in rows.items())
     labels = f" Labels: {', '.join(task.labels)}." if task and task.labels else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
@@ -17,6 +18,8 @@ from data_utils.errors import UserError
 from mt_dnn.cli.main import main
 from mt_dnn.inference.export.card import read_results
 from mt_dnn.inference.export.folder import new_folder
+from mt_dnn.inference.export.model import task_model, tokenizer_of
+from mt_dnn.inference.export.targets import notes_of
 from mt_dnn.inference.export.write import export
 from mt_dnn.inference.trained import load
 from mt_dnn.runs.config_file import load_config
@@ -126,6 +129,7 @@ def test_the_hub_reads_the_scores_of_the_card(exported: Path, runs: dict[str, Pa
 def test_the_card_says_how_the_run_was_trained(exported: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     text = (exported / "README.md").read_text(encoding="utf-8")
     assert "| dev | 40 | accuracy | 0.7500 | 0.5000 |" in text and "One run, with seed 1." in text
+    assert "; train: 8 rows; dev: 40 rows; test: 9 rows." in text
     assert "Adversary: tat." in text and "the mt-dnn authors" in text and "Labels: different, same." in text
     assert str(runs["bert"].parent) not in text, "a card tells no paths"
     settings = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
@@ -147,6 +151,23 @@ def test_the_example_of_the_card_runs(exported: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(exported.parent)
     code = (exported / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     exec(compile(code, "card", "exec"), {})
+
+
+def test_the_threshold_of_no_answer_is_a_setting(tmp_path: Path) -> None:
+    """A linear layer cannot subtract it at the first token only."""
+    run = run_of(tmp_path, "bert", "tasks=[found]", more=("found",))
+    (file,) = run.glob("checkpoints/*/task_defs.yml")
+    tasks = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({"found": {**tasks["found"], "no_answer": True}}))
+    model, rows = load(run), rows_for("found", 4)
+    model.model.heads["found"].threshold.fill_(0.5)  # type: ignore[operator]
+    ours, exported = model.logits("found", rows), task_model(model, "found")
+    assert exported.config.no_answer_threshold == 0.5 and "is above 0.5" in notes_of(exported)[0]
+    for row, logits in zip(rows, ours, strict=True):
+        found = exported(**tokenizer_of(model, exported)(row["question"], row["context"], return_tensors="pt"))
+        both = torch.cat([found.start_logits, found.end_logits]).detach()
+        both[:, 0] -= 0.25
+        torch.testing.assert_close(both, torch.from_numpy(logits), atol=1e-5, rtol=0)
 
 
 def test_files_of_sentence_transformers(runs: dict[str, Path], tmp_path: Path) -> None:
