@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from data_utils.errors import NotSaved, UserError
+from mt_dnn.cli.main import main
 from mt_dnn.inference.export.push import push_folder, token_of
+from tests.exporting import run_of
 
 TOKEN = "hf_of_the_test"
 
@@ -120,3 +122,24 @@ def test_the_token_comes_from_the_environment_only(monkeypatch: pytest.MonkeyPat
         token_of()
     monkeypatch.setenv("HF_TOKEN", f" {TOKEN}\n")
     assert token_of() == TOKEN
+
+
+def test_without_a_token_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(SystemExit) as exit_:
+        main(["export", str(tmp_path), "--output", str(tmp_path / "out"), "--push", "someone/model"])
+    assert exit_.value.code == 2 and list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err.startswith("mt-dnn: --push: HF_TOKEN is not set")
+
+
+def test_the_command_pushes_what_it_wrote(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(tmp_path, "bert", "tasks=[same]", more=())
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(SystemExit) as exit_:
+        main(["export", str(run), "--output", str(tmp_path / "out"), "--push", "someone/model"])
+    assert exit_.value.code == 0 and set(hub.files) == {path.name for path in (tmp_path / "out").iterdir()}
+    assert "model.safetensors" in hub.files and "mt-dnn: pushed to http://" in capfd.readouterr().out
