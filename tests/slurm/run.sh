@@ -17,6 +17,7 @@ log() { echo "$(date +%T) $*" >&2; }
 started=()
 end() {
     for process in "${started[@]}"; do kill "$process" 2> /dev/null || true; done
+    wait "${started[@]}" 2> /dev/null || true # they still write into the folder
     [[ -n ${KEEP:-} ]] || rm -rf "$folder"
 }
 trap end EXIT
