@@ -183,3 +183,25 @@ def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert list(model.tasks) == ["default", "default_pair"] and str(model.run) == "owner/model"
     assert [name for name, _ in asked] == ["owner/model"] and "*.safetensors" in asked[0][1]["allow_patterns"]
     assert "*.bin" not in asked[0][1]["allow_patterns"]
+
+
+def test_weights_in_the_format_of_pytorch_are_fetched_only_if_there_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_classifier(tmp_path / "cache")
+    expected = mt_dnn.load(folder, device="cpu").logits("default", CLASSES.values())
+    state = weights(folder)
+    (folder / "model.safetensors").unlink()
+    asked: list[list[str]] = []
+
+    def snapshot_download(name: str, *, allow_patterns: list[str], **options: Any) -> str:
+        asked.append(allow_patterns)
+        if "pytorch_model*.bin" in allow_patterns:
+            torch.save(state, folder / "pytorch_model.bin")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    found = mt_dnn.load("owner/model", device="cpu").logits("default", CLASSES.values())
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+    assert len(asked) == 2 and asked[1] == ["pytorch_model*.bin"]
