@@ -24,7 +24,10 @@ def predict(
         ),
     ],
     task: Annotated[
-        str | None, typer.Option(help="The task whose head predicts; default: the one that was trained.")
+        str | None,
+        typer.Option(
+            help="The task whose head predicts; default: the one that was trained, if all tasks read such rows."
+        ),
     ] = None,
     all_tasks: Annotated[
         bool, typer.Option("--all-tasks", help="Predict with every task that reads such rows.")
@@ -48,14 +51,16 @@ def predict(
     if all_tasks and task is not None:
         raise UserError(f"--task {task}: does not go with --all-tasks; leave one of them out")
     model = load(run, device, precision=precision, batch_size=batch_size)
+    if not model.tasks:
+        raise UserError(f"{run}: is an encoder without a task; predict with a trained run, or use mt-dnn embed")
     wanted = Wanted(probabilities, logits)
     if all_tasks:
         found = predict_all(model, input, wanted, say=lambda line: print(f"mt-dnn: {line}", file=sys.stderr))
     else:
         if task is None:
-            if len(model.trained) != 1:
+            if len(model.trained) > 1 or len({known.data_format for known in model.tasks.values()}) > 1:
                 raise UserError(
-                    f"--task: {run} has several tasks; give one of {', '.join(model.trained)}, or --all-tasks"
+                    f"--task: {run} has several tasks; give one of {', '.join(model.tasks)}, or --all-tasks"
                 )
             (task,) = model.trained
         found = predict_file(model, task, input, wanted)

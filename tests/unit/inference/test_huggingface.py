@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, pipeline
 
 import mt_dnn
 from data_utils.errors import UserError
+from mt_dnn.cli.main import app
 from mt_dnn.inference.predict import predict_file
 from tests.tiny import CLASSES, FAMILIES, tiny_classifier, tiny_encoder
 from tests.wild import weights, write_weights
@@ -151,6 +152,23 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
         assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_command_asks_which_texts_are_read(tmp_path: Path) -> None:
+    """The task for single texts would ignore the second text of a pair."""
+    (tmp_path / "rows.csv").write_text("premise,hypothesis\na cat,a dog\n")
+    command = ["--input", str(tmp_path / "rows.csv"), "--device", "cpu"]
+    folder = tiny_classifier(tmp_path / "model")
+    with pytest.raises(UserError, match=r"several tasks; give one of default, default_pair, or --all-tasks"):
+        app(["predict", str(folder), *command], standalone_mode=False)
+    encoder = tiny_encoder(tmp_path / "encoder")
+    for further in ([], ["--all-tasks"], ["--task", "default"]):
+        with pytest.raises(UserError, match=f"^{encoder}: is an encoder without a task; predict with a trained run"):
+            app(["predict", str(encoder), *command, *further], standalone_mode=False)
+    words = tiny_classifier(tmp_path / "words", kind="TokenClassification")
+    (tmp_path / "rows.csv").write_text("words\na cat\n")
+    app(["predict", str(words), *command, "--output", str(tmp_path / "out.jsonl")], standalone_mode=False)
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == 1
+
+
 def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_classifier(tmp_path / "cache")
     asked: list[Any] = []
@@ -165,3 +183,25 @@ def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert list(model.tasks) == ["default", "default_pair"] and str(model.run) == "owner/model"
     assert [name for name, _ in asked] == ["owner/model"] and "*.safetensors" in asked[0][1]["allow_patterns"]
     assert "*.bin" not in asked[0][1]["allow_patterns"]
+
+
+def test_weights_in_the_format_of_pytorch_are_fetched_only_if_there_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_classifier(tmp_path / "cache")
+    expected = mt_dnn.load(folder, device="cpu").logits("default", CLASSES.values())
+    state = weights(folder)
+    (folder / "model.safetensors").unlink()
+    asked: list[list[str]] = []
+
+    def snapshot_download(name: str, *, allow_patterns: list[str], **options: Any) -> str:
+        asked.append(allow_patterns)
+        if "pytorch_model*.bin" in allow_patterns:
+            torch.save(state, folder / "pytorch_model.bin")
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    found = mt_dnn.load("owner/model", device="cpu").logits("default", CLASSES.values())
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
+    assert len(asked) == 2 and asked[1] == ["pytorch_model*.bin"]
