@@ -100,8 +100,7 @@ class TrainConfig(Section):
     fast_paths: tuple[FastPath, ...] = Field(
         FAST_PATHS,
         description="ways to save time that change no result beyond rounding and the draw of dropout masks; on a CPU "
-        "attention and halves work only together with dropout; halves needs a CPU with two threads or more and fp32, and "
-        "does not go with activation_checkpointing, compile, encoder.scalar_mix or several processes; []: none",
+        "attention and halves work only together with dropout; []: none",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(

@@ -276,7 +276,6 @@ def test_passes_of_freelb_share_masks_in_every_family(family: str, tmp_path: Pat
     encoder, found = tiny_encoder(tmp_path / family, family), []
     for recomputed in ("false", "true"):
         options = [f"encoder.name={encoder}", "tasks=[linked]", f"train.activation_checkpointing={recomputed}"]
-        options += ["train.fast_paths=[attention,dropout]"]  # without halves, which round otherwise: none runs again
         run = build(tmp_path, *options)
         view = spy_on(run, "linked")
         losses = losses_of(view, "freelb", **STILL_BALL)
@@ -745,8 +744,7 @@ def test_the_average_follows_the_weights(folder: Path) -> None:
         expected = {name: beta * expected[name] + (1 - beta) * value for name, value in weights(run).items()}
         for name, slow in average.model.named_parameters():
             torch.testing.assert_close(slow.double(), expected[name], atol=1e-6, rtol=0)
-    # Slow and fast weights are equal at the start. Only fast ones run in halves, which round otherwise.
-    assert abs(terms[0]) < 1e-12 and all(term > 1e-9 for term in terms[1:])
+    assert terms[0] == 0 and all(term > 0 for term in terms[1:])  # slow and fast weights are equal at the start
 
 
 def test_tasks_share_one_average(folder: Path) -> None:
