@@ -92,12 +92,7 @@ def measure_fast_paths(config: RunConfig, *, updates: int, rounds: int) -> dict[
 def only(work: Workload, stepper: Stepper, paths: set[str]) -> Iterator[Stepper]:
     """Turns these fast paths on and the others off. Gives the stepper to use in the context."""
     encoder = work.model.encoder
-    attributes = {
-        "attention": "joins_sequences",
-        "dropout": "draws_masks",
-        "halves": "halves_batches",
-        "last_block": "shortens_last_block",
-    }
+    attributes = {"attention": "joins_sequences", "dropout": "draws_masks", "last_block": "shortens_last_block"}
     before = {attribute: getattr(encoder, attribute) for attribute in attributes.values()}
     for path, attribute in attributes.items():
         setattr(encoder, attribute, path in paths)

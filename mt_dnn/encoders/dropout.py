@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
-from itertools import accumulate
 from math import prod
 from typing import Any, TypeVar
 
@@ -125,12 +124,6 @@ class Pass:
         finally:
             _PASS.reset(before)
 
-    def part(self, batch: Batch, first: int) -> Pass:
-        """The same pass for some neighbouring sequences, ``batch``. ``first``: the number of the first of them."""
-        part = Pass(self.seed, self.number, batch)
-        part._calls, part._ids = self._calls.copy(), self._ids[first : first + batch.sequences]
-        return part
-
     def again(self) -> Pass:
         """The same pass from its start, for a part of the network that runs again."""
         return Pass(self.seed, self.number, self.batch)
@@ -210,23 +203,6 @@ class Pass:
 
 
 _PASS: ContextVar[Pass | None] = ContextVar("the pass whose masks dropouts take", default=None)
-
-
-@contextmanager
-def parts_of_pass(batches: Sequence[Batch]) -> Iterator[list[AbstractContextManager[None]]]:
-    """Contexts for parts of the network that run on parts of the batch, which have the masks of the present pass.
-
-    ``batches``: the parts, neighbouring sequences in their order. Each context can be opened in a thread of its own.
-    """
-    current = _PASS.get()
-    if current is None:
-        yield [nullcontext() for _ in batches]
-        return
-    firsts = accumulate((batch.sequences for batch in batches[:-1]), initial=0)
-    parts = [current.part(batch, first) for batch, first in zip(batches, firsts, strict=True)]
-    yield [part.open() for part in parts]
-    for part in parts:  # each has made the same calls
-        current._calls |= part._calls
 
 
 def in_this_pass(run: Callable[..., T]) -> Callable[..., T]:

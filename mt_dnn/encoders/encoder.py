@@ -36,8 +36,6 @@ class Encoder(Transformer, ABC):
     ``draws_masks``: in training dropout masks come from dropout.py. False: from torch's global generator.
     ``shortens_last_block``: where heads read only first tokens, the last block computes no others, if the family allows
     it (first_tokens.py).
-    ``halves_batches``: in training on a CPU both halves of a packed batch run at the same time (halves.py).
-    ``has_other_blocks``: the blocks are compiled, or run again in the backward pass (memory.py). Halves need their own.
     ``joins_sequences``: on packed batches, attention takes sequences of different lengths together where it is faster
     (variable_length.py on an accelerator, like_lengths.py on a CPU).
     ``untrained_pooler``: the weights of ``pool`` are random, and nothing will train them.
@@ -46,8 +44,6 @@ class Encoder(Transformer, ABC):
     attention: str
     untrained_pooler = False
     draws_masks = True
-    halves_batches = True
-    has_other_blocks = False
     joins_sequences = True
     shortens_last_block = True
 

@@ -39,14 +39,12 @@ def compile_blocks(encoder: Encoder) -> None:
     torch._functorch.config.donated_buffer = False  # adversaries go backward twice through one graph
     for block in encoder.blocks:
         block.forward = torch.compile(block.forward, dynamic=True)
-    encoder.has_other_blocks = True
 
 
 def recompute_activations(encoder: Encoder) -> None:
     """Makes each block keep only its input. In the backward pass the block runs again, with the same dropout masks."""
     for block in encoder.blocks:
         block.forward = _checkpointed(block.forward)  # forward hooks of the block run once
-    encoder.has_other_blocks = True
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:

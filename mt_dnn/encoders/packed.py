@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import output_state
-from mt_dnn.encoders.dropout import Dropout
 from mt_dnn.encoders.encoder import Encoder, Level, blocks_below, token_types
 from mt_dnn.encoders.first_tokens import allow_first_tokens
-from mt_dnn.encoders.halves import Run, can_run_halves, run_halves
 
 # Families whose blocks call the attention function that their configuration names, as BERT's do, and whose attention
 # modules hold their dropout as ``dropout``. All other families run padded.
@@ -44,39 +41,13 @@ class PackedEncoder(Encoder):
         last = self.num_layers - 1
         if blocks_below(level) > last or not self.shortens_last_block:
             return super()._run_firsts(state, level, batch)
-
-        def run(state: Tensor, batch: Batch) -> Tensor:
-            below = self._run_blocks(state, level, last, batch)
-            options = {"packed": batch, "together": self.joins_sequences, "first_tokens": True}
-            return output_state(self.blocks[last](below[None], None, **options))[0]
-
-        return self._in_halves(run, state, level, self.num_layers, batch)
+        below = self._run(state, level, last, batch)
+        return output_state(
+            self.blocks[last](below[None], None, packed=batch, together=self.joins_sequences, first_tokens=True)
+        )[0]
 
     def _run(self, state: Tensor, start: Level, stop: Level, batch: Batch) -> Tensor:
-        """Computes the state at level ``stop`` from the state at level ``start``, both (T, H)."""
-        return self._in_halves(lambda half, of: self._run_blocks(half, start, stop, of), state, start, stop, batch)
-
-    def _in_halves(self, run: Run, state: Tensor, start: Level, stop: Level, batch: Batch) -> Tensor:
-        """Gives ``run(state, batch)``, which runs the levels from ``start`` to ``stop``, in halves if it can."""
-        parts = list(self.blocks[blocks_below(start) : blocks_below(stop)])
-        if start == 0:
-            parts += [self.model.embeddings, getattr(self.model, "embeddings_project", nn.Identity())]
-        if not parts or not self._runs_halves or not can_run_halves(batch, self._dropouts):
-            return run(state, batch)
-        words = self.model.get_input_embeddings().weight  # they were looked up before
-        weights = [weight for part in parts for weight in part.parameters() if weight is not words]
-        return run_halves(run, state, batch, [weight for weight in weights if weight.requires_grad])
-
-    @property
-    def _runs_halves(self) -> bool:
-        return self.halves_batches and self.training and self.mix is None and not self.has_other_blocks
-
-    @cached_property
-    def _dropouts(self) -> list[Dropout]:
-        return [part for part in self.model.modules() if isinstance(part, Dropout)]
-
-    def _run_blocks(self, state: Tensor, start: Level, stop: Level, batch: Batch) -> Tensor:
-        """As ``_run``, on the batch as it is.
+        """Computes the state at level ``stop`` from the state at level ``start``, both (T, H).
 
         From level 0 the state first goes through the rest of the embeddings: positions, token types, LayerNorm.
         """

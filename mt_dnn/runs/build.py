@@ -234,7 +234,6 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
     if options.activation_checkpointing:
         recompute_activations(model.encoder)
     model.encoder.draws_masks = "dropout" in options.fast_paths
-    model.encoder.halves_batches = "halves" in options.fast_paths
     model.encoder.shortens_last_block = "last_block" in options.fast_paths
     model.encoder.joins_sequences = "attention" in options.fast_paths
     return model

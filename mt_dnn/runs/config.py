@@ -59,7 +59,7 @@ class DataConfig(Section):
         return self.cache or self.dir / "prepared"
 
 
-FastPath = Literal["attention", "dropout", "halves", "last_block", "word_gradients"]
+FastPath = Literal["attention", "dropout", "last_block", "word_gradients"]
 FAST_PATHS: tuple[FastPath, ...] = get_args(FastPath)
 
 
@@ -100,7 +100,7 @@ class TrainConfig(Section):
     fast_paths: tuple[FastPath, ...] = Field(
         FAST_PATHS,
         description="ways to save time that change no result beyond rounding and the draw of dropout masks; on a CPU "
-        "attention and halves work only together with dropout; []: none",
+        "attention works only together with dropout; []: none",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
     init_from: Path | None = Field(
