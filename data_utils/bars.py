@@ -15,16 +15,18 @@ LINE_EVERY_S = 10.0  # seconds between two lines of a bar in a file
 
 
 class Lines:
-    """Passes the state of a bar on to a stream as a line, at most every ``LINE_EVERY_S`` seconds."""
+    """Passes states of a bar on to a stream as lines: one every ``LINE_EVERY_S`` seconds, and the last one."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream, self._written = stream, -LINE_EVERY_S
+        self._stream, self._written, self._held_back = stream, -LINE_EVERY_S, ""
 
     def write(self, text: str) -> int:
         now, state = time.monotonic(), text.strip()  # a bar returns to the start of its line, and clears it with spaces
-        if state and now - self._written >= LINE_EVERY_S:
-            self._stream.write(f"{state}\n")
-            self._written = now
+        if state and now - self._written < LINE_EVERY_S:
+            self._held_back = state
+        elif state or (text == "\n" and self._held_back):  # a bar that stays on a terminal ends its line
+            self._stream.write(f"{state or self._held_back}\n")
+            self._written, self._held_back = now, ""
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

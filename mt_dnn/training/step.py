@@ -54,7 +54,6 @@ class UpdatePart:
         self.task, self.device = self.view.batch.task, self.view.batch.input_ids.device
         self.losses = self.adversary(self.view)
         self.loss = torch.zeros((), device=self.device)  # what the batch has added, in the units of the head
-        self.means: list[Tensor] = []  # what each pass adds to the mean over its decisions, if this update is logged
 
     def backward(self, scaler: LossScaler) -> Tensor:
         """Makes the next pass, forward and backward.
@@ -66,8 +65,6 @@ class UpdatePart:
             loss = next(self.losses)
         # If an optimizer step follows each pass, each pass gives the batch's whole loss, so the mean is added.
         share = 1 / self.adversary.passes if self.adversary.steps_each_pass else 1.0
-        if self.view.reports:
-            self.means.append(loss.detach() * share)
         if self.measures_dropout_floor:  # before an optimizer step changes the weights that gave this loss
             with self._autocast():
                 self.adversary.measure_dropout_floor(self.view)
@@ -81,8 +78,10 @@ class UpdatePart:
         """Lets the adversary run the code after its last loss. Then reports the batch's loss for the log."""
         with self._autocast():
             next(self.losses, None)
-        if self.means:
-            self.view.report_loss(f"loss/{self.task}", torch.stack(self.means).sum())
+        decisions = self.view.batch.weight
+        if decisions:  # a rank without an example has no loss
+            mean = self.loss * (self.view.units.squared / self.weight)
+            self.view.telemetry.mean(f"loss/{self.task}", mean, decisions)
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.precision, self.device, keeps_casts=self.keeps_casts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,8 +109,8 @@ def apex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def losses(workspace: Path, name: str, *options: str) -> list[float]:
     run = Run(load_config(workspace / "run.yml", ["train.epochs=1", f"output={workspace / name}", *options]))
     assert isinstance(run(), dict)
-    figures = (workspace / name / "metrics.jsonl").read_text()
-    return [float(part.split(",")[0]) for part in figures.split('"loss": ')[1:]]
+    records = map(json.loads, (workspace / name / "metrics.jsonl").read_text().splitlines())
+    return [record["loss"] for record in records if record["event"] == "train"]
 
 
 @pytest.mark.usefixtures("apex")

@@ -35,13 +35,13 @@ def test_a_file_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_gets_a_line_only_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 1.0, 9.0, 10.0, 12.0, 20.5])
+    clock = iter([0.0, 1.0, 9.0, 10.0, 12.0, 20.5, 21.0, 21.0, 21.0])
     monkeypatch.setattr(bars.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
     lines = bars.Lines(stream)
-    for state in ("\rfirst", "\rsecond", "\rthird", "\rfourth", "\rfifth", "\rsixth"):
+    for state in ("\rfirst", "\rsecond", "\rthird", "\rfourth", "\rfifth", "\rsixth", "\r100 %", "\n", "\n"):
         assert lines.write(state) == len(state)
-    assert stream.getvalue() == "first\nfourth\nsixth\n"
+    assert stream.getvalue() == "first\nfourth\nsixth\n100 %\n"
 
 
 def test_short_work_and_hidden_work_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
