@@ -31,10 +31,12 @@ def embed_file(
     Args:
         source: a file as ``read_inputs`` reads it. Its rows are texts or pairs of texts.
         columns: the column of the text, or of both texts that are read together. Default: ``premise``, and
-            ``hypothesis`` where the first row has it. In plain text: one or two texts in a line.
+            ``hypothesis`` where the file has it: its header line, its schema, or the first object of JSONL. In plain
+            text: one or two texts in a line, as in the first.
         pooling: see ``TrainedModel.embed``, as for ``level``.
         window: how many rows are read together.
-        say: gets a line for each row without a text. Its vector is NaN.
+        say: gets a line with the columns that are read by default, and one for each row without a text. Its vector is
+            NaN.
 
     Raises:
         UserError: the file or a row of it cannot be read, or what ``TrainedModel.embed`` raises.
@@ -49,6 +51,8 @@ def embed_file(
         raise (
             UserError(f"{error}, or name the columns of the texts with --columns") if columns is None else error
         ) from None
+    if columns is None:
+        say(f"{source}: the texts are {' and '.join(chosen)}")
     task = text_task(pairs=len(chosen) == 2)
     for part in windows(rows, window):
         texts: dict[int, Text] = {}
