@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 
 from data_utils.errors import EmptyRow, UserError
 from data_utils.inputs import Input, matching, read_inputs, windows
@@ -53,6 +54,7 @@ def embed_file(
         ) from None
     if columns is None:
         say(f"{source}: the texts are {' and '.join(chosen)}")
+    kind = np.float64 if next(model.model.parameters()).dtype == torch.float64 else np.float32
     task = text_task(pairs=len(chosen) == 2)
     for part in windows(rows, window):
         texts: dict[int, Text] = {}
@@ -61,11 +63,9 @@ def embed_file(
                 texts[number] = _texts(row, chosen)
             except EmptyRow as error:
                 say(f"{error}; its vector is NaN")
-        vectors = np.full((len(part), model.model.encoder.hidden_size), np.nan, np.float32)
+        vectors = np.full((len(part), model.model.encoder.hidden_size), np.nan, kind)
         if texts:
-            made = model.embed(list(texts.values()), pooling=pooling, level=level)
-            vectors = vectors.astype(made.dtype)
-            vectors[list(texts)] = made
+            vectors[list(texts)] = model.embed(list(texts.values()), pooling=pooling, level=level)
         yield [row.uid(task) for row in part], vectors
 
 

@@ -160,3 +160,12 @@ def test_a_named_column_of_plain_text(model: TrainedModel, tmp_path: Path) -> No
     (tmp_path / "rows.txt").write_text("the cat\na dog\n")
     _, found = embedded(model, tmp_path / "rows.txt", columns=["body"])
     np.testing.assert_allclose(found, model.embed(["the cat", "a dog"]), atol=1e-6)
+
+
+def test_windows_without_texts_have_the_type_of_the_others(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("\nthe cat\n")
+    model = mt_dnn.load(folder, device="cpu")
+    for dtype in (torch.float32, torch.float64):
+        model.model.to(dtype)
+        parts = list(embed_file(model, str(tmp_path / "rows.txt"), window=1))
+        assert [torch.from_numpy(vectors).dtype for _, vectors in parts] == [dtype] * 2
