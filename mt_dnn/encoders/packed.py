@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import output_state
 from mt_dnn.encoders.dropout import Dropout
-from mt_dnn.encoders.encoder import Encoder, Level, blocks_below, token_types
+from mt_dnn.encoders.encoder import Encoder, Level, blocks_below
 from mt_dnn.encoders.first_tokens import allow_first_tokens
 from mt_dnn.encoders.halves import Run, can_run_halves, run_halves
 
@@ -84,7 +84,7 @@ class PackedEncoder(Encoder):
         if start == 0:
             state = self.model.embeddings(
                 inputs_embeds=state,
-                token_type_ids=token_types(self.model.config, batch)[None],
+                token_type_ids=self.token_types(batch)[None],
                 position_ids=batch.position_ids[None] + self.position_offset,
             )
             if hasattr(self.model, "embeddings_project"):  # ELECTRA with small embeddings
