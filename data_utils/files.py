@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import json
@@ -11,6 +12,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -133,39 +135,64 @@ def growing(path: Path) -> Iterator[Callable[[str], None]]:
 
     A line is in the file when the function returns. So whoever reads the partial file, or what a killed process has
     left of it, finds complete lines. When the block fails, a partial file with lines stays, and the message of a
-    UserError names it. The next call with this path begins it anew.
+    UserError names it. The first line of the next call with this path begins it anew. It is locked as long as the
+    block runs.
 
     What is not a file, such as ``/dev/stdout``, is written itself. See also ``replacing``.
 
     Raises:
         NotSaved: the disk is full.
-        UserError: the file cannot be written for another reason.
+        UserError: the file cannot be written for another reason, or another process is writing it.
     """
-    regular = path.is_file() or not path.exists()
-    final = path.resolve()
-    partial = final.with_name(f"{final.name}.partial") if regular else path
+    with os_errors(path, "cannot be written"):
+        if path.exists() and not path.is_file():
+            with path.open("wb", buffering=0) as stream:
+                yield lambda line: _append(stream, line, regular=False)
+            return
+        final = path.resolve()
+        partial = final.with_name(f"{final.name}.partial")
+        with partial.open("ab", buffering=0) as stream:
+            _lock(stream, partial)
+            lines = count()
+            try:
+                with os_errors(path, "cannot be written"):
+                    yield lambda line: _append(stream, line, regular=True, anew=next(lines) == 0)
+                    if next(lines) == 0:
+                        stream.truncate(0)
+                    flush(partial)
+                    if final.exists():
+                        shutil.copymode(final, partial)
+                    partial.replace(final)
+                    flush(final.parent)
+            except BaseException as error:
+                if partial.is_file() and partial.stat().st_size == 0:
+                    partial.unlink()
+                elif partial.is_file() and next(lines) and isinstance(error, UserError):
+                    raise type(error)(f"{error}; what was written before is in {path}.partial") from None
+                raise
+
+
+def _lock(stream: io.FileIO, path: Path) -> None:
+    """Locks the file that was opened at the path until the stream is closed.
+
+    Raises:
+        UserError: another process has it locked, or has just completed and renamed it.
+    """
     try:
-        with os_errors(path, "cannot be written"):
-            with partial.open("wb", buffering=0) as stream:
-                yield lambda line: _append(stream, f"{line}\n".encode(), regular=regular)
-            if regular:
-                flush(partial)
-                if final.exists():
-                    shutil.copymode(final, partial)
-                partial.replace(final)
-                flush(final.parent)
-    except BaseException as error:
-        if not regular or not partial.is_file():
-            raise
-        if partial.stat().st_size == 0:
-            partial.unlink()
-        elif isinstance(error, UserError):
-            raise type(error)(f"{error}; what was written before is in {path}.partial") from None
-        raise
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        current = path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except BlockingIOError:
+        current = False
+    if not current:
+        raise UserError(f"{path}: another process is writing it; wait for it, or choose another output")
 
 
-def _append(stream: io.FileIO, content: bytes, *, regular: bool) -> None:
-    """Appends all of the content, or nothing if this fails and the stream is a file."""
+def _append(stream: io.FileIO, line: str, *, regular: bool, anew: bool = False) -> None:
+    """Appends all of the line, or nothing if this fails and the stream is a file. ``anew``: empties the file before."""
+    content = f"{line}\n".encode()
+    if anew:
+        stream.truncate(0)
+        stream.seek(0)
     start = stream.tell() if regular else 0
     try:
         rest = memoryview(content)

@@ -2,7 +2,7 @@
 
 A file with names of columns (CSV, JSONL, Parquet, and a TSV whose first line has them) needs the text columns of the
 task. It may have a ``uid``, and all other columns are ignored. Any other file is plain text: each line is a row, with
-tabs between its texts. In plain text, TSV and JSONL a blank line is a row too.
+tabs between its texts. In plain text, TSV and JSONL a blank line is a row too, but not above a header line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, count
+from itertools import chain, count, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from data_utils.rows import check_words, read_choices
 from data_utils.task_def import TaskDef
 
 STDIN = "-"
+NULLS = ("jsonl", "parquet")  # the formats in which a value can be null
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,18 @@ class Input:
     """A row of a file.
 
     ``location``: where in the file it is. ``number``: its number, from 1, also of blank rows. ``values``: by column
-    name; for plain text a list of texts.
+    name; for plain text a list of texts. ``columns``: the names in the header line or the schema of the file, for JSONL
+    in this row. A row may lack values at its end.
     """
 
     location: str
     number: int
     values: Mapping[str, Any] | list[str]
+    columns: tuple[str, ...] = ()
 
     @property
     def is_blank(self) -> bool:
-        return self.values in ({}, [""])
+        return not self.values if isinstance(self.values, Mapping) else not "".join(self.values).strip()
 
     def uid(self, task: TaskDef) -> str:
         """The row's ``uid``. A row without one is named by its number."""
@@ -48,14 +51,14 @@ class Input:
         return cells(self.location, {"uid": uid}, task)["uid"] or str(self.number)
 
     def fits(self, columns: Sequence[str]) -> bool:
-        """Whether the row has all these text columns, or as many texts if it is plain text."""
+        """Whether the row's file has all these text columns, or the row as many texts if it is plain text."""
         return not self._misfit(columns)
 
     def check(self, columns: Sequence[str]) -> None:
-        """Raises UserError if the row has other columns than these."""
+        """Raises UserError if the row's file has other columns than these."""
         if problem := self._misfit(columns):
             if isinstance(self.values, Mapping):
-                check_columns(self.location, self.values, columns)
+                check_columns(self.location, self.columns, columns)
             raise UserError(f"{self.location}: {problem}")
 
     def texts(self, columns: Sequence[str], task: TaskDef) -> dict[str, str]:
@@ -96,8 +99,8 @@ class Input:
     def _misfit(self, columns: Sequence[str]) -> str:
         """What is wrong with the number of texts or the names of columns. Empty if nothing is."""
         if isinstance(self.values, Mapping):
-            listed = {"choice1", "choice2"} if "choices" in self.values else set()
-            missing = [name for name in columns if name not in self.values and name not in listed]
+            listed = {"choice1", "choice2"} if "choices" in self.columns else set()
+            missing = [name for name in columns if name not in self.columns and name not in listed]
             return f"no column '{missing[0]}'" if missing else ""
         more = len(self.values) > len(columns) and "choice1" in columns
         found = f"{len(self.values)} tab-separated field{'s' if len(self.values) > 1 else ''}"
@@ -114,8 +117,8 @@ def read_inputs(source: str, formats: Sequence[Sequence[str]]) -> Iterator[Input
 
     Args:
         source: a path, or ``-`` for plain text or TSV from standard input.
-        formats: the text columns of the tasks that may read the rows. A TSV whose first line has all columns of one of
-            them has a header line.
+        formats: the text columns of the tasks that may read the rows. A TSV whose first line that is not blank has all
+            columns of one of them has a header line.
 
     Raises:
         UserError: the file is empty or cannot be read, a row has too many columns, or the first line has other names.
@@ -123,48 +126,59 @@ def read_inputs(source: str, formats: Sequence[Sequence[str]]) -> Iterator[Input
     path = Path(source)
     kind = "" if source == STDIN else kind_of(path)
     readers: Mapping[str, Callable[[Path], Values]] = {**READERS, "jsonl": partial(read_jsonl, blank=True)}
-    if kind in readers:
-        found: Iterator[tuple[str, Any]] = (
-            (location, {name: value for name, value in values.items() if value is not None or kind != "csv"})
-            for location, values in readers[kind](path)
-        )
-    else:
-        found = _read_text(source, formats)
-    rows = (Input(location, number, values) for number, (location, values) in enumerate(found, 1))
+    found: Iterator[tuple[str, Any]] = readers[kind](path) if kind in readers else _read_text(source, formats)
+    # None is a cell that a short row lacks, but in the formats with nulls an empty value.
+    rows = (_input(location, number, values, nulls=kind in NULLS) for number, (location, values) in enumerate(found, 1))
     first = next(rows, None)
     if first is None:
         raise UserError(f"{source}: the file is empty; write one row per line")
     return chain([first], rows)
 
 
-def _read_text(source: str, formats: Sequence[Sequence[str]]) -> Iterator[tuple[str, Mapping[str, str] | list[str]]]:
-    """The rows of plain text, or of a TSV with a header line."""
+def _input(location: str, number: int, values: Mapping[str, Any] | list[str], *, nulls: bool) -> Input:
+    if not isinstance(values, Mapping):
+        return Input(location, number, values)
+    known = {name: value for name, value in values.items() if nulls or value is not None}
+    return Input(location, number, known, tuple(values))
+
+
+def _read_text(
+    source: str, formats: Sequence[Sequence[str]]
+) -> Iterator[tuple[str, Mapping[str, str | None] | list[str]]]:
+    """The rows of plain text, or of a TSV with a header line. In the latter, cells that a row lacks are None."""
     if source == STDIN:
         found = decoded_lines(sys.stdin.buffer, source, blank=True)
     else:
         found = read_lines(Path(source), blank=True)
-    header: list[str] | None = None
+    blank = []
     for number, line in found:
         fields, location = line.split("\t"), f"{source}:{number}"
-        if number == 1 and any(set(columns) <= set(fields) for columns in formats):
-            header = fields
-            check_columns(source, header, ())
-            continue
-        if number == 1:
-            _check_no_header(location, fields, formats)
-        if header is None:
-            yield location, fields
-        elif len(fields) > len(header):
-            raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
-        else:
-            yield location, dict(zip(header, fields, strict=False)) if line else {}
+        if line.strip():
+            break
+        blank.append((location, fields))
+    else:
+        yield from blank
+        return
+    if not any(set(columns) <= set(fields) for columns in formats):
+        _check_no_header(location, fields, formats)
+        yield from blank
+        yield location, fields
+        yield from ((f"{source}:{number}", line.split("\t")) for number, line in found)
+        return
+    header = fields
+    check_columns(source, header, ())
+    for number, line in found:
+        fields = line.split("\t") if line.strip() else []
+        if len(fields) > len(header):
+            raise UserError(f"{source}:{number}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+        yield f"{source}:{number}", dict(zip_longest(header, fields))
 
 
 def _check_no_header(location: str, fields: Sequence[str], formats: Sequence[Sequence[str]]) -> None:
     """Raises UserError if the first line of plain text looks like names of columns."""
     if len(fields) == 1:
         for (name,) in (columns for columns in formats if len(columns) == 1):
-            if fields[0].strip().lower() in OTHER_NAMES[name]:
+            if fields[0].strip().lower() in OTHER_NAMES.get(name, ()):
                 raise UserError(
                     f"{location}: looks like a column name, but the name has to be {name} "
                     "(if it is a row, write a line with this name above it)"
@@ -185,17 +199,18 @@ def windows(rows: Iterator[Input], size: int) -> Iterator[list[Input]]:
 
 
 def matching(rows: Iterator[Input], formats: Sequence[Sequence[str]]) -> tuple[list[Sequence[str]], Iterator[Input]]:
-    """Those of the formats, given by their text columns, that the first row fits, and all rows.
+    """Those of the formats, given by their text columns, that the file fits, and all rows.
 
-    The first row is the first that is not blank. If all are blank, every format fits.
+    The header line or the schema says what the file has. Where there is none, as in plain text and JSONL, the first row
+    that is not blank says so. If all are blank, every format fits.
 
     Raises:
-        UserError: it fits none.
+        UserError: the file fits none.
     """
     before: list[Input] = []
     for row in rows:
         before.append(row)
-        if not row.is_blank:
+        if row.columns or not row.is_blank:
             fitting = [columns for columns in formats if row.fits(columns)]
             if not fitting:
                 row.check(formats[0])

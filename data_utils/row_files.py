@@ -50,14 +50,22 @@ def read_jsonl(path: Path, *, blank: bool = False) -> Values:
     """Yields the rows of a JSONL file. ``blank``: yield blank lines too, as rows without values."""
     for number, line in read_lines(path, blank=blank):
         location = f"{path}:{number}"
-        yield location, read_json(line, location) if line else {}
+        if line.strip():
+            yield location, read_json(line, location)
+        elif blank:
+            yield location, {}
 
 
 def read_csv(path: Path) -> Values:
-    """Yields the rows of a CSV file with a header line. Columns that are missing at the end of a row are None."""
+    """Yields the rows of a CSV file. Its first line that is not blank is the header line.
+
+    Columns that are missing at the end of a row are None.
+    """
     # A blank line counts: it may be inside quotes.
     reader = csv.DictReader((f"{line}\n" for _, line in read_lines(path, blank=True)), strict=True)
     try:
+        while (names := reader.fieldnames) is not None and len(names) < 2 and not "".join(names).strip():
+            reader.fieldnames = None  # it is read from the next line
         check_columns(path, reader.fieldnames or (), ())
         for row in reader:
             if None in row:

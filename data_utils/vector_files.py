@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -44,13 +44,22 @@ def vector_file(path: Path) -> Iterator[Append]:
 
     Raises:
         UserError: another ending, or the file cannot be written.
+        ValueError: rows of another type or size than the first.
     """
     if path.suffix not in FORMATS:
         raise UserError(f"{path}: the ending says the format; use {', '.join(FORMATS)}")
     with replacing(path) as temporary, temporary.open("wb") as stream:
         file = FORMATS[path.suffix](stream)
+        kinds: set[tuple[np.dtype[Any], int]] = set()
+
+        def append(uids: Sequence[str], vectors: np.ndarray) -> None:
+            kinds.add((vectors.dtype, vectors.shape[1]))
+            if len(kinds) > 1:
+                raise ValueError(f"{path}: vectors of {vectors.shape[1]} {vectors.dtype} after others")
+            file.append(uids, vectors)
+
         try:
-            yield file.append
+            yield append
             file.finish()
         except BaseException:
             file.abandon()
@@ -61,11 +70,11 @@ class _Array(_File):
     """An array behind a header with its shape, which is written again when the number of rows is known."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.rows, self.first = stream, 0, np.empty((0, 0), np.float32)
+        self.stream, self.rows, self.begun, self.first = stream, 0, False, np.empty((0, 0), np.float32)
 
     def append(self, uids: Sequence[str], vectors: np.ndarray) -> None:
-        if not self.rows:
-            self.first = vectors[:0]
+        if not self.begun:
+            self.begun, self.first = True, vectors[:0]
             self.stream.write(self.header())
         self.stream.write(np.ascontiguousarray(vectors).data)
         self.rows += len(vectors)

@@ -17,6 +17,7 @@ from data_utils.prepared import Prepared
 from mt_dnn.analyses.answers import NamedRun, Record
 from mt_dnn.analyses.attack import AttackConfig, attack
 from mt_dnn.inference.evaluation import check_labelled, read_splits
+from mt_dnn.inference.huggingface import in_transformers_format
 from mt_dnn.inference.trained import TrainedModel
 from mt_dnn.runs.build import build_passes
 from mt_dnn.runs.checkpoints import find_checkpoint
@@ -176,13 +177,16 @@ def _journal_path(folder: Path | None, attacked: Sequence[Attacked], settings: M
     """The file of intermediate results. Its name has a hash of the settings and of the weights of all runs."""
     if folder is None:
         return None
-    weights = [
-        checksum(file)
-        for found in attacked
-        for file in sorted(find_checkpoint(found.run.folder).rglob("*.safetensors"))
-    ]
+    weights = [checksum(file) for found in attacked for file in _weights(found.model.folder)]
     content = json.dumps({"settings": settings, "weights": weights}, sort_keys=True)
     return folder / f".robustness-{hashlib.sha256(content.encode()).hexdigest()[:12]}.jsonl"
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files of weights of a run, or of a model of transformers, which may have them in PyTorch's format."""
+    if not in_transformers_format(folder):
+        return sorted(find_checkpoint(folder).rglob("*.safetensors"))
+    return sorted([*folder.rglob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
 
 
 def _table(attacked: Sequence[Attacked], number: int, radii: Mapping[int, float], count: int, work: Work) -> Record:

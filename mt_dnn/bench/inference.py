@@ -135,7 +135,7 @@ def build_subject(
         encoder = folder / "encoder"
         network.encoder.save(encoder)
         config = with_precision(config, network, precision, torch.device("cpu"))
-        model = TrainedModel(made, config, tasks, tokenizer, network)
+        model = TrainedModel(made, made, config, tasks, tokenizer, network)
         name, split_name = next(iter(tasks.trained)), "train"
     else:
         model, encoder = load(run, device="cpu", precision=precision), find_checkpoint(run) / "encoder"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 from data_utils.files import growing
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
 
@@ -45,14 +46,13 @@ def predict(
     precision: Precision = None,
 ) -> None:
     """Predict the rows of a file. Each row is a line of JSON, in the same order."""
-    from mt_dnn.inference.predict import Wanted, predict_all, predict_file
+    from mt_dnn.inference.predict import Wanted, check_tasks, predict_all, predict_file
     from mt_dnn.inference.trained import load
 
     if all_tasks and task is not None:
         raise UserError(f"--task {task}: does not go with --all-tasks; leave one of them out")
     model = load(run, device, precision=precision, batch_size=batch_size)
-    if not model.tasks:
-        raise UserError(f"{run}: is an encoder without a task; predict with a trained run, or use mt-dnn embed")
+    check_tasks(model)
     wanted = Wanted(probabilities, logits)
     if all_tasks:
         found = predict_all(model, input, wanted, say=lambda line: print(f"mt-dnn: {line}", file=sys.stderr))
@@ -66,8 +66,27 @@ def predict(
         found = predict_file(model, task, input, wanted)
     if output is None:
         for prediction in found:
-            print(json.dumps(prediction, ensure_ascii=False), flush=True)
+            _print(json.dumps(prediction, ensure_ascii=False))
         return
     with growing(output) as append:
         for prediction in found:
             append(json.dumps(prediction, ensure_ascii=False))
+
+
+def _print(line: str) -> None:
+    """Prints a line at once.
+
+    Raises:
+        BrokenPipeError: nobody reads on.
+        NotSaved: the disk is full.
+        UserError: standard output cannot be written for another reason.
+    """
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Python would try to write what is left in the buffer again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with os_errors("standard output", "cannot be written"):
+            raise error

@@ -39,10 +39,12 @@ class Encoder(Transformer, ABC):
     ``joins_sequences``: on packed batches, attention takes sequences of different lengths together where it is faster
     (variable_length.py on an accelerator, like_lengths.py on a CPU).
     ``untrained_pooler``: the weights of ``pool`` are random, and nothing will train them.
+    ``reads_token_types``: False: all are zero, whatever the batch says.
     """
 
     attention: str
     untrained_pooler = False
+    reads_token_types = True
     draws_masks = True
     joins_sequences = True
     shortens_last_block = True
@@ -77,6 +79,11 @@ class Encoder(Transformer, ABC):
         """Whether ``pool`` reads only the state of the first token of each sequence."""
         of_family = isinstance(self.pooler, FamilyLayers) and self.pooler.pooling == "cls"
         return of_family or self.pooler_source in FIRST_TOKEN_POOLERS
+
+    def token_types(self, batch: Batch) -> Tensor:
+        """The token types of the batch, (T,). All are zero if the model has fewer than two, or reads none."""
+        known = getattr(self.model.config, "type_vocab_size", 0)
+        return batch.token_type_ids if self.reads_token_types and known > 1 else torch.zeros_like(batch.token_type_ids)
 
     def token_layers(self) -> nn.Module:
         """New layers between the encoder and a head that reads tokens. With most poolers they change nothing."""
@@ -171,9 +178,3 @@ class Encoder(Transformer, ABC):
 def blocks_below(level: Level) -> int:
     """How many blocks have run at a level: r at level r, none at levels 0 and ``embeddings``."""
     return 0 if level == EMBEDDINGS else level
-
-
-def token_types(config: Any, batch: Batch) -> Tensor:
-    """The token types of the batch, (T,); all zero if the model has fewer than two types."""
-    known = getattr(config, "type_vocab_size", 0)
-    return batch.token_type_ids if known > 1 else torch.zeros_like(batch.token_type_ids)

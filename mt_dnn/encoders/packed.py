@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import output_state
-from mt_dnn.encoders.encoder import Encoder, Level, blocks_below, token_types
+from mt_dnn.encoders.encoder import Encoder, Level, blocks_below
 from mt_dnn.encoders.first_tokens import allow_first_tokens
 
 # Families whose blocks call the attention function that their configuration names, as BERT's do, and whose attention
@@ -55,7 +55,7 @@ class PackedEncoder(Encoder):
         if start == 0:
             state = self.model.embeddings(
                 inputs_embeds=state,
-                token_type_ids=token_types(self.model.config, batch)[None],
+                token_type_ids=self.token_types(batch)[None],
                 position_ids=batch.position_ids[None] + self.position_offset,
             )
             if hasattr(self.model, "embeddings_project"):  # ELECTRA with small embeddings

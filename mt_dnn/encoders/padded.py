@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.block_states import with_input_state, with_output_state
-from mt_dnn.encoders.encoder import Encoder, Level, blocks_below, token_types
+from mt_dnn.encoders.encoder import Encoder, Level, blocks_below
 
 
 class PaddedEncoder(Encoder):
@@ -49,7 +49,7 @@ class PaddedEncoder(Encoder):
     def _run(self, words: Tensor, batch: Batch) -> Tensor:
         inputs = {"inputs_embeds": batch.pad(words), "attention_mask": batch.mask[:, 0, 0].long()}
         if "token_type_ids" in inspect.signature(self.model.forward).parameters:
-            inputs["token_type_ids"] = batch.pad(token_types(self.model.config, batch))
+            inputs["token_type_ids"] = batch.pad(self.token_types(batch))
         return batch.unpad(self.model(**inputs).last_hidden_state)
 
     @contextmanager

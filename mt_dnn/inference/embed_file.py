@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 
 from data_utils.errors import EmptyRow, UserError
 from data_utils.inputs import Input, matching, read_inputs, windows
@@ -31,10 +32,12 @@ def embed_file(
     Args:
         source: a file as ``read_inputs`` reads it. Its rows are texts or pairs of texts.
         columns: the column of the text, or of both texts that are read together. Default: ``premise``, and
-            ``hypothesis`` where the first row has it. In plain text: one or two texts in a line.
+            ``hypothesis`` where the file has it: its header line, its schema, or the first object of JSONL. In plain
+            text: one or two texts in a line, as in the first.
         pooling: see ``TrainedModel.embed``, as for ``level``.
         window: how many rows are read together.
-        say: gets a line for each row without a text. Its vector is NaN.
+        say: gets a line with the columns that are read by default, and one for each row without a text. Its vector is
+            NaN.
 
     Raises:
         UserError: the file or a row of it cannot be read, or what ``TrainedModel.embed`` raises.
@@ -49,6 +52,9 @@ def embed_file(
         raise (
             UserError(f"{error}, or name the columns of the texts with --columns") if columns is None else error
         ) from None
+    if columns is None:
+        say(f"{source}: the texts are {' and '.join(chosen)}")
+    kind = np.float64 if next(model.model.parameters()).dtype == torch.float64 else np.float32
     task = text_task(pairs=len(chosen) == 2)
     for part in windows(rows, window):
         texts: dict[int, Text] = {}
@@ -57,11 +63,9 @@ def embed_file(
                 texts[number] = _texts(row, chosen)
             except EmptyRow as error:
                 say(f"{error}; its vector is NaN")
-        vectors = np.full((len(part), model.model.encoder.hidden_size), np.nan, np.float32)
+        vectors = np.full((len(part), model.model.encoder.hidden_size), np.nan, kind)
         if texts:
-            made = model.embed(list(texts.values()), pooling=pooling, level=level)
-            vectors = vectors.astype(made.dtype)
-            vectors[list(texts)] = made
+            vectors[list(texts)] = model.embed(list(texts.values()), pooling=pooling, level=level)
         yield [row.uid(task) for row in part], vectors
 
 

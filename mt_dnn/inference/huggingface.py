@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 import yaml
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from data_utils.encoder_names import resolve_name
@@ -76,7 +77,7 @@ def describe(folder: Path, model: TransformersModel) -> tuple[RunConfig, dict[st
     An encoder alone has no tasks.
 
     Raises:
-        UserError: the tokenizer cannot be read.
+        UserError: the tokenizer cannot be read, or the settings of the model are of no task.
     """
     positions = model.encoder.max_positions or LONGEST
     length = min(LONGEST, positions, load_tokenizer(str(folder)).model_max_length)
@@ -88,17 +89,26 @@ def describe(folder: Path, model: TransformersModel) -> tuple[RunConfig, dict[st
             "encoder": {"name": str(folder)},
         }
     )
-    return config, {task.name: task for task in _tasks(read_config(str(folder)), task_name(folder))}
+    try:
+        return config, {task.name: task for task in _tasks(read_config(str(folder)), task_name(folder))}
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"{folder}: its labels, id2label in config.json, are of no task: {reason}") from None
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def task_name(folder: Path) -> str:
-    """The name of the data set in the results of the model card, README.md, or ``default``."""
+    """The name of the data set in the results of the model card, README.md, or ``default``.
+
+    A card that cannot be read names none.
+    """
     card = folder / "README.md"
-    parts = card.read_text(encoding="utf-8").split("---\n", 2) if card.is_file() else []
     try:
+        parts = card.read_text(encoding="utf-8").split("---\n", 2) if card.is_file() else []
         metadata = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
         name = metadata["model-index"][0]["results"][0]["dataset"]["name"]
-    except (KeyError, IndexError, TypeError, yaml.YAMLError):
+    except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
         return DEFAULT
     return name if isinstance(name, str) and re.fullmatch(NAME, name) else DEFAULT
 
@@ -110,7 +120,10 @@ def _tasks(settings: Any, name: str) -> Iterator[TaskDef]:
     if kind == "ForTokenClassification":
         yield _task(name, "sequence_labelling", labels=labels, data_format="words")
     elif kind == "ForSequenceClassification":
-        several = getattr(settings, "problem_type", None) == "multi_label_classification"
+        problem = getattr(settings, "problem_type", None)
+        if problem == "regression" and len(labels) > 1:
+            raise UserError(f"predicts {len(labels)} numbers for a text; only models with one number can be read")
+        several = problem == "multi_label_classification"
         task_type = "multi_label" if several else "regression" if len(labels) == 1 else "classification"
         known = {} if task_type == "regression" else {"labels": labels}
         yield _task(name, task_type, data_format="single", **known)
@@ -142,16 +155,18 @@ class TransformersModel(Model):
 
     @classmethod
     def load(cls, folder: Path) -> TransformersModel:
-        """Loads the model in a folder in float32.
+        """Loads the model in a folder in float32. It reads token types if its tokenizer gives them.
 
         Raises:
             UserError: it is damaged or lacks weights.
         """
         settings = read_config(str(folder))
         kind = _kind(settings)
+        token_types = "token_type_ids" in load_tokenizer(str(folder)).model_input_names
         if kind not in CLASSIFIERS:
             encoder = load_encoder(name=str(folder))
             encoder.untrained_pooler = encoder.pooler_source == "fresh"
+            encoder.reads_token_types = token_types
             return cls(encoder)
         auto = getattr(transformers, f"AutoModel{kind}")
         classifier, missing, ignored = load_weights(str(folder), settings, auto=auto)
@@ -162,6 +177,7 @@ class TransformersModel(Model):
             classifier.base_model, pooler="pretrained", has_pooler=pooler, scalar_mix=False, ignored_weights=ignored
         )
         encoder.untrained_pooler = not pooler
+        encoder.reads_token_types = token_types
         return cls(encoder, classifier)
 
     def units(self, task: str) -> NoUnits:
@@ -180,7 +196,7 @@ class TransformersModel(Model):
             )
         inputs = {"inputs_embeds": batch.pad(state), "attention_mask": batch.mask[:, 0, 0].long()}
         if getattr(self.classifier.config, "type_vocab_size", 0) > 1:
-            inputs["token_type_ids"] = batch.pad(batch.token_type_ids)
+            inputs["token_type_ids"] = batch.pad(self.encoder.token_types(batch))
         logits = self.classifier(**inputs).logits
         if batch.marked is not None:  # of words: (S, L, C) → (N, C)
             return batch.unpad(logits).index_select(0, batch.marked)

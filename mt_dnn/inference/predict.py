@@ -71,11 +71,12 @@ def predict_all(
 ) -> Iterator[dict[str, Any]]:
     """Yields for each row of a file ``uid`` and ``predictions``, a dictionary with the prediction of each task.
 
-    These are the tasks of the model whose text columns the first row has. ``say`` gets a line about the others.
+    These are the tasks of the model whose text columns the file has. ``say`` gets a line about the others.
 
     Raises:
-        UserError: the first row fits no task, or a row does not fit a task.
+        UserError: the model has no task, the file fits none, or a row does not fit a task.
     """
+    check_tasks(model)
     formats = list(dict.fromkeys(DATA_FORMATS[task.data_format] for task in model.tasks.values()))
     fitting, rows = matching(read_inputs(source, formats), formats)
     tasks = [task for task in model.tasks.values() if DATA_FORMATS[task.data_format] in fitting]
@@ -90,6 +91,12 @@ def predict_all(
             by_task[task.name] = _predicted(model, task, part, chosen, source)
         for number, row in enumerate(part):
             yield {"uid": row.uid(tasks[0]), "predictions": {name: found[number] for name, found in by_task.items()}}
+
+
+def check_tasks(model: TrainedModel) -> None:
+    """Raises UserError if the model has no task."""
+    if not model.tasks:
+        raise UserError(f"{model.run}: is an encoder without a task; predict with a trained run, or use mt-dnn embed")
 
 
 def has_probabilities(task: TaskDef) -> bool:

@@ -87,12 +87,13 @@ def load(
         model = foreign or build_model(config, tasks, tokenizer, checkpoint)
     chosen = choose_device(config.device if device is None else device)
     config = with_precision(config, model.to(chosen), precision, chosen)
-    return TrainedModel(Path(run), with_batch_size(config, batch_size), tasks, tokenizer, model.eval())
+    return TrainedModel(Path(run), source, with_batch_size(config, batch_size), tasks, tokenizer, model.eval())
 
 
 class TrainedModel:
     """A trained model with its tokenizer. ``mt_dnn.load`` makes it.
 
+    ``run``: what ``load`` was given. ``folder``: where that is, see ``huggingface.locate``.
     ``tasks``: the definitions of the tasks that the model can answer, by name. ``trained``: those among them that it
     was trained on. The other tasks read the head of a trained task.
 
@@ -102,9 +103,9 @@ class TrainedModel:
     """
 
     def __init__(
-        self, run: Path, config: RunConfig, tasks: Tasks, tokenizer: PreTrainedTokenizerBase, model: Model
+        self, run: Path, folder: Path, config: RunConfig, tasks: Tasks, tokenizer: PreTrainedTokenizerBase, model: Model
     ) -> None:
-        self.run, self.config, self.tokenizer, self.model = run, config, tokenizer, model
+        self.run, self.folder, self.config, self.tokenizer, self.model = run, folder, config, tokenizer, model
         self._encoding = RLock()  # the tokenizer keeps settings between calls, so threads must not share a call
         self.tasks: Mapping[str, TaskDef] = tasks.evaluated
         self.trained: Mapping[str, TaskDef] = tasks.trained
@@ -119,7 +120,8 @@ class TrainedModel:
             UserError: the model has no task of this name.
         """
         if name not in self.tasks:
-            hint = did_you_mean(name, self.tasks) or f" (known: {', '.join(self.tasks)})"
+            known = f"known: {', '.join(self.tasks)}" if self.tasks else "it is an encoder without a task"
+            hint = did_you_mean(name, self.tasks) or f" ({known})"
             raise UserError(f"{self.run}: no task '{name}'{hint}")
         return self.tasks[name]
 

@@ -23,6 +23,7 @@ from mt_dnn.batches.draws import seed_of
 from mt_dnn.inference.evaluation import read_splits
 from mt_dnn.inference.trained import TrainedModel
 from tests.double import in_double_precision
+from tests.tiny import tiny_classifier
 from tests.workspace import rows_of
 
 CONFIG = AttackConfig(steps=6, restarts=2, step_size=0.25, seed=5)
@@ -147,3 +148,16 @@ def test_what_cannot_be_attacked_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="has no labels"):
         robustness(runs, "same", "test", **OPTIONS)
     assert json.dumps(robustness(runs, "same", "dev", **{**OPTIONS, "radius": 1e6, "examples": 2}), allow_nan=False)
+
+
+def test_a_model_of_transformers_is_attacked_too(tmp_path: Path) -> None:
+    """Its intermediate results belong to its weights."""
+    model_folder, journal = tiny_classifier(tmp_path / "model"), tmp_path / "journal"
+    model = mt_dnn.load(model_folder, device="cpu")
+    texts = ["the cat", "a dog", "the old man"]
+    labels = [answer["prediction"] for answer in model.predict("default", texts)]
+    rows = [f"{number}\t{label}\t{text}\n" for number, (label, text) in enumerate(zip(labels, texts, strict=True))]
+    (tmp_path / "default_dev.tsv").write_text("uid\tlabel\tpremise\n" + "".join(rows))
+    runs = [(NamedRun("foreign", model_folder), model)]
+    record = robustness(runs, "default", "dev", radius=1.0, levels=2, config=CONFIG, data=tmp_path, folder=journal)
+    assert record["examples"] == record["correct_in_all"] == 3 and len(list(journal.iterdir())) == 1

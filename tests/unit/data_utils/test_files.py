@@ -122,12 +122,33 @@ def test_a_failure_keeps_the_lines_before_it_and_says_where(tmp_path: Path) -> N
     assert (tmp_path / "out.jsonl.partial").read_text() == "a\n" and not path.exists()
     with pytest.raises(UserError, match=r"^f:1: bad$"), growing(path):
         raise UserError("f:1: bad")
+    assert (tmp_path / "out.jsonl.partial").read_text() == "a\n"  # nothing was written in its place
+    (tmp_path / "out.jsonl.partial").unlink()
+    with pytest.raises(UserError, match=r"^f:1: bad$"), growing(path):
+        raise UserError("f:1: bad")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="cannot be written"), growing(tmp_path):
         pass
     with growing(Path("/dev/null")) as append:
         append("a")
     assert not Path("/dev/null").is_file() and not Path("/dev/null.partial").exists()
+
+
+def test_two_writers_of_one_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with growing(path) as append:
+        append("a")
+        with (
+            pytest.raises(UserError, match=r"out.jsonl.partial: another process is writing it"),
+            growing(path) as second,
+        ):
+            second("b")
+        append("c")
+    assert path.read_text() == "a\nc\n" and list(tmp_path.iterdir()) == [path]
+    (tmp_path / "out.jsonl.partial").write_text("of a killed process\n")
+    with growing(path):
+        pass
+    assert path.read_text() == ""
 
 
 def test_a_process_that_ends_leaves_complete_lines(tmp_path: Path) -> None:

@@ -205,3 +205,59 @@ def test_files_are_read_as_they_are_asked_for(kind: str, tmp_path: Path, monkeyp
     if kind == "csv":
         with pytest.raises(UserError, match=f"{path}:37: expected 2 columns"):
             next(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", "premise,hypothesis\na\nb,c\n"),
+        ("rows.tsv", "premise\thypothesis\na\nb\tc\n"),
+        ("rows.tsv", "premise\thypothesis\n\nb\tc\n"),
+    ],
+)
+def test_the_header_chooses_the_format_and_not_the_first_row(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    formats = [PAIR, DATA_FORMATS["single"]]
+    fitting, rows = matching(read_inputs(str(tmp_path / name), formats), formats)
+    assert fitting == formats
+    short, full = rows
+    with pytest.raises(EmptyRow, match=f"{name}:2: (hypothesis is missing|the line is empty)"):
+        short.texts(PAIR, task())
+    assert full.texts(PAIR, task()) == {"premise": "b", "hypothesis": "c"} and full.number == 2
+
+
+def test_the_schema_chooses_the_format(tmp_path: Path) -> None:
+    table = pa.table({"premise": ["a", "b"], "hypothesis": pa.array([None, "c"], pa.string())})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    formats = [PAIR, DATA_FORMATS["single"]]
+    fitting, _ = matching(read_inputs(str(tmp_path / "rows.parquet"), formats), formats)
+    assert fitting == formats
+
+
+@pytest.mark.parametrize("blank", ["\n", " \t \n\n"])
+@pytest.mark.parametrize(("name", "separator"), [("rows.tsv", "\t"), ("rows.csv", ",")])
+def test_the_header_is_the_first_line_that_is_not_blank(name: str, separator: str, blank: str, tmp_path: Path) -> None:
+    content = f"{blank}premise{separator}hypothesis\na{separator}b\n"
+    (tmp_path / name).write_text(content)
+    (row,) = read_inputs(str(tmp_path / name), [PAIR])
+    assert row.values == {"premise": "a", "hypothesis": "b"} and row.number == 1
+    assert row.location == f"{tmp_path / name}:{content.count(chr(10))}"
+
+
+def test_a_line_of_spaces_is_blank(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(' \t\n{"premise": "a", "hypothesis": "b"}\n  \n')
+    (tmp_path / "rows.txt").write_text(" \t\na\tb\n  \n")
+    (tmp_path / "header.tsv").write_text("premise\thypothesis\n \t \na\tb\n")
+    for name, blank in (("rows.jsonl", [1, 3]), ("rows.txt", [1, 3]), ("header.tsv", [1])):
+        _, rows = matching(read_inputs(str(tmp_path / name), [PAIR]), [PAIR])
+        found = list(rows)
+        assert [row.number for row in found if row.is_blank] == blank
+        for number in blank:
+            with pytest.raises(EmptyRow, match="the line is empty"):
+                found[number - 1].texts(PAIR, task())
+
+
+def test_a_column_of_any_name_in_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("a cat\na dog\n")
+    _, rows = matching(read_inputs(str(tmp_path / "rows.txt"), [("text",)]), [("text",)])
+    assert [row.texts(("text",), task("single")) for row in rows] == [{"text": "a cat"}, {"text": "a dog"}]

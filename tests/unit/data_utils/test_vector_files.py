@@ -61,3 +61,20 @@ def test_a_file_is_complete_or_absent(ending: str, tmp_path: Path) -> None:
 def test_another_ending_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"out.txt: the ending says the format; use .npy, .parquet, .safetensors"):
         vector_file(tmp_path / "out.txt").__enter__()
+
+
+@pytest.mark.parametrize("ending", [".npy", ".parquet", ".safetensors"])
+def test_parts_of_another_kind_are_refused(ending: str, tmp_path: Path) -> None:
+    for other in (np.ones((2, 3), np.float64), np.ones((2, 4), np.float32)):
+        with pytest.raises(ValueError, match="after others"), vector_file(tmp_path / f"out{ending}") as append:
+            append(["a"], np.ones((1, 3), np.float32))
+            append(["b", "c"], other)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".npy", ".parquet", ".safetensors"])
+def test_the_first_part_may_be_empty(ending: str, tmp_path: Path) -> None:
+    with vector_file(tmp_path / f"out{ending}") as append:
+        append([], np.ones((0, 3), np.float32))
+        append(["a"], np.full((1, 3), 2, np.float32))
+    np.testing.assert_array_equal(read(tmp_path / f"out{ending}"), [[2, 2, 2]])

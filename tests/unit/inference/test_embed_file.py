@@ -131,3 +131,41 @@ def test_a_failure_leaves_no_file(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rows.txt:2: 3 tab-separated fields"):
         app(["embed", str(folder), *options], standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "lacks"),
+    [
+        ("rows.csv", "premise,hypothesis\nthe cat\na dog,not\n", ":2: hypothesis is missing"),
+        ("rows.tsv", "premise\thypothesis\n\na dog\tnot\n", ":2: the line is empty"),
+        (
+            "rows.jsonl",
+            '{"premise": "the cat", "hypothesis": null}\n{"premise": "a dog", "hypothesis": "not"}\n',
+            ":1:",
+        ),
+    ],
+)
+def test_pairs_are_read_where_the_header_says_so(
+    name: str, content: str, lacks: str, model: TrainedModel, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    said: list[str] = []
+    _, found = embedded(model, tmp_path / name, say=said.append)
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1:], model.embed([("a dog", "not")]), atol=1e-6)
+    assert said[0] == f"{tmp_path / name}: the texts are premise and hypothesis" and f"{name}{lacks}" in said[1]
+
+
+def test_a_named_column_of_plain_text(model: TrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("the cat\na dog\n")
+    _, found = embedded(model, tmp_path / "rows.txt", columns=["body"])
+    np.testing.assert_allclose(found, model.embed(["the cat", "a dog"]), atol=1e-6)
+
+
+def test_windows_without_texts_have_the_type_of_the_others(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("\nthe cat\n")
+    model = mt_dnn.load(folder, device="cpu")
+    for dtype in (torch.float32, torch.float64):
+        model.model.to(dtype)
+        parts = list(embed_file(model, str(tmp_path / "rows.txt"), window=1))
+        assert [torch.from_numpy(vectors).dtype for _, vectors in parts] == [dtype] * 2

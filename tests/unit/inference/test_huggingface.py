@@ -12,9 +12,10 @@ import transformers
 from transformers import AutoTokenizer, pipeline
 
 import mt_dnn
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from mt_dnn.cli.main import app
-from mt_dnn.inference.predict import predict_file
+from mt_dnn.inference.huggingface import task_name
+from mt_dnn.inference.predict import predict_all, predict_file
 from tests.tiny import CLASSES, FAMILIES, tiny_classifier, tiny_encoder
 from tests.wild import weights, write_weights
 
@@ -181,6 +182,7 @@ def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     model = mt_dnn.load("owner/model", device="cpu")
     assert list(model.tasks) == ["default", "default_pair"] and str(model.run) == "owner/model"
+    assert model.folder == folder
     assert [name for name, _ in asked] == ["owner/model"] and "*.safetensors" in asked[0][1]["allow_patterns"]
     assert "*.bin" not in asked[0][1]["allow_patterns"]
 
@@ -205,3 +207,78 @@ def test_weights_in_the_format_of_pytorch_are_fetched_only_if_there_are_no_other
     found = mt_dnn.load("owner/model", device="cpu").logits("default", CLASSES.values())
     np.testing.assert_array_equal(np.concatenate(found), np.concatenate(expected))
     assert len(asked) == 2 and asked[1] == ["pytorch_model*.bin"]
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "deberta-v2"])
+def test_token_types_are_read_only_if_the_tokenizer_gives_them(family: str, tmp_path: Path) -> None:
+    """The post-processor of the tokenizer makes types 0 and 1 for pairs all the same."""
+    folder = tiny_classifier(tmp_path, family, type_vocab_size=2)
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(folder).double().eval()
+    found: dict[bool, np.ndarray] = {}
+    for given in (True, False):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        names = ["input_ids", "attention_mask", *(["token_type_ids"] if given else [])]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
+        tokenizer.save_pretrained(folder)
+        encoded = AutoTokenizer.from_pretrained(folder)(*zip(*PAIRS, strict=True), padding=True, return_tensors="pt")
+        assert ("token_type_ids" in encoded) is given
+        with torch.no_grad():
+            output = plain(**encoded, output_hidden_states=True)
+        model = mt_dnn.load(folder, device="cpu")
+        model.model.double()
+        found[given] = np.concatenate(model.logits("default_pair", PAIRS))
+        np.testing.assert_allclose(found[given], output.logits.numpy(), atol=1e-10)
+        states = output.hidden_states[-1][:, 0].numpy()
+        np.testing.assert_allclose(model.embed(PAIRS, pooling="cls"), states, atol=1e-10)
+    assert abs(found[True] - found[False]).max() > 1e-3
+
+
+def test_an_encoder_alone_reads_token_types_as_its_tokenizer_says(tmp_path: Path) -> None:
+    folder = tiny_encoder(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.init_kwargs["model_input_names"] = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
+    encoded = AutoTokenizer.from_pretrained(folder)(*zip(*PAIRS, strict=True), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = transformers.AutoModel.from_pretrained(folder).eval()(**encoded).last_hidden_state
+    found = mt_dnn.load(folder, device="cpu").embed(PAIRS, pooling="cls")
+    np.testing.assert_allclose(found, states[:, 0].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"problem_type": "regression"}, "predicts 3 numbers for a text; only models with one number can be read"),
+        ({"id2label": {0: "a", 1: "a", 2: "b"}}, "its labels, id2label in config.json, are of no task: "),
+    ],
+)
+def test_settings_of_no_task_are_one_line(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    folder = tiny_classifier(tmp_path, **settings)
+    with pytest.raises(UserError) as error:
+        mt_dnn.load(folder, device="cpu")
+    assert str(error.value).startswith(f"{folder}: {message}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"---\na: \xff\n---\n", b"---\na: 2020-99-99\n---\n"])
+def test_a_card_that_cannot_be_read_names_no_task(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(content)
+    assert task_name(tmp_path) == "default"
+
+
+def test_an_encoder_predicts_no_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("a cat\n")
+    model = mt_dnn.load(tiny_encoder(tmp_path / "encoder"), device="cpu")
+    with pytest.raises(UserError, match="is an encoder without a task"):
+        list(predict_all(model, str(tmp_path / "rows.txt")))
+    with pytest.raises(UserError, match=r"no task 'rte' \(it is an encoder without a task\)$"):
+        list(predict_file(model, "rte", str(tmp_path / "rows.txt")))
+
+
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.txt").write_text("a cat\n")
+    folder = tiny_classifier(tmp_path / "model")
+    with Path("/dev/full").open("w") as full:  # closing it writes what is left, as the end of the process does
+        monkeypatch.setattr("sys.stdout", full)
+        command = ["predict", str(folder), "--task", "default", "--input", str(tmp_path / "rows.txt")]
+        with pytest.raises(NotSaved, match=r"^standard output: cannot be written \(No space left on device\)$"):
+            app([*command, "--device", "cpu"], standalone_mode=False)
