@@ -119,7 +119,8 @@ def _reading(config: RunConfig, task: TaskDef | None) -> Iterator[str]:
     if task is not None and task.data_format == "pair":
         yield "A row is two texts, in this order: premise, hypothesis."
     if task is not None and task.value_range is not None:
-        yield f"Values are from {task.value_range[0]:g} to {task.value_range[1]:g}."
+        low, high = task.value_range
+        yield f"Values are from {low:g} to {high:g}. The model's output is not clipped to this range."
 
 
 def row_counts(model: TrainedModel, task: TaskDef) -> dict[str, int]:

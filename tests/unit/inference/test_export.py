@@ -185,6 +185,9 @@ def test_files_of_sentence_transformers(runs: dict[str, Path], tmp_path: Path) -
     export(runs["bert"], tmp_path / "cross", target="sentence-transformers", task="overlap")
     settings = json.loads((tmp_path / "cross" / "config.json").read_text())
     assert settings["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    card = (tmp_path / "cross" / "README.md").read_text(encoding="utf-8")
+    assert "- Values are from 0 to 5. The model's output is not clipped to this range." in card
+    assert "- The output is the value itself, in the units of the training rows." in card
 
 
 def test_sentence_transformers_loads_its_folders(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -196,7 +199,8 @@ def test_sentence_transformers_loads_its_folders(runs: dict[str, Path], tmp_path
     assert vectors == pytest.approx(model.embed(texts), abs=1e-5)
     export(runs["bert"], tmp_path / "cross", target="sentence-transformers", task="overlap")
     values = library.CrossEncoder(str(tmp_path / "cross"), device="cpu").predict([tuple(row.values()) for row in rows])
-    assert values == pytest.approx([row["prediction"] for row in model.predict("overlap", rows)], abs=1e-5)
+    expected = [row.get("output", row["prediction"]) for row in model.predict("overlap", rows)]
+    assert values == pytest.approx(expected, abs=1e-5)
 
 
 def test_scores_of_another_checkpoint_are_left_out(runs: dict[str, Path]) -> None:
