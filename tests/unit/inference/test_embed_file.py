@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import mt_dnn
 from data_utils.errors import UserError
-from mt_dnn.cli.main import app
+from mt_dnn.cli.main import app, main
 from mt_dnn.inference.embed_file import embed_file
 from mt_dnn.inference.trained import TrainedModel
 from tests.tiny import FAMILIES, tiny_encoder
@@ -131,3 +134,17 @@ def test_a_failure_leaves_no_file(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rows.txt:2: 3 tab-separated fields"):
         app(["embed", str(folder), *options], standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.txt"]
+
+
+def test_a_stopped_command_leaves_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, received: list[int]
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Iterator[tuple[list[str], np.ndarray]]:
+        yield ["a"], np.zeros((1, 2), np.float32)
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield ["b"], np.zeros((1, 2), np.float32)
+
+    monkeypatch.setattr("mt_dnn.inference.embed_file.embed_file", stopped)
+    with pytest.raises(SystemExit) as exit_:
+        main(["embed", str(folder), "--input", "texts.txt", "--output", str(tmp_path / "out.npy")])
+    assert exit_.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [] and not received

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from mt_dnn.inference.export.folder import new_folder
 from mt_dnn.inference.export.model import task_model, tokenizer_of
 from mt_dnn.inference.export.targets import notes_of
 from mt_dnn.inference.export.write import export
-from mt_dnn.inference.trained import load
+from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.config_file import load_config
 from tests import ROOT
 from tests.exporting import assert_same_ids, rows_for, run_of
@@ -110,6 +112,19 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
+def test_a_stopped_export_leaves_nothing(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, received: list[int]
+) -> None:
+    def stopped(model: TrainedModel, task: str | None, folder: Path, name: str) -> None:
+        (folder / "half").write_text("…")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("mt_dnn.inference.export.write.write_hf", stopped)
+    with pytest.raises(SystemExit) as exit_:
+        main(["export", str(runs["bert"]), "--encoder-only", "--output", str(tmp_path / "out")])
+    assert exit_.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [] and not received
+
+
 @pytest.fixture
 def exported(runs: dict[str, Path], tmp_path: Path) -> Path:
     """The task same of a run with scores."""
@@ -163,6 +178,7 @@ def test_only_a_name_on_the_hub_is_a_base_model(
 
 def test_a_model_of_transformers_is_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encoder, classifier = tiny_encoder(tmp_path / "encoder"), tiny_classifier(tmp_path / "classifier")
+    capfd.readouterr()
     for folder, options in (
         (encoder, []),
         (encoder, ["--encoder-only"]),
