@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask the hub
@@ -38,3 +39,15 @@ def workspace(tmp_path: Path) -> Path:
     """A fresh folder with encoder/, data/, tasks.yml and run.yml."""
     make_workspace(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def received() -> Iterator[list[int]]:
+    """The SIGTERM and SIGHUP that this process got and that nothing else has caught. They do not end it."""
+    numbers: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, lambda number, _: numbers.append(number))
+    yield numbers
+    for number, handler in before.items():
+        signal.signal(number, handler)

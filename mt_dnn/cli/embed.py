@@ -40,6 +40,7 @@ def embed(
 ) -> None:
     """Write a vector for each text, or pair of texts, of a file."""
     from data_utils.vector_files import vector_file
+    from mt_dnn.distributed.signals import exit_on_signals
     from mt_dnn.inference.embed_file import embed_file
     from mt_dnn.inference.trained import load
 
@@ -52,6 +53,6 @@ def embed(
         level=level,
         say=lambda line: print(f"mt-dnn: {line}", file=sys.stderr),
     )
-    with vector_file(output) as append:
+    with exit_on_signals(), vector_file(output) as append:
         for uids, vectors in parts:
             append(uids, vectors)

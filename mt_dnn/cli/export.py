@@ -28,11 +28,13 @@ def export(
     ] = None,
 ) -> None:
     """Write a task of a trained run, or its encoder, for other software."""
+    from mt_dnn.distributed.signals import exit_on_signals
     from mt_dnn.inference.export.push import push_folder, token_of
     from mt_dnn.inference.export.write import export as write
 
     token = token_of() if push is not None else ""
-    write(run, output, target=to, task=task, encoder_only=encoder_only, pooling=pooling, int8=int8)
+    with exit_on_signals():
+        write(run, output, target=to, task=task, encoder_only=encoder_only, pooling=pooling, int8=int8)
     print(f"mt-dnn: wrote {output}")
     if push is not None:
         print(f"mt-dnn: pushed to {push_folder(output, push, token)}")

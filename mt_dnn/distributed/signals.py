@@ -1,4 +1,4 @@
-"""Stopping on request: a signal asks the training loop to save and stop."""
+"""Stopping on request: a signal asks the training loop to save and stop, and other commands to tidy up and exit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 # The signals of schedulers and of a terminal that is closed. A run that they stop, and that has saved, has not failed.
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends a process that has nothing to save
 LAUNCHER_PIPE = "MT_DNN_LAUNCHER_PIPE"  # the launcher holds the other end of this pipe as long as it lives
 
 
@@ -44,6 +45,31 @@ def stop_signals(*, ends_process: bool = False) -> Iterator[list[int]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_IGN if received and ends_process else handler)
+
+
+@contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP end the process as ``sys.exit`` does, so that files that are not complete are removed.
+
+    The exit code is 128 + the number of the signal. Signals that come after the first do not cut the tidying short. A
+    signal that the process was started to ignore stays ignored. Only the main thread catches signals.
+    """
+
+    def leave(number: int, _: object) -> None:
+        for each in old:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    old: dict[int, Any] = {}
+    if current_thread() is main_thread():
+        old = {each: found for each in ENDING if (found := signal.getsignal(each)) != signal.SIG_IGN}
+    try:
+        for number in old:
+            signal.signal(number, leave)
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def exit_code(number: int) -> int:

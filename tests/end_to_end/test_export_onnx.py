@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -72,6 +72,33 @@ def test_a_graph_of_another_model_is_noticed(exported: Path, run: Path) -> None:
     with torch.no_grad():
         built.classifier.bias += 0.01
     assert largest_difference(built, exported / FILE, example(built, (3, 11))) > TOLERANCE
+
+
+def test_a_graph_that_gives_no_numbers_is_noticed(exported: Path, run: Path) -> None:
+    built: Any = task_model(load(run), "same")
+    with torch.no_grad():
+        built.classifier.bias += float("nan")
+    assert not largest_difference(built, exported / FILE, example(built, (3, 11))) <= TOLERANCE
+
+
+def test_differences_are_those_of_the_unit_of_the_values(exported: Path, run: Path, tmp_path: Path) -> None:
+    """A regression in thousands cannot be exact to 1e-4."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph, built = onnx.load(exported / FILE), cast(Any, task_model(load(run), "same"))
+    for weight in graph.graph.initializer:
+        if weight.name.startswith("classifier"):
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1e5), weight.name))
+    onnx.save(graph, tmp_path / FILE)
+    with torch.no_grad():
+        for weight in built.classifier.parameters():
+            weight *= 1e5
+    inputs = example(built, (3, 11))
+    assert largest_difference(built, tmp_path / FILE, inputs) < TOLERANCE
+    with torch.no_grad():
+        built.classifier.bias += 0.001 * built(**inputs).logits.abs().max()
+    assert largest_difference(built, tmp_path / FILE, inputs) > TOLERANCE
 
 
 def test_int8_concerns_linear_layers_only(exported: Path, tmp_path: Path) -> None:

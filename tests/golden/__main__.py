@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.golden.comparing import ROOT, compare, finish, start
 from tests.golden.figures import FILE, kept, largest, misfits, pairs, read_figures, write_figures
-from tests.golden.inputs import all_combinations, make_inputs
+from tests.golden.inputs import all_combinations, machine, make_inputs
 from tests.golden.make_old_run import FOLDER, make
 
 
@@ -20,7 +20,8 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m tests.golden", description="Short runs whose figures are known.")
     commands = whole.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print the names of the combinations")
-    commands.add_parser("write", help=f"run all combinations and renew {FILE.relative_to(ROOT)}")
+    writing = commands.add_parser("write", help=f"run all combinations and renew {FILE.relative_to(ROOT)}")
+    writing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="renew only these combinations")
     checking = commands.add_parser(
         "check", help="run all combinations and say how far they are from the golden figures"
     )
@@ -34,19 +35,32 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def run_all(work: Path, threads: int = 1) -> dict[str, Any]:
-    """The kept figures of all combinations, run in this checkout.
+def run_here(work: Path, only: Sequence[str] = (), threads: int = 1) -> dict[str, Any]:
+    """The kept figures of all combinations, or only of these, run in this checkout.
 
     Raises:
         SystemExit: one of them fails.
     """
     (work / "inputs").mkdir()
     make_inputs(work / "inputs")
-    results = finish(start(ROOT, work / "inputs", work / "now", threads=threads), work / "now")
+    results = finish(start(ROOT, work / "inputs", work / "now", only, threads=threads), work / "now")
     failed = [f"{name}: {figures['error']}" for name, figures in results.items() if "error" in figures]
     if failed:
         raise SystemExit("\n".join(failed))
     return {name: kept(figures) for name, figures in results.items() if "updates" in figures}
+
+
+def renew(only: Sequence[str], work: Path) -> None:
+    """Writes the golden file. With ``only`` the figures of all other combinations stay.
+
+    Raises:
+        SystemExit: a run fails, or the figures that stay are of other versions or of another machine.
+    """
+    written, golden = read_figures()
+    if only and written != machine():
+        raise SystemExit(f"the other figures were written with {written}, here is {machine()}; renew all of them")
+    results = run_here(work, only)
+    write_figures({name: results[name] if name in results else golden[name] for name in all_combinations(Path())})
 
 
 def check(results: Mapping[str, Any]) -> int:
@@ -72,14 +86,14 @@ def main() -> int:
         make(options.by)
         return 0
     with TemporaryDirectory() as folder:
-        if options.command == "write":
-            write_figures(run_all(Path(folder)))
-            return 0
         if options.command == "check":
-            return check(run_all(Path(folder), options.threads))
+            return check(run_here(Path(folder), threads=options.threads))
         unknown = set(options.only) - set(all_combinations(Path()))
         if unknown:
             raise SystemExit(f"no such combination: {', '.join(sorted(unknown))}")
+        if options.command == "write":
+            renew(options.only, Path(folder))
+            return 0
         return compare(options.before, options.only, options.keep or Path(folder))
 
 

@@ -161,5 +161,6 @@ def _listed(encoders: str) -> Iterator[tuple[str, str, Sequence[str]]]:
     for family in FAMILIES:
         mode = "freelb" if family == "modernbert" else "tat"
         yield f"family-{family}", "same,tagged", [f"encoder.name={encoders}/{family}", f"adversary.mode={mode}"]
+    yield "pooler-family", "same,tagged", [f"encoder.name={encoders}/modernbert", "encoder.pooler=family"]
     for name, (tasks, settings) in OTHERS.items():
         yield name, tasks, settings

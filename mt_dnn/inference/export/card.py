@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from data_utils.encoder_names import PACKAGE
 from data_utils.task_def import TaskDef
+from mt_dnn.inference.huggingface import HUB_NAME
 from mt_dnn.inference.trained import TrainedModel
 from mt_dnn.runs.checkpoint import read_state
 from mt_dnn.runs.checkpoints import find_checkpoint
@@ -62,11 +63,11 @@ def read_results(model: TrainedModel, task: TaskDef | None) -> list[dict[str, An
 def _parts(model: TrainedModel, content: Content, results: list[dict[str, Any]]) -> Iterator[str]:
     config, task = model.config, content.task
     name = f"{config.name}: {task.name}" if task else f"{config.name}: encoder"
-    yield f"---\n{LICENCE}\n{_metadata(config, content, results).to_yaml()}\n---"
+    yield f"---\n{LICENCE}\n{_metadata(model, content, results).to_yaml()}\n---"
     yield f"# {name}"
     trained = ", ".join(model.trained)
     yield (
-        f"{_encoder(config)}, fine-tuned on {trained} with seed {config.seed}. "
+        f"{_encoder(model)}, fine-tuned on {trained} with seed {config.seed}. "
         f"Made with mt-dnn {version('mt-dnn')}, by the mt-dnn authors, for {content.library}."
     )
     yield f"## Use\n\n```python\n{content.usage}\n```"
@@ -74,11 +75,12 @@ def _parts(model: TrainedModel, content: Content, results: list[dict[str, Any]])
     yield f"## Data\n\n{_data(model, task, results)}"
     if results:
         yield f"## Scores\n\n{_scores(results, config.seed)}"
-    yield f"## Training\n\n{_training(config)}"
+    yield f"## Training\n\n{_training(model)}"
 
 
-def _metadata(config: RunConfig, content: Content, results: list[dict[str, Any]]) -> ModelCardData:
+def _metadata(model: TrainedModel, content: Content, results: list[dict[str, Any]]) -> ModelCardData:
     """The head of the card. ``model-index`` has each score that is a single number."""
+    config = model.config
     scores = [
         EvalResult(
             task_type=content.tag,
@@ -93,24 +95,37 @@ def _metadata(config: RunConfig, content: Content, results: list[dict[str, Any]]
         for metric, value in result["scores"].items()
         if isinstance(value, float)
     ]
-    name = config.encoder.name
-    on_hub = name is not None and not name.startswith(PACKAGE) and not Path(name).exists()
     return ModelCardData(
         model_name=config.name if scores else None,
         eval_results=scores or None,
-        base_model=name if on_hub else None,
+        base_model=config.encoder.name if _on_hub(config.encoder.name, model) else None,
         library_name=content.library,
         pipeline_tag=content.tag,
         tags=["mt-dnn", *([config.adversary.mode] if config.adversary.mode != "none" else [])],
     )
 
 
-def _encoder(config: RunConfig) -> str:
-    """The encoder in words. Of a folder only the last name is told."""
-    if config.encoder.name is None:
-        return f"A new encoder of the family {(config.encoder.config or {}).get('model_type')}"
-    name = config.encoder.name
-    return f"The encoder `{Path(name).name if Path(name).exists() else name}`"
+def _on_hub(name: str | None, model: TrainedModel) -> bool:
+    """Whether the name of an encoder is one on the hub: owner/name, and no such folder, nor one that may have held it.
+
+    A folder may be written as it is seen from a folder above the run, where the command was, or from the current one.
+    """
+    if name is None or not HUB_NAME.fullmatch(name) or name.startswith("."):
+        return False
+    return not any((folder / name).parent.exists() for folder in (Path(), *model.run.resolve().parents))
+
+
+def _shown(name: str, model: TrainedModel) -> str:
+    """The name of an encoder as a card tells it. Of a folder only the last name."""
+    return name if name.startswith(PACKAGE) or _on_hub(name, model) else Path(name).name
+
+
+def _encoder(model: TrainedModel) -> str:
+    """The encoder in words."""
+    encoder = model.config.encoder
+    if encoder.name is None:
+        return f"A new encoder of the family {(encoder.config or {}).get('model_type')}"
+    return f"The encoder `{_shown(encoder.name, model)}`"
 
 
 def _reading(config: RunConfig, task: TaskDef | None) -> Iterator[str]:
@@ -119,7 +134,8 @@ def _reading(config: RunConfig, task: TaskDef | None) -> Iterator[str]:
     if task is not None and task.data_format == "pair":
         yield "A row is two texts, in this order: premise, hypothesis."
     if task is not None and task.value_range is not None:
-        yield f"Values are from {task.value_range[0]:g} to {task.value_range[1]:g}."
+        low, high = task.value_range
+        yield f"Values are from {low:g} to {high:g}. The model's output is not clipped to this range."
 
 
 def row_counts(model: TrainedModel, task: TaskDef) -> dict[str, int]:
@@ -158,8 +174,9 @@ def _scores(results: list[dict[str, Any]], seed: int) -> str:
     return f"One run, with seed {seed}.\n\n{head}\n" + "\n".join(rows)
 
 
-def _training(config: RunConfig) -> str:
+def _training(model: TrainedModel) -> str:
     """The settings that are not defaults, as a run file, and the command. Of folders only the last name is told."""
+    config = model.config
     settings = config.model_dump(mode="json", exclude_defaults=True, exclude={"output", "device", "name"})
     settings["adversary"] = {"mode": config.adversary.mode, **settings.get("adversary", {})}
     settings["task_defs"] = config.task_defs.name
@@ -167,8 +184,8 @@ def _training(config: RunConfig) -> str:
     settings["data"].pop("cache", None)
     for key in ("name", "tokenizer"):
         value = settings["encoder"].get(key)
-        if value is not None and Path(value).exists():
-            settings["encoder"][key] = Path(value).name
+        if value is not None:
+            settings["encoder"][key] = _shown(value, model)
     if (initial := settings.get("train", {}).get("init_from")) is not None:
         settings["train"]["init_from"] = Path(initial).name
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 
 from data_utils.errors import NotSaved, UserError
 
@@ -28,7 +29,7 @@ def token_of() -> str:
 def push_folder(folder: Path, repository: str, token: str) -> str:
     """Uploads all files of a folder in one commit. A repository that does not exist is made, as a private one.
 
-    The variable HF_ENDPOINT names another hub.
+    A name without an owner is one of the owner of the token. The variable HF_ENDPOINT names another hub.
 
     Returns:
         The address of the commit.
@@ -39,12 +40,15 @@ def push_folder(folder: Path, repository: str, token: str) -> str:
     """
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     try:
-        api.create_repo(repository, private=True, exist_ok=True)
+        repository = api.create_repo(repository, private=True, exist_ok=True).repo_id  # with its owner
         commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export of mt-dnn")
     except HFValidationError as error:
         raise UserError(f"--push: {_reason(error)}; write it as name/repository") from None
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
-        raise NotSaved(f"{repository}: not pushed ({_reason(error)}); {folder} is complete, so push it later") from None
+    except Exception as error:  # of the hub, and of the HTTP client, which differs between versions of huggingface_hub
+        raise NotSaved(
+            f"{repository}: not pushed ({_reason(error)}); {folder} is complete, so push it later with: "
+            f"hf upload {repository} {shlex.quote(str(folder))} . --private"
+        ) from None
     return commit.commit_url
 
 

@@ -70,7 +70,7 @@ def write_sentence_transformers(model: TrainedModel, task: str | None, folder: P
         _save(model, built, folder)
         code = f'from sentence_transformers import CrossEncoder\n\nmodel = CrossEncoder("{name}")\n'
         code += 'model.predict([("A premise.", "A hypothesis.")])  # logits; of a regression, values'
-        content = Content(model.task(task), "sentence-transformers", "text-classification", code)
+        content = Content(model.task(task), "sentence-transformers", "text-classification", code, notes_of(built))
         write_card(folder, model, content)
         return
     if pooling not in POOLINGS:

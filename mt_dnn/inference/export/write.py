@@ -7,6 +7,7 @@ from pathlib import Path
 from data_utils.errors import UserError, did_you_mean
 from mt_dnn.inference.export.folder import check_new, new_folder
 from mt_dnn.inference.export.targets import write_hf, write_sentence_transformers
+from mt_dnn.inference.huggingface import in_transformers_format, locate
 from mt_dnn.inference.trained import load
 
 TARGETS = ("hf", "sentence-transformers", "onnx")
@@ -34,14 +35,17 @@ def export(
         int8: with onnx: weights of linear layers in eight bits.
 
     Raises:
-        UserError: the folder exists, options contradict each other, there is no such task, or the target cannot express
-            what the run has trained.
+        UserError: the folder exists, options contradict each other, there is no such task, the target cannot express
+            what the run has trained, or the run is a model of transformers.
         NotSaved: the disk is full.
     """
     output = Path(output)
     check_options(target, task, encoder_only, pooling, int8)
     check_new(output)
-    model = load(run, "cpu", precision="fp32")
+    source = locate(run)
+    if in_transformers_format(source):
+        raise UserError(f"{run}: is a model of transformers, not a run; use it as it is, or give the folder of a run")
+    model = load(source, "cpu", precision="fp32")
     if not encoder_only and task is None:
         if len(model.trained) > 1:
             raise UserError(f"--task: {run} was trained on several tasks; give one of {', '.join(model.trained)}")

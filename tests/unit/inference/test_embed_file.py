@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import mt_dnn
 from data_utils.errors import UserError
-from mt_dnn.cli.main import app
+from mt_dnn.cli.main import app, main
 from mt_dnn.inference.embed_file import embed_file
 from mt_dnn.inference.trained import TrainedModel
 from tests.tiny import FAMILIES, tiny_encoder
@@ -169,3 +172,17 @@ def test_windows_without_texts_have_the_type_of_the_others(folder: Path, tmp_pat
         model.model.to(dtype)
         parts = list(embed_file(model, str(tmp_path / "rows.txt"), window=1))
         assert [torch.from_numpy(vectors).dtype for _, vectors in parts] == [dtype] * 2
+
+
+def test_a_stopped_command_leaves_no_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, received: list[int]
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Iterator[tuple[list[str], np.ndarray]]:
+        yield ["a"], np.zeros((1, 2), np.float32)
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield ["b"], np.zeros((1, 2), np.float32)
+
+    monkeypatch.setattr("mt_dnn.inference.embed_file.embed_file", stopped)
+    with pytest.raises(SystemExit) as exit_:
+        main(["embed", str(folder), "--input", "texts.txt", "--output", str(tmp_path / "out.npy")])
+    assert exit_.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [] and not received

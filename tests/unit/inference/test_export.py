@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,16 @@ from transformers import AutoConfig, AutoTokenizer
 
 from data_utils.errors import UserError
 from mt_dnn.cli.main import main
-from mt_dnn.inference.export.card import read_results
+from mt_dnn.inference.export.card import Content, read_results, write_card
 from mt_dnn.inference.export.folder import new_folder
 from mt_dnn.inference.export.model import task_model, tokenizer_of
 from mt_dnn.inference.export.targets import notes_of
 from mt_dnn.inference.export.write import export
-from mt_dnn.inference.trained import load
+from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.config_file import load_config
 from tests import ROOT
 from tests.exporting import assert_same_ids, rows_for, run_of
+from tests.tiny import tiny_classifier, tiny_encoder
 
 SCORES = {"accuracy": 0.75, "f1": 0.5, "confusion_matrix": [[1, 0], [0, 1]]}
 SUMMARY = {
@@ -109,6 +112,19 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
+def test_a_stopped_export_leaves_nothing(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, received: list[int]
+) -> None:
+    def stopped(model: TrainedModel, task: str | None, folder: Path, name: str) -> None:
+        (folder / "half").write_text("…")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("mt_dnn.inference.export.write.write_hf", stopped)
+    with pytest.raises(SystemExit) as exit_:
+        main(["export", str(runs["bert"]), "--encoder-only", "--output", str(tmp_path / "out")])
+    assert exit_.value.code == 128 + signal.SIGTERM and list(tmp_path.iterdir()) == [] and not received
+
+
 @pytest.fixture
 def exported(runs: dict[str, Path], tmp_path: Path) -> Path:
     """The task same of a run with scores."""
@@ -124,6 +140,56 @@ def test_the_hub_reads_the_scores_of_the_card(exported: Path, runs: dict[str, Pa
     assert name == "run" and found == {("same", "dev", "accuracy"): 0.75, ("same", "dev", "f1"): 0.5}
     assert card.data.pipeline_tag == "text-classification" and card.data.library_name == "transformers"
     assert card.data.license is None and card.data.base_model is None and card.data.tags == ["mt-dnn", "tat"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shown"),
+    [
+        ("FacebookAI/roberta-base", "hub", "FacebookAI/roberta-base"),
+        ("encoders/distilbert-cased", "folder", "distilbert-cased"),
+        ("encoders/gone", "folder", "gone"),
+        ("beside/deleted", "folder", "deleted"),
+        ("some/where/else", "folder", "else"),
+        ("./some/encoder", "folder", "encoder"),
+        ("../some/encoder", "folder", "encoder"),
+        ("~/encoder", "folder", "encoder"),
+        ("/home/someone/secret/encoder", "folder", "encoder"),
+        ("package:some_package/model", "folder", "package:some_package/model"),
+    ],
+)
+def test_only_a_name_on_the_hub_is_a_base_model(
+    name: str, kind: str, shown: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And of a folder only the last name is told, also if it is no longer there."""
+    (tmp_path / "encoders" / "distilbert-cased").mkdir(parents=True)
+    beside = runs["bert"].parent / "beside"  # the command was run there, and the export is made somewhere else
+    beside.mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    model = load(runs["bert"])
+    encoder = model.config.encoder.model_copy(update={"name": name, "tokenizer": name})
+    model.config = model.config.model_copy(update={"encoder": encoder})
+    write_card(tmp_path, model, Content(None, "transformers", "feature-extraction", ""))
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.base_model == (name if kind == "hub" else None)
+    settings = yaml.safe_load(card.text.split("```yaml\n")[1].split("```")[0])
+    assert f"The encoder `{shown}`, fine-tuned" in card.text
+    assert {settings["encoder"]["name"], settings["encoder"]["tokenizer"]} == {shown}
+
+
+def test_a_model_of_transformers_is_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    encoder, classifier = tiny_encoder(tmp_path / "encoder"), tiny_classifier(tmp_path / "classifier")
+    capfd.readouterr()
+    for folder, options in (
+        (encoder, []),
+        (encoder, ["--encoder-only"]),
+        (classifier, []),
+        (classifier, ["--to=onnx"]),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            main(["export", str(folder), "--output", str(tmp_path / "out"), *options])
+        said = "is a model of transformers, not a run; use it as it is, or give the folder of a run\n"
+        assert exit_.value.code == 2 and capfd.readouterr().err == f"mt-dnn: {folder}: {said}"
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_card_says_how_the_run_was_trained(exported: Path, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -185,6 +251,9 @@ def test_files_of_sentence_transformers(runs: dict[str, Path], tmp_path: Path) -
     export(runs["bert"], tmp_path / "cross", target="sentence-transformers", task="overlap")
     settings = json.loads((tmp_path / "cross" / "config.json").read_text())
     assert settings["sentence_transformers"] == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    card = (tmp_path / "cross" / "README.md").read_text(encoding="utf-8")
+    assert "- Values are from 0 to 5. The model's output is not clipped to this range." in card
+    assert "- The output is the value itself, in the units of the training rows." in card
 
 
 def test_sentence_transformers_loads_its_folders(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -196,7 +265,8 @@ def test_sentence_transformers_loads_its_folders(runs: dict[str, Path], tmp_path
     assert vectors == pytest.approx(model.embed(texts), abs=1e-5)
     export(runs["bert"], tmp_path / "cross", target="sentence-transformers", task="overlap")
     values = library.CrossEncoder(str(tmp_path / "cross"), device="cpu").predict([tuple(row.values()) for row in rows])
-    assert values == pytest.approx([row["prediction"] for row in model.predict("overlap", rows)], abs=1e-5)
+    expected = [row.get("output", row["prediction"]) for row in model.predict("overlap", rows)]
+    assert values == pytest.approx(expected, abs=1e-5)
 
 
 def test_scores_of_another_checkpoint_are_left_out(runs: dict[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -101,10 +102,28 @@ def test_all_files_are_uploaded_with_the_token(hub: Hub, folder: Path) -> None:
     assert authorization == f"Bearer {TOKEN}" and commits == [("/api/models/someone/model/commit/main", authorization)]
 
 
+def test_a_name_without_an_owner_is_a_repository_of_the_owner_of_the_token(hub: Hub, folder: Path) -> None:
+    push_folder(folder, "model", TOKEN)
+    assert [path for path, *_ in hub.requests if "/commit/" in path] == ["/api/models/someone/model/commit/main"]
+
+
+def test_a_hub_that_cannot_be_reached_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nothing listens there
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(
+            NotSaved, match=r"someone/model: not pushed \(.*refused.*\); .*later with: hf upload"
+        ) as error:
+            push_folder(folder, "someone/model", TOKEN)
+    assert "\n" not in str(error.value)
+
+
 def test_a_hub_that_refuses_is_said_and_the_folder_stays(hub: Hub, folder: Path) -> None:
     hub.refuses = 403
     with pytest.raises(NotSaved, match=r"someone/model: not pushed .*is complete, so push it later") as error:
         push_folder(folder, "someone/model", TOKEN)
+    assert str(error.value).endswith(f"later with: hf upload someone/model {folder} . --private")
     assert TOKEN not in str(error.value) and "\n" not in str(error.value) and (folder / "README.md").exists()
 
 

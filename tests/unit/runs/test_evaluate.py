@@ -90,14 +90,17 @@ def test_label_map_adds_probabilities() -> None:
     assert Classes()(owner, owner, SPLIT, list(1e4 * logits[:, None])).scores.sum() == pytest.approx(2)  # no overflow
 
 
-def test_real_values_are_kept() -> None:
+def test_real_values_are_not_rounded_and_stay_in_their_range() -> None:
     score = task(task_type="regression", value_range=(0, 5))
     decoded = Values()(score, score, SPLIT, [np.array([[1.25]]), np.array([[6.5]])])
-    assert decoded.predictions.tolist() == [1.25, 6.5]
+    assert decoded.predictions.tolist() == [1.25, 5]
     assert list(prediction_records(score, SPLIT, decoded)) == [
         {"uid": "u", "prediction": 1.25},
-        {"uid": "v", "prediction": 6.5},
+        {"uid": "v", "prediction": 5, "output": 6.5},
     ]
+    free = task(task_type="regression")
+    decoded = Values()(free, free, SPLIT, [np.array([[1.25]]), np.array([[6.5]])])
+    assert [record["prediction"] for record in prediction_records(free, SPLIT, decoded)] == [1.25, 6.5]
 
 
 def test_every_task_type_has_a_kind() -> None:
