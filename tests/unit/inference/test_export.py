@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import AutoConfig, AutoTokenizer
 
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from mt_dnn.cli.main import main
 from mt_dnn.inference.export.card import Content, read_results, write_card
 from mt_dnn.inference.export.folder import new_folder
@@ -110,6 +111,20 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
         (folder / "all").write_text("…")
         assert [path.name for path in (tmp_path / "a").iterdir()] == [folder.name]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+def test_an_error_of_another_file_is_not_one_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, new_folder(tmp_path / "out"):
+        (tmp_path / "weights").read_bytes()
+    assert raised.value.filename == str(tmp_path / "weights") and list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(UserError, match=r"out: cannot be written \(No such file"),
+        new_folder(tmp_path / "out") as folder,
+    ):
+        (folder / "none" / "file").write_text("…")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(NotSaved, match=r"out: cannot be written \(No space"), new_folder(tmp_path / "out") as folder:
+        raise full
 
 
 def test_a_stopped_export_leaves_nothing(
