@@ -194,14 +194,9 @@ def test_only_a_name_on_the_hub_is_a_base_model(
 def test_a_model_of_transformers_is_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encoder, classifier = tiny_encoder(tmp_path / "encoder"), tiny_classifier(tmp_path / "classifier")
     capfd.readouterr()
-    for folder, options in (
-        (encoder, []),
-        (encoder, ["--encoder-only"]),
-        (classifier, []),
-        (classifier, ["--to=onnx"]),
-    ):
+    for folder, options in ((encoder, ""), (encoder, "--encoder-only"), (classifier, ""), (classifier, "--to=onnx")):
         with pytest.raises(SystemExit) as exit_:
-            main(["export", str(folder), "--output", str(tmp_path / "out"), *options])
+            main(["export", str(folder), "--output", str(tmp_path / "out"), *options.split()])
         said = "is a model of transformers, not a run; use it as it is, or give the folder of a run\n"
         assert exit_.value.code == 2 and capfd.readouterr().err == f"mt-dnn: {folder}: {said}"
     assert not (tmp_path / "out").exists()
