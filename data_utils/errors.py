@@ -6,9 +6,12 @@ import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # The reasons that an input cannot mend: the disk, a quota or a limit of size is full, or the disk is broken.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+WRITING = {*NO_ROOM, errno.EPIPE}  # what only writing raises
 
 
 class UserError(Exception):
@@ -41,10 +44,14 @@ class RankError(UserError):
 
 
 @contextmanager
-def os_errors(location: object, problem: str) -> Iterator[None]:
+def os_errors(location: object, problem: str, *, written: Path | None = None) -> Iterator[None]:
     """Turns an OSError of the block into a UserError, such as ``rows.tsv: cannot be read (Is a directory)``.
 
-    ``problem``: the words after the location, such as "cannot be read" or "cannot be written".
+    Args:
+        location: what the message begins with.
+        problem: the words after the location, such as "cannot be read" or "cannot be written".
+        written: the file or folder that a block of the caller writes. Only its errors are turned, and not those of
+            other files or of a network: an error that names a path at or below it, or one of writing without a name.
 
     Raises:
         NotSaved: the disk is full or broken.
@@ -53,8 +60,17 @@ def os_errors(location: object, problem: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if written is not None and not _of_writing(error, written):
+            raise
         kind = NotSaved if error.errno in NO_ROOM else UserError
         raise kind(f"{location}: {problem} ({error.strerror or error})") from None
+
+
+def _of_writing(error: OSError, written: Path) -> bool:
+    """Whether an error is one of writing a file or something in a folder."""
+    if error.errno in WRITING:
+        return True
+    return isinstance(error.filename, str) and Path(error.filename).is_relative_to(written)
 
 
 def not_yaml(path: object, error: Exception) -> UserError:

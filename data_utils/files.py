@@ -11,7 +11,7 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The block writes the temporary file, as text or bytes. The file is flushed to disk before it is renamed, so a reader
     finds either the old file or the complete new one, also after a power failure. When the block fails, the temporary
-    file is removed and the old file stays:
+    file is removed and the old file stays. An OSError of the block that is not one of this file stays what it is:
 
         with replacing(folder / "summary.json") as temporary:
             temporary.write_text("{}", encoding="utf-8")
@@ -111,22 +111,28 @@ def replacing(path: Path) -> Iterator[Path]:
         NotSaved: the disk is full.
         UserError: the file cannot be written for another reason.
     """
-    with os_errors(path, "cannot be written"):
-        if path.exists() and not path.is_file():
-            yield path
-            return
+    problem = "cannot be written"
+    with os_errors(path, problem):
+        regular = path.is_file() or not path.exists()
         final = path.resolve()
-        # Random, because processes on other machines or in other containers may have the same number as this one.
-        temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
-        try:
+    if not regular:
+        with os_errors(path, problem, written=path):
+            yield path
+        return
+    # Random, because processes on other machines or in other containers may have the same number as this one.
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with os_errors(path, problem, written=temporary):
             yield temporary
+        with os_errors(path, problem):
             flush(temporary)
             if final.exists():
                 shutil.copymode(final, temporary)
             temporary.replace(final)
             flush(final.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # where there is no folder, there is no file
+            temporary.unlink()
 
 
 @contextmanager

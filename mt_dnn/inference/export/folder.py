@@ -25,6 +25,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """Gives the path of a temporary folder beside ``folder``. At the end of the block it takes this name.
 
     It is flushed to disk before it is renamed. When the block fails, the temporary folder is removed.
+    An OSError of the block that is not one of this folder stays what it is.
 
     Raises:
         NotSaved: the disk is full.
@@ -33,12 +34,15 @@ def new_folder(folder: Path) -> Iterator[Path]:
     check_new(folder)
     final = folder.resolve()
     temporary = final.with_name(f".{final.name}.{secrets.token_hex(8)}.tmp")
-    with os_errors(folder, "cannot be written"):
-        try:
+    problem = "cannot be written"
+    try:
+        with os_errors(folder, problem):
             temporary.mkdir(parents=True)
+        with os_errors(folder, problem, written=temporary):
             yield temporary
+        with os_errors(folder, problem):
             flush_tree(temporary)
             temporary.rename(final)
             flush(final.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

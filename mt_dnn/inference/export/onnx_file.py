@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 from data_utils.features import save_tokenizer
 from mt_dnn.encoders.pretrained import quiet
 from mt_dnn.inference.export.card import Content, write_card
@@ -87,7 +87,8 @@ def save_graph(built: PreTrainedModel, file: Path, *, choices: bool) -> None:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"--to onnx: torch cannot export a '{family}' model ({reason}); use --to hf") from None
     size = sum(weight.numel() * weight.element_size() for weight in built.parameters())
-    onnx_ir.save(graph, str(file), external_data=f"{FILE}.data" if size > ONE_FILE else None)
+    with os_errors(file.name, "cannot be written"):
+        onnx_ir.save(graph, str(file), external_data=f"{FILE}.data" if size > ONE_FILE else None)
     for shape in ((1, 2, 5), (5, 4, 21)) if choices else ((1, 5), (5, 21)):
         difference = largest_difference(built, file, example(built, shape))
         if not difference <= TOLERANCE:

@@ -78,6 +78,14 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     assert {entry.name for entry in tmp_path.iterdir()} == {"folder", "summary.json"}
 
 
+def test_an_error_of_another_file_is_not_one_of_the_output(tmp_path: Path) -> None:
+    for error in (FileNotFoundError(errno.ENOENT, "No such file", "input.txt"), ConnectionRefusedError(111, "refused")):
+        with pytest.raises(type(error)) as raised, replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise error
+        assert raised.value is error and list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_no_bad_input(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "an internal name")
     message = r"a.txt: cannot be written \(No space left on device\)"

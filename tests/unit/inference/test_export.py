@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import AutoConfig, AutoTokenizer
 
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from mt_dnn.cli.main import main
 from mt_dnn.inference.export.card import Content, read_results, write_card
 from mt_dnn.inference.export.folder import new_folder
@@ -112,6 +113,20 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
+def test_an_error_of_another_file_is_not_one_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, new_folder(tmp_path / "out"):
+        (tmp_path / "weights").read_bytes()
+    assert raised.value.filename == str(tmp_path / "weights") and list(tmp_path.iterdir()) == []
+    with (
+        pytest.raises(UserError, match=r"out: cannot be written \(No such file"),
+        new_folder(tmp_path / "out") as folder,
+    ):
+        (folder / "none" / "file").write_text("…")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(NotSaved, match=r"out: cannot be written \(No space"), new_folder(tmp_path / "out") as folder:
+        raise full
+
+
 def test_a_stopped_export_leaves_nothing(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, received: list[int]
 ) -> None:
@@ -179,14 +194,9 @@ def test_only_a_name_on_the_hub_is_a_base_model(
 def test_a_model_of_transformers_is_no_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     encoder, classifier = tiny_encoder(tmp_path / "encoder"), tiny_classifier(tmp_path / "classifier")
     capfd.readouterr()
-    for folder, options in (
-        (encoder, []),
-        (encoder, ["--encoder-only"]),
-        (classifier, []),
-        (classifier, ["--to=onnx"]),
-    ):
+    for folder, options in ((encoder, ""), (encoder, "--encoder-only"), (classifier, ""), (classifier, "--to=onnx")):
         with pytest.raises(SystemExit) as exit_:
-            main(["export", str(folder), "--output", str(tmp_path / "out"), *options])
+            main(["export", str(folder), "--output", str(tmp_path / "out"), *options.split()])
         said = "is a model of transformers, not a run; use it as it is, or give the folder of a run\n"
         assert exit_.value.code == 2 and capfd.readouterr().err == f"mt-dnn: {folder}: {said}"
     assert not (tmp_path / "out").exists()
