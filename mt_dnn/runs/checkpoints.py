@@ -51,6 +51,13 @@ def prune(run: Path, keep: Iterable[int]) -> None:
             say(f"{path}: cannot be removed ({error.strerror or error}); delete it by hand")
 
 
+def forget_checkpoints(run: Path) -> None:
+    """Removes all checkpoints, as ``prune`` does, and the link to the best one."""
+    prune(run, [])
+    if (run / BEST).is_symlink():
+        (run / BEST).unlink()
+
+
 def mark_best(run: Path, step: int) -> None:
     """Lets the link ``<run>/best`` point at the checkpoint of this step.
 

@@ -26,7 +26,7 @@ from mt_dnn.runs.finish import finish
 from mt_dnn.runs.folder import locked, write_inputs, write_json
 from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.progress import Progress, Speed
-from mt_dnn.runs.saving import save
+from mt_dnn.runs.saving import forget_attempt, save
 from mt_dnn.runs.start import start
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.training.loop import Step, train
@@ -67,6 +67,8 @@ class Run:
         with lock, lasting_output(), unsaved(self.folder), stop_signals(ends_process=ends_process) as received:
             barrier()  # now all processes have read the folder in start(), so the main process may write into it
             if is_main():
+                if progress.position.step == 0:
+                    forget_attempt(self.folder)
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
                 if progress.best_step is not None:  # a kill may have come between the last checkpoint and the link
                     mark_best(self.folder, progress.best_step)
@@ -128,8 +130,8 @@ class Run:
                     shown.set_description("train")
                 if asked:
                     goes_on = "the same command continues from there"
-                    if kept is False:
-                        goes_on = "it cannot go on, because checkpoint.keep_optimizer is false"
+                    if kept is False and not progress.finished:
+                        goes_on = "the same command starts again, because checkpoint.keep_optimizer is false"
                     say(f"stopped after update {event.position.step}; {goes_on}")
                 if stopped_by or progress.finished:
                     return stopped_by

@@ -20,7 +20,7 @@ from mt_dnn.runs.checkpoint import (
     read_trainer_tensors,
     save_checkpoint,
 )
-from mt_dnn.runs.checkpoints import mark_best, prune
+from mt_dnn.runs.checkpoints import forget_checkpoints, last_checkpoint, mark_best, prune
 from mt_dnn.runs.config_file import differences
 from mt_dnn.runs.progress import Progress
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -131,12 +131,41 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> list[str]:
                 part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
         else:
             part.load_state_dict(states[name])
-    check_resumable(checkpoint, progress)
     before, now = states.get("streams", TORCH_STREAM), streams(stepper)
     if before == now:
         return []
     remedy = " (train.fast_paths=[] draws them as before)" if before == TORCH_STREAM else ""
     return [f"{checkpoint}: until here dropout masks were drawn in another way{remedy}"]
+
+
+def usable_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The last checkpoint of a run, unless the run has updates to make and it was saved without the optimizer.
+
+    Then there is a line that tells the user that the run starts again.
+    """
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return None, []
+    states = read_state(checkpoint)
+    if states.get("resumable", True) or states["progress"]["finished"]:
+        return checkpoint, []
+    return None, [f"{folder}: starts again, because its checkpoint was saved without the optimizer"]
+
+
+def forget_attempt(folder: Path) -> None:
+    """Removes what an attempt has left from which the run cannot go on. The log is cut back when it is opened.
+
+    Raises:
+        UserError: a checkpoint cannot be removed, because a file of the user is in it.
+    """
+    _, again = usable_checkpoint(folder)
+    if not again:
+        return
+    forget_checkpoints(folder)
+    if left := last_checkpoint(folder):
+        raise UserError(f"{left}: holds a file that the run has not written; move it away, then the run starts again")
+    for tally in (folder / "adversary").glob("*-epoch-*.json"):
+        tally.unlink()
 
 
 def check_resumable(checkpoint: Path, progress: Progress) -> None:

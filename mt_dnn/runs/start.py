@@ -31,13 +31,12 @@ from mt_dnn.runs.build import (
     tasks_with_rows,
     with_memory_options,
 )
-from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import Decoder, Splits, dev_splits
 from mt_dnn.runs.folder import check_same_config, check_same_tasks, check_unlocked
 from mt_dnn.runs.more_updates import go_on
 from mt_dnn.runs.progress import Progress
-from mt_dnn.runs.saving import forget_missing_best, resume
+from mt_dnn.runs.saving import forget_missing_best, resume, usable_checkpoint
 from mt_dnn.runs.unread import check_settings
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks
@@ -84,7 +83,7 @@ class Parts:
 
 
 def start(config: RunConfig, *, shown: bool = True) -> Parts:
-    """Builds the parts of a run. If its output folder holds a checkpoint, the run continues from the last one.
+    """Builds the parts of a run. If its output folder holds a checkpoint that can go on, the run continues from there.
 
     Every rank has to call it. Only the cache of prepared rows is written. ``shown``: whether the user sees bars.
 
@@ -99,7 +98,7 @@ def start(config: RunConfig, *, shown: bool = True) -> Parts:
 
     # Read the tasks of the task file. Load the tokenizer, from the checkpoint if there is one.
     tasks = build_tasks(config)
-    checkpoint = last_checkpoint(config.output)
+    checkpoint, again = usable_checkpoint(config.output)
     tokenizer = build_tokenizer(config, checkpoint)
 
     # Read rows as token ids. The main process prepares them, then the others find them in the cache.
@@ -115,7 +114,7 @@ def start(config: RunConfig, *, shown: bool = True) -> Parts:
     # Build the plan of the updates, the model, and the training step. New heads get the units of the training rows.
     plan = build_plan(config, {name: len(split) for name, split in train_splits.items()})
     if checkpoint is None:  # a run that continues was checked when it was new
-        notices += repeated_notices(splits)
+        notices += [*again, *repeated_notices(splits)]
         notices += check_settings(config, tasks, train_splits, scored, total_steps=plan.total_steps)
     model = build_model(config, tasks, tokenizer, checkpoint)
     if checkpoint is None:

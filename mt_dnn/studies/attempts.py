@@ -13,7 +13,7 @@ from typing import Any
 from data_utils.errors import UserError, os_errors
 from mt_dnn.runs.folder import FolderInUse, locked, write_json
 from mt_dnn.studies.identity import Identity
-from mt_dnn.studies.records import RECORD, Record, failure_record, write_record
+from mt_dnn.studies.records import RECORD, Record, failure_record, read_record, write_record
 from mt_dnn.studies.weights import LOCK
 
 ATTEMPTS = 2  # a run that has failed so often is given up
@@ -65,18 +65,47 @@ def end(folder: Path, spent: dict[str, Any] | None = None, **further: Any) -> No
 
 
 def failed(run: Identity, error: str, spent: dict[str, Any], say: Callable[[str], None]) -> Record:
-    """Notes a failed attempt. After the last attempt the run has a record, which says so."""
+    """Notes a failed attempt. After the last attempt the run has a record, which says so.
+
+    A finished run that was made again, because its weights were gone, keeps its record. Then SPENT stays and says it.
+    """
     folder, name = run.config.output, run.config.name
     spent["errors"].append(error)
     record = failure_record(run, error, len(spent["errors"]))
     if len(spent["errors"]) < ATTEMPTS:
         say(f"{name}: failed, and is tried again: {error}")
         end(folder, spent)
+    elif is_finished(folder):
+        say(
+            f"{name}: has finished, but failed {ATTEMPTS} times when it was made again: {error}; its record stays. "
+            f"To try it again, remove {folder / SPENT}"
+        )
+        end(folder, spent)
     else:
         say(f"{name}: failed {ATTEMPTS} times and is given up: {error}. To try it again, remove {folder / RECORD}")
         write_record(folder, record)
         (folder / SPENT).unlink(missing_ok=True)
     return record
+
+
+def failure(folder: Path) -> str | None:
+    """Why the run in a folder was given up. None if it was not.
+
+    Of a finished run it is why it could not be made again.
+    """
+    record = read_record(folder)
+    if record is None:
+        return None
+    if "error" in record:
+        return record["error"]
+    errors = read_spent(folder)["errors"]
+    return errors[-1] if len(errors) >= ATTEMPTS else None
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has a record that is not that of a failure."""
+    record = read_record(folder)
+    return record is not None and "error" not in record
 
 
 def note_death(run: Identity, process: str, error: str, say: Callable[[str], None]) -> bool:

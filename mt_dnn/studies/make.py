@@ -11,7 +11,7 @@ from data_utils.errors import NotSaved, UserError
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import FolderInUse, locked
 from mt_dnn.runs.run import Hopeless, Run
-from mt_dnn.studies.attempts import KEEP, SPENT, begin, end, failed, read_spent, times
+from mt_dnn.studies.attempts import KEEP, SPENT, begin, end, failed, failure, read_spent, times
 from mt_dnn.studies.identity import Identity
 from mt_dnn.studies.records import RECORD, Record, commit, failure_record, read_record, run_record, write_record
 from mt_dnn.studies.weights import AWAITED, LOCK, awaited, forget_model, forget_weights, has_weights, is_noted, note
@@ -86,15 +86,18 @@ def kept_record(config: RunConfig, keep: str, starting: Collection[str] = ()) ->
     """The record of a run, if nothing is left to do for it.
 
     None if it is not finished, or lacks predictions that it asks for, or weights that ``keep`` or the runs ``starting``
-    from it need. So a study that keeps weights makes a run again whose weights another study has not kept. Nor does a
-    failure count that was the failure of the run before it, if that has been mended.
+    from it need. So a study that keeps weights makes a run again whose weights another study has not kept, unless that
+    has failed as often as a run may fail. Nor does a failure count that was the failure of the run before it, if that
+    has been mended.
     """
     folder = config.output
     record = read_record(folder)
     if record is None:
         return None
     if "error" in record:
-        return record if record.get("attempts", 1) or has_failed(config.train.init_from) else None
+        return record if record.get("attempts", 1) or _has_failed(config.train.init_from) else None
+    if failure(folder) is not None:  # it could not be made again
+        return record
     if _lacks_predictions(config, record) or KEEP in read_spent(folder):
         return None
     if keep == "nothing" and not starting:
@@ -106,23 +109,17 @@ def kept_record(config: RunConfig, keep: str, starting: Collection[str] = ()) ->
 def give_up(run: Identity, say: Callable[[str], None]) -> None:
     """Writes the record of a run that cannot be made, because the run that it starts from has failed."""
     folder, source = run.config.output, run.config.train.init_from
-    failure = read_record(source) if source is not None else None
-    if source is None or failure is None or "error" not in failure:
+    reason = None if source is None else failure(source)
+    if source is None or reason is None:
         return
     try:
         with locked(folder, LOCK):
             if read_record(folder) is None:
-                error = f"starts from {source.name}, which failed: {failure['error']}"
+                error = f"starts from {source.name}, which failed: {reason}"
                 say(f"{run.config.name}: {error}")
                 write_record(folder, failure_record(run, error, 0))
     except FolderInUse:  # another process writes it
         return
-
-
-def has_failed(folder: Path | None) -> bool:
-    """Whether the run in a folder has failed so often that it was given up."""
-    record = read_record(folder) if folder is not None else None
-    return record is not None and "error" in record
 
 
 def one_line(problem: Exception) -> str:
@@ -134,17 +131,17 @@ def one_line(problem: Exception) -> str:
 def _train(training: Run, run: Identity, keep: str, say: Callable[[str], None]) -> Record | int:
     folder, spent = run.config.output, read_spent(run.config.output)
     started, cpu_started = time.monotonic(), time.process_time()
-    failure, summary = "", None
+    error, summary = "", None
     try:
         summary = training()
     except (FolderInUse, NotSaved):
         raise
     except Exception as problem:  # a run that diverges, or does not fit into memory, is named and not a reason to stop
-        failure = one_line(problem)
+        error = one_line(problem)
     spent["seconds"] = round(spent["seconds"] + time.monotonic() - started, 1)
     spent["cpu_seconds"] = round(spent["cpu_seconds"] + time.process_time() - cpu_started, 1)
     if summary is None:
-        return failed(run, failure, spent, say)
+        return failed(run, error, spent, say)
     if isinstance(summary, int):
         end(folder, spent)
         return summary
@@ -162,6 +159,10 @@ def _finish_forgetting(folder: Path) -> None:
     if keep is not None and (folder / RECORD).exists():
         forget_weights(folder, keep)
         (folder / SPENT).unlink()
+
+
+def _has_failed(folder: Path | None) -> bool:
+    return folder is not None and failure(folder) is not None
 
 
 def _is_untouched(folder: Path) -> bool:

@@ -173,8 +173,8 @@ class Searching:
             )
             if isinstance(outcome, int):
                 return outcome, bool(stopped) and outcome == signal.SIGUSR1
-            if isinstance(outcome, dict) and read_record(located.config.output) is not None:  # else it is tried again
-                return outcome, False
+            if isinstance(outcome, dict) and (record := read_record(located.config.output)) is not None:
+                return record, False  # else it is tried again
             if outcome is Busy:  # a run with the same settings
                 time.sleep(POLL_S)
 

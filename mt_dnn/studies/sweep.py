@@ -61,14 +61,19 @@ class Sweep:
 
     def missing(self) -> list[PlannedRun]:
         """The planned runs that have no record yet, or no weights although runs start from them."""
-        records = self.records()
-        without = [run for run in self.planned() if run.settings_id not in records]
-        needed = {run.source.settings_id: run.source for run in without if run.source is not None}
-        keep, gone = self.grid.study.keep, []
-        for name, run in needed.items():
-            if name in records and kept_record(run.config(self.runs), keep, starting(run, without)) is None:
-                gone.append(run)
-        return [*gone, *without]
+        records, keep = self.records(), self.grid.study.keep
+        missing = [run for run in self.planned() if run.settings_id not in records]
+        while True:  # a source that has to be made again may start from another run
+            known = {run.settings_id for run in missing}
+            sources = {run.source.settings_id: run.source for run in missing if run.source is not None}
+            gone = [
+                source
+                for name, source in sources.items()
+                if name not in known and kept_record(source.config(self.runs), keep, starting(source, missing)) is None
+            ]
+            if not gone:
+                return missing
+            missing = [*gone, *missing]
 
     def __call__(self, say: Callable[[str], None]) -> int:
         """Makes all runs that are missing. Waits for runs that other processes make.
@@ -162,9 +167,11 @@ class Sweep:
         return Busy
 
     def _release(self) -> None:
-        """Removes weights that stayed for runs which are done now."""
+        """Removes weights that stayed for runs which are done now. A run that is made again has a record, but waits."""
+        waiting = {run.source.name for run in self.missing() if run.source is not None}
         for name in {run.source.name: None for run in self.planned() if run.source is not None}:
-            release(self.runs / name)
+            if name not in waiting:
+                release(self.runs / name)
 
 
 def starting(source: PlannedRun, missing: Sequence[PlannedRun]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_utils.errors import UserError, os_errors
 from mt_dnn.runs.checkpoint import CONTENT, files_of
-from mt_dnn.runs.checkpoints import BEST, checkpoints, find_checkpoint, last_checkpoint, prune
+from mt_dnn.runs.checkpoints import checkpoints, find_checkpoint, forget_checkpoints, last_checkpoint, prune
 from mt_dnn.runs.folder import FolderInUse, locked, write_json
 from mt_dnn.studies.records import RECORD
 
@@ -27,11 +27,12 @@ def has_weights(folder: Path, keep: str) -> bool:
 
 def forget_weights(folder: Path, keep: str) -> None:
     """Removes weights of a finished run. ``keep``: as in ``Study.keep``."""
-    kept = find_checkpoint(folder) if keep != "nothing" and checkpoints(folder) else None
-    prune(folder, [] if kept is None else [step for step, path in checkpoints(folder).items() if path == kept])
-    if kept is None and (folder / BEST).is_symlink():
-        (folder / BEST).unlink()
-    if kept is not None and keep == "model":
+    if keep == "nothing" or not checkpoints(folder):
+        forget_checkpoints(folder)
+        return
+    kept = find_checkpoint(folder)
+    prune(folder, [step for step, path in checkpoints(folder).items() if path == kept])
+    if keep == "model":
         shutil.rmtree(kept / "trainer", ignore_errors=True)
 
 

@@ -267,10 +267,11 @@ def test_run_folders_are_named_by_the_labels_of_their_cells(tmp_path: Path) -> N
     small = Grid(study, [f"encoder.name={encoder}", f"data.dir={data}"])
     with pytest.raises(UserError, match=r"method=standard.*is not finished"):
         list(run_folders(small, tmp_path, {}, "method"))
+    record = {"id": "1", "settings_id": "2", "settings": {}, "tasks": ["rte"], "results": []}
     for cell in small.cells:
         config = small.run(cell, 1).config(tmp_path)
         config.output.mkdir()
-        write_record(config.output, {"run": config.name})
+        write_record(config.output, {"run": config.name, **record})
     found = list(run_folders(small, tmp_path, {"method": "smart"}, "method"))
     assert [label for label, _ in found] == ["smart"] and "rte-vat-seed1-" in str(found[0][1])
     with pytest.raises(UserError, match="no axis 'mode'"):

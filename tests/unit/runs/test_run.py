@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from data_utils.errors import UserError
 from mt_dnn.runs import evaluate
@@ -91,12 +92,45 @@ def test_a_finished_run_can_leave_out_the_optimizer(keep: str, workspace: Path) 
         Run(load_config(workspace / "run.yml", [*settings, "train.epochs=3"]), shown=False)
 
 
-def test_a_run_without_optimizer_state_cannot_be_continued(workspace: Path) -> None:
-    def stopped(keep: str) -> Run:
-        settings = ["tasks=[same]", f"output={workspace / keep}", f"checkpoint.keep_optimizer={keep}"]
-        return Run(load_config(workspace / "run.yml", settings), shown=False, hopeless=lambda *_: True)
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_run_without_optimizer_state_starts_again(stop: int, workspace: Path) -> None:
+    def run(name: str, stop: int = 0) -> Run:
+        settings = ["tasks=[same]", f"output={workspace / name}", "checkpoint.keep_optimizer=false", "train.epochs=3"]
+        config = load_config(workspace / "run.yml", [*settings, "log.every_steps=1", "optimizer.lr=1e-9"])
+        return Run(config, shown=False, hopeless=lambda epoch, _: epoch == stop)
 
-    assert isinstance(stopped("while_running")(), int) and isinstance(stopped("false")(), int)
-    stopped("while_running")
-    with pytest.raises(UserError, match=r"checkpoint\.keep_optimizer"):
-        stopped("false")
+    def content(name: str) -> list[object]:
+        folder = workspace / name
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        weights = [load_file(path / "heads.safetensors") for path in sorted((folder / "checkpoints").iterdir())]
+        files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        told = [(line["event"], line["step"], line.get("loss"), line.get("scores")) for line in lines]
+        return [files, told, [{key: value.tolist() for key, value in held.items()} for held in weights]]
+
+    assert isinstance(run("cut", stop)(), int)
+    again = run("cut")
+    assert again.parts.progress.position.step == 0
+    (notice,) = (notice for notice in again.parts.notices if "starts again" in notice)
+    assert notice == f"{workspace / 'cut'}: starts again, because its checkpoint was saved without the optimizer"
+    summary, straight = again(), run("straight")()
+    assert isinstance(summary, dict) and isinstance(straight, dict)
+    assert {**summary, "name": ""} == {**straight, "name": ""} and content("cut") == content("straight")
+    assert (workspace / "cut" / "best").resolve().name == (workspace / "straight" / "best").resolve().name
+
+
+def test_a_run_that_is_to_start_again_keeps_files_of_the_user(workspace: Path) -> None:
+    config = load_config(workspace / "run.yml", ["tasks=[same]", "checkpoint.keep_optimizer=false"])
+    assert isinstance(Run(config, shown=False, hopeless=lambda *_: True)(), int)
+    (checkpoint,) = (workspace / "run" / "checkpoints").iterdir()
+    (checkpoint / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="move it away, then the run starts again"):
+        Run(config, shown=False)()
+    assert (checkpoint / "notes.txt").read_text() == "mine"
+    (checkpoint / "notes.txt").unlink()
+    assert Run(config, shown=False)()["steps"] == 12  # type: ignore[index]
+
+
+def test_a_run_that_keeps_the_optimizer_while_it_runs_goes_on(workspace: Path) -> None:
+    config = load_config(workspace / "run.yml", ["tasks=[same]", "checkpoint.keep_optimizer=while_running"])
+    assert isinstance(Run(config, shown=False, hopeless=lambda *_: True)(), int)
+    assert Run(config, shown=False).parts.progress.position.step == 6

@@ -64,7 +64,13 @@ def test_parts_with_state_are_what_a_checkpoint_holds(workspace: Path) -> None:
     tensors = [name for name, part in found.items() if isinstance(part, TensorState)]
     assert {path.name for path in trainer.iterdir()} == {"state.json", *(f"{name}.safetensors" for name in tensors)}
     others = [name for name in found if name not in tensors]
-    assert list(json.loads((trainer / "state.json").read_text())) == ["format", "streams", *others, "files"]
+    assert list(json.loads((trainer / "state.json").read_text())) == [
+        "format",
+        "streams",
+        "resumable",
+        *others,
+        "files",
+    ]
     # the names on disk, which older runs have too
     assert tensors == ["optimizer", "average"]
     assert found.keys() - {*tensors} == {"progress", "schedule", "scaler", "balance", "adversaries"}

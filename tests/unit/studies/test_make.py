@@ -248,9 +248,10 @@ def test_more_rows_in_a_folder_do_not_contradict_earlier_records() -> None:
 
 
 def test_of_two_runs_with_the_same_settings_the_later_one_counts(tmp_path: Path) -> None:
+    record = {"id": "1", "settings_id": "2", "settings": {}, "tasks": ["x"], "results": []}
     for name, age in (("z-first", 100), ("a-later", 200)):
         (tmp_path / name).mkdir()
-        (tmp_path / name / RECORD).write_text(json.dumps({"run": name, "id": "1", "settings_id": "2"}))
+        (tmp_path / name / RECORD).write_text(json.dumps({"run": name, **record}))
         os.utime(tmp_path / name / RECORD, (age, age))
     assert by_settings(read_records(tmp_path))["2"]["run"] == "a-later"
 

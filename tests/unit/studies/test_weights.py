@@ -11,6 +11,7 @@ from data_utils.errors import UserError
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
+from mt_dnn.studies.attempts import SPENT
 from mt_dnn.studies.cost import Rate, Rates
 from mt_dnn.studies.dry_run import dry_run_text
 from mt_dnn.studies.grid import Grid, PlannedRun
@@ -77,6 +78,17 @@ def test_weights_that_are_gone_are_made_again_for_a_run_that_is_missing(workspac
     assert last_checkpoint(folder(workspace, first)) is None
 
 
+def test_in_a_chain_the_weights_of_every_source_are_made_again(workspace: Path) -> None:
+    last = {"train.init_from": {"training": "then"}, "optimizer.lr": 0.5}
+    grid = grid_of(workspace, axes={"training": {**AXES["training"], "last": last}})
+    runs = [grid.run(cell, 1) for cell in grid.cells]
+    assert made(grid, workspace / "runs") == [run.name for run in runs]
+    (folder(workspace, runs[2]) / RECORD).unlink()
+    assert Sweep(grid, workspace / "runs").missing() == runs
+    assert made(grid, workspace / "runs") == [run.name for run in runs]
+    assert all(last_checkpoint(folder(workspace, run)) is None for run in runs)
+
+
 def test_weights_stay_while_a_run_of_any_study_waits(workspace: Path) -> None:
     grid, first, _ = pair(workspace)
     two = {"training": {**AXES["training"], "other": {"train.init_from": {"training": "first"}, "optimizer.lr": 0.5}}}
@@ -132,6 +144,35 @@ def test_a_run_whose_start_has_failed_is_given_up_until_that_is_mended(workspace
     assert made(grid, workspace / "runs") == []
     (folder(workspace, first) / RECORD).unlink()
     assert Sweep(grid, workspace / "runs").missing() == [first, then]
+
+
+def test_a_finished_run_keeps_its_record_when_its_weights_cannot_be_made_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, first, then = pair(workspace)
+    made(grid, workspace / "runs")
+    record = read_record(folder(workspace, first))
+    (folder(workspace, then) / RECORD).unlink()
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no memory")
+
+    said = list[str]()
+    with monkeypatch.context() as patched:
+        patched.setattr("mt_dnn.studies.make.Run", broken)
+        assert Sweep(grid, workspace / "runs")(said.append) == 0
+    assert read_record(folder(workspace, first)) == record and record is not None and "error" not in record
+    left = read_record(folder(workspace, then))
+    assert left is not None and left["attempts"] == 0
+    assert left["error"] == f"starts from {first.name}, which failed: RuntimeError: no memory"
+    spent = folder(workspace, first) / SPENT
+    assert any("its record stays" in line and f"remove {spent}" in line for line in said)
+    assert made(grid, workspace / "runs") == []
+    keeping = grid_of(workspace, axes={"training": {"first": {}}}, keep="model")
+    assert made(keeping, workspace / "runs") == [], "nor does a study that keeps weights try for ever"
+    spent.unlink()  # as the message says
+    assert made(grid, workspace / "runs") == [first.name, then.name]
+    assert "error" not in (read_record(folder(workspace, then)) or {"error": ""})
 
 
 def test_a_dry_run_names_runs_that_wait_for_their_start(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
