@@ -159,11 +159,11 @@ def growing(path: Path) -> Iterator[Callable[[str], None]]:
         partial = final.with_name(f"{final.name}.partial")
         with partial.open("ab", buffering=0) as stream:
             _lock(stream, partial)
-            lines = count()
+            written = count()
             try:
                 with os_errors(path, "cannot be written"):
-                    yield lambda line: _append(stream, line, regular=True, anew=next(lines) == 0)
-                    if next(lines) == 0:
+                    yield lambda line: _append(stream, line, regular=True, anew=next(written) == 0)
+                    if next(written) == 0:
                         stream.truncate(0)
                     flush(partial)
                     if final.exists():
@@ -173,7 +173,7 @@ def growing(path: Path) -> Iterator[Callable[[str], None]]:
             except BaseException as error:
                 if partial.is_file() and partial.stat().st_size == 0:
                     partial.unlink()
-                elif partial.is_file() and next(lines) and isinstance(error, UserError):
+                elif partial.is_file() and next(written) and isinstance(error, UserError):
                     raise type(error)(f"{error}; what was written before is in {path}.partial") from None
                 raise
 

@@ -42,9 +42,7 @@ def plain(folder: Path, texts: list[Any], pooling: str, level: int | None, dtype
     """Pooled states of transformers' model, (N, H)."""
     model, tokenizer = AutoModel.from_pretrained(folder).to(dtype).eval(), AutoTokenizer.from_pretrained(folder)
     columns = [texts] if isinstance(texts[0], str) else [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenizer(*columns, padding=True, return_tensors="pt", return_token_type_ids=True)
-    if getattr(model.config, "type_vocab_size", 2) < 2 or model.config.model_type in ("distilbert", "modernbert"):
-        encoded.pop("token_type_ids", None)
+    encoded = tokenizer(*columns, padding=True, return_tensors="pt")
     with torch.no_grad():
         output = model(**encoded, output_hidden_states=True)
     states = output.last_hidden_state if level is None else output.hidden_states[level]

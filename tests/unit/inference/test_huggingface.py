@@ -27,9 +27,7 @@ def plain_logits(folder: Path, texts: list[Any], kind: str, dtype: torch.dtype) 
     model = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(folder).to(dtype).eval()
     columns = [texts] if isinstance(texts[0], str) else [list(column) for column in zip(*texts, strict=True)]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    encoded = tokenizer(*columns, padding=True, return_tensors="pt", return_token_type_ids=True)
-    if getattr(model.config, "type_vocab_size", 2) < 2 or model.config.model_type in ("distilbert", "modernbert"):
-        encoded.pop("token_type_ids", None)
+    encoded = tokenizer(*columns, padding=True, return_tensors="pt")
     with torch.no_grad():
         return model(**encoded).logits.numpy()
 
