@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -134,3 +136,14 @@ def test_a_run_that_keeps_the_optimizer_while_it_runs_goes_on(workspace: Path) -
     config = load_config(workspace / "run.yml", ["tasks=[same]", "checkpoint.keep_optimizer=while_running"])
     assert isinstance(Run(config, shown=False, hopeless=lambda *_: True)(), int)
     assert Run(config, shown=False).parts.progress.position.step == 6
+
+
+def test_a_stop_says_whether_the_run_goes_on(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(*_: object) -> bool:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return False
+
+    for keep, goes_on in (("true", "continues from there"), ("false", "starts again, because checkpoint.keep_optim")):
+        settings = ["tasks=[same]", f"output={workspace / keep}", f"checkpoint.keep_optimizer={keep}"]
+        assert Run(load_config(workspace / "run.yml", settings), shown=False, hopeless=stop)() == signal.SIGTERM
+        assert f"stopped after update 7; the same command {goes_on}" in capsys.readouterr().out
