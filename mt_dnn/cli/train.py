@@ -48,7 +48,7 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
             print(f"\nrun folder: {config.output} (step {summary['selected_step']} of {summary['steps']} selected)")
             print("next:")
             print(f"  mt-dnn predict {config.output} --input FILE     answers to new rows")
-            print(f"  mt-dnn compare {config.output} OTHER_RUN        which of two runs is better, and where they differ")
+            print(f"  mt-dnn compare {config.output} OTHER_RUN        which of two runs is better, and on which rows")
             print(f"  mt-dnn export {config.output} --output FOLDER   a model for transformers")
     return 0
 
