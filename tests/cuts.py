@@ -36,6 +36,8 @@ def cut(write: Callable[[], object], limit: int, *, killed: bool) -> int:
 
 def _child(write: Callable[[], object], limit: int, killed: bool) -> None:
     code = WRONG
+    if "torch" in sys.modules:  # the threads of OpenMP are not in the copy, which would wait for them for ever
+        sys.modules["torch"].set_num_threads(1)
     try:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if killed else signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
