@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,8 +85,9 @@ class _Array(_File):
         self.stream.seek(0)
         self.stream.write(content)
 
+    @abstractmethod
     def header(self) -> bytes:
-        raise NotImplementedError
+        """The bytes before the array. They are as many for each number of rows."""
 
 
 class _Npy(_Array):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
@@ -94,13 +93,12 @@ def describe_mode(options: Options) -> str:
             preset = type(options)(**read_preset(name, "preset"))
             if preset.model_dump(exclude={"tasks"}) == settings:
                 return f"{options.mode} (preset {name})"
-    usual: dict[str, Any] = type(options)(mode=options.mode).model_dump() if _has_defaults(options) else {}
-    changed = [f"{key} {value}" for key, value in settings.items() if key != "mode" and value != usual.get(key)]
+    changed = [
+        f"{name} {settings[name]}"
+        for name, field in type(options).model_fields.items()
+        if name not in ("mode", "tasks") and getattr(options, name) != field.get_default(call_default_factory=True)
+    ]
     return f"{options.mode} ({', '.join(changed)})" if changed else options.mode
-
-
-def _has_defaults(options: Options) -> bool:
-    return not any(field.is_required() for name, field in type(options).model_fields.items() if name != "mode")
 
 
 def _optimizer(config: RunConfig) -> str:

@@ -12,7 +12,7 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.tasks.base import Decoded
 
 FLOOR = 1.1  # a regulariser below this multiple of its dropout floor does nothing that dropout does not
-TOO_SMALL = 0.01  # a perturbation below this share of what it is added to rarely changes a prediction
+SMALL = 0.01  # a perturbation below this share of what it is added to is worth a look
 
 
 def predicts_constant(decoded: Decoded) -> bool:
@@ -58,8 +58,8 @@ def adversary_notes(mode: str, figures: Mapping[str, float]) -> Iterator[str]:
             f"(dropout_floor {figures['dropout_floor']:.3g}); {size}. Raise adversary.radius or adversary.step_size "
             "until delta_ratio is 0.02 to 0.1, or use rdrop, which costs less"
         )
-    elif ratio < TOO_SMALL and not figures.get("dropout_floor"):
-        yield f"{mode}: {size}, which rarely changes a prediction; raise adversary.step_size until it is 0.02 to 0.1"
+    elif ratio < SMALL and not figures.get("dropout_floor"):
+        yield f"{mode}: {size}, which is little; if the scores are those of plain training, raise adversary.step_size"
 
 
 def at_floor(figures: Mapping[str, float]) -> bool:
