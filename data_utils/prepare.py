@@ -58,6 +58,7 @@ def prepare(
     max_length: int,
     stride: int = 128,
     max_rows: int | None = None,
+    sample: bool = False,
 ) -> Prepared:
     """Reads ``<data_dir>/<task>_<split>.*``, turns its rows into token ids, and keeps them in ``cache_dir``.
 
@@ -65,7 +66,7 @@ def prepare(
     has rounded their numbers too much (``Prepared.is_coarse``). Then exact ones are kept beside them. The labels of a
     test split are dropped if they are placeholders (gold_labels.py).
 
-    ``max_rows``: how many of the first rows are used. ``max_length`` and ``stride``: see ``encode_rows``.
+    ``max_rows``, ``sample``: see ``read_rows``. ``max_length``, ``stride``: see ``encode_rows``.
 
     Raises:
         UserError: the file of rows is missing, wrong or being changed, two rows of a split other than ``train`` have
@@ -81,6 +82,7 @@ def prepare(
         "stride": stride if task.data_format in WINDOWED else None,
         "max_rows": max_rows,
         "format": FORMAT,
+        **({"sample": True} if sample else {}),
         **_masking(task, tokenizer),
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
@@ -90,7 +92,7 @@ def prepare(
         folder = folder.with_name(f"{folder.name}-float64")
         prepared = Prepared.open(folder) if folder.exists() else None
     if prepared is None:
-        rows = read_rows(source, task, max_rows=max_rows, test="test" in split)
+        rows = read_rows(source, task, max_rows=max_rows, sample=sample, test="test" in split)
         if task.type.answer == "choices" and split == "train":
             _check_single(rows)
         check_unchanged(source, rows_sha256)  # never keep other rows under the hash of these
@@ -142,9 +144,11 @@ def encode_rows(
 
 
 def prepare_all(
-    wanted: Iterable[tuple[TaskDef, str]], *, max_train_rows: int | None = None, **options: Any
+    wanted: Iterable[tuple[TaskDef, str]], *, max_train_rows: int | None = None, sample: bool = False, **options: Any
 ) -> tuple[dict[tuple[str, str], Prepared], dict[tuple[str, str], UserError]]:
     """Prepares many splits with the same ``options`` of ``prepare``.
+
+    ``max_train_rows``, ``sample``: see ``max_rows`` and ``sample`` of ``read_rows``, for splits ``train`` alone.
 
     Returns two mappings by (task, split): the prepared splits, and the errors of splits that could not be prepared.
     """
@@ -152,8 +156,8 @@ def prepare_all(
     problems: dict[tuple[str, str], UserError] = {}
     for task, split in wanted:
         try:
-            max_rows = max_train_rows if split == "train" else None
-            done[task.name, split] = prepare(task, split, max_rows=max_rows, **options)
+            of_train: dict[str, Any] = {"max_rows": max_train_rows, "sample": sample} if split == "train" else {}
+            done[task.name, split] = prepare(task, split, **of_train, **options)
         except UserError as error:
             problems[task.name, split] = error
     return done, problems

@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_utils.cells import CHOICE, cells
 from data_utils.column_names import check_columns, check_label_name
 from data_utils.errors import EmptyRow, MissingRows, UserError
@@ -30,6 +32,7 @@ from data_utils.task_types import DATA_FORMATS
 PLACEHOLDER = "@placeholder"  # the gap in the query of a cloze, which the choices fill
 EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
 SPACES = str.maketrans("\t\r\n", "   ")
+SEED = 0  # of all draws of rows. It is not the run's seed, so that all runs use the same rows
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,36 @@ def find_rows(folder: Path, task: str, split: str) -> Path:
     return found[0]
 
 
-def read_rows(path: Path, task: TaskDef, *, max_rows: int | None = None, test: bool = False) -> Rows:
-    """Reads the rows of a file, at most ``max_rows``, and checks each against the task.
+def read_rows(
+    path: Path, task: TaskDef, *, max_rows: int | None = None, sample: bool = False, test: bool = False
+) -> Rows:
+    """Reads the rows of a file, and checks each against the task.
 
-    ``test``: the rows are a test split. Then the old MT-DNN's placeholder for labels, 0 in every row, is no label.
+    Args:
+        max_rows: read only the first rows.
+        sample: read as many rows drawn over the whole file instead, in the order of the draw. The same rows are drawn
+            every time, and a larger draw starts with those of a smaller one.
+        test: the rows are a test split. Then the old MT-DNN's placeholder for labels, 0 in every row, is no label.
 
     Raises:
         UserError: the file is empty or not UTF-8, a column is missing, a row has another number of columns, or a label
             or soft label does not fit the task. The message has the line.
     """
-    return collect_rows(path, islice(read_records(path, task), max_rows), task, test=test)
+    records = (
+        _drawn(path, task, max_rows) if sample and max_rows is not None else islice(read_records(path, task), max_rows)
+    )
+    return collect_rows(path, records, task, test=test)
+
+
+def _drawn(path: Path, task: TaskDef, count: int) -> list[tuple[str, dict[str, str]]]:
+    """``count`` records of a file, or all of them if it has fewer, in the order in which they are drawn.
+
+    The file is read twice, so that only the drawn records are in memory.
+    """
+    rows = sum(1 for _ in read_records(path, task))
+    turns = {number: turn for turn, number in enumerate(np.random.default_rng(SEED).permutation(rows)[:count].tolist())}
+    found = [(turns[number], record) for number, record in enumerate(read_records(path, task)) if number in turns]
+    return [record for _, record in sorted(found, key=lambda pair: pair[0])]
 
 
 def collect_rows(

@@ -12,10 +12,9 @@ import pyarrow as pa
 
 from data_utils.errors import UserError
 from data_utils.prepared import Prepared
-from data_utils.rows import Rows
+from data_utils.rows import SEED, Rows
 
 CARVED, HELD_OUT = "carved", "held_out"  # names of splits
-SEED = 0  # of the draw of carved rows. It is not the run's seed, so that all runs set the same rows aside
 MOST_PARTS = 20  # equal parts that rows are divided into, if one part is not smaller than this
 STRATA = 10  # numbers are stratified by as many ranges with equally many rows
 

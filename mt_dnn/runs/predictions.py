@@ -48,7 +48,8 @@ def row_texts(task: TaskDef, split_name: str, split: Prepared, folder: Path) -> 
     """
     file = find_rows(folder, task.name, "train" if split_name in (CARVED, HELD_OUT) else split_name)
     check_unchanged(file, split.manifest["rows_sha256"])
-    rows = read_rows(file, task, max_rows=split.manifest.get("max_rows"), test="test" in split_name)
+    read = {key: split.manifest[key] for key in ("max_rows", "sample") if key in split.manifest}
+    rows = read_rows(file, task, **read, test="test" in split_name)
     for row in split.manifest.get("row_numbers", range(len(rows))):
         texts = {"first": rows.first[row]}
         further = {"second": rows.second and rows.second[row], "choices": rows.choices and rows.choices[row]}

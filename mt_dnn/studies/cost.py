@@ -88,13 +88,16 @@ def _predicted(config: RunConfig, task: TaskDef, split: str) -> Texts | None:
     except MissingRows:
         return None
     predicted, most = config.evaluation.predicted, config.data.max_eval_rows
-    if most is not None and read.rows > most:  # a sample of them
-        read = read._replace(rows=most, characters=read.characters * most // read.rows)
+    if most is not None and read.rows > most:
+        read = _sampled(read, most)
     return read if read.labelled or (predicted is not None and predicted.splits == "all") else None
 
 
 def texts(config: RunConfig, task: TaskDef, split: str, start: int = 0, stop: int | None = None) -> Texts:
     """The rows of a split from ``start`` to ``stop``. Raises MissingRows if they are not there."""
+    if config.data.sample and split == "train" and (start, stop) != (0, None):
+        every = texts(config, task, split)
+        return _sampled(every, len(range(every.rows)[start:stop]))
     file, longest = find_rows(config.data.dir, task.name, split), config.data.max_length * CHARACTERS
     key = (file, file.stat().st_mtime_ns, longest, start, stop)
     if key not in _READ:
@@ -106,6 +109,11 @@ def texts(config: RunConfig, task: TaskDef, split: str, start: int = 0, stop: in
             labelled = labelled or bool(row.get("label"))
         _READ[key] = Texts(rows, characters, labelled)
     return _READ[key]
+
+
+def _sampled(read: Texts, rows: int) -> Texts:
+    """What so many rows that are drawn from these have on average."""
+    return read._replace(rows=rows, characters=read.characters * rows // max(read.rows, 1))
 
 
 _READ: dict[tuple[Any, ...], Texts] = {}

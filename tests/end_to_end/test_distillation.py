@@ -173,6 +173,17 @@ def test_soft_labels_without_a_weight_are_not_read(folder: Path) -> None:
     assert scores[0] == scores[1]
 
 
+def test_a_teacher_that_was_trained_on_some_rows_answers_for_all(folder: Path, tmp_path: Path) -> None:
+    options = ("tasks=[negated]", "data.max_rows=20", "data.sample=true", "data.carve=0.2", "data.held_out=10")
+    trained(folder, "few", *options, "train.max_steps=1")
+    assert command("distill", folder / "few", "--data", folder / "data", "--output", tmp_path) == 0
+    task = load_task_defs(folder / "tasks.yml")["negated"]
+    given = read_rows(folder / "data" / "negated_train.tsv", task)
+    taught = read_rows(tmp_path / "negated_train.tsv", task)
+    assert taught.uid == given.uid
+    assert taught.soft is not None and all(soft is not None for soft in taught.soft)
+
+
 def test_teachers_that_cannot_be_asked(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     data, output = folder / "data", tmp_path / "out"
     ask = ("distill", folder / "one", "--output", output, "--data")

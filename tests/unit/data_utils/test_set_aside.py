@@ -138,6 +138,38 @@ def test_a_sample_is_drawn_over_the_whole_file_and_is_the_same_for_files_of_the_
     assert sampled(everything["train"], 300) is everything["train"]
 
 
+def test_a_sample_of_training_rows_is_drawn_over_the_whole_file_and_a_larger_one_starts_with_it(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    task = load_task_defs(tmp_path / "tasks.yml")["same"]
+    file = tmp_path / "rows.tsv"
+    file.write_text("\n".join(pairs(300)) + "\n", encoding="utf-8")
+    every = read_rows(file, task)
+    drawn = read_rows(file, task, max_rows=60, sample=True)
+    numbers = [every.uid.index(uid) for uid in drawn.uid]
+    assert len(set(numbers)) == 60 and min(numbers) < 30 and max(numbers) >= 270 and numbers != sorted(numbers)
+    for row, number in enumerate(numbers):
+        assert (drawn.first[row], drawn.second[row]) == (every.first[number], every.second[number])  # type: ignore[index]
+        assert (drawn.label[row], drawn.locations[row]) == (every.label[number], every.locations[number])  # type: ignore[index]
+    assert read_rows(file, task, max_rows=90, sample=True).uid[:60] == drawn.uid
+    assert sorted(read_rows(file, task, max_rows=999, sample=True).uid) == sorted(every.uid)
+
+
+def test_runs_that_sample_train_on_drawn_rows_and_hold_out_those_drawn_next(tmp_path: Path) -> None:
+    file = make_workspace(tmp_path, train_rows=200)
+    options = ["tasks=[same]", "data.max_rows=40", "data.carve=0.5", "data.held_out=60"]
+    config = load_config(file, [*options, "data.sample=true"])
+    task = build_tasks(config).trained["same"]
+    order = read_rows(tmp_path / "data" / "same_train.tsv", task, max_rows=100, sample=True).uid
+    splits, _ = build_splits(config, [(task, "train")], build_tokenizer(config))
+    found = {name: set(split.uids) for (_, name), split in splits.items()}
+    assert found["train"] | found[CARVED] == set(order[:40])
+    assert found[HELD_OUT] and found[HELD_OUT] <= set(order[40:])
+    first, _ = build_splits(load_config(file, options), [(task, "train")], build_tokenizer(config))
+    assert first["same", "train"].manifest["hash"] != splits["same", "train"].manifest["hash"]
+    with pytest.raises(UserError, match="sample has no effect with 'max_rows: null'"):
+        load_config(file, ["data.sample=true"])
+
+
 def test_runs_sample_the_files_that_they_do_not_train_on(tmp_path: Path) -> None:
     file = make_workspace(tmp_path, train_rows=200)
     config = load_config(

@@ -61,8 +61,3 @@ def test_the_table_tests_what_is_held_out_and_shows_dev_beside_it() -> None:
     assert columns == ["sst2 held_out accuracy", "sst2 dev accuracy", "cola held_out mcc", "cola dev mcc"]
     study = load_study(STUDY, "sst2")
     assert study.show.tested == "held_out" and len(layout(Grid(study)).columns) == 2
-
-
-def test_runs_that_are_made_already_belong_to_the_study() -> None:
-    found = next(run for run in Grid(load_study(STUDY, "sst2")).deciding() if run.cell.labels["method"] == "vat")
-    assert found.settings_id == "f2160ff876ed"

@@ -33,6 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"tasks=[{','.join(TASKS)}]",
         "train.max_steps=1",
         "data.max_rows=30",
+        "data.sample=true",
         "data.carve=0.3",
         "data.held_out=8",
         "evaluation.predictions={text: true}",

@@ -46,6 +46,9 @@ def test_work_is_characters_times_passes(workspace: Path) -> None:
     behind = characters(workspace, "train", slice(16, 26))
     held_out = work(config_of(workspace, "data.max_rows=16", "data.held_out=10"))
     assert held_out == pytest.approx(4 * few + 4 * dev / 3 + behind / 3)
+    sampled = work(config_of(workspace, "data.max_rows=16", "data.held_out=10", "data.sample=true"))
+    rows = len((workspace / "data" / "negated_train.tsv").read_text().splitlines()) - 1
+    assert sampled == pytest.approx(4 * train * 16 / rows + 4 * dev / 3 + train * 10 / rows / 3, rel=1e-3)
     assert work(config_of(workspace, "data.max_eval_rows=10")) == pytest.approx(4 * train + 4 * dev / 4 / 3, rel=1e-3)
     unlabelled = work(config_of(workspace, "evaluation.predictions=true"))
     assert unlabelled == pytest.approx(4 * train + 4 * dev / 3 + characters(workspace, "test") / 3)
