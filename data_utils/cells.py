@@ -11,7 +11,6 @@ JSONL, Parquet and Python have more than text. They are read like this:
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
@@ -19,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from data_utils.column_names import CHOICE
 from data_utils.errors import UserError
 from data_utils.files import spelled
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
-
-CHOICE = re.compile(r"choice[1-9][0-9]*")
 
 # By the kind of answer: what a label is, for an error about another value.
 WANTED: Mapping[str, str] = {

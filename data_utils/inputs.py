@@ -1,8 +1,9 @@
 """Rows without labels to predict, read one after the other from a file in any format.
 
 A file with names of columns (CSV, JSONL, Parquet, and a TSV whose first line has them) needs the text columns of the
-task. It may have a ``uid``, and all other columns are ignored. Any other file is plain text: each line is a row, with
-tabs between its texts. In plain text, TSV and JSONL a blank line is a row too, but not above a header line.
+task, under the names that ``columns`` of the task file gives them. It may have a ``uid``, and all other columns are
+ignored. A CoNLL file has words. Any other file is plain text: each line is a row, with tabs between its texts. In plain
+text, TSV and JSONL a blank line is a row too, but not above a header line.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from itertools import chain, count, zip_longest
 from pathlib import Path
 from typing import Any
 
-from data_utils.cells import CHOICE, cells
-from data_utils.column_names import OTHER_NAMES, check_columns, check_no_names
+from data_utils.cells import cells
+from data_utils.column_names import (
+    CHOICE,
+    OTHER_NAMES,
+    check_columns,
+    check_no_names,
+    check_renamed,
+    closest,
+    renamed,
+    text_columns,
+)
+from data_utils.conll import read_conll
 from data_utils.errors import EmptyRow, UserError
 from data_utils.files import decoded_lines, read_lines
-from data_utils.row_files import READERS, Values, kind_of, read_jsonl
+from data_utils.row_files import CONLL, READERS, Values, check_conll, kind_of, read_jsonl
 from data_utils.rows import check_words, read_choices
 from data_utils.task_def import TaskDef
+from data_utils.task_types import DATA_FORMATS
 
 STDIN = "-"
 NULLS = ("jsonl", "parquet")  # the formats in which a value can be null
@@ -31,9 +43,9 @@ NULLS = ("jsonl", "parquet")  # the formats in which a value can be null
 class Input:
     """A row of a file.
 
-    ``location``: where in the file it is. ``number``: its number, from 1, also of blank rows. ``values``: by column
-    name; for plain text a list of texts. ``columns``: the names in the header line or the schema of the file, for JSONL
-    in this row. A row may lack values at its end.
+    ``location``: where in the file it is. ``number``: its number, from 1, also of blank rows. ``values``: by the name
+    of the column in the file; for plain text a list of texts. ``columns``: the names in the header line or the schema
+    of the file, for JSONL in this row. A row may lack values at its end.
     """
 
     location: str
@@ -47,48 +59,53 @@ class Input:
 
     def uid(self, task: TaskDef) -> str:
         """The row's ``uid``. A row without one is named by its number."""
-        uid = self.values.get("uid") if isinstance(self.values, Mapping) else None
+        uid = renamed(self.values, task.columns).get("uid") if isinstance(self.values, Mapping) else None
         return cells(self.location, {"uid": uid}, task)["uid"] or str(self.number)
 
-    def fits(self, columns: Sequence[str]) -> bool:
-        """Whether the row's file has all these text columns, or the row as many texts if it is plain text."""
-        return not self._misfit(columns)
+    def fits(self, task: TaskDef) -> bool:
+        """Whether the row's file has all text columns of the task, or the row as many texts if it is plain text."""
+        return not self._misfit(task)
 
-    def check(self, columns: Sequence[str]) -> None:
-        """Raises UserError if the row's file has other columns than these."""
-        if problem := self._misfit(columns):
+    def check(self, task: TaskDef) -> None:
+        """Raises UserError if the row's file has other columns than the texts of the task."""
+        if problem := self._misfit(task):
             if isinstance(self.values, Mapping):
-                check_columns(self.location, self.columns, columns)
+                texts = DATA_FORMATS[task.data_format]
+                check_renamed(self.location, self.columns, texts, task.columns, task.name)
+                check_columns(self.location, renamed(dict.fromkeys(self.columns), task.columns), texts)
             raise UserError(f"{self.location}: {problem}")
 
-    def texts(self, columns: Sequence[str], task: TaskDef) -> dict[str, str]:
-        """The texts of the row by column, as rows of the task have them.
+    def texts(self, task: TaskDef) -> dict[str, str]:
+        """The texts of the row by our names of columns, as rows of the task have them.
 
         Raises:
             EmptyRow: a text is empty, or columns at the end are missing.
             UserError: the row has too many texts, or a value that is not one.
         """
+        columns = DATA_FORMATS[task.data_format]
         if self.is_blank:
             raise EmptyRow(f"{self.location}: the line is empty")
         if isinstance(self.values, Mapping):
             kept = {
                 name: value
-                for name, value in self.values.items()
+                for name, value in renamed(self.values, task.columns).items()
                 if name in columns or ("choice1" in columns and (name == "choices" or CHOICE.fullmatch(name)))
             }
             record = cells(self.location, kept, task)
         else:
             if len(self.values) > len(columns) and "choice1" not in columns:
-                raise UserError(f"{self.location}: {self._misfit(columns)}")
+                raise UserError(f"{self.location}: {self._misfit(task)}")
             record = dict(zip(chain(columns, _further_choices(columns)), self.values, strict=False))
-        return self._complete(record, columns)
+        return self._complete(record, task)
 
-    def _complete(self, record: dict[str, str], columns: Sequence[str]) -> dict[str, str]:
+    def _complete(self, record: dict[str, str], task: TaskDef) -> dict[str, str]:
+        columns = DATA_FORMATS[task.data_format]
         for name in columns:
+            named = task.columns.get(name, name)
             if name not in record:
-                raise EmptyRow(f"{self.location}: {name} is missing")
+                raise EmptyRow(f"{self.location}: {named} is missing")
             if not CHOICE.fullmatch(name) and not record[name].strip():
-                raise EmptyRow(f"{self.location}: {name} is empty")
+                raise EmptyRow(f"{self.location}: {named} is empty")
         if "words" in columns:
             check_words(self.location, record["words"])
         if "choice1" in columns:
@@ -96,12 +113,14 @@ class Input:
             read_choices(self.location, [record[name] for name in options])
         return record
 
-    def _misfit(self, columns: Sequence[str]) -> str:
+    def _misfit(self, task: TaskDef) -> str:
         """What is wrong with the number of texts or the names of columns. Empty if nothing is."""
+        columns = DATA_FORMATS[task.data_format]
         if isinstance(self.values, Mapping):
-            listed = {"choice1", "choice2"} if "choices" in self.columns else set()
-            missing = [name for name in columns if name not in self.columns and name not in listed]
-            return f"no column '{missing[0]}'" if missing else ""
+            there = renamed(dict.fromkeys(self.columns), task.columns)
+            listed = {"choice1", "choice2"} if "choices" in there else set()
+            missing = [name for name in columns if name not in there and name not in listed]
+            return f"no column '{task.columns.get(missing[0], missing[0])}'" if missing else ""
         more = len(self.values) > len(columns) and "choice1" in columns
         found = f"{len(self.values)} tab-separated field{'s' if len(self.values) > 1 else ''}"
         return "" if len(self.values) == len(columns) or more else f"{found}, the task takes {len(columns)}"
@@ -112,13 +131,13 @@ def _further_choices(columns: Sequence[str]) -> Iterator[str]:
     return (f"choice{number}" for number in count(sum(map(bool, map(CHOICE.fullmatch, columns))) + 1))
 
 
-def read_inputs(source: str, formats: Sequence[Sequence[str]]) -> Iterator[Input]:
+def read_inputs(source: str, tasks: Sequence[TaskDef]) -> Iterator[Input]:
     """Yields the rows of a file. Only the row that is yielded is in memory.
 
     Args:
         source: a path, or ``-`` for plain text or TSV from standard input.
-        formats: the text columns of the tasks that may read the rows. A TSV whose first line that is not blank has all
-            columns of one of them has a header line.
+        tasks: the tasks that may read the rows. A TSV whose first line that is not blank has all text columns of one of
+            them has a header line.
 
     Raises:
         UserError: the file is empty or cannot be read, a row has too many columns, or the first line has other names.
@@ -126,13 +145,25 @@ def read_inputs(source: str, formats: Sequence[Sequence[str]]) -> Iterator[Input
     path = Path(source)
     kind = "" if source == STDIN else kind_of(path)
     readers: Mapping[str, Callable[[Path], Values]] = {**READERS, "jsonl": partial(read_jsonl, blank=True)}
-    found: Iterator[tuple[str, Any]] = readers[kind](path) if kind in readers else _read_text(source, formats)
+    found: Iterator[tuple[str, Any]]
+    if kind == CONLL:
+        found = _read_sentences(path, tasks)
+    else:
+        found = readers[kind](path) if kind in readers else _read_text(source, tasks)
     # None is a cell that a short row lacks, but in the formats with nulls an empty value.
     rows = (_input(location, number, values, nulls=kind in NULLS) for number, (location, values) in enumerate(found, 1))
     first = next(rows, None)
     if first is None:
         raise UserError(f"{source}: the file is empty; write one row per line")
     return chain([first], rows)
+
+
+def _read_sentences(path: Path, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """The sentences of a CoNLL file, for the first task that reads words, by its names of columns."""
+    task = next((task for task in tasks if task.data_format == "words"), tasks[0])
+    name = task.columns.get("words", "words")
+    for location, sentence in read_conll(check_conll(path, task), task.columns):
+        yield location, {name: sentence["words"]}
 
 
 def _input(location: str, number: int, values: Mapping[str, Any] | list[str], *, nulls: bool) -> Input:
@@ -142,9 +173,7 @@ def _input(location: str, number: int, values: Mapping[str, Any] | list[str], *,
     return Input(location, number, known, tuple(values))
 
 
-def _read_text(
-    source: str, formats: Sequence[Sequence[str]]
-) -> Iterator[tuple[str, Mapping[str, str | None] | list[str]]]:
+def _read_text(source: str, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, Mapping[str, str | None] | list[str]]]:
     """The rows of plain text, or of a TSV with a header line. In the latter, cells that a row lacks are None."""
     if source == STDIN:
         found = decoded_lines(sys.stdin.buffer, source, blank=True)
@@ -159,8 +188,8 @@ def _read_text(
     else:
         yield from blank
         return
-    if not any(set(columns) <= set(fields) for columns in formats):
-        _check_no_header(location, fields, formats)
+    if not any(set(text_columns(task.data_format, task.columns, fields)) <= set(fields) for task in tasks):
+        _check_no_header(location, fields, tasks)
         yield from blank
         yield location, fields
         yield from ((f"{source}:{number}", line.split("\t")) for number, line in found)
@@ -174,16 +203,22 @@ def _read_text(
         yield f"{source}:{number}", dict(zip_longest(header, fields))
 
 
-def _check_no_header(location: str, fields: Sequence[str], formats: Sequence[Sequence[str]]) -> None:
+def _check_no_header(location: str, fields: Sequence[str], tasks: Sequence[TaskDef]) -> None:
     """Raises UserError if the first line of plain text looks like names of columns."""
-    if len(fields) == 1:
-        for (name,) in (columns for columns in formats if len(columns) == 1):
-            if fields[0].strip().lower() in OTHER_NAMES.get(name, ()):
-                raise UserError(
-                    f"{location}: looks like a column name, but the name has to be {name} "
-                    "(if it is a row, write a line with this name above it)"
-                )
-    check_no_names(location, fields, formats[0])
+    for task in tasks:
+        texts = DATA_FORMATS[task.data_format]
+        wanted = [task.columns.get(name, name) for name in texts]
+        alone = len(fields) == len(wanted) == 1 and not task.columns
+        if alone and fields[0].strip().lower() in OTHER_NAMES.get(texts[0], ()):
+            raise UserError(
+                f"{location}: looks like a column name, but the name has to be {wanted[0]} "
+                "(if it is a row, write a line with this name above it)"
+            )
+        near = [name for name in wanted if name in task.columns.values() and closest(name, fields)]
+        if near and len(near) == sum(name in task.columns for name in texts):
+            check_renamed(location, fields, texts, task.columns, task.name)
+    if not tasks[0].columns:
+        check_no_names(location, fields, DATA_FORMATS[tasks[0].data_format])
 
 
 def windows(rows: Iterator[Input], size: int) -> Iterator[list[Input]]:
@@ -198,11 +233,11 @@ def windows(rows: Iterator[Input], size: int) -> Iterator[list[Input]]:
         yield window
 
 
-def matching(rows: Iterator[Input], formats: Sequence[Sequence[str]]) -> tuple[list[Sequence[str]], Iterator[Input]]:
-    """Those of the formats, given by their text columns, that the file fits, and all rows.
+def matching(rows: Iterator[Input], tasks: Sequence[TaskDef]) -> tuple[list[TaskDef], Iterator[Input]]:
+    """Those of the tasks that the columns of the file fit, and all rows.
 
     The header line or the schema says what the file has. Where there is none, as in plain text and JSONL, the first row
-    that is not blank says so. If all are blank, every format fits.
+    that is not blank says so. If all are blank, every task fits.
 
     Raises:
         UserError: the file fits none.
@@ -211,8 +246,13 @@ def matching(rows: Iterator[Input], formats: Sequence[Sequence[str]]) -> tuple[l
     for row in rows:
         before.append(row)
         if row.columns or not row.is_blank:
-            fitting = [columns for columns in formats if row.fits(columns)]
+            fitting = [task for task in tasks if row.fits(task)]
             if not fitting:
-                row.check(formats[0])
+                row.check(tasks[0])
             return fitting, chain(before, rows)
-    return list(formats), iter(before)
+    return list(tasks), iter(before)
+
+
+def readings(task: TaskDef) -> list[TaskDef]:
+    """How the rows of a file to predict may be read: by the task's names of columns, or else by ours."""
+    return [task, task.model_copy(update={"columns": {}})] if task.columns else [task]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,11 @@ def prepare(
         UserError: the file of rows is missing, wrong or being changed, two rows of a split other than ``train`` have
             the same uid, or ``cache_dir`` cannot be written.
     """
-    source = find_rows(data_dir, task.name, split)
+    source = find_rows(data_dir, task, split)
     rows_sha256 = _sha256(source)
     settings = {
         "rows_sha256": rows_sha256,
-        "definition": {field: task.model_dump(mode="json")[field] for field in SHARED_FIELDS},
+        "definition": _definition(task),
         "tokenizer": fingerprint(tokenizer),
         "max_length": max_length,
         "stride": stride if task.data_format in WINDOWED else None,
@@ -163,6 +163,25 @@ def prepare_all(
     return done, problems
 
 
+def missing_notice(
+    folder: Path, wanted: Iterable[tuple[TaskDef, str]], missing: Collection[tuple[str, str]]
+) -> list[str]:
+    """One line about the splits without a file of rows, or none.
+
+    ``wanted``: all splits that were asked for. ``missing``: task and split of those without a file.
+    """
+    by_task: dict[str, dict[str, bool]] = {}
+    for task, split in wanted:
+        by_task.setdefault(task.name, {})[split] = (task.name, split) in missing
+    parts = [
+        task if all(splits.values()) and len(splits) > 1 else f"{task} {split}"
+        for task, splits in by_task.items()
+        for split, is_missing in splits.items()
+        if is_missing
+    ]
+    return [f"no rows in {folder} for: {', '.join(dict.fromkeys(parts))}; skipped"] if parts else []
+
+
 def check_questions(prepared: Prepared, task: TaskDef) -> None:
     """Raises UserError if a metric of the task needs the question of each row, but the rows have no question_id."""
     if prepared.questions is None and "question_exact_match" in task.metrics:
@@ -197,6 +216,12 @@ def check_unchanged(source: Path, rows_sha256: str) -> None:
 def _sha256(path: Path) -> str:
     with os_errors(path, "cannot be read"):
         return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _definition(task: TaskDef) -> dict[str, Any]:
+    """What prepared rows depend on in a definition. Without ``columns`` it is that of earlier versions."""
+    values = task.model_dump(mode="json")
+    return {field: values[field] for field in (*SHARED_FIELDS, *(["columns"] if task.columns else []))}
 
 
 def _masking(task: TaskDef, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_utils.cells import CHOICE, cells
+from data_utils.cells import cells
+from data_utils.column_names import CHOICE, renamed
 from data_utils.errors import UserError
 from data_utils.rows import Rows, collect_rows
 from data_utils.soft_labels import COLUMN
@@ -26,7 +27,8 @@ def rows_from_python(rows: Iterable[Row], task: TaskDef, *, labelled: bool = Fal
     - a text, for tasks with one text per row;
     - a tuple or list of texts in the order of the columns: ``(premise, hypothesis)``, ``(question, context)``,
       ``(premise, choice1, choice2, …)``. For a task of the format ``words``, the list holds the words of the sentence;
-    - a dictionary by column name. It may have a ``uid``. A row without a ``uid`` is named by its number, from 1.
+    - a dictionary by column name: the names that the task file gives in ``columns``, or ours. It may have a ``uid``. A
+      row without a ``uid`` is named by its number, from 1.
 
     Values are read as in JSONL (cells.py). With ``labelled``, the labels and further columns of dictionaries are read
     too. Otherwise they are ignored.
@@ -53,6 +55,8 @@ def _records(rows: Iterable[Row], task: TaskDef, *, labelled: bool) -> Iterator[
         if hasattr(row, "_asdict"):  # a named tuple is read by name, as a dictionary
             row = row._asdict()
         values = dict(row) if isinstance(row, Mapping) else _named(location, row, task)
+        if any(name in values for name in task.columns.values()):
+            values = dict(renamed(values, task.columns))
         kept = {}
         for name, value in values.items():
             is_text = name in (*needed, "choices") or bool("choice1" in needed and CHOICE.fullmatch(f"{name}"))

@@ -1,4 +1,4 @@
-"""Reads files of rows in every format, row by row: TSV, CSV, JSONL and Parquet, plain or ``.gz``.
+"""Reads files of rows in every format, row by row: TSV, CSV, JSONL, Parquet and CoNLL, plain or ``.gz``.
 
 Values stay as they are in the file. rows.py and inputs.py turn them into text and compare them with a task.
 """
@@ -10,14 +10,23 @@ import gzip
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_utils.column_names import check_columns, check_no_names, looks_like_names
+from data_utils.column_names import (
+    KNOWN,
+    check_columns,
+    check_no_names,
+    check_renamed,
+    renamed,
+    text_columns,
+)
+from data_utils.conll import read_conll
 from data_utils.errors import UserError, os_errors
 from data_utils.files import read_json, read_lines
 from data_utils.old_mtdnn import old_columns, old_row
+from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 
 AT_ONCE = 1000  # rows of a Parquet file that are in memory as Python values
@@ -25,20 +34,45 @@ AT_ONCE = 1000  # rows of a Parquet file that are in memory as Python values
 Values = Iterator[tuple[str, Mapping[str, Any]]]  # (location, value of each column) for each row
 
 
-def read_values(path: Path, data_format: str) -> Values:
-    """Yields the rows of a file of canonical rows. A TSV without a header line is one of the old MT-DNN.
+def read_values(path: Path, task: TaskDef, *, labelled: bool = False) -> Values:
+    """Yields the rows of a file, by our names of columns. A TSV without a header line is one of the old MT-DNN.
+
+    ``labelled``: the file must have the column that the task file names as ``label``.
 
     Raises:
-        UserError: the file cannot be read, has no column that the data format needs, or a row has too few or too many.
+        UserError: the file cannot be read, has no column that the task needs, or a row has too few or too many.
     """
+    if kind_of(path) == CONLL:
+        yield from read_conll(check_conll(path, task), task.columns, labelled=labelled)
+        return
+    needed = [name for name in task.columns if labelled or name not in ("label", "soft_label")]
+    for number, (location, values) in enumerate(_read(path, task)):
+        if number == 0:
+            there = location if kind_of(path) == "jsonl" else path
+            check_renamed(there, values, needed, task.columns, task.name)
+        yield location, renamed(values, task.columns)
+
+
+def check_conll(path: Path, task: TaskDef) -> Path:
+    """The path of a CoNLL file. Raises UserError if the rows of the task are no labelled words."""
+    if task.data_format != "words":
+        texts = ", ".join(DATA_FORMATS[task.data_format])
+        raise UserError(
+            f"{path}: a CoNLL file has words with labels, but {task.name} reads {texts}; use another format"
+        )
+    return path
+
+
+def _read(path: Path, task: TaskDef) -> Values:
+    """Yields the rows of a file that has them in lines, by the names in the file."""
     kind = kind_of(path)
-    if kind in READERS:
-        for location, values in READERS[kind](path):
-            if kind == "csv" and None in values.values():
-                raise UserError(f"{location}: expected {len(values)} columns")
-            yield location, values
-    else:
-        yield from _read_tsv(path, data_format)
+    if kind not in READERS:
+        yield from _read_tsv(path, task)
+        return
+    for location, values in READERS[kind](path):
+        if kind == "csv" and None in values.values():
+            raise UserError(f"{location}: expected {len(values)} columns")
+        yield location, values
 
 
 def kind_of(path: Path) -> str:
@@ -101,22 +135,36 @@ def read_parquet(path: Path) -> Values:
 READERS: Mapping[str, Callable[[Path], Values]] = {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet}
 
 
-def _read_tsv(path: Path, data_format: str) -> Iterator[tuple[str, dict[str, str]]]:
-    expected = ["uid", "label", *DATA_FORMATS[data_format]]
+CONLL = "conll"
+
+
+def has_names(fields: Sequence[str], task: TaskDef) -> bool:
+    """Whether the first line of a TSV has names of columns, and is not a row of the old MT-DNN.
+
+    It has them if it begins with ``uid``, if the task file says what the columns are called, or if it has all text
+    columns of the task and another known name or too few fields for a row.
+    """
+    texts = text_columns(task.data_format, task.columns, fields)
+    known = sum(field.strip().lower() in KNOWN for field in fields) > len(texts)
+    fitting = set(texts) <= set(fields) and (known or len(fields) < len(texts) + 2)
+    return fields[0] == "uid" or bool(task.columns) or fitting
+
+
+def _read_tsv(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]:
+    expected = ["uid", "label", *DATA_FORMATS[task.data_format]]
     header: list[str] = []
     named = False
     for number, line in read_lines(path):
         fields, location = line.split("\t"), f"{path}:{number}"
         if not header:
-            needed = [name for name in expected if name != "label"]
-            named = fields[0] == "uid" or (looks_like_names(fields) and set(needed) <= set(fields))
+            named = has_names(fields, task)
             if named:
                 header = fields
-                check_columns(path, header, needed)
+                check_columns(path, header, [] if task.columns else text_columns(task.data_format, {}, header))
                 continue
             check_no_names(location, fields, expected)
-            header = old_columns(expected, data_format, len(fields))
+            header = old_columns(expected, task.data_format, len(fields))
         if len(fields) != len(header):
             raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
         row = dict(zip(header, fields, strict=True))
-        yield location, row if named else old_row(location, row, data_format)
+        yield location, row if named else old_row(location, row, task.data_format)

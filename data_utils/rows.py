@@ -1,15 +1,18 @@
-"""Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet>``, plain or ``.gz``.
+"""Canonical rows: one file per task and split, ``<folder>/<task>_<split>.<tsv|jsonl|csv|parquet|conll>`` or ``.gz``.
 
-Every row has a ``uid`` and the text columns of its data format (``DATA_FORMATS``), such as ``premise`` and
-``hypothesis``. Rows with choices may have further columns ``choice3``, ``choice4``, …, and the last ones may be empty.
-Lists and numbers of JSONL and Parquet become text in cells.py, so all formats are read alike from there on.
-The task type decides how the columns ``label`` (labels.py) and ``soft_label`` (soft_labels.py) are read. All other
-columns are kept as extra columns. A TSV without a header line is read as a file of the old MT-DNN (old_mtdnn.py).
+Every row has the text columns of its data format (``DATA_FORMATS``), such as ``premise`` and ``hypothesis``. The task
+file may say that a file calls them otherwise (``columns``), or that a file has another name (``files``). Without a
+column ``uid`` a row is named by its number in the file, from 1. Rows with choices may have further columns ``choice3``,
+``choice4``, …, and the last ones may be empty. Lists and numbers of JSONL and Parquet become text in cells.py, so all
+formats are read alike from there on. The task type decides how the columns ``label`` (labels.py) and ``soft_label``
+(soft_labels.py) are read. All other columns are kept as extra columns. A TSV without a header line is read as a file of
+the old MT-DNN (old_mtdnn.py).
 Quotes in TSV are data, never syntax.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from data_utils.cells import CHOICE, cells
-from data_utils.column_names import check_columns, check_label_name
+from data_utils.cells import cells
+from data_utils.column_names import CHOICE, check_columns, check_label_name
 from data_utils.errors import EmptyRow, MissingRows, UserError
 from data_utils.files import replacing
 from data_utils.labels import read_labels
@@ -30,7 +33,7 @@ from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 
 PLACEHOLDER = "@placeholder"  # the gap in the query of a cloze, which the choices fill
-EXTENSIONS = ("tsv", "jsonl", "csv", "parquet")
+EXTENSIONS = ("tsv", "jsonl", "csv", "parquet", "conll")
 SPACES = str.maketrans("\t\r\n", "   ")
 SEED = 0  # of all draws of rows. It is not the run's seed, so that all runs use the same rows
 
@@ -62,17 +65,31 @@ class Rows:
         return len(self.uid)
 
 
-def find_rows(folder: Path, task: str, split: str) -> Path:
+def file_names(task: TaskDef, split: str) -> list[str]:
+    """The names that the file of a split may have in a folder of rows. The file of ``files`` comes last."""
+    names = usual_names(task.name, split)
+    return [*names, *([task.files[split]] if task.files.get(split, names[0]) not in names else [])]
+
+
+def usual_names(task: str, split: str) -> list[str]:
+    """The names of the file of a split without ``files``."""
+    return [f"{task}_{split}.{extension}{gz}" for extension in EXTENSIONS for gz in ("", ".gz")]
+
+
+def find_rows(folder: Path, task: TaskDef, split: str) -> Path:
     """Finds the file of a split.
 
     Raises:
         MissingRows: there is no file.
         UserError: there is more than one file.
     """
-    names = [f"{task}_{split}.{extension}{gz}" for extension in EXTENSIONS for gz in ("", ".gz")]
+    names = file_names(task, split)
     found = [folder / name for name in names if (folder / name).exists()]
     if not found:
-        raise MissingRows(f"{folder / names[0]}: no such file (nor .jsonl, .csv, .parquet, each plain or .gz)")
+        if split in task.files:
+            raise MissingRows(f"{folder / task.files[split]}: no such file (files.{split} of task {task.name})")
+        others = ", ".join(f".{extension}" for extension in EXTENSIONS[1:])
+        raise MissingRows(f"{folder / names[0]}: no such file (nor {others}, each plain or .gz)")
     if len(found) > 1:
         raise UserError(f"{folder}: {' and '.join(path.name for path in found)} both exist; keep one of them")
     return found[0]
@@ -87,24 +104,26 @@ def read_rows(
         max_rows: read only the first rows.
         sample: read as many rows drawn over the whole file instead, in the order of the draw. The same rows are drawn
             every time, and a larger draw starts with those of a smaller one.
-        test: the rows are a test split. Then the old MT-DNN's placeholder for labels, 0 in every row, is no label.
+        test: the rows are a test split. Then the old MT-DNN's placeholder for labels, 0 in every row, is no label, and
+            a file without the column that ``columns.label`` names is unlabelled.
 
     Raises:
         UserError: the file is empty or not UTF-8, a column is missing, a row has another number of columns, or a label
             or soft label does not fit the task. The message has the line.
     """
-    records = (
-        _drawn(path, task, max_rows) if sample and max_rows is not None else islice(read_records(path, task), max_rows)
-    )
+    if sample and max_rows is not None:
+        records: Iterable[tuple[str, dict[str, str]]] = _drawn(path, task, max_rows, labelled=not test)
+    else:
+        records = islice(read_records(path, task, labelled=not test), max_rows)
     return collect_rows(path, records, task, test=test)
 
 
-def _drawn(path: Path, task: TaskDef, count: int) -> list[tuple[str, dict[str, str]]]:
+def _drawn(path: Path, task: TaskDef, count: int, *, labelled: bool) -> list[tuple[str, dict[str, str]]]:
     """``count`` records of a file, or all of them if it has fewer, in the order in which they are drawn.
 
-    The file is read twice, so that only the drawn records are in memory.
+    The file is read twice, so that only the drawn records are in memory. ``labelled``: see ``read_records``.
     """
-    rows = sum(1 for _ in read_records(path, task))
+    rows = sum(1 for _ in read_records(path, task, labelled=labelled))
     turns = {number: turn for turn, number in enumerate(np.random.default_rng(SEED).permutation(rows)[:count].tolist())}
     found = [(turns[number], record) for number, record in enumerate(read_records(path, task)) if number in turns]
     return [record for _, record in sorted(found, key=lambda pair: pair[0])]
@@ -125,7 +144,7 @@ def collect_rows(
         if not columns:
             columns = {name: [] for name in record}
             check_columns(path, columns, ["uid", *texts])
-            if task.type.answer != "tokens":
+            if task.type.answer != "tokens" and "label" not in task.columns:
                 check_label_name(path, list(columns))
         elif record.keys() != columns.keys():
             _widen(location, columns, record, len(locations), texts)
@@ -151,6 +170,8 @@ def collect_rows(
     labels, notice = columns.get("label"), ""
     if test and labels is not None and is_placeholder(labels, task.labels):
         labels, notice = None, f"{path}: the label of all rows is 0, which is no label of {task.name}: unlabelled"
+    elif test and labels is None and (named := task.columns.get("label")):
+        notice = f"{path}: no column '{named}' (columns.label of task {task.name}), so its rows are unlabelled"
     return Rows(
         path=path,
         uid=columns["uid"],
@@ -195,14 +216,32 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]], columns: Sequence[
     return count
 
 
-def read_records(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]:
+def read_records(path: Path, task: TaskDef, *, labelled: bool = False) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields (location, text of each column) for each row of a file in any format. Nothing is compared with the task.
 
+    The columns have our names. If the first row has no ``uid``, each row gets its number, from 1. ``labelled``: the
+    file must have the column that the task file names as ``label``.
+
     Raises:
-        UserError: the file cannot be read, or a value is nested where it may not be.
+        UserError: the file cannot be read, or a value is nested where it may not be, or only some rows have a uid.
     """
-    for location, values in read_values(path, task.data_format):
-        yield location, cells(location, values, task)
+    numbered = False
+    for number, (location, values) in enumerate(read_values(path, task, labelled=labelled), 1):
+        record = cells(location, values, task)
+        if number == 1:
+            numbered = "uid" not in record
+        elif numbered and "uid" in record:
+            raise UserError(f"{location}: has a uid, but the rows before have none; give each row one, or none")
+        yield location, {"uid": str(number), **record} if numbered else record
+
+
+def as_in_files(record: Mapping[str, str], task: TaskDef) -> dict[str, str]:
+    """A row of ``read_records`` by the names of columns that the task file gives, so that it can be read again."""
+    row = dict(record)
+    if "choices" in task.columns:
+        choices = [row.pop(name) for name in record if CHOICE.fullmatch(name)]
+        row["choices"] = json.dumps([text for text in choices if text], ensure_ascii=False)
+    return {task.columns.get(name, name): text for name, text in row.items()}
 
 
 def read_choices(location: str, texts: Sequence[str]) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
+from data_utils.column_names import check_mapping
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError, did_you_mean, unknown_key
 from data_utils.files import replacing
 from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
 from data_utils.task_types import DATA_FORMATS, DIVERGENCES, LOSSES, TASK_TYPES, TaskType
-from data_utils.task_yaml import Rewritten, read_yaml
+from data_utils.task_yaml import read_yaml, written_text
 
 
 def check_metrics(task: TaskDef) -> None:
@@ -65,6 +66,13 @@ class TaskDef(BaseModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     loss_weight: PositiveFloat = 1.0
     lr_scale: PositiveFloat = 1.0
+    columns: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="name of a column here → its name in the files of rows, or its number in CoNLL",
+    )
+    files: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict, description="split → its file, counted from data.dir; default: <task>_<split>.*"
+    )
 
     @property
     def type(self) -> TaskType:
@@ -97,6 +105,10 @@ class TaskDef(BaseModel):
             if len(set(values)) < len(values):
                 raise ValueError(f"{field}: something is listed twice; keep it once: {', '.join(values)}")
         self._check_type()
+        check_mapping(self.columns, self.data_format, self.type.answer)
+        for split in self.files:
+            if split not in self.splits:
+                raise ValueError(f"files: '{split}' is not one of its splits{did_you_mean(split, self.splits)}")
         if self.enable_san and self.data_format != "pair":
             raise ValueError("enable_san: the SAN head reads pairs of sentences; set it to false")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
@@ -142,7 +154,7 @@ def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
     content = read_yaml(path)
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: write a mapping from task names to their definitions")
-    names = [_label(str(path), "task name", name) for name in content]
+    names = [written_text(str(path), "task name", name) for name in content]
     defs = {name: _task(f"{path}: {name}", name, values) for name, values in zip(names, content.values(), strict=True)}
     for task in defs.values():
         _check_head(f"{path}: {task.name}", task, defs)
@@ -176,6 +188,7 @@ def task_def_schema() -> dict[str, Any]:
     task = TaskDef.model_json_schema()
     del task["properties"]["name"]
     task["properties"]["n_class"] = {"type": "integer", "minimum": 1, "description": "labels 0, 1, … up to n_class - 1"}
+    task["properties"]["columns"]["additionalProperties"] = {"type": ["string", "integer"]}  # numbers count columns
     task["required"] = ["task_type", "data_format"]
     return {
         "title": "mt-dnn task definitions",
@@ -221,11 +234,13 @@ def _task(location: str, name: str, values: Any) -> TaskDef:
 def _current(location: str, key: str, value: Any) -> Any:
     """The value of a key, with old spellings translated. Refuses labels that YAML does not read as text."""
     if key == "labels" and isinstance(value, list):
-        return tuple(_label(location, key, label) for label in value)
+        return tuple(written_text(location, key, label) for label in value)
     if key == "class_weights" and isinstance(value, dict):
-        return {_label(location, key, label): weight for label, weight in value.items()}
-    if key == "label_map" and isinstance(value, dict):
-        return {_label(location, key, theirs): _label(location, key, ours) for theirs, ours in value.items()}
+        return {written_text(location, key, label): weight for label, weight in value.items()}
+    if key in ("label_map", "columns", "files") and isinstance(value, dict):
+        return {
+            written_text(location, key, theirs): written_text(location, key, ours) for theirs, ours in value.items()
+        }
     if key == "metrics":
         return tuple(value) if isinstance(value, list) else value
     old = OLD_VALUES.get("divergence" if key in ("kd_loss", "adv_loss") else key, {})
@@ -239,18 +254,6 @@ def _current(location: str, key: str, value: Any) -> Any:
                 f"{location}: {kind} '{value}' is not supported by this version ({', '.join(allowed)}){hint}"
             )
     return value
-
-
-def _label(location: str, key: str, label: Any) -> str:
-    """A label or name as text. Raises UserError if YAML read another text than the file has."""
-    if isinstance(label, Rewritten):
-        written = label.written or "an empty place"
-        value = label.value
-        read = "nothing" if value is None else "a truth value" if isinstance(value, bool) else value
-        raise UserError(f'{location}: {key}: YAML reads {written} as {read}; quote it: "{label.written}"')
-    if isinstance(label, list | dict):
-        raise UserError(f"{location}: {key}: write a text, not a {type(label).__name__}")
-    return f"{label}"
 
 
 def _problem(error: ValidationError) -> str:

@@ -12,6 +12,7 @@ import yaml
 from data_utils.errors import UserError, not_yaml
 
 TEXT, REWRITTEN = "tag:yaml.org,2002:str", "!rewritten"
+TEXTS = ("labels", "label_map", "class_weights", "columns", "files")  # keys whose values hold texts
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class _StrictLoader(yaml.SafeLoader):
         self.flatten_mapping(node)
         for key_node, value_node in node.value:
             self._mark(key_node)
-            if key_node.value in ("labels", "label_map", "class_weights"):
+            if key_node.value in TEXTS:
                 for inner in value_node.value if isinstance(value_node, yaml.CollectionNode) else ():
                     scalars = inner if isinstance(inner, tuple) else (inner,)
                     for scalar in scalars[:1] if key_node.value == "class_weights" else scalars:
@@ -59,6 +60,22 @@ class _StrictLoader(yaml.SafeLoader):
             if isinstance(value, bool) or value is None or f"{value}" != node.value:
                 self.constructed_objects[node] = Rewritten(node.value, value)
                 node.tag = REWRITTEN
+
+
+def written_text(location: str, key: str, value: Any) -> str:
+    """A label or a name as text.
+
+    Raises:
+        UserError: YAML read another text than the file has, or the value is a list or a mapping.
+    """
+    if isinstance(value, Rewritten):
+        written = value.written or "an empty place"
+        found = value.value
+        read = "nothing" if found is None else "a truth value" if isinstance(found, bool) else found
+        raise UserError(f'{location}: {key}: YAML reads {written} as {read}; quote it: "{value.written}"')
+    if isinstance(value, list | dict):
+        raise UserError(f"{location}: {key}: write a text, not a {type(value).__name__}")
+    return f"{value}"
 
 
 def read_yaml(path: Path) -> Any:

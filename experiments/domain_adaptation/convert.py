@@ -14,8 +14,10 @@ from pathlib import Path
 from data_utils.errors import UserError, os_errors, unknown_key
 from data_utils.files import read_lines, replacing
 from data_utils.rows import find_rows
+from data_utils.task_def import TaskDef, load_task_defs
 
 TASKS = ("snli", "scitail")
+DEFS = Path(__file__).parents[2] / "task_defs" / "nli.yml"
 SHARES = {"0.1": 1000, "1": 100, "10": 10, "100": 1}  # Liu et al. 2019, section 4.5: percentage, one row of how many
 
 
@@ -26,7 +28,7 @@ def subsets(rows: Sequence[str], seed: int) -> dict[str, list[str]]:
     return {percent: [rows[number] for number in sorted(drawn[:count])] for percent, count in counts.items()}
 
 
-def read(source: Path, task: str) -> tuple[list[str], dict[str, bytes]]:
+def read(source: Path, task: TaskDef) -> tuple[list[str], dict[str, bytes]]:
     """Header and rows of the training file, and the content of the dev and test files by name.
 
     Raises:
@@ -49,7 +51,8 @@ def write(path: Path, content: bytes) -> None:
 
 def convert(tasks: Sequence[str], source: Path, output: Path, seed: int) -> None:
     """Writes ``<output>/<percent>/<task>_train.tsv`` with all dev and test rows beside it. Reads all files first."""
-    found = {task: read(source, task) for task in tasks}
+    defs = load_task_defs(DEFS)
+    found = {task: read(source, defs[task]) for task in tasks}
     for task, ((header, *rows), others) in found.items():
         for percent, kept in subsets(rows, seed).items():
             train = "".join(f"{line}\n" for line in [header, *kept]).encode()

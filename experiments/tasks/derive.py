@@ -88,8 +88,8 @@ def split_boolq(rows: Path, output: Path) -> None:
     """Copies BoolQ's files. Without a training file its dev rows are divided."""
     task = load_task_defs(DEFS / "superglue.yml")["boolq"]
     try:
-        shutil.copy(find_rows(rows, task.name, "train"), output)
-        shutil.copy(find_rows(rows, task.name, "dev"), output)
+        shutil.copy(find_rows(rows, task, "train"), output)
+        shutil.copy(find_rows(rows, task, "dev"), output)
     except MissingRows:
         header, *texts = (rows / "boolq_dev.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
         for split, kept in (("train", texts[:-SCORED]), ("dev", texts[-SCORED:])):
@@ -111,7 +111,7 @@ def main(data: Path, output: Path) -> None:
     )
     output.mkdir(parents=True, exist_ok=True)
     for name, task, folder, split, derived in sources:
-        made = list(derived(read_rows(find_rows(folder, task.name, split), task)))
+        made = list(derived(read_rows(find_rows(folder, task, split), task)))
         write_rows(output / f"{name}.tsv", made, list(made[0]))
     split_boolq(data / "superglue", output)
     for benchmark, names in MIXED.items():

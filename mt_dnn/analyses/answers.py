@@ -127,7 +127,7 @@ def _written(file: Path) -> list[Record]:
 def _labelled_rows(config: RunConfig, task: TaskDef, split: str, data: Path | None) -> Rows:
     """The rows of a split. Rows that a run has set aside are in the file of its training rows."""
     source = "train" if split in (CARVED, HELD_OUT) else split
-    rows = read_rows(find_rows(data or config.data.dir, task.name, source), task, test="test" in split)
+    rows = read_rows(find_rows(data or config.data.dir, task, source), task, test="test" in split)
     if rows.label is None:
         raise UserError(f"{rows.path}: has no labels, so answers cannot be compared with them")
     return rows

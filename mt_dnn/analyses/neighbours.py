@@ -80,8 +80,8 @@ def _neighbours(run: NamedRun, model: TrainedModel, task: str, request: Request,
     if task not in model.trained or definition.data_format not in ("single", "pair"):
         raise UserError(f"{run.folder}: {task}: choose a task with one or two texts that the run was trained on")
     folder = data or model.config.data.dir
-    row = _row(read_rows(find_rows(folder, task, request.split), definition), request)
-    others = read_rows(find_rows(folder, task, "train"), definition, max_rows=request.rows)
+    row = _row(read_rows(find_rows(folder, definition, request.split), definition), request)
+    others = read_rows(find_rows(folder, definition, "train"), definition, max_rows=request.rows)
     adversary = build_adversaries(model.config.adversary, model.trained)[task]
     split = encode_rows(row, definition, model.tokenizer, max_length=model.config.data.max_length)
     batch = collate(split, [0], task=task, share=Share.undivided(1, request.seed)).to(_device(model))

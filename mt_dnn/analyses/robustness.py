@@ -152,7 +152,7 @@ def _attacked(run: NamedRun, model: TrainedModel, task: str, split: str, data: P
         raise UserError(f"{run.folder}: {task}: choose a task with classes that the run was trained on")
     splits, missing = read_splits(model.config, [(definition, split)], model.tokenizer, data=data)
     if (task, split) not in splits:
-        raise UserError(missing[0] if missing else f"{run.folder}: no split {split} of {task}")
+        raise UserError(f"{run.folder}: no split {split} of {task}{f' ({missing[0]})' if missing else ''}")
     check_labelled(splits.values())
     model.model.requires_grad_(False)  # only perturbations have gradients
     return Attacked(run, model, splits[task, split])

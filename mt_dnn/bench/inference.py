@@ -144,7 +144,7 @@ def build_subject(
     definition = model.task(name)
     if definition.task_type not in ("classification", "regression") or definition.data_format not in ("single", "pair"):
         raise UserError(f"bench: {name}: transformers' pipeline only classifies texts; choose another --task")
-    records = read_records(find_rows(model.config.data.dir, name, split_name), definition)
+    records = read_records(find_rows(model.config.data.dir, definition, split_name), definition)
     found = [record for _, record in islice(records, rows)]
     data = model.config.data
     canonical = rows_from_python(found, definition, labelled=True)

@@ -24,14 +24,15 @@ def prepare(
     Files that do not exist are told. Files that are wrong are listed last, after all others are prepared.
     """
     from data_utils.features import load_tokenizer
-    from data_utils.prepare import prepare_all
+    from data_utils.prepare import missing_notice, prepare_all
     from data_utils.task_def import load_task_defs
     from data_utils.text_table import table
     from data_utils.vocabulary import check_unknown
 
     defs = load_task_defs(task_defs)
+    wanted = [(task, split) for task in defs.values() for split in task.splits]
     splits, problems = prepare_all(
-        [(task, split) for task in defs.values() for split in task.splits],
+        wanted,
         data_dir=data,
         cache_dir=cache or data / "prepared",
         tokenizer=load_tokenizer(encoder),
@@ -40,7 +41,8 @@ def prepare(
     )
     rows = [(name, split, *prepared.size_figures()) for (name, split), prepared in splits.items()]
     print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated", "unknown"), rows))
-    missing = [f"{problem}" for problem in problems.values() if isinstance(problem, MissingRows)]
+    absent = [key for key, problem in problems.items() if isinstance(problem, MissingRows)]
+    missing = missing_notice(data, wanted, absent)
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
     for line in (*missing, *notices, *check_unknown(splits, most=1)):
         print(f"mt-dnn: {line}", file=sys.stderr)

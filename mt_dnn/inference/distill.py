@@ -14,7 +14,8 @@ from data_utils.errors import MissingRows, UserError, did_you_mean, os_errors
 from data_utils.files import replacing
 from data_utils.prepare import check_unchanged
 from data_utils.prepared import Prepared
-from data_utils.rows import find_rows, read_records, write_rows
+from data_utils.row_files import kind_of
+from data_utils.rows import as_in_files, find_rows, read_records, write_rows
 from data_utils.soft_labels import COLUMN, FORMS
 from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.text_table import table
@@ -112,7 +113,7 @@ def ask(
 ) -> list[str]:
     """Adds the predictions of a trained model to the lessons of the tasks that it was trained on.
 
-    Returns one line for each file of rows that does not exist. The training rows of ``tasks`` must exist.
+    Returns a line about files of rows that do not exist. The training rows of ``tasks`` must exist.
     """
     teachable = {name: task for name, task in model.trained.items() if task.type.answer in FORMS}
     wanted = [(task, "train") for name, task in teachable.items() if tasks is None or name in tasks]
@@ -133,11 +134,11 @@ def write(lesson: Lesson, data: Path, output: Path, max_rows: int | None) -> Non
     """
     task = lesson.task
     soft_labels = KINDS[task.task_type].decoding.soft_labels(task, lesson.split, lesson.teachers)
-    source = find_rows(data, task.name, "train")
+    source = find_rows(data, task, "train")
     records = [record for _, record in islice(read_records(source, task), max_rows)]
     check_unchanged(source, lesson.split.manifest["rows_sha256"])  # the predictions are for the rows of that time
     rows = [
-        {**record, COLUMN: json.dumps(soft_label, ensure_ascii=False)}
+        as_in_files({**record, COLUMN: json.dumps(soft_label, ensure_ascii=False)}, task)
         for record, soft_label in zip(records, soft_labels, strict=True)
     ]
     columns = list(dict.fromkeys(name for row in rows for name in row))  # rows may have different numbers of choices
@@ -150,8 +151,9 @@ def copy_other_splits(tasks: dict[str, TaskDef], data: Path, output: Path) -> No
         for split in task.splits:
             if split != "train":
                 try:
-                    source = find_rows(data, task.name, split)
+                    source = find_rows(data, task, split)
                 except MissingRows:
                     continue
-                with replacing(output / source.name) as temporary:
+                ending = f"{kind_of(source)}{'.gz' if source.suffix == '.gz' else ''}"
+                with replacing(output / f"{task.name}_{split}.{ending}") as temporary:
                     shutil.copyfile(source, temporary)

@@ -35,9 +35,9 @@ TASK: dict[str, Any] = {
 }
 
 
-def text_task(*, pairs: bool) -> TaskDef:
-    """The task whose rows are texts, or pairs of texts."""
-    return TaskDef(name="texts", data_format="pair" if pairs else "single", **TASK)
+def text_task(*, pairs: bool, columns: Mapping[str, str] | None = None) -> TaskDef:
+    """The task whose rows are texts, or pairs of texts. ``columns``: see ``TaskDef``."""
+    return TaskDef(name="texts", data_format="pair" if pairs else "single", columns=dict(columns or {}), **TASK)
 
 
 def embed(

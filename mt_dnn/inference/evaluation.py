@@ -23,7 +23,7 @@ class Evaluation:
 
     ``results``: one dictionary for each task and split, with the keys ``task``, ``split``, ``rows`` (how many),
     ``scores`` (by metric) and ``baseline`` (the scores of the best prediction that is the same for all rows).
-    ``missing``: one line for each file of rows that does not exist or whose labels are placeholders.
+    ``missing``: one line about files of rows that do not exist, and one for each whose labels are placeholders.
     """
 
     results: list[dict[str, Any]]
@@ -46,8 +46,8 @@ def read_splits(
     which all rows are read, whatever ``data.max_eval_rows`` says.
 
     Returns:
-        The splits by (task, name of the split), and one line for each file that does not exist or whose labels are
-        placeholders.
+        The splits by (task, name of the split), one line about all files that do not exist, and one for each file whose
+        labels are placeholders.
     """
     source = config.data
     if data is not None:
@@ -64,6 +64,11 @@ def splits_to_score(tasks: Mapping[str, TaskDef], split: str | None) -> list[tup
     wanted = [
         (task, name) for task in tasks.values() for name in task.splits if (name == split if split else name != "train")
     ]
+    if not wanted and split is None:
+        raise UserError(
+            f"{', '.join(tasks)}: no split but train; name one in a task file (splits, files) and give it with "
+            "--task-defs, or score the training rows with --split train"
+        )
     if not wanted:
         raise UserError(f"split '{split}': none of the tasks {', '.join(tasks)} has this split")
     return wanted
@@ -85,5 +90,8 @@ def check_scored(
 ) -> None:
     """Raises UserError if there are no results. ``missing``: see ``Evaluation``."""
     if not results:
-        because = f" ({missing[0]})" if missing else ""
-        raise UserError(f"{data}: no labelled split of {', '.join(tasks)} to score{because}")
+        because = f" ({missing[0].removesuffix('; skipped')})" if missing else ""
+        raise UserError(
+            f"{data}: no labelled split of {', '.join(tasks)} to score{because}; a file is named <task>_<split>.tsv, "
+            "or as files says in the task file"
+        )

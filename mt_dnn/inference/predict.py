@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.errors import EmptyRow, UserError
-from data_utils.inputs import Input, matching, read_inputs, windows
+from data_utils.inputs import Input, matching, read_inputs, readings, windows
 from data_utils.prepared import Prepared
 from data_utils.rows import collect_rows
 from data_utils.soft_labels import FORMS
@@ -54,11 +54,11 @@ def predict_file(
     definition = model.task(task)
     if wanted.probabilities and not has_probabilities(definition):
         raise UserError(f"--probabilities: {task} has none, it is a {definition.task_type} task; leave it out")
-    columns = DATA_FORMATS[definition.data_format]
-    _, rows = matching(read_inputs(source, [columns]), [columns])
+    possible = readings(definition)
+    (reading, *_), rows = matching(read_inputs(source, possible), possible)
     for part in windows(rows, window):
-        predictions = _predicted(model, definition, part, wanted, source)
-        yield from ({"uid": row.uid(definition), **found} for row, found in zip(part, predictions, strict=True))
+        predictions = _predicted(model, reading, part, wanted, source)
+        yield from ({"uid": row.uid(reading), **found} for row, found in zip(part, predictions, strict=True))
 
 
 def predict_all(
@@ -77,12 +77,12 @@ def predict_all(
         UserError: the model has no task, the file fits none, or a row does not fit a task.
     """
     check_tasks(model)
-    formats = list(dict.fromkeys(DATA_FORMATS[task.data_format] for task in model.tasks.values()))
-    fitting, rows = matching(read_inputs(source, formats), formats)
-    tasks = [task for task in model.tasks.values() if DATA_FORMATS[task.data_format] in fitting]
+    possible = [reading for task in model.tasks.values() for reading in readings(task)]
+    fitting, rows = matching(read_inputs(source, possible), possible)
+    tasks = list({task.name: task for task in reversed(fitting)}.values())[::-1]  # the first reading of each task
     for task in model.tasks.values():
-        if task not in tasks:
-            columns = ", ".join(DATA_FORMATS[task.data_format])
+        if task.name not in [reading.name for reading in tasks]:
+            columns = ", ".join(task.columns.get(name, name) for name in DATA_FORMATS[task.data_format])
             say(f"{source}: {task.name} is left out, it reads other columns ({columns})")
     for part in windows(rows, window):
         by_task = {}
@@ -112,7 +112,7 @@ def _predicted(
     records: dict[int, Record] = {}
     for number, row in enumerate(window):
         try:
-            records[number] = row.location, {"uid": "", **row.texts(DATA_FORMATS[task.data_format], task)}
+            records[number] = row.location, {"uid": "", **row.texts(task)}
         except EmptyRow as error:
             found[number] = _nothing(error)
     split, unreadable = encode_readable(model, task, records, source)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer
-from data_utils.prepare import prepare_all
+from data_utils.prepare import missing_notice, prepare_all
 from data_utils.prepared import Prepared
 from data_utils.rows import find_rows, read_rows
 from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside
@@ -60,8 +60,8 @@ def build_splits(
     """Reads rows as token ids.
 
     Returns:
-        The prepared splits by (task, split), and notices: one line for each file of rows that does not exist, and for
-        each test split whose labels are placeholders.
+        The prepared splits by (task, split), and notices: one line about all files of rows that do not exist, and one
+        for each test split whose labels are placeholders.
 
     Raises:
         UserError: a file has a wrong row, or the key ``tasks`` names a task without training rows.
@@ -89,7 +89,7 @@ def build_splits(
             for key, split in splits.items()
         }
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
-    return splits, [*(str(problem) for problem in problems.values()), *notices]
+    return splits, [*missing_notice(config.data.dir, wanted, problems), *notices]
 
 
 def _with_rows_set_aside(
@@ -101,7 +101,7 @@ def _with_rows_set_aside(
         if name != "train":
             yield (task, name), split
             continue
-        source = find_rows(config.data.dir, task, name)
+        source = find_rows(config.data.dir, tasks[task], name)
         rows = read_rows(source, tasks[task], max_rows=split.manifest["max_rows"], sample=config.data.sample)
         for part, taken in set_aside(split, rows, max_rows=max_rows, carve=carve).items():
             yield (task, part), taken

@@ -46,7 +46,7 @@ def row_texts(task: TaskDef, split_name: str, split: Prepared, folder: Path) -> 
     Raises:
         UserError: the file of rows is not there, or was changed since.
     """
-    file = find_rows(folder, task.name, "train" if split_name in (CARVED, HELD_OUT) else split_name)
+    file = find_rows(folder, task, "train" if split_name in (CARVED, HELD_OUT) else split_name)
     check_unchanged(file, split.manifest["rows_sha256"])
     read = {key: split.manifest[key] for key in ("max_rows", "sample") if key in split.manifest}
     rows = read_rows(file, task, **read, test="test" in split_name)

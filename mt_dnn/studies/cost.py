@@ -98,8 +98,8 @@ def texts(config: RunConfig, task: TaskDef, split: str, start: int = 0, stop: in
     if config.data.sample and split == "train" and (start, stop) != (0, None):
         every = texts(config, task, split)
         return _sampled(every, len(range(every.rows)[start:stop]))
-    file, longest = find_rows(config.data.dir, task.name, split), config.data.max_length * CHARACTERS
-    key = (file, file.stat().st_mtime_ns, longest, start, stop)
+    file, longest = find_rows(config.data.dir, task, split), config.data.max_length * CHARACTERS
+    key = (file, file.stat().st_mtime_ns, tuple(task.columns.items()), longest, start, stop)
     if key not in _READ:
         rows = characters = 0
         labelled = False

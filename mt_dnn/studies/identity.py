@@ -13,7 +13,7 @@ from typing import Any
 
 from data_utils.encoder_names import PACKAGE, resolve_name
 from data_utils.errors import os_errors
-from data_utils.rows import EXTENSIONS
+from data_utils.rows import file_names
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
@@ -112,8 +112,7 @@ def data_hashes(config: RunConfig) -> dict[str, str]:
     """SHA-256 of each file of rows that the run reads, by ``<task>_<split>``."""
     found = {}
     for task, split in run_tasks(config).splits:
-        for extension in (f"{name}{packed}" for name in EXTENSIONS for packed in ("", ".gz")):
-            file = config.data.dir / f"{task.name}_{split}.{extension}"
+        for file in (config.data.dir / name for name in file_names(task, split)):
             if file.exists():
                 found[f"{task.name}_{split}"] = file_hash(file)
     return found

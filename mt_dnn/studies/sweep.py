@@ -108,10 +108,11 @@ class Sweep:
     def check(self) -> None:
         """Raises UserError if training rows of a run that is missing are not there."""
         for run in self.missing():
-            for task in run.given.tasks or ():
-                if task in run_tasks(run.given).trained:
+            trained = run_tasks(run.given).trained
+            for name in run.given.tasks or ():
+                if name in trained:
                     try:
-                        find_rows(run.given.data.dir, task, "train")
+                        find_rows(run.given.data.dir, trained[name], "train")
                     except UserError as error:
                         raise type(error)(f"{run}: {error}") from None
 

@@ -98,7 +98,7 @@ def test_noise_is_as_large_as_in_training(mode: str, folder: Path) -> None:
     options, level, order, size = MODES[mode]
     ((_, model),) = loaded(folder, "none")
     task, data = model.task("same"), model.config.data
-    rows = read_rows(find_rows(data.dir, "same", "dev"), task, max_rows=1)
+    rows = read_rows(find_rows(data.dir, task, "dev"), task, max_rows=1)
     split = encode_rows(rows, task, model.tokenizer, max_length=data.max_length)
     batch = collate(split, [0], task="same", share=Share.undivided(1, 4))
     config = RunConfig.model_validate({**model.config.model_dump(), "adversary": options})
@@ -115,7 +115,7 @@ def test_noise_is_as_large_as_in_training(mode: str, folder: Path) -> None:
 def test_tokens_of_words_are_those_of_the_row(folder: Path) -> None:
     ((_, model),) = loaded(folder, "none")
     task = model.task("same")
-    rows = read_rows(find_rows(model.config.data.dir, "same", "dev"), task, max_rows=1)
+    rows = read_rows(find_rows(model.config.data.dir, task, "dev"), task, max_rows=1)
     rows = replace(rows, first=["The cats, x."], second=["cat"])
     split = encode_rows(rows, task, model.tokenizer, max_length=32)
     words = list(word_tokens(model.tokenizer, rows, 0, split))

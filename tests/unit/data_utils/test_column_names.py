@@ -37,14 +37,15 @@ def read(folder: Path, text: str, kind: TaskDef, name: str = "t.tsv") -> tuple[l
     [
         (
             MASKED,
-            "id\tlabel\tpremise",
-            "the names have to be uid, label, premise: rename 'id' to 'uid' (if it is a row",
+            "id\tlabel\ttext",
+            "uid, label, premise: rename 'id' to 'uid', rename 'text' to 'premise', or name them in the task file with "
+            "columns (if it is a row",
         ),
-        (MASKED, "UID\tlabel\tpremise", "rename 'UID' to 'uid'"),
-        (MASKED, "\tid\tpremise", "rename 'id' to 'uid', add 'label'"),
+        (MASKED, "UID\tlabel\tsentence", "rename 'UID' to 'uid', rename 'sentence'"),
+        (MASKED, "\tid\ttext", "rename 'id' to 'uid', add 'label'"),
         (SINGLE, "idx\tsentence\tlabel", "rename 'idx' to 'uid', rename 'sentence' to 'premise'"),
         (SINGLE, "guid\tlabel\ttext", "rename 'guid' to 'uid', rename 'text' to 'premise'"),
-        (SINGLE, "label\ttext\tsource", "add 'uid', rename 'text' to 'premise'"),
+        (SINGLE, "label\ttext\tsource", "label, premise: rename 'text' to 'premise'"),
         (PAIR, "index\tgold_label\tsentence1\tsentence2", "rename 'gold_label' to 'label', rename 'sentence1' to"),
         (PAIR, "idx\tlabel\tquestion\tsentence", "rename 'question' to 'premise', rename 'sentence' to 'hypothesis'"),
         (TAGS, "id\ttags\ttokens", "rename 'id' to 'uid', rename 'tags' to 'label', rename 'tokens' to 'words'"),
@@ -82,10 +83,22 @@ def test_missing_columns_under_another_name(name: str, tmp_path: Path) -> None:
         return mark.join(columns) + "\n" + mark.join("yes" for _ in columns) + "\n"
 
     for kind, columns, words in (
-        (SINGLE, ("uid", "label", "sentence"), r"no column 'premise' .*; rename 'sentence' to 'premise'"),
-        (SINGLE, ("uid", "premise", "labels"), "no column 'label', but 'labels'; rename it to 'label', or to"),
-        (SINGLE, ("uid", "premise", "Label"), "no column 'label', but 'Label'; rename it"),
-        (TAGS, ("uid", "words", "tags"), "no column 'label', but 'tags'; rename it"),
+        (
+            SINGLE,
+            ("uid", "label", "sentence"),
+            r"no column 'premise' .*; rename 'sentence' to 'premise', or write columns: ",
+        ),
+        (
+            SINGLE,
+            ("uid", "premise", "labels"),
+            "no column 'label', but 'labels'; write columns: {label: labels} in the",
+        ),
+        (
+            SINGLE,
+            ("uid", "premise", "Label"),
+            "no column 'label', but 'Label'; write .* task file, or rename it to 'label', or",
+        ),
+        (TAGS, ("uid", "words", "tags"), "no column 'label', but 'tags'; write"),
     ):
         with pytest.raises(UserError, match=words):
             read(tmp_path, written(*columns), kind, name)

@@ -23,10 +23,15 @@ PAIR = DATA_FORMATS["pair"]
 TEXTS = [("a cat", "a dog"), ('a "red" bird, small', "the man"), ("ö ‏ü", "x")]
 
 
-def task(name: str = "pair") -> TaskDef:
+def task(name: str = "pair", columns: dict[str, str] | None = None) -> TaskDef:
     kind = {"words": "sequence_labelling", "choices": "multiple_choice"}.get(name, "classification")
     labels = {} if name == "choices" else {"labels": ("x", "y")}
-    return TaskDef(name="t", task_type=kind, **{**TASK_TYPES[kind].defaults, "data_format": name, **labels})
+    return TaskDef(
+        name="t", task_type=kind, columns=columns or {}, **{**TASK_TYPES[kind].defaults, "data_format": name, **labels}
+    )
+
+
+TASK = task()
 
 
 def write(path: Path, texts: Sequence[Sequence[str]], columns: Sequence[str] = PAIR) -> Path:
@@ -48,8 +53,8 @@ def write(path: Path, texts: Sequence[Sequence[str]], columns: Sequence[str] = P
     return path
 
 
-def found(path: Path, columns: Sequence[str] = PAIR) -> list[tuple[str, ...]]:
-    return [tuple(row.texts(columns, task()).values()) for row in read_inputs(str(path), [columns])]
+def found(path: Path, asked: TaskDef = TASK) -> list[tuple[str, ...]]:
+    return [tuple(row.texts(asked).values()) for row in read_inputs(str(path), [asked])]
 
 
 @pytest.mark.parametrize("kind", ["txt", "tsv", "csv", "jsonl", "parquet"])
@@ -57,7 +62,7 @@ def found(path: Path, columns: Sequence[str] = PAIR) -> list[tuple[str, ...]]:
 def test_every_format_holds_the_same_rows(kind: str, end: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"rows.{kind}{end}", TEXTS)
     assert found(path) == TEXTS
-    (_, second, _) = read_inputs(str(path), [PAIR])
+    (_, second, _) = read_inputs(str(path), [TASK])
     lines = {"txt": f"{path}:2", "tsv": f"{path}:3", "csv": f"{path}:3", "jsonl": f"{path}:2"}
     assert second.location == lines.get(kind, f"{path}: row 2") and second.number == 2
     assert second.uid(task()) == "2"
@@ -66,12 +71,12 @@ def test_every_format_holds_the_same_rows(kind: str, end: str, tmp_path: Path) -
 def test_a_uid_is_kept_and_other_columns_are_ignored(tmp_path: Path) -> None:
     columns = ("uid", "note", "hypothesis", "label", "premise")
     path = write(tmp_path / "rows.csv", [("q7", "n", "a dog", "?", "a cat"), ("", "n", "b", "?", "c")], columns)
-    first, second = read_inputs(str(path), [PAIR])
-    assert first.texts(PAIR, task()) == {"hypothesis": "a dog", "premise": "a cat"}
+    first, second = read_inputs(str(path), [TASK])
+    assert first.texts(TASK) == {"hypothesis": "a dog", "premise": "a cat"}
     assert first.uid(task()) == "q7" and second.uid(task()) == "2"
     (tmp_path / "rows.jsonl").write_text('{"uid": 7, "premise": 1.50, "hypothesis": "b"}\n')
-    (row,) = read_inputs(str(tmp_path / "rows.jsonl"), [PAIR])
-    assert row.uid(task()) == "7" and row.texts(PAIR, task())["premise"] == "1.50"
+    (row,) = read_inputs(str(tmp_path / "rows.jsonl"), [TASK])
+    assert row.uid(TASK) == "7" and row.texts(TASK)["premise"] == "1.50"
 
 
 @pytest.mark.parametrize(
@@ -86,13 +91,13 @@ def test_a_uid_is_kept_and_other_columns_are_ignored(tmp_path: Path) -> None:
 def test_empty_rows_stay_in_their_place(name: str, content: str, reasons: dict[int, str], tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(content)
-    rows = list(read_inputs(str(path), [PAIR]))
+    rows = list(read_inputs(str(path), [TASK]))
     header = name.endswith((".tsv", ".csv"))
     assert len(rows) == content.count("\n") - header
     errors = {}
     for row in rows:
         try:
-            assert all(text.strip() for text in row.texts(PAIR, task()).values())
+            assert all(text.strip() for text in row.texts(TASK).values())
         except EmptyRow as error:
             errors[row.location] = str(error)
     for line, reason in reasons.items():
@@ -104,21 +109,21 @@ def test_empty_rows_stay_in_their_place(name: str, content: str, reasons: dict[i
 def test_words_and_choices(tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     path.write_text("a b\na  b\n a\n")
-    good, *bad = read_inputs(str(path), [DATA_FORMATS["words"]])
-    assert good.texts(("words",), task("words")) == {"words": "a b"}
+    words, choices = task("words"), task("choices")
+    good, *bad = read_inputs(str(path), [words])
+    assert good.texts(words) == {"words": "a b"}
     for row in bad:
         with pytest.raises(EmptyRow, match=f"{row.location}: words: two spaces"):
-            row.texts(("words",), task("words"))
-    columns = DATA_FORMATS["choices"]
+            row.texts(words)
     path.write_text("p\ta\tb\tc\td\np\ta\np\ta\t\tc\n")
-    more, fewer, gap = read_inputs(str(path), [columns])
-    assert list(more.texts(columns, task("choices")).values()) == ["p", "a", "b", "c", "d"]
+    more, fewer, gap = read_inputs(str(path), [choices])
+    assert list(more.texts(choices).values()) == ["p", "a", "b", "c", "d"]
     for row in (fewer, gap):
         with pytest.raises(EmptyRow, match=row.location):
-            row.texts(columns, task("choices"))
+            row.texts(choices)
     (tmp_path / "rows.jsonl").write_text('{"premise": "p", "choices": ["a", "b", "c"]}\n')
-    (listed,) = read_inputs(str(tmp_path / "rows.jsonl"), [columns])
-    assert listed.fits(columns) and listed.texts(columns, task("choices"))["choice3"] == "c"
+    (listed,) = read_inputs(str(tmp_path / "rows.jsonl"), [choices])
+    assert listed.fits(choices) and listed.texts(choices)["choice3"] == "c"
 
 
 @pytest.mark.parametrize(
@@ -146,9 +151,9 @@ def test_what_is_refused_names_the_file_and_the_line(
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError) as error:
-        _, rows = matching(read_inputs(str(path), [PAIR]), [PAIR])
+        _, rows = matching(read_inputs(str(path), [TASK]), [TASK])
         for row in rows:
-            row.texts(PAIR, task())
+            row.texts(TASK)
     assert str(error.value).startswith(str(path)) and message in str(error.value) and "\n" not in str(error.value)
     assert not isinstance(error.value, EmptyRow)
 
@@ -161,16 +166,16 @@ def test_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
 
 def test_a_header_is_recognised_by_any_format(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.tsv", [("a",)], ("premise",))
-    formats = [PAIR, DATA_FORMATS["single"]]
+    formats = [TASK, task("single")]
     fitting, rows = matching(read_inputs(str(path), formats), formats)
-    assert fitting == [DATA_FORMATS["single"]] and [row.values for row in rows] == [{"premise": "a"}]
+    assert fitting == [task("single")] and [row.values for row in rows] == [{"premise": "a"}]
 
 
 def test_leading_blank_rows_do_not_choose_the_format(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text("\n\na\tb\n")
-    formats = [DATA_FORMATS["single"], PAIR]
+    formats = [task("single"), TASK]
     fitting, rows = matching(read_inputs(str(tmp_path / "rows.txt"), formats), formats)
-    assert fitting == [PAIR] and [row.is_blank for row in rows] == [True, True, False]
+    assert fitting == [TASK] and [row.is_blank for row in rows] == [True, True, False]
 
 
 def test_only_a_window_is_read_of_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +187,9 @@ def test_only_a_window_is_read_of_standard_input(monkeypatch: pytest.MonkeyPatch
             yield f"{number}\tb\r\n".encode()
 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream()))
-    fitting, rows = matching(read_inputs("-", [PAIR]), [PAIR])
+    fitting, rows = matching(read_inputs("-", [TASK]), [TASK])
     parts = windows(rows, 7)
-    assert fitting == [PAIR] and len(read) == 1
+    assert fitting == [TASK] and len(read) == 1
     for count in (1, 2):
         part = next(parts)
         assert [row.location for row in part[-1:]] == [f"-:{7 * count}"] and len(read) == 7 * count
@@ -199,7 +204,7 @@ def test_files_are_read_as_they_are_asked_for(kind: str, tmp_path: Path, monkeyp
     if kind == "csv":
         with path.open("a") as file:
             file.write("a,b,c\n")
-    rows = read_inputs(str(path), [PAIR])
+    rows = read_inputs(str(path), [TASK])
     first: list[Input] = [next(rows) for _ in range(35)]
     assert [row.values["premise"] for row in first if not isinstance(row.values, list)] == [f"{n}" for n in range(35)]
     if kind == "csv":
@@ -217,19 +222,19 @@ def test_files_are_read_as_they_are_asked_for(kind: str, tmp_path: Path, monkeyp
 )
 def test_the_header_chooses_the_format_and_not_the_first_row(name: str, content: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
-    formats = [PAIR, DATA_FORMATS["single"]]
+    formats = [TASK, task("single")]
     fitting, rows = matching(read_inputs(str(tmp_path / name), formats), formats)
     assert fitting == formats
     short, full = rows
     with pytest.raises(EmptyRow, match=f"{name}:2: (hypothesis is missing|the line is empty)"):
-        short.texts(PAIR, task())
-    assert full.texts(PAIR, task()) == {"premise": "b", "hypothesis": "c"} and full.number == 2
+        short.texts(TASK)
+    assert full.texts(TASK) == {"premise": "b", "hypothesis": "c"} and full.number == 2
 
 
 def test_the_schema_chooses_the_format(tmp_path: Path) -> None:
     table = pa.table({"premise": ["a", "b"], "hypothesis": pa.array([None, "c"], pa.string())})
     pq.write_table(table, tmp_path / "rows.parquet")
-    formats = [PAIR, DATA_FORMATS["single"]]
+    formats = [TASK, task("single")]
     fitting, _ = matching(read_inputs(str(tmp_path / "rows.parquet"), formats), formats)
     assert fitting == formats
 
@@ -239,7 +244,7 @@ def test_the_schema_chooses_the_format(tmp_path: Path) -> None:
 def test_the_header_is_the_first_line_that_is_not_blank(name: str, separator: str, blank: str, tmp_path: Path) -> None:
     content = f"{blank}premise{separator}hypothesis\na{separator}b\n"
     (tmp_path / name).write_text(content)
-    (row,) = read_inputs(str(tmp_path / name), [PAIR])
+    (row,) = read_inputs(str(tmp_path / name), [TASK])
     assert row.values == {"premise": "a", "hypothesis": "b"} and row.number == 1
     assert row.location == f"{tmp_path / name}:{content.count(chr(10))}"
 
@@ -249,15 +254,16 @@ def test_a_line_of_spaces_is_blank(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text(" \t\na\tb\n  \n")
     (tmp_path / "header.tsv").write_text("premise\thypothesis\n \t \na\tb\n")
     for name, blank in (("rows.jsonl", [1, 3]), ("rows.txt", [1, 3]), ("header.tsv", [1])):
-        _, rows = matching(read_inputs(str(tmp_path / name), [PAIR]), [PAIR])
+        _, rows = matching(read_inputs(str(tmp_path / name), [TASK]), [TASK])
         found = list(rows)
         assert [row.number for row in found if row.is_blank] == blank
         for number in blank:
             with pytest.raises(EmptyRow, match="the line is empty"):
-                found[number - 1].texts(PAIR, task())
+                found[number - 1].texts(TASK)
 
 
 def test_a_column_of_any_name_in_plain_text(tmp_path: Path) -> None:
     (tmp_path / "rows.txt").write_text("a cat\na dog\n")
-    _, rows = matching(read_inputs(str(tmp_path / "rows.txt"), [("text",)]), [("text",)])
-    assert [row.texts(("text",), task("single")) for row in rows] == [{"text": "a cat"}, {"text": "a dog"}]
+    named = task("single", {"premise": "text"})
+    _, rows = matching(read_inputs(str(tmp_path / "rows.txt"), [named]), [named])
+    assert [row.texts(named) for row in rows] == [{"premise": "a cat"}, {"premise": "a dog"}]

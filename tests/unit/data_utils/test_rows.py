@@ -181,13 +181,13 @@ def test_jsonl_null_is_empty_and_nested_values_that_nothing_reads_are_kept_as_js
 
 
 def test_find_names_the_file_it_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(MissingRows, match=r"rte_train\.tsv: no such file"):
-        find_rows(tmp_path, "rte", "train")
-    write(tmp_path / "rte_train.jsonl.gz", "")
-    assert find_rows(tmp_path, "rte", "train").name == "rte_train.jsonl.gz"
-    write(tmp_path / "rte_train.tsv", "")
+    with pytest.raises(MissingRows, match=r"nli_train\.tsv: no such file"):
+        find_rows(tmp_path, PAIR, "train")
+    write(tmp_path / "nli_train.jsonl.gz", "")
+    assert find_rows(tmp_path, PAIR, "train").name == "nli_train.jsonl.gz"
+    write(tmp_path / "nli_train.tsv", "")
     with pytest.raises(UserError, match="both exist"):
-        find_rows(tmp_path, "rte", "train")
+        find_rows(tmp_path, PAIR, "train")
 
 
 def test_written_rows_read_back_and_nothing_is_half_written(tmp_path: Path) -> None:

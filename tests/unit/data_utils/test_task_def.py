@@ -335,3 +335,4 @@ def test_schema_knows_every_field_and_forbids_others() -> None:
     assert set(schema["properties"]) == {*TaskDef.model_fields, "n_class"} - {"name"}
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["task_type", "data_format"]
+    assert schema["properties"]["columns"]["additionalProperties"] == {"type": ["string", "integer"]}

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def splits(folder: Path) -> dict[tuple[str, str], Rows]:
     keys = [(name, split) for name, task in TASKS.items() for split in task.splits]
-    return {(name, split): read_rows(find_rows(folder, name, split), TASKS[name]) for name, split in keys}
+    return {(name, split): read_rows(find_rows(folder, TASKS[name], split), TASKS[name]) for name, split in keys}
 
 
 def labels(rows: Rows) -> list[float]:

@@ -111,7 +111,7 @@ def test_columns_choose_the_texts(model: TrainedModel, tmp_path: Path) -> None:
     ("name", "content", "columns", "message"),
     [
         ("rows.csv", "body\na\n", None, "no column 'premise'"),
-        ("rows.csv", "body\na\n", ["text"], "no column 'text' .columns: body."),
+        ("rows.csv", "body\na\n", ["text"], "--columns: no column 'text' .body."),
         ("rows.csv", "a,b,c\n1,2,3\n", ["a", "b", "c"], "--columns: name one column or two, not 3"),
         ("rows.jsonl", '{"premise": ["a"]}\n', ["premise"], "rows.jsonl:1: premise: is no text; name another column"),
         ("rows.txt", "a\tb\tc\n", None, "rows.txt:1: 3 tab-separated fields, the task takes 2"),
