@@ -17,8 +17,9 @@ from data_utils.errors import RankError, UserError
 from mt_dnn.threads import set_threads
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
-# groups last.
+# groups last, and writes init_task as init-task.
 COMMANDS = (
+    "init_task",
     "prepare",
     "train",
     "evaluate",

@@ -1,0 +1,123 @@
+"""From a file of rows to answers, as a user types it: init-task, the command that it prints, predict, evaluate."""
+
+from __future__ import annotations
+
+import json
+import random
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mt_dnn.cli.main import main
+from tests.tiny import WORDS, tiny_encoder
+
+Capture = pytest.CaptureFixture[str]
+FAST = ["device=cpu", "data.max_length=32", "train.batch_size=8", "train.max_steps=4"]
+
+
+def run(capsys: Capture, *arguments: str) -> tuple[str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    assert exit_.value.code == 0, captured.err
+    return captured.out, captured.err
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_encoder(tmp_path / "encoder")
+    monkeypatch.chdir(tmp_path)
+
+
+def trained(capsys: Capture, *arguments: str) -> tuple[str, str]:
+    """Types init-task, and then the command that it prints. Returns what both print."""
+    first, _ = run(capsys, "init-task", *arguments, "--encoder", "encoder")
+    program, *command = shlex.split(first.splitlines()[-1].removeprefix("next: "))
+    assert program == "mt-dnn"
+    return first, run(capsys, *command, *FAST)[0]
+
+
+def sentences(count: int) -> list[str]:
+    rng = random.Random(1)
+    return [" ".join(rng.choices(WORDS[:14], k=6)) for _ in range(count)]
+
+
+def test_a_csv_with_names_of_its_own(capsys: Capture) -> None:
+    texts = sentences(40)
+    rows = [f'"{text}, {text}",{["negative", "positive"][number % 2]}' for number, text in enumerate(texts)]
+    Path("my reviews.csv").write_text("\n".join(["Review Text,Sentiment", *rows]) + "\n")
+    first, second = trained(capsys, "my reviews.csv")
+    assert "  --label  Sentiment: negative (20), positive (20)\n" in first and "  --text   Review Text (" in first
+    assert "my_reviews: train 36, carved 4 rows" in second
+    output, errors = run(capsys, "predict", "runs/my_reviews-seed1", "--input", "my reviews.csv")
+    answers = [json.loads(line) for line in output.splitlines()]
+    assert [answer["uid"] for answer in answers] == [f"{number}" for number in range(1, 41)] and not errors
+    assert {answer["prediction"] for answer in answers} <= {"negative", "positive"}
+    Path("new.jsonl").write_text("".join(json.dumps({"premise": f"{text}, {text}"}) + "\n" for text in texts))
+    assert run(capsys, "predict", "runs/my_reviews-seed1", "--input", "new.jsonl")[0] == output
+    written = Path("runs/my_reviews-seed1/predictions/my_reviews_carved.jsonl").read_text().splitlines()
+    by_uid = {answer["uid"]: answer["prediction"] for answer in answers}
+    assert len(written) == 4
+    for line in written:  # a uid is the number of the row in the file, also of a part of the rows
+        assert by_uid[json.loads(line)["uid"]] == json.loads(line)["prediction"]
+    again = (
+        "my_reviews: {task_type: classification, data_format: single, labels: [negative, positive], splits: [test], "
+    )
+    again += "columns: {premise: Review Text, label: Sentiment}, files: {test: my reviews.csv}}"
+    Path("again.yml").write_text(again)
+    table, errors = run(capsys, "evaluate", "runs/my_reviews-seed1", "--task-defs", "again.yml")
+    assert "my_reviews (test)" in table and not errors
+    output, _ = run(capsys, "prepare", "my_reviews.yml", "--data", ".", "--encoder", "encoder")
+    assert output.splitlines()[-1].split()[:3] == ["my_reviews", "train", "40"]
+    run(capsys, "distill", "runs/my_reviews-seed1", "--data", ".", "--output", "taught")
+    taught = Path("taught/my_reviews_train.tsv").read_text().splitlines()
+    assert taught[0].split("\t") == ["uid", "Review Text", "Sentiment", "soft_label"] and len(taught) == 41
+    student = ["data.dir=taught", "distillation.weight=0.5", "output=student", *FAST]
+    assert "train 36, carved 4 rows" in run(capsys, "train", "my_reviews_run.yml", *student)[0]
+    vectors = run(capsys, "embed", "runs/my_reviews-seed1", "--input", "my reviews.csv", "--output", "v.npy")[1]
+    assert "my reviews.csv: the texts are Review Text" in vectors
+
+
+def test_conll_files_for_every_split(capsys: Capture) -> None:
+    for split in ("train", "dev", "test"):
+        lines = [
+            "\n".join(
+                f"{number + 1}\t{word}\t{'B-X' if word == 'cat' else 'O'}" for number, word in enumerate(text.split())
+            )
+            for text in sentences(24)
+        ]
+        Path(f"tags_{split}.conll").write_text("# made up\n\n" + "\n\n".join(lines) + "\n")
+    first, second = trained(capsys, "tags_train.conll", "--text", "2")
+    assert "--type   sequence_labelling" in first and "tags: train 24, dev 24, test 24 rows" in second
+    assert [line.split()[:3] for line in second.splitlines() if "entity_f1" in line] == [
+        ["tags", "(dev)", "24"],
+        ["tags", "(test)", "24"],
+    ]
+    output, _ = run(capsys, "predict", "runs/tags-seed1", "--input", "tags_test.conll")
+    assert [len(json.loads(line)["prediction"]) for line in output.splitlines()] == [6] * 24
+    table, errors = run(capsys, "evaluate", "runs/tags-seed1", "--split", "test")
+    assert "tags (test)" in table and not errors
+
+
+def test_scores_in_jsonl(capsys: Capture) -> None:
+    texts = sentences(20)
+    for split in ("train", "dev"):
+        records = [
+            {"Question 1": text, "Question 2": text, "how alike": number / 4} for number, text in enumerate(texts)
+        ]
+        Path(f"{split} pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    options = ["--dev", "dev pairs.jsonl", "--label", "how alike", "--name", "alike"]
+    first, second = trained(capsys, "train pairs.jsonl", *options)
+    assert "  --label  how alike: numbers from 0 to 4.75\n" in first and "alike: train 20, dev 20 rows" in second
+    assert "alike (dev)" in second and "pearson" in second
+
+
+def test_what_cannot_be_told_is_asked_for(capsys: Capture) -> None:
+    Path("t.csv").write_text("Body,Stars,Grade\n" + "a text of words,1,b\nanother text of words,2,a\n" * 4)
+    with pytest.raises(SystemExit) as exit_:
+        main(["init-task", "t.csv"])
+    assert exit_.value.code == 2 and not list(Path().glob("*.yml"))
+    assert capsys.readouterr().err == (
+        "mt-dnn: t.csv: which column has the labels: Stars or Grade? Say --label COLUMN\n"
+    )

@@ -1,0 +1,137 @@
+"""The files that mt-dnn init-task writes: what stands in them, when they are refused, and that they are complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_utils.errors import UserError
+from data_utils.guess import Asked
+from data_utils.rows import find_rows, read_rows
+from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.new_task import NewTask, new_task, next_command
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def table(name: str, labels: list[str], count: int = 12, header: str = "Review Text,Sentiment") -> Path:
+    rows = [f'"It is number {number}, ""really""",{labels[number % len(labels)]}' for number in range(count)]
+    Path(name).write_text("\n".join([header, *rows]) + "\n")
+    return Path(name)
+
+
+def made(train: Path, **options: Any) -> NewTask:
+    return new_task(train, **{"asked": Asked(), "encoder": "some/encoder", **options})
+
+
+def only_task(file: Path) -> TaskDef:
+    (task,) = load_task_defs(file).values()
+    return task
+
+
+# Labels that YAML would read as something else, if they were not quoted.
+HOSTILE = [
+    "yes",
+    "No",
+    "null",
+    "~",
+    "1_000",
+    "12:30",
+    "0123",
+    ".5",
+    "1e3",
+    "a: b",
+    "# c",
+    "- d",
+    "é'",
+    "{x}",
+    "2026-01-02",
+]
+
+
+def test_labels_stay_as_they_are_in_the_file(tmp_path: Path) -> None:
+    train = table("reviews.csv", HOSTILE, 60)
+    new = made(train, asked=Asked(task_type="classification"))
+    task = only_task(new.task_file)
+    assert task.labels == tuple(sorted(HOSTILE)) and task.files == {"train": "reviews.csv"}
+    assert task.columns == {"premise": "Review Text", "label": "Sentiment"}
+    assert len(read_rows(find_rows(tmp_path, task, "train"), task)) == 60
+
+
+def test_one_file_is_divided_into_train_and_dev() -> None:
+    new = made(table("my reviews.v2.csv", ["a", "b"], 200))
+    assert (f"{new.task_file}", f"{new.run_file}", new.rows) == ("my_reviews.yml", "my_reviews_run.yml", 200)
+    config = load_config(new.run_file)
+    assert (config.name, config.data.carve, f"{config.data.dir}") == ("my_reviews", 0.1, ".")
+    assert config.encoder.name == "some/encoder" and config.task_defs == new.task_file
+    said = "none; 10% of the rows, the same in every run (data.carve in my_reviews_run.yml)"
+    assert dict(new.said)["--dev"] == said
+    assert next_command(new) == "mt-dnn train my_reviews_run.yml"
+    few = made(table("few.csv", ["a", "b"], 6))
+    assert load_config(few.run_file).data.carve == 0.2
+
+
+def test_files_beside_it_are_found_by_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / "in a folder"
+    folder.mkdir()
+    for split in ("train", "dev"):
+        table(f"{folder}/reviews_{split}.csv", ["a", "b"] if split == "train" else ["a", "c"])
+    table("final.csv", ["a"], header="Review Text,Other")
+    new = made(folder / "reviews_train.csv", test=Path("final.csv"))
+    task = only_task(new.task_file)
+    assert task.name == "reviews" and task.splits == ("train", "dev", "test") and task.labels == ("a", "b", "c")
+    assert task.files == {"test": "../final.csv"}
+    config = load_config(new.run_file)
+    assert config.data.carve is None and config.data.dir == folder
+    assert read_rows(find_rows(config.data.dir, task, "test"), task, test=True).label is None
+
+
+def test_names_and_folders_are_chosen(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    new = made(table("train.csv", ["a", "b"]), output=Path("tasks/own names.yml"), name="stars")
+    assert new.run_file == Path("tasks/own names_run.yml") and only_task(new.task_file).name == "stars"
+    assert next_command(new) == "mt-dnn train 'tasks/own names_run.yml'"
+    assert only_task(made(Path("train.csv")).task_file).name == "train_task"  # torch uses the name train
+
+
+def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
+    train = table("t.csv", ["a", "b"])
+    for name in ("t.yml", "t_run.yml"):
+        (tmp_path / name).write_text("mine\n")
+        with pytest.raises(UserError, match=rf"^{name}: is there already; give --force to replace it, or another name"):
+            made(train)
+        assert (tmp_path / name).read_text() == "mine\n" and len(list(tmp_path.glob("*.yml"))) == 1
+        (tmp_path / name).unlink()
+    made(train)
+    assert only_task(made(table("t.csv", ["a", "c"]), force=True).task_file).labels == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("text,label\na b c,x\nd e f,\ng h i,y\n", {}, r"^t.csv:3: no label, but other rows have one"),
+        ("text,label\na b c,x\nd e f,y\ng h i\n", {}, r"^t.csv:4: expected 2 columns"),
+        ("text,label\na b c,x\na b c,y\n", {}, r"^t.csv: all rows have the same text, so no dev rows can be set aside"),
+        (
+            "text,label\na b c,x\nd e f,y\n",
+            {"name": "values"},
+            r"^values: torch uses this name; choose another with --na",
+        ),
+        ("text,label\na b c,x\nd e f,y\n", {"name": "a b"}, r"^t.yml: a b: name: String should match"),
+        ("text,label\na b c,x\nd e f,y\n", {"dev": Path("absent.csv")}, r"^absent.csv: cannot be read .No such file"),
+        ("text,label\na b c,x\nd e f,y\n", {"output": Path("absent/t.yml")}, r"^absent/t.yml: cannot be written"),
+    ],
+)
+def test_what_is_refused_leaves_no_file(content: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    Path("t.csv").write_text(content)
+    options = {"output": Path("t.yml"), "asked": Asked(task_type="classification"), **options}
+    with pytest.raises(UserError, match=message) as error:
+        made(Path("t.csv"), **options)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
