@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data_utils.bars import bar
 from data_utils.column_names import check_columns
 from data_utils.errors import UserError
 from data_utils.files import read_lines, spelled
@@ -124,17 +125,22 @@ def read_columns(path: Path) -> dict[str, Column]:
         UserError: the file is empty, has another format, or cannot be read.
     """
     columns: dict[str, Column] = {}
-    for row in raw_rows(path):
+    for row in bar(raw_rows(path), f"read {path.name}", "row"):
         for name, value in row.items():
             columns.setdefault(name, Column(name)).add(value)
     if not columns:
         raise UserError(f"{path}: the file has no rows")
+    if len(columns) == 1 and (mark := next((mark for mark in (";", "\t", ",") if mark in next(iter(columns))), None)):
+        separated = {";": "semicolons", "\t": "tabs", ",": "commas"}[mark]
+        raise UserError(
+            f"{path}: has {separated} between its columns; save it as .tsv with tabs, or as .csv with commas"
+        )
     return columns
 
 
 def count_labels(path: Path, column: str, *, items: bool) -> Counter[str]:
     """How often each label is in a column. ``items``: a value is a list of labels, or has spaces between them."""
-    values = (row.get(column) for row in raw_rows(path))
+    values = (row.get(column) for row in bar(raw_rows(path), f"count labels of {path.name}", "row"))
     filled = (value for value in values if value is not None and value != "")
     if not items:
         return Counter(map(as_text, filled))

@@ -13,13 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_utils.column_names import closest, looks_like_names
+from data_utils.column_names import LABELS, closest
 from data_utils.errors import UserError
 from data_utils.files import read_lines
 
 DOCUMENT = "-DOCSTART-"
 SPACES = re.compile("[ \t]+")  # not other white space, which may be a word
 CONLL_U = 10  # columns
+# Names of columns, in lower case. A first line of such names alone is none of words.
+WORDS = ("word", "words", "token", "tokens", "form")
+NAMES = {*WORDS, *LABELS, "label", "tag", "id", "lemma", "pos", "upos", "xpos", "chunk", "ner", "ner_tag", "iob", "bio"}
 NO_WORD = re.compile(r"\d+[-.]\d+")  # in the first column of CoNLL-U
 
 Sentence = dict[str, list[str]]
@@ -114,6 +117,11 @@ def read_layout(path: Path, columns: Mapping[str, str]) -> Layout | None:
                 )
             return Layout(len(fields), "\t" in line, tuple(fields) if named else ())
     return None
+
+
+def looks_like_names(fields: Sequence[str]) -> bool:
+    """Whether the first line has names of columns, and no word."""
+    return len(fields) > 1 and all(field.lower() in NAMES for field in fields)
 
 
 def _chosen(path: Path, layout: Layout, columns: Mapping[str, str], *, labelled: bool) -> dict[str, int]:

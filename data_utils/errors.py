@@ -17,10 +17,13 @@ WRITING = {*NO_ROOM, errno.EPIPE}  # what only writing raises
 class UserError(Exception):
     """Bad input. The message is one line. It names the file, row or key, and says what to do.
 
-    The command line prints the message and exits with ``exit_code``.
+    The command line prints the message and exits with ``exit_code``. Line breaks of a name or label in it are escaped.
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", "\\n").replace("\r", "\\r")
 
 
 class NotSaved(UserError):

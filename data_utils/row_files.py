@@ -76,8 +76,8 @@ def _read(path: Path, task: TaskDef) -> Values:
 
 
 def kind_of(path: Path) -> str:
-    """The ending of a file's name without ``.gz``, such as ``csv``."""
-    return path.name.removesuffix(".gz").rpartition(".")[2]
+    """The ending of a file's name without ``.gz``, such as ``csv``, in lower case."""
+    return path.name.removesuffix(".gz").rpartition(".")[2].lower()
 
 
 def read_jsonl(path: Path, *, blank: bool = False) -> Values:

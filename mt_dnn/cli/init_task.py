@@ -36,7 +36,7 @@ def init_task(
     force: Annotated[bool, typer.Option("--force", help="Replace these files if they are there.")] = False,
 ) -> None:
     """Write a task file and a run file for a file of rows, and say what was guessed of it."""
-    from data_utils.guess import Asked
+    from data_utils.guess_columns import Asked
     from mt_dnn.runs.new_task import new_task, next_command
 
     asked = Asked(tuple(text or ()), label, uid, task_type)

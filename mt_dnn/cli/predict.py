@@ -20,8 +20,8 @@ def predict(
     input: Annotated[
         str,
         typer.Option(
-            help="TSV, CSV, JSONL or Parquet with names of columns, plain or .gz; or plain text, one row a line, texts "
-            "of a row split by tabs; - reads plain text from stdin."
+            help="TSV, CSV, JSONL or Parquet with names of columns, or CoNLL, plain or .gz; or plain text, one row a "
+            "line, texts of a row split by tabs; - reads plain text from stdin."
         ),
     ],
     task: Annotated[

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from data_utils.column_names import text_columns
 from data_utils.errors import EmptyRow, UserError
 from data_utils.inputs import Input, matching, read_inputs, readings, windows
 from data_utils.prepared import Prepared
 from data_utils.rows import collect_rows
 from data_utils.soft_labels import FORMS
 from data_utils.task_def import TaskDef
-from data_utils.task_types import DATA_FORMATS
 from mt_dnn.inference.trained import TrainedModel, by_row
 from mt_dnn.runs.outputs import row_outputs
 from mt_dnn.runs.predictions import prediction_records
@@ -82,7 +82,7 @@ def predict_all(
     tasks = list({task.name: task for task in reversed(fitting)}.values())[::-1]  # the first reading of each task
     for task in model.tasks.values():
         if task.name not in [reading.name for reading in tasks]:
-            columns = ", ".join(task.columns.get(name, name) for name in DATA_FORMATS[task.data_format])
+            columns = ", ".join(text_columns(task.data_format, task.columns, task.columns.values()))
             say(f"{source}: {task.name} is left out, it reads other columns ({columns})")
     for part in windows(rows, window):
         by_task = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from torch import nn
 
 from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
-from data_utils.guess import Asked, Guess, guess
+from data_utils.guess import Guess, guess
+from data_utils.guess_columns import Asked
 from data_utils.row_files import CONLL, kind_of
 from data_utils.rows import find_rows, read_rows, usual_names
 from data_utils.task_def import TaskDef, load_task_defs
@@ -82,19 +83,27 @@ def new_task(
     with ExitStack() as written:
         temporary = written.enter_context(replacing(task_file))
         temporary.write_text(_task_text(train, name, definition), encoding="utf-8")
-        try:
+        with _named(temporary, task_file):
             task = load_task_defs(temporary)[name]
-        except UserError as error:
-            raise UserError(f"{error}".replace(f"{temporary}", f"{task_file}")) from None
         rows = {split: read_rows(find_rows(train.parent, task, split), task, test=split == "test") for split in files}
         if hasattr(nn.ModuleDict, name):
             raise UserError(f"{name}: torch uses this name; choose another with --name")
-        carve = None if "dev" in files else _carve(train, len(set(rows["train"].first)))
+        carve = None if "dev" in files else _carve(train, found.texts[0], rows["train"].first)
         run = written.enter_context(replacing(run_file))
         run.write_text(_run_text(name, task_file, train.parent, encoder, carve), encoding="utf-8")
-        load_config(run)
+        with _named(run, run_file):
+            load_config(run)
     sizes = {split: len(found) for split, found in rows.items()}
     return NewTask(task_file, run_file, sizes["train"], list(_said(task, found, files, sizes, run_file, carve)))
+
+
+@contextmanager
+def _named(temporary: Path, final: Path) -> Iterator[None]:
+    """Makes messages about a temporary file name the file that it becomes."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}".replace(f"{temporary}", f"{final}")) from None
 
 
 def next_command(new: NewTask) -> str:
@@ -125,11 +134,11 @@ def _files(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
     return {"files": named} if named else {}
 
 
-def _carve(train: Path, texts: int) -> float:
-    """The share of the training rows that becomes dev rows. ``texts``: how many different first texts they have."""
-    parts = next((parts for parts in PARTS if parts <= texts), None)
+def _carve(train: Path, column: str, texts: Sequence[str]) -> float:
+    """The share of the training rows that becomes dev rows. ``column``: of their first texts, ``texts``."""
+    parts = next((parts for parts in PARTS if parts <= len(set(texts))), None)
     if parts is None:
-        raise UserError(f"{train}: all rows have the same text, so no dev rows can be set aside; give some with --dev")
+        raise UserError(f"{train}: all rows have the same {column}, so none can be set aside; give some with --dev")
     return 1 / parts
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from data_utils.task_def import load_task_defs
 from mt_dnn.cli.main import main
 from tests.tiny import WORDS, tiny_encoder
+from tests.workspace import MORE_TASKS, rows_of, write_task
 
 Capture = pytest.CaptureFixture[str]
 FAST = ["device=cpu", "data.max_length=32", "train.batch_size=8", "train.max_steps=4"]
@@ -68,6 +70,11 @@ def test_a_csv_with_names_of_its_own(capsys: Capture) -> None:
     Path("again.yml").write_text(again)
     table, errors = run(capsys, "evaluate", "runs/my_reviews-seed1", "--task-defs", "again.yml")
     assert "my_reviews (test)" in table and not errors
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", "runs/my_reviews-seed1"])
+    assert (
+        exit_.value.code == 2 and "my_reviews: no split but train; name one in a task file" in capsys.readouterr().err
+    )
     output, _ = run(capsys, "prepare", "my_reviews.yml", "--data", ".", "--encoder", "encoder")
     assert output.splitlines()[-1].split()[:3] == ["my_reviews", "train", "40"]
     run(capsys, "distill", "runs/my_reviews-seed1", "--data", ".", "--output", "taught")
@@ -111,6 +118,24 @@ def test_scores_in_jsonl(capsys: Capture) -> None:
     first, second = trained(capsys, "train pairs.jsonl", *options)
     assert "  --label  how alike: numbers from 0 to 4.75\n" in first and "alike: train 20, dev 20 rows" in second
     assert "alike (dev)" in second and "pearson" in second
+
+
+@pytest.mark.parametrize("name", [name for name in MORE_TASKS if name not in ("linked", "chained")])
+def test_rows_of_every_type_train_at_once(name: str, capsys: Capture) -> None:
+    """Rows with our names of columns. The type is given where the rows do not say it."""
+    known = MORE_TASKS[name]
+    rows, labels = rows_of(name, 24, 1), [*known.get("labels", ())]
+    if name == "graded":  # an order of labels is read from numbers
+        rows, labels = [(uid, f"{labels.index(label)}", *texts) for uid, label, *texts in rows], ["0", "1", "2", "3"]
+    if name == "found":  # rows with the same question are not divided
+        rows = [(uid, label, f"{question} {uid}", context) for uid, label, question, context in rows]
+    file = write_task(Path(), name, "train", rows).rename(f"{name}.tsv")
+    told = ["--type", known["task_type"]] if known["task_type"] in ("ordinal", "masked_lm") else []
+    _, second = trained(capsys, f"{file}", *told)
+    written = load_task_defs(f"{name}.yml")[name]
+    assert (written.task_type, written.data_format) == (known["task_type"], known["data_format"])
+    assert sorted(written.labels) == sorted(labels) and not written.columns
+    assert f"{name}: train " in second and f"{name} (carved)" in second
 
 
 def test_what_cannot_be_told_is_asked_for(capsys: Capture) -> None:

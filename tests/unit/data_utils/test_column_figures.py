@@ -59,6 +59,9 @@ def test_labels_are_counted_in_lists_and_in_texts(tmp_path: Path) -> None:
         ),
         ("t.tsv", "a\tb\n1\n", "t.tsv:2: 1 columns, expected 2"),
         ("t.csv", "a,b\n", "the file has no rows"),
+        ("t.csv", "text;label\nx;y\n", "has semicolons between its columns; save it as .tsv with tabs, or as .csv"),
+        ("t.csv", "text\tlabel\nx\ty\n", "has tabs between its columns"),
+        ("t.tsv", "text,label\nx,y\n", "has commas between its columns"),
     ],
 )
 def test_what_is_refused(name: str, content: str, message: str, tmp_path: Path) -> None:

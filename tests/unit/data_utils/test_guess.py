@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_utils.errors import UserError
-from data_utils.guess import Asked, Guess, guess
+from data_utils.guess import Guess, guess
+from data_utils.guess_columns import Asked
 
 LONG = "a text of several words"
 
@@ -93,6 +94,15 @@ def guessed(folder: Path, records: Sequence[Mapping[str, Any]], name: str = "t.t
             },
         ),
         (
+            rows(Q=["why"], Options=['["a", "b"]'], N=["1", "2"]),
+            {"texts": ("Q", "Options"), "label": "N", "task_type": "multiple_choice"},
+            {
+                "task_type": "multiple_choice",
+                "data_format": "choices",
+                "columns": {"premise": "Q", "choices": "Options", "label": "N"},
+            },
+        ),
+        (
             rows(text=LONG, topics=['["a", "b"]', "[]", '["c"]']),
             {"label": "topics"},
             {
@@ -144,6 +154,12 @@ def test_values_that_are_not_text(name: str, tmp_path: Path) -> None:
     assert words.definition["metrics"] == ["accuracy", "f1_macro"]  # the labels mark no entities
 
 
+def test_a_word_in_a_name_decides(tmp_path: Path) -> None:
+    records = rows(Author_Name="Ann Other", Review_Text=LONG, Product=["a", "b"], Star_Rating=["1", "2"])
+    found = guessed(tmp_path, records)
+    assert (found.texts, found.label) == (["Review Text"], "Star Rating")
+
+
 def test_labels_come_from_all_rows_of_all_files(tmp_path: Path) -> None:
     train = write(tmp_path / "train.tsv", rows(400, text=LONG, label=["a"] * 399 + ["z"]))
     dev = write(tmp_path / "dev.tsv", rows(2, text=LONG, label=["m"]))
@@ -170,6 +186,8 @@ def test_conll_files(tmp_path: Path) -> None:
     assert chosen["labels"] == ["NNP", "PRP", "VBZ"] and chosen["columns"] == {"words": "1", "label": "2"}
     with pytest.raises(UserError, match="a CoNLL file is for sequence_labelling"):
         guess(path, [], Asked(task_type="regression"))
+    path.write_text("Token POS Tag\nEU NNP B-ORG\nsees VBZ O\n")
+    assert guess(path, [], Asked()).definition["columns"] == {"words": "Token", "label": "Tag"}
     path.write_text("EU\n")
     with pytest.raises(UserError, match="has no labels; a line has a word and its label"):
         guess(path, [], Asked())
@@ -203,6 +221,11 @@ def test_conll_files(tmp_path: Path) -> None:
             "--label: no column 'Lable' (text, label), did you mean",
         ),
         (rows(text=LONG, label=["a", "b"]), {"texts": ("x",)}, "--text: no column 'x' (text, label)"),
+        (
+            rows(text=LONG, label=["a", "b"]),
+            {"texts": ("label",), "label": "label"},
+            "'label' is given twice among --text",
+        ),
         (
             rows(text=LONG, label=["a", "b"]),
             {"task_type": "span"},

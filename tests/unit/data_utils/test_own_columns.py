@@ -116,6 +116,13 @@ def test_a_wrong_column_is_one_line_with_the_closest_name(kind: str, tmp_path: P
         matching(read_inputs(str(path), [reviews := task(tmp_path, REVIEWS)]), [reviews])
 
 
+def test_a_message_is_one_line_whatever_the_names_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "t_dev.csv", [{"Review\nText": "a", "Sentiment": "good"}])
+    with pytest.raises(UserError) as error:
+        read_rows(path, task(tmp_path, REVIEWS))
+    assert str(error.value).endswith(r"the file has Review\nText, Sentiment), did you mean 'Review\nText'?")
+
+
 def test_a_header_that_is_almost_right_is_no_row(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("Reviw Text\nfine\n")
     with pytest.raises(UserError, match=r"t\.tsv:1: no column 'Review Text' .*did you mean 'Reviw Text'"):

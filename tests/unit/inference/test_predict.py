@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from scipy.special import softmax
 
 import mt_dnn
 from data_utils.errors import UserError
+from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 from mt_dnn.cli.main import app
 from mt_dnn.inference.predict import WINDOW, Wanted, predict_all, predict_file
@@ -232,6 +234,44 @@ def test_a_killed_command_leaves_whole_lines(
     assert content.endswith("\n") and [line["uid"] for line in found] == [f"{n}" for n in range(1, WINDOW + 1)]
     labels = [line["prediction"] for line in model.predict("same", texts)]
     assert [line["prediction"] for line in found] == labels * (WINDOW // 20)
+
+
+def test_tasks_with_names_of_columns_of_their_own(model: TrainedModel, tmp_path: Path) -> None:
+    """Each task reads the columns that the task file names; rows with our names are read too."""
+
+    def mapped(name: str, **columns: str) -> TaskDef:
+        return model.tasks[name].model_copy(update={"columns": columns})
+
+    tasks = {
+        "same": mapped("same", premise="Text A", hypothesis="premise", uid="Key"),
+        "negated": mapped("negated", premise="Text B"),
+        "odd": mapped("odd", premise="Text A", choices="Options"),
+        "overlap": model.tasks["overlap"],
+    }
+    named = copy(model)
+    named.tasks = tasks
+    rows = [(*texts, *other) for texts, other in zip(texts_of("same", 6), texts_of("negated", 6), strict=True)]
+    records = [
+        {"Key": f"k{number}", "Text A": first, "premise": second, "Text B": other}
+        for number, (first, second, other) in enumerate(rows)
+    ]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    same, negated = model.predict("same", [row[:2] for row in rows]), model.predict("negated", [row[2] for row in rows])
+    expected = [{**record, "uid": f"k{number}"} for number, record in enumerate(same)]
+    assert rounded(list(predict_file(named, "same", str(source)))) == rounded(expected)
+    assert rounded(named.predict("same", records)) == rounded(expected)
+    said: list[str] = []
+    together = list(predict_all(named, str(source), say=said.append))
+    assert [list(row["predictions"]) for row in together] == [["same", "negated"]] * 6
+    assert [row["predictions"]["negated"]["prediction"] for row in together] == [row["prediction"] for row in negated]
+    assert [row["uid"] for row in together] == [f"k{number}" for number in range(6)]
+    assert said == [
+        f"{source}: odd is left out, it reads other columns (Text A, Options)",
+        f"{source}: overlap is left out, it reads other columns (premise, hypothesis)",
+    ]
+    ours = write(tmp_path / "ours.tsv", [("premise", "hypothesis"), *(row[:2] for row in rows)])
+    assert rounded(list(predict_file(named, "same", ours))) == rounded(same)
 
 
 def test_the_command_and_its_options(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

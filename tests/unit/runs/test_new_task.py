@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data_utils.errors import UserError
-from data_utils.guess import Asked
+from data_utils.guess_columns import Asked
 from data_utils.rows import find_rows, read_rows
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.runs.config_file import load_config
@@ -117,13 +117,14 @@ def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
     [
         ("text,label\na b c,x\nd e f,\ng h i,y\n", {}, r"^t.csv:3: no label, but other rows have one"),
         ("text,label\na b c,x\nd e f,y\ng h i\n", {}, r"^t.csv:4: expected 2 columns"),
-        ("text,label\na b c,x\na b c,y\n", {}, r"^t.csv: all rows have the same text, so no dev rows can be set aside"),
+        ("text,label\na b c,x\na b c,y\n", {}, r"^t.csv: all rows have the same text, so none can be set aside; gi"),
         (
             "text,label\na b c,x\nd e f,y\n",
             {"name": "values"},
             r"^values: torch uses this name; choose another with --na",
         ),
         ("text,label\na b c,x\nd e f,y\n", {"name": "a b"}, r"^t.yml: a b: name: String should match"),
+        ("text,label\na b c,x\nd e f,y\n", {"encoder": "${x}"}, r"^t_run.yml: "),
         ("text,label\na b c,x\nd e f,y\n", {"dev": Path("absent.csv")}, r"^absent.csv: cannot be read .No such file"),
         ("text,label\na b c,x\nd e f,y\n", {"output": Path("absent/t.yml")}, r"^absent/t.yml: cannot be written"),
     ],

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from data_utils.errors import MissingRows
+from data_utils.task_def import load_task_defs
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.studies import cost
-from mt_dnn.studies.cost import Rates, configured, probe, work
+from mt_dnn.studies.cost import Rates, configured, probe, texts, work
 from mt_dnn.studies.dry_run import dry_run_text
 from mt_dnn.studies.full_size import FLOPS_PER_S, estimate
 from mt_dnn.studies.make import make_run
@@ -54,6 +55,17 @@ def test_work_is_characters_times_passes(workspace: Path) -> None:
     assert unlabelled == pytest.approx(4 * train + 4 * dev / 3 + characters(workspace, "test") / 3)
     carved = work(config_of(workspace, "data.carve=0.25"))
     assert carved == pytest.approx(4 * 0.75 * train + 4 * 0.25 * train / 3 + dev / 3)
+
+
+def test_two_tasks_that_read_one_file_are_read_apart(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("A,B,Key\na text,x,\nb text,y,\n")
+    kind = "task_type: classification, data_format: single, labels: [x, y], files: {train: rows.csv}"
+    (tmp_path / "tasks.yml").write_text(
+        f"one: {{{kind}, columns: {{premise: A, label: B}}}}\ntwo: {{{kind}, columns: {{premise: A, label: Key}}}}\n"
+    )
+    one, two = load_task_defs(tmp_path / "tasks.yml").values()
+    config = config_of(workspace, f"data.dir={tmp_path}")
+    assert (texts(config, one, "train").labelled, texts(config, two, "train").labelled) == (True, False)
 
 
 def test_rows_that_are_not_here_have_no_work(workspace: Path) -> None:

@@ -112,6 +112,18 @@ def test_packed_rows_count_too(folder: Path) -> None:
     assert ids(folder, f"data.dir={copy}")[1] != before[1]
 
 
+def test_files_of_other_names_count_too(folder: Path) -> None:
+    data, tasks = folder / "renamed", folder / "renamed.yml"
+    shutil.copytree(folder / "data", data)
+    (data / "negated_train.tsv").rename(data / "my rows.tsv")
+    tasks.write_text((folder / "tasks.yml").read_text().replace("negated:", "negated:\n  files: {train: my rows.tsv}"))
+    where = (f"data.dir={data}", f"task_defs={tasks}")
+    before = ids(folder, *where)
+    (data / "my rows.tsv").write_text((data / "my rows.tsv").read_text().replace("cat", "dog"))
+    after = ids(folder, *where)
+    assert after[0] == before[0] and after[1] != before[1]
+
+
 def test_the_name_is_for_people_and_ends_with_the_hash(folder: Path) -> None:
     config = load_config(folder / "run.yml", ["tasks=[negated,same]", "adversary.mode=tat", "seed=3"])
     assert Identity(config).name == f"negated-same-tat-seed3-{Identity(config).run_id}"
