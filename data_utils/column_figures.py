@@ -43,6 +43,9 @@ class Column:
         if value is None or value == "":
             return
         self.rows += 1
+        if isinstance(value, Mapping):
+            self.different.add(hash(as_text(value)))
+            return
         if (items := as_list(value)) is not None:
             self.lists += 1
             self.different.add(hash(tuple(items)))

@@ -57,9 +57,13 @@ def guess(path: Path, others: Sequence[Path], asked: Asked) -> Guess:
         UserError: a file cannot be read, has no column that was asked for, or it cannot be told what its task is.
     """
     check_type(asked.task_type)
+    for other in others:
+        if (kind_of(other) == CONLL) != (kind_of(path) == CONLL):
+            raise UserError(f"{other}: has another format than {path}; give both as CoNLL, or neither")
     if kind_of(path) == CONLL:
         return _of_conll([path, *others], asked)
     columns = read_columns(path)
+    check_names(path, columns)
     for option, name in (*(("--text", name) for name in asked.texts), ("--label", asked.label), ("--uid", asked.uid)):
         if name is not None and name not in columns:
             raise UserError(f"{path}: {option}: no column '{name}' ({', '.join(columns)}){closest(name, columns)}")
@@ -70,7 +74,7 @@ def guess(path: Path, others: Sequence[Path], asked: Asked) -> Guess:
     uid = asked.uid or uid_column(columns, label)
     data_format, texts = choose_texts(path, columns, asked, {label, uid})
     if label is not None:
-        check_names(path, columns, label, texts)
+        check_names(path, columns, label)
     kind = asked.task_type or _type(path, columns, label, data_format)
     if data_format not in TASK_TYPES[kind].formats:
         wanted = " or ".join(TASK_TYPES[kind].formats)
@@ -161,7 +165,7 @@ def _type(path: Path, columns: Mapping[str, Column], label: str | None, data_for
         )
     if many > MOST_CLASSES or 2 * many > max(rows, 4):
         raise UserError(
-            f"{path}: column '{label}' has {many} different values in {rows} rows, which is much for labels; say "
+            f"{path}: column '{label}' has {many} different values in {rows} rows, too many for labels; say "
             "--label COLUMN, or --type classification if they are labels"
         )
     return "classification"

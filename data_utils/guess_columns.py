@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
-from data_utils.column_figures import Column
+from data_utils.column_figures import Column, as_number
 from data_utils.column_names import LABELS, OTHER_NAMES
 from data_utils.errors import UserError
 from data_utils.row_files import kind_of
@@ -25,9 +25,11 @@ PAIR_NAMES = (
     ("question1", "question2"),
     ("question", "sentence"),
     ("question", "answer"),
+    ("question", "passage"),
     ("query", "passage"),
 )
 WORDS_NAMES = ("words", "tokens")
+MOST_WORDS = 8  # of the name of a column
 MOST_CLASSES = 100  # labels of a classification
 
 
@@ -140,14 +142,21 @@ def names_of_texts(data_format: str) -> Iterable[str]:
         yield from (f"choice{number}" for number in count(3))
 
 
-def check_names(path: Path, columns: Mapping[str, Column], label: str, texts: Sequence[str]) -> None:
-    """Raises UserError if the first line of a TSV or CSV file has a row instead of names of columns."""
+def check_names(path: Path, columns: Mapping[str, Column], label: str | None = None) -> None:
+    """Raises UserError if the first line of a TSV or CSV file has a row instead of names of columns.
+
+    A name is none if it is a sentence, a number beside names, or one of the labels in its column, ``label``.
+    """
     if kind_of(path) not in ("tsv", "csv"):
         return
-    row = next((name for name in texts if len(name.split()) > 8), None)
-    if row is None and columns[label].lists == 0 and hash(label) in columns[label].different:
+    numbers = [name for name in columns if as_number(name) is not None]
+    row = next((name for name in columns if len(name.split()) > MOST_WORDS), None)
+    if row is None and 0 < len(numbers) < len([name for name in columns if name]):
+        row = numbers[0]
+    if row is None and label is not None and hash(label) in columns[label].different:
         row = label
     if row is not None:
+        shown = row if len(row) < 40 else f"{row[:36]} …"
         raise UserError(
-            f"{path}: the first line must have names of columns, but has '{row}'; add a line of names above it"
+            f"{path}: the first line must have names of columns, but has '{shown}'; add a line of names above it"
         )

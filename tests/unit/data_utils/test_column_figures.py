@@ -32,9 +32,10 @@ def test_values_are_counted() -> None:
         (("一部很好的电影一部很好的电影一部很好的电影",), True),
         (("1", "2"), False),
         ((), False),
+        (({"stem": "a text of words"},), False),
     ],
 )
-def test_texts(values: tuple[str, ...], is_text: bool) -> None:
+def test_texts(values: tuple[object, ...], is_text: bool) -> None:
     assert column(*values).is_text == is_text
 
 

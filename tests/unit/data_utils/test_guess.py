@@ -188,6 +188,9 @@ def test_conll_files(tmp_path: Path) -> None:
         guess(path, [], Asked(task_type="regression"))
     path.write_text("Token POS Tag\nEU NNP B-ORG\nsees VBZ O\n")
     assert guess(path, [], Asked()).definition["columns"] == {"words": "Token", "label": "Tag"}
+    other = write(tmp_path / "dev.tsv", rows(words=["a"], label=["O"]))
+    with pytest.raises(UserError, match=r"dev.tsv: has another format than .*t.conll; give both as CoNLL, or neither"):
+        guess(path, [other], Asked())
     path.write_text("EU\n")
     with pytest.raises(UserError, match="has no labels; a line has a word and its label"):
         guess(path, [], Asked())
@@ -214,7 +217,7 @@ def test_conll_files(tmp_path: Path) -> None:
             {},
             "has 50 different integers; say --type regression",
         ),
-        (rows(text=LONG, label="l"), {}, "'label' has 12 different values in 12 rows, which is much for labels"),
+        (rows(text=LONG, label="l"), {}, "'label' has 12 different values in 12 rows, too many for labels"),
         (
             rows(text=LONG, label=["a", "b"]),
             {"label": "Lable"},

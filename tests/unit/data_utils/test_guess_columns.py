@@ -71,5 +71,10 @@ def test_names_of_rows() -> None:
 def test_a_row_is_no_line_of_names() -> None:
     found = columns(pos=["neg", "pos"])
     with pytest.raises(UserError, match=r"^t.csv.gz: the first line must have names of columns, but has 'pos'"):
-        check_names(Path("t.csv.gz"), found, "pos", ["text"])
-    check_names(Path("t.jsonl"), found, "pos", ["text"])
+        check_names(Path("t.csv.gz"), found, "pos")
+    check_names(Path("t.jsonl"), found, "pos")
+    for names in (["gj04", "1", "", "The cat sleeps."], ["x", "this name has too many words for a name"]):
+        with pytest.raises(UserError, match="the first line must have names of columns"):
+            check_names(Path("t.tsv"), {name: Column(name) for name in names})
+    for names in (["", "text"], ["0", "1"], ["", "0", "1"]):
+        check_names(Path("t.tsv"), {name: Column(name) for name in names})
