@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 
+from data_utils.benchmarks.convert import convert
 from data_utils.conll import read_conll
 from data_utils.errors import UserError
 from data_utils.inputs import matching, read_inputs
 from data_utils.rows import find_rows, read_rows
 from data_utils.task_def import TaskDef, load_task_defs
+from experiments.ner.convert import TASKS as NER
+from tests import ROOT
 
 CONLL_2003 = """-DOCSTART- -X- -X- O
 
@@ -129,3 +133,21 @@ def test_other_tasks_read_no_words(tmp_path: Path) -> None:
     for read in (lambda: read_rows(path, rte), lambda: read_inputs(str(path), [rte])):
         with pytest.raises(UserError, match="a CoNLL file has words with labels, but rte reads premise, hypothesis"):
             read()
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif("MT_DNN_REAL_DATA" not in os.environ, reason="MT_DNN_REAL_DATA is not set")
+def test_real_files_are_read_as_their_words_are_written(tmp_path: Path) -> None:
+    """Against the converter of WNUT-17, and against plain splitting of CoNLL-2000."""
+    source = Path(os.environ["MT_DNN_REAL_DATA"])
+    convert(NER, source, tmp_path, ["wnut17"])
+    wnut17 = load_task_defs(ROOT / "task_defs" / "tagging.yml")["wnut17"]
+    for split in ("train", "dev", "test"):
+        converted = read_rows(tmp_path / f"wnut17_{split}.tsv", wnut17)
+        original = read_rows(source / "WNUT17" / f"{split}.conll", wnut17)
+        assert (original.first, original.label) == (converted.first, converted.label)
+    text = (source / "CoNLL2000" / "test.txt").read_text()
+    (tmp_path / "chunks.conll").write_text(text)
+    sentences = [[line.split() for line in part.splitlines()] for part in text.split("\n\n") if part.strip()]
+    read = [sentence for _, sentence in read_conll(tmp_path / "chunks.conll", {"label": "2"})]
+    assert read == [{"words": [f[0] for f in lines], "label": [f[1] for f in lines]} for lines in sentences]
