@@ -18,7 +18,7 @@ from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, UserError
 from data_utils.features import load_tokenizer, save_tokenizer
 from data_utils.files import checksum
-from data_utils.prepare import encode_rows, fingerprint, prepare, prepare_all
+from data_utils.prepare import SHARED_FIELDS, encode_rows, fingerprint, prepare, prepare_all
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, read_rows
 from data_utils.task_def import TaskDef, load_task_defs
@@ -65,6 +65,22 @@ def test_rows_are_what_the_tokenizer_gives(options: dict[str, Any]) -> None:
     manifest = split.manifest
     assert (manifest["rows"], manifest["tokens"], manifest["truncated"]) == (2, 17, 0)
     assert manifest["length"] == {"min": 8, "mean": 8.5, "max": 9}
+
+
+def test_one_file_is_prepared_for_each_choice_of_columns(options: dict[str, Any]) -> None:
+    """The kept files of a task without columns of its own are those of earlier versions."""
+    assert tuple(prepare(TASK, "train", **options).manifest["definition"]) == SHARED_FIELDS
+    (options["data_dir"] / "nli_train.tsv").unlink()
+    (options["data_dir"] / "rows.tsv").write_text("A\tB\tlabel\nthe cat\ta dog\tyes\n")
+    folders = []
+    for first, second in (("A", "B"), ("B", "A")):
+        columns = {"premise": first, "hypothesis": second}
+        task = TASK.model_copy(update={"columns": columns, "files": {"train": "rows.tsv"}})
+        split = prepare(task, "train", **options)
+        expected = options["tokenizer"](*(("the cat", "a dog") if first == "A" else ("a dog", "the cat")))
+        assert split.tokens.tolist() == expected["input_ids"]
+        folders.append(split.path)
+    assert len(set(folders)) == 2 == len(list(options["cache_dir"].glob("nli_train-*"))) - 1
 
 
 @pytest.fixture(scope="module")
