@@ -174,10 +174,11 @@ class _Attention(torch.autograd.Function):
         wide = torch.promote_types(query.dtype, torch.float32)
         q, k, v = layout.queries.arranged(query), layout.keys.arranged(key), layout.keys.arranged(value)
         read, kept = torch.empty_like(q), []
+        masks = dropout.kept_in_turn([(group.shape, group.sequences) for group in layout.groups], wide)
         for group in layout.groups:
             scores = _product(group.queries(q), group.keys(k).transpose(1, 2), scale)
             p = group.softmax(scores, wide)
-            d = dropout.kept(group.shape, wide, group.sequences).view(p.shape).mul_(p).to(query.dtype)
+            d = next(masks).view(p.shape).mul_(p).to(query.dtype)
             _product(d, group.keys(v), dropout.scale, group.queries(read))
             kept += [p, d]
         ctx.save_for_backward(q, k, v, *kept)
