@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from mt_dnn.encoders.dropout import Dropout, Masks, number_dropouts
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.like_lengths import MOST, NARROW, layout_of
 from tests.parity.test_encoder import EVEN, PACKED, RAGGED, SINGLE, fresh, gradients, make_batch
+from tests.unit.training.test_word_gradients import MODES, updated
+from tests.workspace import make_workspace
 
 MANY = (90, 3, 41, 1, 40, 2, 12, 11, 3, 7, 39, 150, 8)
 EVERY = (RAGGED, EVEN, SINGLE, MANY)
@@ -131,6 +134,24 @@ def test_encoders_have_the_same_states_and_gradients(family: str, p: float) -> N
 def run(encoder: Encoder, batch: Batch) -> Tensor:
     with Masks(5).last_part(batch, begins=True):
         return encoder(batch)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alike")
+    make_workspace(folder, train_rows=24)
+    return folder
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_three_updates_are_the_same_in_every_mode(mode: str, folder: Path) -> None:
+    """With plain gradient descent: Adam would make steps of rounding where a gradient is 0, as that of a key's bias."""
+    options = (*f"adversary.mode={mode}".split(","), "optimizer.name=sgd", "optimizer.lr=0.1")
+    paths = (f"train.fast_paths=[{names}]" for names in ("dropout,last_block", "dropout,last_block,attention"))
+    (norms, weights), (fast_norms, fast_weights) = (updated(folder, *options, path) for path in paths)
+    torch.testing.assert_close(fast_norms, norms, rtol=1e-5, atol=0)
+    for name, weight in weights.items():
+        torch.testing.assert_close(fast_weights[name], weight, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("first_tokens", [False, True])
