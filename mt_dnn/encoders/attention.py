@@ -35,7 +35,10 @@ def attend_from_firsts(
     of the block. ``together``: as for ``attend``.
     """
     assert isinstance(module.dropout, Dropout)
-    read = _without_padding((query, key, value), batch, module.dropout, None, first_tokens=True) if together else None
+    parts = query, key, value
+    if together and module.dropout.has_masks(query.device):
+        return attend_alike(parts, batch.lengths.tolist(), module.dropout, None, first_tokens=True)
+    read = _without_padding(parts, batch, module.dropout, None, first_tokens=True) if together else None
     if read is not None:
         return read
     firsts = query.transpose(0, 2)  # (S, heads, 1, d)

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
 from math import prod
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,9 +18,11 @@ from torch import Tensor, nn
 
 from mt_dnn.batches.batch import Batch
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 CHANCES = 2**16  # a mask compares 16 random bits with a threshold
+APART = 2**18  # entries of masks, estimated: for fewer a thread of their own costs more than it saves
 SHARED = (0, 2**31)  # the position and number that no sequence has
 
 
@@ -47,10 +51,25 @@ class Dropout(nn.Dropout):
 
     def kept(self, shape: tuple[int, ...], dtype: torch.dtype, sequences: Sequence[int] | None) -> Tensor:
         """The mask of a state: 1 where an entry stays, 0 where it is dropped. Needs ``has_masks``."""
-        current = _PASS.get()
+        return next(self.kept_in_turn([(shape, sequences)], dtype))
+
+    def kept_in_turn(
+        self, asked: Sequence[tuple[tuple[int, ...], Sequence[int] | None]], dtype: torch.dtype
+    ) -> Iterator[Tensor]:
+        """The masks of several states, each as ``kept`` gives it. ``asked``: shape and sequences of each.
+
+        If they are large and torch computes with several threads, one more thread draws them while the caller works.
+        Until the last one is there, nothing else of the pass may be drawn.
+        """
+        current, drops = _PASS.get(), self._drops
         assert current is not None
-        kept = current.bits(self.number, shape, sequences) >= self._drops
-        return torch.from_numpy(kept.view(np.uint8)).to(dtype)
+
+        def draw(state: tuple[tuple[int, ...], Sequence[int] | None]) -> np.ndarray:
+            return current.bits(self.number, *state) >= drops
+
+        apart = sum(prod(shape) for shape, _ in asked[1:]) >= APART and torch.get_num_threads() > 1
+        drawn = apart_in_turn(draw, asked) if apart else map(draw, asked)
+        return (torch.from_numpy(kept.view(np.uint8)).to(dtype) for kept in drawn)
 
     @property
     def scale(self) -> float:
@@ -203,6 +222,28 @@ class Pass:
 
 
 _PASS: ContextVar[Pass | None] = ContextVar("the pass whose masks dropouts take", default=None)
+
+
+def apart_in_turn(draw: Callable[[A], T], asked: Sequence[A]) -> Iterator[T]:
+    """``draw(each)`` for each of ``asked``, in their order, from a thread that starts now and never waits."""
+    results: SimpleQueue[T | Exception] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            for each in asked:
+                results.put(draw(each))
+        except Exception as error:  # for the caller to raise
+            results.put(error)
+
+    def received() -> Iterator[T]:
+        for _ in asked:
+            result = results.get()
+            if isinstance(result, Exception):
+                raise result
+            yield result
+
+    Thread(target=run, name="masks", daemon=True).start()
+    return received()
 
 
 def in_this_pass(run: Callable[..., T]) -> Callable[..., T]:

@@ -21,60 +21,109 @@ from mt_dnn.encoders.dropout import Dropout
 # In weights of one head, estimated. A call for one more group costs about as much as the work on CALL weights. A group
 # of several sequences has MOST weights at most, so that it stays in the cache.
 CALL, MOST = 4_000, 20_000
+NARROW = 16  # the softmax of torch is slow on rows that are shorter than a vector register
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the rows of all heads and tokens lie group by group, (n, heads, L) in each group, padding included.
+
+    Args:
+        index: for each such row its row in (T·heads,). Padding repeats the first token of its sequence.
+        inverse: for each row in (T·heads,) where it lies.
+    """
+
+    index: Tensor
+    inverse: Tensor
+
+    def arranged(self, states: Tensor) -> Tensor:
+        """(T, heads, d) → (rows, d), group by group."""
+        return states.reshape(-1, states.shape[2]).index_select(0, self.index)
+
+    def restored(self, rows: Tensor, heads: int) -> Tensor:
+        """(rows, d), group by group → (T, heads, d)."""
+        return rows.index_select(0, self.inverse).view(-1, heads, rows.shape[1])
 
 
 @dataclass(frozen=True)
 class Group:
-    """n sequences of like length, padded to L tokens.
+    """n sequences of like length, padded to L tokens, with a query for each token or for the first token only.
 
     Args:
         sequences: their numbers in the batch.
-        lengths: how many tokens each of them has.
-        index: for each padded token the token of the batch, (n·L,). Padding repeats the first token of its sequence.
-        real: which of these are no padding, their positions in ``index``.
+        shape: (n, heads, queries, L), of their weights of attention.
+        first_query, first_key: how many rows of queries and of keys all groups before it have.
+        padding: 0, and −∞ where a key is padding, (n, 1, 1, L). None: there is no padding.
     """
 
     sequences: tuple[int, ...]
-    lengths: tuple[int, ...]
-    index: Tensor
-    real: Tensor
+    shape: tuple[int, int, int, int]
+    first_query: int
+    first_key: int
+    padding: Tensor | None
 
-    def take(self, rows: Tensor) -> Tensor:
-        """(T, heads, d) → (n, heads, L, d)."""
-        if len(self.lengths) == 1:
-            return self._only(rows)[None]
-        part = rows.flatten(1).index_select(0, self.index).view(len(self.lengths), -1, *rows.shape[1:])
-        return part.transpose(1, 2).contiguous()
+    def queries(self, rows: Tensor) -> Tensor:
+        """The part of this group, (n·heads, queries, d), of arranged rows."""
+        return self._part(rows, self.first_query, self.shape[2])
 
-    def put(self, values: Tensor, rows: Tensor) -> None:
-        """Writes values, (n, heads, L, d), into rows, (T, heads, d)."""
-        if len(self.lengths) == 1:
-            self._only(rows).copy_(values[0])
-        else:
-            part = values.transpose(1, 2).flatten(2).flatten(0, 1)
-            rows.flatten(1).index_copy_(0, self.index[self.real], part.index_select(0, self.real))
+    def keys(self, rows: Tensor) -> Tensor:
+        """The part of this group, (n·heads, L, d), of arranged rows."""
+        return self._part(rows, self.first_key, self.shape[3])
 
-    def hide_padding(self, scores: Tensor) -> None:
-        """Sets the scores of keys that are padding to −∞. scores: (n, heads, L, L)."""
-        for number, length in enumerate(self.lengths):
-            scores[number, :, :, length:] = -torch.inf
+    def _part(self, rows: Tensor, first: int, tokens: int) -> Tensor:
+        matrices = self.shape[0] * self.shape[1]
+        return rows.narrow(0, first, matrices * tokens).view(matrices, tokens, -1)
 
-    def _only(self, rows: Tensor) -> Tensor:
-        """The only sequence, (heads, L, d), as a view."""
-        return rows.narrow(0, int(self.index[0]), self.lengths[0]).transpose(0, 1)
+    def softmax(self, scores: Tensor, dtype: torch.dtype) -> Tensor:
+        """The softmax over keys that are no padding, in a number type. Scores, (n·heads, queries, L), may change."""
+        if self.padding is not None:
+            scores.view(self.shape).add_(self.padding)
+        if scores.shape[2] >= NARROW:
+            return scores.softmax(dim=2, dtype=dtype)
+        powers = scores.sub_(scores.amax(dim=2, keepdim=True)).to(dtype).exp_()
+        return powers.div_(powers.sum(dim=2, keepdim=True))
 
 
-@lru_cache(maxsize=8)  # all blocks and passes of a batch ask for the same
-def groups_of(lengths: tuple[int, ...]) -> list[Group]:
-    """Divides sequences of these lengths into groups, the longest first, so that padding costs less than calls."""
+@dataclass(frozen=True)
+class Layout:
+    """Groups of all sequences of a batch, and where the rows of their queries and keys lie."""
+
+    groups: tuple[Group, ...]
+    queries: Order
+    keys: Order
+
+
+@lru_cache(maxsize=16)  # all blocks and passes of a batch ask for the same
+def layout_of(lengths: tuple[int, ...], heads: int, *, first_tokens: bool = False) -> Layout:
+    """Divides sequences of these lengths into groups, the longest first, so that padding costs less than calls.
+
+    ``first_tokens``: the queries are those of the first token of each sequence, (S, heads, d).
+    """
     starts = list(accumulate(lengths, initial=0))
-    groups = []
+    groups, tokens, real, firsts = list[Group](), list[Tensor](), list[Tensor](), list[Tensor]()
+    first_query = first_key = 0
     for numbers in _alike(lengths):
-        sizes = tuple(lengths[number] for number in numbers)
-        there = torch.arange(sizes[0]) < torch.tensor(sizes)[:, None]  # (n, L)
-        index = torch.tensor([starts[number] for number in numbers])[:, None] + torch.arange(sizes[0]) * there
-        groups.append(Group(tuple(numbers), sizes, index.flatten(), there.flatten().nonzero()[:, 0]))
-    return groups
+        sizes = torch.tensor([lengths[number] for number in numbers])[:, None]
+        longest = lengths[numbers[0]]
+        there = torch.arange(longest) < sizes  # (n, L)
+        tokens.append(torch.tensor([starts[number] for number in numbers])[:, None] + torch.arange(longest) * there)
+        real.append(there)
+        firsts.append(torch.tensor(numbers)[:, None])
+        padding = None if there.all() else torch.zeros(there.shape).masked_fill(~there, -torch.inf)[:, None, None]
+        shape = len(numbers), heads, 1 if first_tokens else longest, longest
+        groups.append(Group(tuple(numbers), shape, first_query, first_key, padding))
+        first_query += len(numbers) * heads * shape[2]
+        first_key += len(numbers) * heads * longest
+    keys = _order(tokens, real, heads)
+    queries = _order(firsts, [torch.ones_like(part, dtype=torch.bool) for part in firsts], heads)
+    return Layout(tuple(groups), queries if first_tokens else keys, keys)
+
+
+def _order(tokens: Sequence[Tensor], real: Sequence[Tensor], heads: int) -> Order:
+    """The order of rows whose tokens in each group are (n, L). ``real``: False where that is padding, (n, L)."""
+    index = torch.cat([(part[:, None] * heads + torch.arange(heads)[:, None]).flatten() for part in tokens])
+    rows = torch.cat([part[:, None].expand(-1, heads, -1).flatten() for part in real]).nonzero()[:, 0]
+    return Order(index, torch.empty_like(rows).index_copy_(0, index[rows], rows))
 
 
 def _alike(lengths: Sequence[int]) -> list[list[int]]:
@@ -91,15 +140,23 @@ def _alike(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def attend_alike(parts: tuple[Tensor, ...], lengths: Sequence[int], dropout: Dropout, scale: float | None) -> Tensor:
+def attend_alike(
+    parts: tuple[Tensor, ...],
+    lengths: Sequence[int],
+    dropout: Dropout,
+    scale: float | None,
+    *,
+    first_tokens: bool = False,
+) -> Tensor:
     """Attention of each token to the tokens of its sequence, with dropout.
 
     parts: query, key and value, each (1, heads, T, d). ``dropout``: its masks have to come from ``Masks``. Returns
-    (1, T, heads, d).
+    (1, T, heads, d). ``first_tokens``: the queries are those of the first token of each sequence, (1, heads, S, d).
     """
     query, key, value = (part.squeeze(0).transpose(0, 1) for part in parts)  # (T, heads, d)
     scale = query.shape[2] ** -0.5 if scale is None else scale
-    return _Attention.apply(query, key, value, groups_of(tuple(lengths)), dropout, scale)[None]
+    layout = layout_of(tuple(lengths), query.shape[1], first_tokens=first_tokens)
+    return _Attention.apply(query, key, value, layout, dropout, scale)[None]
 
 
 class _Attention(torch.autograd.Function):
@@ -112,34 +169,42 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, groups: list[Group], dropout: Dropout, scale: float
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: Dropout, scale: float
     ) -> Tensor:
         wide = torch.promote_types(query.dtype, torch.float32)
-        output, kept = torch.empty(query.shape, dtype=query.dtype), []
-        for group in groups:
-            q, k, v = (group.take(rows) for rows in (query, key, value))
-            scores = (q * scale) @ k.transpose(2, 3)
-            group.hide_padding(scores)
-            p = scores.softmax(dim=3, dtype=wide)
-            d = (p * dropout.kept(tuple(p.shape), wide, group.sequences)).to(query.dtype)
-            group.put((d @ v).mul_(dropout.scale), output)
-            kept += [q, k, v, p, d]
-        ctx.save_for_backward(*kept)
-        ctx.groups, ctx.scale, ctx.dropout_scale = groups, scale, dropout.scale
-        return output
+        q, k, v = layout.queries.arranged(query), layout.keys.arranged(key), layout.keys.arranged(value)
+        read, kept = torch.empty_like(q), []
+        masks = dropout.kept_in_turn([(group.shape, group.sequences) for group in layout.groups], wide)
+        for group in layout.groups:
+            scores = _product(group.queries(q), group.keys(k).transpose(1, 2), scale)
+            p = group.softmax(scores, wide)
+            d = next(masks).view(p.shape).mul_(p).to(query.dtype)
+            _product(d, group.keys(v), dropout.scale, group.queries(read))
+            kept += [p, d]
+        ctx.save_for_backward(q, k, v, *kept)
+        ctx.layout, ctx.heads, ctx.scale, ctx.dropout_scale = layout, query.shape[1], scale, dropout.scale
+        return layout.queries.restored(read, ctx.heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        kept = iter(ctx.saved_tensors)
-        results = [torch.empty(gradient.shape, dtype=gradient.dtype) for _ in range(3)]
-        for group in ctx.groups:
-            q, k, v, p, d = (next(kept) for _ in range(5))
-            g = group.take(gradient)
-            g = g * ctx.dropout_scale
-            s = (g @ v.transpose(2, 3)).to(p.dtype).mul_(d)
-            s = s.addcmul_(p, s.sum(dim=3, keepdim=True), value=-1).to(q.dtype)
-            for rows, values in zip(results, (s @ k, s.transpose(2, 3) @ q, d.transpose(2, 3) @ g), strict=True):
-                group.put(values, rows)
-        query, key, value = results
-        return query.mul_(ctx.scale), key.mul_(ctx.scale), value, None, None, None
+        q, k, v, *kept = ctx.saved_tensors
+        layout, scale, dropout_scale = ctx.layout, ctx.scale, ctx.dropout_scale
+        g = layout.queries.arranged(gradient)
+        query, key, value = (torch.empty_like(rows) for rows in (q, k, v))
+        for group, p, d in zip(layout.groups, kept[::2], kept[1::2], strict=True):
+            s = _product(group.queries(g), group.keys(v).transpose(1, 2), dropout_scale).to(p.dtype).mul_(d)
+            s = s.addcmul_(p, s.sum(dim=2, keepdim=True), value=-1).to(q.dtype)
+            _product(s, group.keys(k), scale, group.queries(query))
+            _product(s.transpose(1, 2), group.queries(q), scale, group.keys(key))
+            _product(d.transpose(1, 2), group.queries(g), dropout_scale, group.keys(value))
+        orders = layout.queries, layout.keys, layout.keys
+        rows = zip(orders, (query, key, value), strict=True)
+        return *(order.restored(part, ctx.heads) for order, part in rows), None, None, None
+
+
+def _product(left: Tensor, right: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+    """scale · left @ right, (n, i, j) and (n, j, k) → (n, i, k), in a new tensor or in ``out``."""
+    if out is None:
+        out = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    return torch.baddbmm(out, left, right, beta=0, alpha=scale, out=out)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import replace
+from math import prod
 from pathlib import Path
+from threading import current_thread
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,15 @@ from transformers import AutoModel
 
 from mt_dnn.batches.batch import Batch, Share
 from mt_dnn.encoders import load
-from mt_dnn.encoders.dropout import Dropout, Masks, in_this_pass, number_dropouts, replace_dropouts
+from mt_dnn.encoders.dropout import (
+    Dropout,
+    Masks,
+    Pass,
+    apart_in_turn,
+    in_this_pass,
+    number_dropouts,
+    replace_dropouts,
+)
 from mt_dnn.encoders.encoder import Encoder
 from tests.parity.test_encoder import PACKED, PADDED, config_of, make_batch
 
@@ -135,6 +146,34 @@ def test_masks_are_used_in_training_in_a_pass_on_a_cpu_only(monkeypatch: pytest.
         assert dropout.eval()(ones) == "torch" and Dropout(0.0)(ones) == "torch" and Dropout(1.0)(ones) == "torch"
         assert dropout.train()(ones.to("meta")) == "torch"
     assert dropout(ones) == "torch"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_masks_from_another_thread_are_the_same(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, drop, drawn_in = make_batch(LENGTHS), Dropout(0.3), set[str]()
+    asked = [((1, 2, 12, 12), [2]), ((2, 2, 7, 7), [0, 3]), ((1, 2, 3, 3), [1])]
+    bits = Pass.bits
+
+    def noted(self: Pass, *arguments: Any) -> Any:
+        drawn_in.add(current_thread().name)
+        return bits(self, *arguments)
+
+    monkeypatch.setattr("mt_dnn.encoders.dropout.APART", sum(prod(shape) for shape, _ in asked[1:]))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    with Masks(7).last_part(batch, begins=True):
+        expected = [drop.kept(shape, torch.float64, sequences) for shape, sequences in asked]
+        monkeypatch.setattr(Pass, "bits", noted)
+        found = list(drop.kept_in_turn(asked, torch.float64))
+    assert drawn_in == {"masks" if threads > 1 else current_thread().name}
+    assert [mask.dtype for mask in found] == [torch.float64] * 3
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_an_error_of_the_other_thread_reaches_the_caller() -> None:
+    results = apart_in_turn(lambda number: 6 // number, [3, 0, 2])
+    assert next(results) == 2
+    with pytest.raises(ZeroDivisionError):
+        next(results)
 
 
 def test_inplace_and_gradient() -> None:
