@@ -11,6 +11,8 @@ import pytest
 NEEDED = (
     ("train.gradient_surgery=pcgrad", "pcgrad", "torchjd"),
     ("optimizer.name=lamb", "lamb", "pytorch_optimizer"),
+    ("adapter.kind=lora", "adapters", "peft"),
+    ("adapter.kind=ia3", "adapters", "peft"),
     ("log.tensorboard=true", "tensorboard", "tensorboard"),
 )
 

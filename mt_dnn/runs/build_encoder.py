@@ -11,10 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
 from mt_dnn.distributed.ranks import say
+from mt_dnn.encoders.adapters import add_adapter
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from mt_dnn.encoders.pretrained import add_words, only_bin
+from mt_dnn.runs.base import base_of
+from mt_dnn.runs.checkpoint import load_encoder_weights
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.initial import Initial
 
@@ -24,13 +27,17 @@ def build_encoder(
 ) -> Encoder:
     """Loads the encoder of a checkpoint, or else of ``initial``, or else the one that the configuration names.
 
+    If the configuration asks for an adapter, it is put in.
+
     Raises:
         UserError: encoder and tokenizer do not belong together, ``data.max_length`` is more than the encoder's
             positions, or the encoder's checksum is wrong.
     """
-    options = config.encoder
+    options, adapted = config.encoder, config.adapter.kind != "none"
     name, pooler, state = options.name, options.pooler, None
-    if checkpoint is not None:
+    if checkpoint is not None and adapted:  # heads.safetensors holds a new pooler
+        name = str(base_of(checkpoint))
+    elif checkpoint is not None:
         name = str(checkpoint / "encoder")
         pooler = "pretrained" if pooler == "fresh" else pooler  # the checkpoint holds the trained one
     elif initial is not None and initial.encoder is not None:
@@ -58,6 +65,11 @@ def build_encoder(
         for notice in _notices(options, encoder, state[0] if state else name):
             say(notice)
     _check_fit(config, encoder, tokenizer)
+    if adapted:
+        changed = options.blocks is not None or config.train.init_from is not None
+        add_adapter(encoder, config.adapter, None if changed else options.name)
+        if checkpoint is not None:
+            load_encoder_weights(encoder, checkpoint)
     return encoder
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 from mt_dnn.adversarial.modes import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.batches.sampling import SamplingConfig
+from mt_dnn.encoders.adapters import AdapterConfig
 from mt_dnn.encoders.load import EncoderConfig
 from mt_dnn.section import Section
 from mt_dnn.tasks.heads import HeadsConfig
@@ -230,6 +231,7 @@ class RunConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
     data: DataConfig
     encoder: EncoderConfig
+    adapter: AdapterConfig = AdapterConfig()
     heads: HeadsConfig = HeadsConfig()
     distillation: DistillationConfig = DistillationConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -249,6 +251,12 @@ class RunConfig(Section):
     def _one_task_without_brackets(cls, tasks: object) -> object:
         """``tasks=rte`` means ``tasks=[rte]``."""
         return [tasks] if isinstance(tasks, str) else tasks
+
+    @model_validator(mode="after")
+    def _strategy_of_adapters(self) -> RunConfig:
+        if self.adapter.kind != "none" and self.distributed.strategy == "fsdp":
+            raise ValueError("distributed.strategy: fsdp cannot split an encoder with an adapter; use ddp")
+        return self
 
     @model_validator(mode="after")
     def _settings_of_single_tasks(self) -> RunConfig:

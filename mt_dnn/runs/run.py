@@ -19,6 +19,7 @@ from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
 from mt_dnn.distributed.sharded import local_parts
 from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.runs.banner import banner
+from mt_dnn.runs.base import write_base
 from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import dev_scores, reads_loss, selection_score
@@ -70,6 +71,8 @@ class Run:
                 if progress.position.step == 0:
                     forget_attempt(self.folder)
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
+                if progress.position.step == 0:
+                    write_base(self.folder, self.parts.model.encoder)
                 if progress.best_step is not None:  # a kill may have come between the last checkpoint and the link
                     mark_best(self.folder, progress.best_step)
             if self.shown:
