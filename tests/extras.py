@@ -13,7 +13,7 @@ NEEDED = (
     ("optimizer.name=lamb", "lamb", "pytorch_optimizer"),
     ("adapter.kind=lora", "adapters", "peft"),
     ("adapter.kind=ia3", "adapters", "peft"),
-    ("log.tensorboard=true", "tensorboard", "tensorboard"),
+    ("log.trackers=[tensorboard]", "tensorboard", "tensorboard"),
 )
 
 

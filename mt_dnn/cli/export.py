@@ -38,6 +38,7 @@ def export(
     token = token_of() if push is not None else ""
     with exit_on_signals():
         write(run, output, target=to, task=task, encoder_only=encoder_only, pooling=pooling, int8=int8, merge=merge)
-    print(f"mt-dnn: wrote {output}")
+    alone = " (the adapter by itself, in peft's format)" if (output / "adapter_config.json").exists() else ""
+    print(f"mt-dnn: wrote {output}{alone}")
     if push is not None:
         print(f"mt-dnn: pushed to {push_folder(output, push, token)}")

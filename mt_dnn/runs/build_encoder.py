@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from mt_dnn.encoders.pretrained import add_words, only_bin
 from mt_dnn.runs.base import base_of
 from mt_dnn.runs.checkpoint import load_encoder_weights
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.hashes import file_hash
 from mt_dnn.runs.initial import Initial
 
 
@@ -89,8 +89,7 @@ def check_sha256(name: str, expected: str) -> None:
     file = Path(resolve_name(name)) / ("pytorch_model.bin" if only_bin(name) else "model.safetensors")
     if not file.exists():
         raise UserError(f"encoder.sha256: {file} does not exist; the checksum needs a local folder or package")
-    with file.open("rb") as stream:
-        digest = hashlib.sha256(stream.read()).hexdigest()
+    digest = file_hash(file)
     if digest != expected.lower():
         raise UserError(f"{file}: SHA-256 is {digest}, encoder.sha256 expects {expected}")
 

@@ -106,7 +106,14 @@ PATHS = {
     "MARKED": "marked",
 }
 ADAPTED = {
-    f"{kind}_{mode}": [*DROPOUT, f"adapter.kind={kind}", *dropout, f"adversary.mode={mode}", *SETTINGS.get(mode, [])]
+    f"{kind}_{mode}": [
+        *DROPOUT,
+        "optimizer.lr=1",
+        f"adapter.kind={kind}",
+        *dropout,
+        f"adversary.mode={mode}",
+        *SETTINGS.get(mode, []),
+    ]
     for kind, dropout, modes in (
         ("lora", ["adapter.dropout=0.3"], ("none", "vat", "tat", "freelb", "rapt", "rdrop")),
         ("ia3", [], ("tat",)),
