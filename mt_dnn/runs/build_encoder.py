@@ -46,8 +46,10 @@ def build_encoder(
         name = str(initial.source / "encoder")
     elif options.sha256 is not None:
         check_sha256(options.name or "", options.sha256)
+    revision = options.revision if name == options.name else None
     encoder = load_encoder(
         name=name,
+        revision=revision,
         config=options.config if name is None else None,
         attention=options.attention,
         pooler=pooler,
@@ -62,7 +64,7 @@ def build_encoder(
     if initial is not None and not config.train.init_heads:
         say(f"encoder from {initial.source}; its heads are dropped, and those of this run start fresh")
     if checkpoint is None:
-        for notice in _notices(options, encoder, state[0] if state else name):
+        for notice in _notices(options, encoder, state[0] if state else name, revision):
             say(notice)
     _check_fit(config, encoder, tokenizer)
     if adapted:
@@ -73,12 +75,15 @@ def build_encoder(
     return encoder
 
 
-def _notices(options: EncoderConfig, encoder: Encoder, name: str | None) -> Iterator[str]:
-    """Yields lines that tell the user what is unusual about this encoder. ``name``: the source of its weights."""
+def _notices(options: EncoderConfig, encoder: Encoder, name: str | None, revision: str | None) -> Iterator[str]:
+    """Yields lines that tell the user what is unusual about this encoder.
+
+    ``name``: the source of its weights. ``revision``: which of its versions on the hub.
+    """
     family = encoder.model.config.model_type
     if options.attention == "auto" and encoder.attention == "padded":
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
-    if name is not None and not Path(name).is_file() and only_bin(name):
+    if name is not None and not Path(name).is_file() and only_bin(name, revision):
         yield f"encoder: {name} has only pickled .bin weights, read without running code; prefer safetensors"
     if name is not None and options.pooler in ("pretrained", "family") and encoder.pooler_source == "fresh":
         yield f"encoder: {name} has no pretrained pooler; a new one is trained"

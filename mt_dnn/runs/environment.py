@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from mt_dnn.distributed.ranks import world_size
+from mt_dnn.encoders.pretrained import commit_on_hub
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import write_json
 from mt_dnn.runs.hashes import encoder_hashes, start_hashes
@@ -33,7 +34,7 @@ def write_environment(folder: Path, config: RunConfig, parts: Parts) -> None:
     """Notes this start of a run in its folder. The first start of a run removes what is there."""
     step = parts.progress.position.step
     starts = read_environment(folder) if step else []
-    encoder = starts[0].get("encoder") if starts else encoder_origin(config, parts)  # it is read once
+    encoder = starts[0].get("encoder") if starts else encoder_origin(config)  # it is read once
     entry = {"step": step, **environment(parts), "encoder": encoder}
     if not starts or {**starts[-1], "step": step} != entry:
         write_json(folder / FILE, [*starts, entry])
@@ -78,11 +79,13 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def encoder_origin(config: RunConfig, parts: Parts) -> dict[str, Any]:
+def encoder_origin(config: RunConfig) -> dict[str, Any]:
     """The name of the encoder of a new run, and SHA-256 of its files, or the commit on the hub that they come from."""
     found: dict[str, Any] = {"name": config.encoder.name}
-    if commit_on_hub := getattr(parts.model.encoder.model.config, "_commit_hash", None):
-        found["commit"] = commit_on_hub
+    if config.encoder.revision is not None:
+        found["revision"] = config.encoder.revision
+    if config.encoder.name is not None and (commit := commit_on_hub(config.encoder.name, config.encoder.revision)):
+        found["commit"] = commit
     return {**found, "sha256": {**encoder_hashes(config), **start_hashes(config)}}
 
 
