@@ -54,6 +54,13 @@ class EncoderConfig(Section):
         None, ge=0, lt=1, description="dropout of attention weights; default: as in the encoder's configuration"
     )
 
+    @property
+    def origin(self) -> str:
+        """What people call the encoder: its name, and its version on the hub if that is chosen."""
+        if self.name is None:
+            return "random weights"
+        return self.name if self.revision is None else f"{self.name} at revision {self.revision}"
+
     @model_validator(mode="after")
     def _source(self) -> EncoderConfig:
         if (self.name is None) == (self.config is None):

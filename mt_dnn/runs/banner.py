@@ -35,9 +35,7 @@ def banner(config: RunConfig, parts: Parts) -> str:
 def _encoder(config: RunConfig, parts: Parts) -> str:
     encoder = parts.model.encoder
     millions = sum(weight.numel() for weight in encoder.parameters()) / 1e6
-    origin = config.encoder.name or "random weights"
-    if config.encoder.revision is not None:
-        origin += f" at {config.encoder.revision}"
+    origin = config.encoder.origin
     if config.train.init_from is not None:
         origin += f", weights of {config.train.init_from}"
     shape = f"{encoder.num_layers} blocks of {encoder.hidden_size}, {millions:.3g} million parameters"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -38,6 +39,17 @@ def write_base(run: Path, encoder: Encoder) -> None:
         raise NotSaved(f"{folder}: not written ({str(error).splitlines()[0]}); the run has not begun") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def forget_base(run: Path) -> None:
+    """Removes the files that ``write_base`` has written, and the folder if nothing else is in it."""
+    folder = run / FOLDER
+    if not folder.is_dir():
+        return
+    for file in (folder / "config.json", *folder.glob("model*.safetensors"), folder / "model.safetensors.index.json"):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # a file of the user is there
+        folder.rmdir()
 
 
 def base_of(checkpoint: Path) -> Path:

@@ -125,7 +125,8 @@ def _encoder(model: TrainedModel) -> str:
     encoder = model.config.encoder
     if encoder.name is None:
         return f"A new encoder of the family {(encoder.config or {}).get('model_type')}"
-    return f"The encoder `{shown_name(encoder.name, model)}`"
+    revision = f" at revision `{encoder.revision}`" if encoder.revision is not None else ""
+    return f"The encoder `{shown_name(encoder.name, model)}`{revision}"
 
 
 def _reading(config: RunConfig, task: TaskDef | None) -> Iterator[str]:

@@ -9,6 +9,9 @@ from safetensors.torch import load_file
 
 from data_utils.errors import UserError
 from mt_dnn.runs.base import base_of, write_base
+from mt_dnn.runs.checkpoints import forget_checkpoints
+from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.run import Run
 from tests.cuts import NOT_SAVED, cut
 from tests.parts import parts
 
@@ -28,6 +31,20 @@ def test_a_full_disk_leaves_no_half_of_it(workspace: Path) -> None:
     assert base_of(run / "checkpoints" / "step-00000001") == base_of(run / "best") == run / "base"
     with pytest.raises(UserError, match="put the folder base back into"):
         base_of(workspace / "checkpoints" / "step-00000001")
+
+
+def test_it_goes_with_the_checkpoints_but_files_of_the_user_stay(workspace: Path) -> None:
+    """A sweep that keeps no weights removes the checkpoints of finished runs."""
+    settings = ["adapter.kind=lora", "tasks=[same]", "train.max_steps=2"]
+    Run(load_config(workspace / "run.yml", settings), shown=False)()
+    run = workspace / "run"
+    note = run / "base" / "note.txt"
+    note.write_text("mine")
+    forget_checkpoints(run)
+    assert list((run / "base").iterdir()) == [note] and not list((run / "checkpoints").iterdir())
+    note.unlink()
+    forget_checkpoints(run)
+    assert not (run / "base").exists()
 
 
 def test_a_run_without_adapter_has_none(workspace: Path) -> None:

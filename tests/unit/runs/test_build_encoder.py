@@ -68,6 +68,8 @@ def test_a_revision_is_part_of_what_a_run_computes(workspace: Path) -> None:
         for more in ([], [f"encoder.revision={OLD}"])
     )
     assert plain != pinned
+    pinned_config = load_config(workspace / "run.yml", ["encoder.name=someone/tiny", "encoder.revision=v1"])
+    assert pinned_config.encoder.origin == "someone/tiny at revision v1"  # as tables name it
 
 
 def test_what_has_no_revisions_is_refused(workspace: Path) -> None:
