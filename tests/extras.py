@@ -11,7 +11,9 @@ import pytest
 NEEDED = (
     ("train.gradient_surgery=pcgrad", "pcgrad", "torchjd"),
     ("optimizer.name=lamb", "lamb", "pytorch_optimizer"),
-    ("log.tensorboard=true", "tensorboard", "tensorboard"),
+    ("adapter.kind=lora", "adapters", "peft"),
+    ("adapter.kind=ia3", "adapters", "peft"),
+    ("log.trackers=[tensorboard]", "tensorboard", "tensorboard"),
 )
 
 

@@ -85,13 +85,15 @@ def add_tokens(folder: Path, *tokens: str) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def on_the_hub(folder: Path, cache: Path, name: str) -> str:
-    """Moves a folder into a cache of the hub, as if it had been downloaded. Returns its name there."""
+def on_the_hub(folder: Path, cache: Path, name: str, *, branch: str = "main", commit: str = "0123456789" * 4) -> str:
+    """Moves a folder into a cache of the hub, as if it had been downloaded. Returns its name there.
+
+    ``branch``, ``commit``: the version that the folder is.
+    """
     repository = cache / f"models--{name.replace('/', '--')}"
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
-    (repository / "snapshots").mkdir()
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / branch).write_text(commit)
+    (repository / "snapshots").mkdir(exist_ok=True)
     folder.rename(repository / "snapshots" / commit)
     return name
 

@@ -25,25 +25,30 @@ class WeightAverage:
     """
 
     def __init__(self, model: Model, options: BregmanOptions, warmup_steps: int) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        # The weights of an encoder with an adapter never change, so both models have the same ones.
+        fixed = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
+        self.model = copy.deepcopy(model, fixed).eval().requires_grad_(False)
+        self.fixed = [name for name, weight in model.named_parameters() if not weight.requires_grad]
         self.options, self.warmup_steps = options, warmup_steps
 
     @torch.no_grad()
     def update(self, model: Model, step: int) -> None:
         """Moves the average towards the weights of ``model``. ``step``: the number of the update, counted from 0."""
         beta = self.options.beta if step < self.warmup_steps else self.options.beta_after_warmup
-        averages, weights = local_parts(self.model.parameters()), local_parts(model.parameters())
+        both = [(a, w) for a, w in zip(self.model.parameters(), model.parameters(), strict=True) if a is not w]
+        averages, weights = (local_parts(parameters) for parameters in zip(*both, strict=True))
         torch._foreach_lerp_(averages, weights, 1 - beta)
         for copied, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             copied.copy_(buffer)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights by name."""
-        return {name: value.contiguous() for name, value in self.model.state_dict().items()}
+        """The averaged weights by name, without those that never change."""
+        return {name: v.contiguous() for name, v in self.model.state_dict().items() if name not in self.fixed}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> None:
         """Restores averaged weights. Full tensors are split over ranks as the model's weights are."""
-        current, complete = self.model.state_dict(), {**new_units(self.model), **tensors}
+        current = self.model.state_dict()
+        complete = {**new_units(self.model), **{name: current[name] for name in self.fixed}, **tensors}
         self.model.load_state_dict({name: as_split(value, current[name]) for name, value in complete.items()})
 
 

@@ -22,6 +22,9 @@ def export(
         str | None, typer.Option(help="Vectors of sentence-transformers: mean, cls or max; default: mean.")
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="With onnx: weights in eight bits.")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Of a run with an adapter: make it part of the encoder's weights.")
+    ] = False,
     push: Annotated[
         str | None,
         typer.Option(metavar="REPO", help="Then upload it to this repository of the hub; HF_TOKEN holds the token."),
@@ -34,7 +37,8 @@ def export(
 
     token = token_of() if push is not None else ""
     with exit_on_signals():
-        write(run, output, target=to, task=task, encoder_only=encoder_only, pooling=pooling, int8=int8)
-    print(f"mt-dnn: wrote {output}")
+        write(run, output, target=to, task=task, encoder_only=encoder_only, pooling=pooling, int8=int8, merge=merge)
+    alone = " (the adapter by itself, in peft's format)" if (output / "adapter_config.json").exists() else ""
+    print(f"mt-dnn: wrote {output}{alone}")
     if push is not None:
         print(f"mt-dnn: pushed to {push_folder(output, push, token)}")

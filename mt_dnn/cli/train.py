@@ -49,7 +49,8 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
             print("next:")
             print(f"  mt-dnn predict {config.output} --input FILE     answers to new rows")
             print(f"  mt-dnn compare {config.output} OTHER_RUN        which of two runs is better, and on which rows")
-            print(f"  mt-dnn export {config.output} --output FOLDER   a model for transformers")
+            merge = "" if config.adapter.kind == "none" else " --merge"
+            print(f"  mt-dnn export {config.output}{merge} --output FOLDER   a model for transformers")
     return 0
 
 

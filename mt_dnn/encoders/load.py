@@ -32,6 +32,9 @@ class EncoderConfig(Section):
     """Settings of the shared encoder."""
 
     name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
+    revision: str | None = Field(
+        None, description="commit, branch or tag of an encoder on the hub, and of its tokenizer; default: the newest"
+    )
     config: dict[str, Any] | None = Field(None, description="new encoder with this transformers configuration")
     tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
     sha256: str | None = Field(None, description="expected SHA-256 of the file of weights")
@@ -51,10 +54,19 @@ class EncoderConfig(Section):
         None, ge=0, lt=1, description="dropout of attention weights; default: as in the encoder's configuration"
     )
 
+    @property
+    def origin(self) -> str:
+        """What people call the encoder: its name, and its version on the hub if that is chosen."""
+        if self.name is None:
+            return "random weights"
+        return self.name if self.revision is None else f"{self.name} at revision {self.revision}"
+
     @model_validator(mode="after")
     def _source(self) -> EncoderConfig:
         if (self.name is None) == (self.config is None):
             raise ValueError("give exactly one of name and config")
+        if self.name is None and self.revision is not None:
+            raise ValueError("revision: has no effect without encoder.name; leave it out")
         if self.name is None and self.tokenizer is None:
             raise ValueError("an encoder from encoder.config needs encoder.tokenizer; set it")
         if self.blocks is not None and list(self.blocks) != sorted(set(self.blocks)):
@@ -65,6 +77,7 @@ class EncoderConfig(Section):
 def load_encoder(
     *,
     name: str | None = None,
+    revision: str | None = None,
     config: Mapping[str, Any] | None = None,
     attention: str = "auto",
     pooler: str = "pretrained",
@@ -83,7 +96,7 @@ def load_encoder(
     Raises:
         UserError: the encoder does not exist, is damaged or lacks weights, or its family does not support a setting.
     """
-    settings = read_config(name) if name is not None else make_config(config or {})
+    settings = read_config(name, revision) if name is not None else make_config(config or {})
     if pooler == "family":
         check_family(settings)
         pooler = "pretrained" if settings.model_type == "bert" else pooler  # what BERT's classifier has
@@ -102,12 +115,11 @@ def load_encoder(
         )
     packs = packs and attention != "padded"
     chosen: dict[str, Any] = {"attn_implementation": packed_attention.NAME} if packs else {}
-    missing: list[str] = []
-    ignored: list[str] = []
+    missing, ignored = list[str](), list[str]()
     if state is not None:
         model, missing, ignored = load_weights(state[0], settings, state=state[1], **chosen)
     elif name is not None:
-        model, missing, ignored = load_weights(name, settings, **chosen)
+        model, missing, ignored = load_weights(name, settings, revision=revision, **chosen)
     else:
         model = fresh_model(settings, **chosen)
     if blocks is not None:

@@ -6,12 +6,14 @@ A checkpoint that lacks weights is an error. Code from a model's repository is n
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import has_file, logging
@@ -19,6 +21,7 @@ from transformers.utils import has_file, logging
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError, did_you_mean, unknown_key
 
+NEWEST = "main"  # the branch that transformers reads if nothing else is asked for
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 BIN = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # The names of dropouts in the configurations of different families.
@@ -26,18 +29,30 @@ DROPOUT_NAMES = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dro
 ATTENTION_DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")
 
 
-def read_config(name: str) -> Any:
+def read_config(name: str, revision: str | None = None) -> Any:
     """The transformers configuration of a hub name, a folder, or ``package:<package>/<folder>``.
+
+    ``revision``: a commit, branch or tag on the hub. None: the newest commit.
 
     Raises:
         UserError: the model does not exist, or needs code from its repository.
     """
     try:
-        return AutoConfig.from_pretrained(resolve_name(name), trust_remote_code=False)
+        return AutoConfig.from_pretrained(resolve_name(name), revision=revision or NEWEST, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"encoder '{name}': cannot be loaded ({_reason(error)}); give a hub name or a local folder"
         ) from None
+
+
+def commit_on_hub(name: str, revision: str | None = None) -> str | None:
+    """The commit on the hub that an encoder was read from. None if it is in a folder."""
+    source = resolve_name(name)
+    if Path(source).is_dir():
+        return None
+    found = try_to_load_from_cache(source, "config.json", revision=revision or NEWEST)
+    commit = re.search(r"/snapshots/([0-9a-f]{40})/", Path(found).as_posix()) if isinstance(found, str) else None
+    return commit and commit[1]
 
 
 def make_config(settings: Mapping[str, Any]) -> Any:
@@ -81,33 +96,40 @@ def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key:
         setattr(settings, name, value)
 
 
-def only_bin(name: str) -> bool:
+def only_bin(name: str, revision: str | None = None) -> bool:
     """Whether an encoder has weights, but only pickled ones, ``pytorch_model.bin``. They are read without running code.
 
     Raises:
         UserError: a local folder has no weights at all, or only some that are not read.
     """
     source = resolve_name(name)
-    if _has_one(source, SAFETENSORS):
+    if _has_one(source, SAFETENSORS, revision):
         return False
-    if Path(source).is_dir() and not _has_one(source, BIN):
+    if Path(source).is_dir() and not _has_one(source, BIN, revision):
         raise UserError(f"encoder '{name}': no weights; the folder needs model.safetensors (or pytorch_model.bin)")
-    return _has_one(source, BIN)
+    return _has_one(source, BIN, revision)
 
 
-def _has_one(source: str, files: Sequence[str]) -> bool:
+def _has_one(source: str, files: Sequence[str], revision: str | None) -> bool:
     """Whether a folder or a repository of the hub has one of the files. Without a network, the local cache is read."""
     try:
-        return any(has_file(source, file) for file in files)
+        return any(has_file(source, file, revision=revision) for file in files)
     except (OSError, ValueError):  # no such repository, which is said where it is loaded
         return False
 
 
 def load_weights(
-    name: str, settings: Any, *, state: Mapping[str, Tensor] | None = None, auto: Any = AutoModel, **options: Any
+    name: str,
+    settings: Any,
+    *,
+    revision: str | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    auto: Any = AutoModel,
+    **options: Any,
 ) -> tuple[Any, list[str], list[str]]:
     """Loads a checkpoint in float32. Only weights of a pooler may be missing.
 
+    ``revision``: see ``read_config``.
     ``state``: the weights by name, if they were read already. Then ``name`` only says where they come from.
     ``auto``: the class of transformers that says which model it is. Default: the encoder alone.
 
@@ -125,7 +147,8 @@ def load_weights(
                 kind = type(fresh_model(settings, **options))
                 model, info = kind.from_pretrained(None, state_dict=dict(state), **common)
             else:
-                safe = {"trust_remote_code": False, "use_safetensors": not only_bin(name), "weights_only": True}
+                safe = {"trust_remote_code": False, "weights_only": True, "revision": revision or NEWEST}
+                safe["use_safetensors"] = not only_bin(name, revision)
                 model, info = auto.from_pretrained(resolve_name(name), **safe, **common)
     except UserError:
         raise

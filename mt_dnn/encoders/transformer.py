@@ -18,7 +18,12 @@ class Transformer(nn.Module):
 
     ``ignored_weights``: names of weights in the checkpoint that the model does not use, such as those of a
     language-modelling head.
+    ``adapter``: peft's settings of the adapter in the model (adapters.py). None: it has none.
+    ``pooler_source``: how the vector of a sequence is made; ``fresh``: with a pooler that is not part of a checkpoint.
     """
+
+    adapter: Any = None
+    pooler_source = "pretrained"
 
     def __init__(self, model: Any, ignored_weights: list[str]) -> None:
         super().__init__()
@@ -65,6 +70,10 @@ class Transformer(nn.Module):
         if block:
             return int(block[1]) + 1
         return self.num_layers + 1 if name.startswith(ABOVE_BLOCKS) else 0
+
+    def is_new(self, name: str) -> bool:
+        """Whether the weight ``name`` of the model is trained beside an adapter: one of a pooler that is new."""
+        return self.adapter is not None and self.pooler_source == "fresh" and name.startswith("pooler.")
 
     def save(self, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Writes the model in Hugging Face format, for ``AutoModel.from_pretrained``.

@@ -35,10 +35,13 @@ def banner(config: RunConfig, parts: Parts) -> str:
 def _encoder(config: RunConfig, parts: Parts) -> str:
     encoder = parts.model.encoder
     millions = sum(weight.numel() for weight in encoder.parameters()) / 1e6
-    origin = config.encoder.name or "random weights"
+    origin = config.encoder.origin
     if config.train.init_from is not None:
         origin += f", weights of {config.train.init_from}"
     shape = f"{encoder.num_layers} blocks of {encoder.hidden_size}, {millions:.3g} million parameters"
+    if config.adapter.kind != "none":
+        trained = sum(weight.numel() for weight in encoder.parameters() if weight.requires_grad) / 1e6
+        shape += f", of which {config.adapter.kind} trains {trained:.3g} million"
     return f"{origin} ({encoder.model.config.model_type}: {shape}; pooler: {config.encoder.pooler})"
 
 

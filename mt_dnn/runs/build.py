@@ -51,7 +51,7 @@ def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> PreTra
         return load_tokenizer(str(checkpoint / "encoder"))
     name = config.encoder.tokenizer or config.encoder.name
     assert name is not None  # RunConfig guarantees one of them
-    return load_tokenizer(name)
+    return load_tokenizer(name, config.encoder.revision if config.encoder.tokenizer is None else None)
 
 
 def build_splits(
@@ -204,7 +204,7 @@ def build_model(
 def _prepare_lm_head(
     config: RunConfig,
     task: str,
-    load_head: Callable[[str, Any, nn.Module], bool],
+    load_head: Callable[[str, str | None, Any, nn.Module], bool],
     head: nn.Module,
     encoder: Encoder,
     *,
@@ -218,7 +218,7 @@ def _prepare_lm_head(
     if config.distributed.strategy == "fsdp":
         raise UserError(f"distributed.strategy: fsdp splits the word embeddings that {task} shares; use ddp")
     source = config.encoder.name if config.train.init_from is None else None
-    if new and (source is None or not load_head(source, encoder.model.config, head)):
+    if new and (source is None or not load_head(source, config.encoder.revision, encoder.model.config, head)):
         say(f"{task}: the encoder has no pretrained head of a masked language model; a new one is trained")
 
 

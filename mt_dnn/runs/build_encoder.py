@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +10,15 @@ from transformers import PreTrainedTokenizerBase
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import UserError
 from mt_dnn.distributed.ranks import say
+from mt_dnn.encoders.adapters import add_adapter
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from mt_dnn.encoders.pretrained import add_words, only_bin
+from mt_dnn.runs.base import base_of
+from mt_dnn.runs.checkpoint import load_encoder_weights
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.hashes import file_hash
 from mt_dnn.runs.initial import Initial
 
 
@@ -24,13 +27,17 @@ def build_encoder(
 ) -> Encoder:
     """Loads the encoder of a checkpoint, or else of ``initial``, or else the one that the configuration names.
 
+    If the configuration asks for an adapter, it is put in.
+
     Raises:
         UserError: encoder and tokenizer do not belong together, ``data.max_length`` is more than the encoder's
             positions, or the encoder's checksum is wrong.
     """
-    options = config.encoder
+    options, adapted = config.encoder, config.adapter.kind != "none"
     name, pooler, state = options.name, options.pooler, None
-    if checkpoint is not None:
+    if checkpoint is not None and adapted:  # heads.safetensors holds a new pooler
+        name = str(base_of(checkpoint))
+    elif checkpoint is not None:
         name = str(checkpoint / "encoder")
         pooler = "pretrained" if pooler == "fresh" else pooler  # the checkpoint holds the trained one
     elif initial is not None and initial.encoder is not None:
@@ -39,8 +46,10 @@ def build_encoder(
         name = str(initial.source / "encoder")
     elif options.sha256 is not None:
         check_sha256(options.name or "", options.sha256)
+    revision = options.revision if name == options.name else None
     encoder = load_encoder(
         name=name,
+        revision=revision,
         config=options.config if name is None else None,
         attention=options.attention,
         pooler=pooler,
@@ -55,18 +64,26 @@ def build_encoder(
     if initial is not None and not config.train.init_heads:
         say(f"encoder from {initial.source}; its heads are dropped, and those of this run start fresh")
     if checkpoint is None:
-        for notice in _notices(options, encoder, state[0] if state else name):
+        for notice in _notices(options, encoder, state[0] if state else name, revision):
             say(notice)
     _check_fit(config, encoder, tokenizer)
+    if adapted:
+        changed = options.blocks is not None or config.train.init_from is not None
+        add_adapter(encoder, config.adapter, None if changed else options.name)
+        if checkpoint is not None:
+            load_encoder_weights(encoder, checkpoint)
     return encoder
 
 
-def _notices(options: EncoderConfig, encoder: Encoder, name: str | None) -> Iterator[str]:
-    """Yields lines that tell the user what is unusual about this encoder. ``name``: the source of its weights."""
+def _notices(options: EncoderConfig, encoder: Encoder, name: str | None, revision: str | None) -> Iterator[str]:
+    """Yields lines that tell the user what is unusual about this encoder.
+
+    ``name``: the source of its weights. ``revision``: which of its versions on the hub.
+    """
     family = encoder.model.config.model_type
     if options.attention == "auto" and encoder.attention == "padded":
         yield f"encoder: {family} runs on padded batches (packed: {', '.join(PACKED_FAMILIES)})"
-    if name is not None and not Path(name).is_file() and only_bin(name):
+    if name is not None and not Path(name).is_file() and only_bin(name, revision):
         yield f"encoder: {name} has only pickled .bin weights, read without running code; prefer safetensors"
     if name is not None and options.pooler in ("pretrained", "family") and encoder.pooler_source == "fresh":
         yield f"encoder: {name} has no pretrained pooler; a new one is trained"
@@ -77,8 +94,7 @@ def check_sha256(name: str, expected: str) -> None:
     file = Path(resolve_name(name)) / ("pytorch_model.bin" if only_bin(name) else "model.safetensors")
     if not file.exists():
         raise UserError(f"encoder.sha256: {file} does not exist; the checksum needs a local folder or package")
-    with file.open("rb") as stream:
-        digest = hashlib.sha256(stream.read()).hexdigest()
+    digest = file_hash(file)
     if digest != expected.lower():
         raise UserError(f"{file}: SHA-256 is {digest}, encoder.sha256 expects {expected}")
 

@@ -2,7 +2,9 @@
 
 ``<run>/checkpoints/step-00000120/`` holds
 
-- ``encoder/``: encoder and tokenizer in Hugging Face format;
+- ``encoder/``: encoder and tokenizer in Hugging Face format. With an adapter, the weights of the encoder are in the
+  folder ``base`` of the run (see ``base.py``);
+- ``adapter/``: the adapter in peft's format, if the run has one;
 - ``heads.safetensors``: every weight that is not the encoder's;
 - ``trainer/``: the state of everything else, which only training needs (see ``saving.py``). ``trainer/state.json``
   also has the ``format`` of the run folder and the names of all ``files`` of the checkpoint;
@@ -31,12 +33,14 @@ from data_utils.features import save_tokenizer
 from data_utils.files import flush
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
+from mt_dnn.encoders.adapters import WEIGHTS, load_adapter, save_adapter
+from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pretrained import load_weights, read_config
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.units import new_units
 
 HF_PREFIX = "encoder.model."  # names of a Model's weights begin with it if Hugging Face's model holds them
-CONTENT = {"encoder", "heads.safetensors", "trainer", "config.yml", "task_defs.yml"}
+CONTENT = {"encoder", "adapter", "heads.safetensors", "trainer", "config.yml", "task_defs.yml"}
 FORMAT = 2  # raise it when a checkpoint or another file of a run folder can no longer be read by earlier versions
 
 
@@ -81,10 +85,14 @@ def save_checkpoint(
             for name, tensors in trainer_tensors.items():
                 save_sharded(temporary / "trainer" / name, tensors)
         if is_main():
-            encoder = {name.removeprefix(HF_PREFIX): v for name, v in weights.items() if name.startswith(HF_PREFIX)}
-            model.encoder.save(temporary / "encoder", encoder)
+            if model.encoder.adapter is not None:
+                model.encoder.model.config.save_pretrained(temporary / "encoder")
+                save_adapter(model.encoder, temporary / "adapter")
+            else:
+                names = {name: name.removeprefix(HF_PREFIX) for name in weights if name.startswith(HF_PREFIX)}
+                model.encoder.save(temporary / "encoder", {names[name]: weights[name] for name in names})
             save_tokenizer(tokenizer, temporary / "encoder")
-            save_file(rest_of(weights), temporary / "heads.safetensors")
+            save_file(rest_of(model, weights), temporary / "heads.safetensors")
             for name, tensors in {} if split else trainer_tensors.items():
                 save_file(dict(tensors), temporary / "trainer" / f"{name}.safetensors")
             for file in files:
@@ -106,9 +114,16 @@ def files_of(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or path.is_file())
 
 
-def rest_of(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a model that ``encoder/`` does not hold: heads, scalar mix, and a pooler that we added."""
-    return {name: value.contiguous() for name, value in weights.items() if not name.startswith(HF_PREFIX)}
+def rest_of(model: Model, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a model that belong to no encoder: heads, scalar mix, and a pooler that we added.
+
+    ``weights``: all weights of the model by name.
+    """
+    return {
+        name: value.contiguous()
+        for name, value in weights.items()
+        if not name.startswith(HF_PREFIX) or model.encoder.is_new(name.removeprefix(HF_PREFIX))
+    }
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
@@ -166,7 +181,7 @@ def load_rest(model: Model, checkpoint: Path) -> None:
         UserError: the file is damaged or belongs to other heads.
     """
     file = checkpoint / "heads.safetensors"
-    saved, present = {**new_units(model), **read_tensors(file)}, rest_of(model.state_dict())
+    saved, present = {**new_units(model), **read_tensors(file)}, rest_of(model, model.state_dict())
     saved_shapes, shapes = ({name: tuple(v.shape) for name, v in tensors.items()} for tensors in (saved, present))
     if saved_shapes != shapes:
         wrong = sorted({name for name in {*saved_shapes, *shapes} if saved_shapes.get(name) != shapes.get(name)})
@@ -177,22 +192,29 @@ def load_rest(model: Model, checkpoint: Path) -> None:
     model.load_state_dict({name: as_split(value, present[name]) for name, value in saved.items()}, strict=False)
 
 
-def load_encoder_weights(model: Model, checkpoint: Path) -> None:
-    """Restores the weights of ``encoder/`` into the model's encoder. transformers reads them and converts old names.
+def load_encoder_weights(encoder: Encoder, checkpoint: Path) -> None:
+    """Restores the weights of an encoder, or those of its adapter if it has one.
+
+    transformers reads those of the encoder and converts old names.
 
     Raises:
-        UserError: a file is damaged, or does not hold exactly the weights of the encoder. Buffers may be missing.
+        UserError: a file is damaged, or does not hold exactly these weights. Buffers may be missing.
     """
+    if encoder.adapter is not None:
+        file = checkpoint / "adapter" / WEIGHTS
+        if misfits := load_adapter(encoder, read_tensors(file)):
+            raise UserError(f"{file}: does not fit the section adapter of config.yml ({', '.join(misfits[:4])})")
+        return
     folder = str(checkpoint / "encoder")
     saved, absent, _ = load_weights(folder, read_config(folder))
-    present = model.encoder.model.state_dict()
+    present = encoder.model.state_dict()
     local = {
         name: as_split(value, present.get(name, value))
         for name, value in saved.state_dict().items()
         if name not in absent
     }
-    missing, unexpected = model.encoder.model.load_state_dict(local, strict=False)
-    if unexpected or set(missing) - {name for name, _ in model.encoder.model.named_buffers()}:
+    missing, unexpected = encoder.model.load_state_dict(local, strict=False)
+    if unexpected or set(missing) - {name for name, _ in encoder.model.named_buffers()}:
         wrong = ", ".join([*missing, *unexpected][:4])
         raise UserError(f"{folder}: its weights do not fit this encoder ({wrong}); use the encoder settings of the run")
 

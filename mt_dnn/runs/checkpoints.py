@@ -13,6 +13,7 @@ from pathlib import Path
 
 from data_utils.errors import UserError
 from mt_dnn.distributed.ranks import say
+from mt_dnn.runs.base import forget_base
 from mt_dnn.runs.checkpoint import CONTENT, checkpoint_path, damaged, files_of, read_state
 
 BEST = "best"
@@ -52,8 +53,10 @@ def prune(run: Path, keep: Iterable[int]) -> None:
 
 
 def forget_checkpoints(run: Path) -> None:
-    """Removes all checkpoints, as ``prune`` does, and the link to the best one."""
+    """Removes all checkpoints, as ``prune`` does, the link to the best one, and the encoder below their adapters."""
     prune(run, [])
+    if not checkpoints(run):
+        forget_base(run)
     if (run / BEST).is_symlink():
         (run / BEST).unlink()
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from mt_dnn.adversarial.modes import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
 from mt_dnn.batches.sampling import SamplingConfig
+from mt_dnn.encoders.adapters import AdapterConfig
 from mt_dnn.encoders.load import EncoderConfig
+from mt_dnn.runs.trackers import TrackerName
 from mt_dnn.section import Section
 from mt_dnn.tasks.heads import HeadsConfig
 from mt_dnn.tasks.soft_labels import DistillationConfig
@@ -214,7 +217,26 @@ class LogConfig(Section):
         100,
         description="updates between two measurements of the regulariser with dropout alone; null: never",
     )
-    tensorboard: bool = Field(False, description="write TensorBoard files too; needs the extra tensorboard")
+    trackers: tuple[TrackerName, ...] = Field(
+        (), description="show the records in these too: tensorboard, wandb, mlflow; each needs the extra of its name"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_spelling(cls, values: Any) -> Any:
+        """``tensorboard: true`` in older run files means ``trackers: [tensorboard]``."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("tensorboard"), bool):
+            return values
+        if "trackers" in values:
+            raise ValueError("tensorboard: is an older spelling of trackers: [tensorboard]; leave it out")
+        rest = {key: value for key, value in values.items() if key != "tensorboard"}
+        return {"trackers": ["tensorboard"], **rest} if values["tensorboard"] else rest
+
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _without_brackets(cls, trackers: object) -> object:
+        """``log.trackers=wandb`` means ``log.trackers=[wandb]``."""
+        return [trackers] if isinstance(trackers, str) else trackers
 
 
 class RunConfig(Section):
@@ -230,6 +252,7 @@ class RunConfig(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
     data: DataConfig
     encoder: EncoderConfig
+    adapter: AdapterConfig = AdapterConfig()
     heads: HeadsConfig = HeadsConfig()
     distillation: DistillationConfig = DistillationConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -246,9 +269,15 @@ class RunConfig(Section):
 
     @field_validator("tasks", mode="before")
     @classmethod
-    def _one_task_without_brackets(cls, tasks: object) -> object:
+    def _task_without_brackets(cls, tasks: object) -> object:
         """``tasks=rte`` means ``tasks=[rte]``."""
         return [tasks] if isinstance(tasks, str) else tasks
+
+    @model_validator(mode="after")
+    def _strategy_of_adapters(self) -> RunConfig:
+        if self.adapter.kind != "none" and self.distributed.strategy == "fsdp":
+            raise ValueError("distributed.strategy: fsdp cannot split an encoder with an adapter; use ddp")
+        return self
 
     @model_validator(mode="after")
     def _settings_of_single_tasks(self) -> RunConfig:

@@ -37,7 +37,7 @@ def finish(
     last, best = progress.position.step, progress.best_step
     if best is not None and best != last:
         parts.decoder.known = dict(best_answers)
-        load_encoder_weights(parts.model, checkpoint_path(folder, best))
+        load_encoder_weights(parts.model.encoder, checkpoint_path(folder, best))
         load_rest(parts.model, checkpoint_path(folder, best))
     predictions = config.evaluation.predicted
     unlabelled = predictions is not None and predictions.splits == "all"

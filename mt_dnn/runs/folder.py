@@ -20,7 +20,16 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import differences, dump_config, load_config
 
 CONFIG, TASKS, LOCK = "config.yml", "task_defs.yml", ".lock"
-WRITTEN = (TASKS, "metrics.jsonl", "summary.json", "predictions/*.jsonl", "adversary/*.json")
+WRITTEN = (
+    TASKS,
+    "base/*",
+    "environment.json",
+    "tracking.json",
+    "metrics.jsonl",
+    "summary.json",
+    "predictions/*.jsonl",
+    "adversary/*.json",
+)
 
 # Keys that may change between a run and its resumption, because they change no result. Rows and task definitions may
 # be elsewhere, because a resumption compares their content.

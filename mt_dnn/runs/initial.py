@@ -113,11 +113,16 @@ def read_initial(path: Path) -> Initial:
     """Reads what ``train.init_from`` names.
 
     Raises:
-        UserError: there is no checkpoint, or the file is not one of the old MT-DNN.
+        UserError: there is no checkpoint, it has an adapter, or the file is not one of the old MT-DNN.
     """
     if path.is_file():
         return _read_old(path)
     checkpoint = find_checkpoint(path)
+    if (checkpoint / "adapter").exists():
+        raise UserError(
+            f"train.init_from: {path} has an adapter; write its encoder with mt-dnn export {path} --encoder-only "
+            "--merge --output FOLDER, and set encoder.name to that folder"
+        )
     weights = read_tensors(checkpoint / "heads.safetensors")
     heads: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():

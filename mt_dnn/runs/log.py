@@ -1,4 +1,4 @@
-"""The log of a run: metrics.jsonl, with one JSON object per line, and TensorBoard files with log.tensorboard."""
+"""The log of a run: metrics.jsonl, with one JSON object per line. Trackers get its records too (tracking.py)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_utils.errors import UserError
 from data_utils.files import replacing
 from mt_dnn.distributed.ranks import is_main
+from mt_dnn.runs.trackers import TrackedRun
+from mt_dnn.runs.tracking import Tracking, settings_of
 
 RECORD = b'{"event": "'  # every record begins like this
 
@@ -24,34 +25,55 @@ class MetricsLog:
     the records of later updates are removed when the log is opened.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool, resume_step: int) -> None:
-        self._stream = self._board = None
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        resume_step: int,
+        trackers: Sequence[str] = (),
+        name: str = "run",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Opens the log.
+
+        Args:
+            trackers: keys of ``TRACKERS``.
+            name, settings: the name and the configuration of the run, for trackers.
+        """
+        self._stream = self._tracking = None
         if not is_main():
             return
         self.path = folder / "metrics.jsonl"
         self._cut_back(resume_step)
+        if trackers:
+            records = list(logged_records(self.path)) if self.path.exists() else []
+            tracked = TrackedRun(folder, name, settings_of(settings or {}), resume_step=resume_step)
+            self._tracking = Tracking(trackers, tracked, records)
         self._stream = self.path.open("a", encoding="utf-8")
-        self._board = _writer(folder, resume_step) if tensorboard else None
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends a record, which has to have the keys ``event`` and ``step``."""
         if self._stream is not None:
             self._stream.write(json.dumps(record) + "\n")
             self._stream.flush()
-        if self._board is not None:
-            for name, value in _flatten(record):
-                self._board.add_scalar(f"{record['event']}/{name}", value, record["step"])
+        if self._tracking is not None:
+            self._tracking.add(record)
 
     def flush(self) -> None:
         """Waits until all records are on disk, so that no checkpoint is there without the records before it."""
         if self._stream is not None:
             os.fsync(self._stream.fileno())
 
+    def commit(self) -> None:
+        """Lets trackers have the records so far. Call it when a checkpoint is saved, so that none can come again."""
+        if self._tracking is not None:
+            self._tracking.commit()
+
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
-        if self._board is not None:
-            self._board.close()
+        if self._tracking is not None:
+            self._tracking.close()
 
     def _cut_back(self, step: int) -> None:
         """Removes the records of updates after ``step``, and a last record that was cut off when the run was killed.
@@ -98,18 +120,3 @@ def _is_cut(tail: bytes) -> bool:
     """Whether the text after the last line break can be the begin of a record. A power failure adds zeros."""
     written = tail.rstrip(b"\0")
     return written[: len(RECORD)] == RECORD[: len(written)]
-
-
-def _writer(folder: Path, resume_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("log.tensorboard: TensorBoard is not installed; pip install 'mt-dnn[tensorboard]'") from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
-
-
-def _flatten(record: Any, prefix: str = "") -> list[tuple[str, float]]:
-    """The numbers of a nested record with their names, for example ``scores/rte/dev/accuracy``."""
-    if isinstance(record, dict):
-        return [pair for key, value in record.items() for pair in _flatten(value, f"{prefix}/{key}" if prefix else key)]
-    return [(prefix, float(record))] if isinstance(record, int | float) and prefix not in ("step",) else []

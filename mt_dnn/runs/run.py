@@ -19,8 +19,10 @@ from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
 from mt_dnn.distributed.sharded import local_parts
 from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.runs.banner import banner
+from mt_dnn.runs.base import write_base
 from mt_dnn.runs.checkpoints import mark_best
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.environment import write_environment
 from mt_dnn.runs.evaluate import dev_scores, reads_loss, selection_score
 from mt_dnn.runs.finish import finish
 from mt_dnn.runs.folder import locked, write_inputs, write_json
@@ -28,6 +30,7 @@ from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import forget_attempt, save
 from mt_dnn.runs.start import start
+from mt_dnn.runs.trackers import check_installed
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.step import Stepper
@@ -46,6 +49,7 @@ class Run:
     """
 
     def __init__(self, config: RunConfig, *, shown: bool = True, hopeless: Hopeless = lambda *_: False) -> None:
+        check_installed(config.log.trackers)
         self.config, self.folder, self.parts = config, config.output, start(config, shown=shown)
         self.shown, self.hopeless = shown, hopeless
         self.best_answers: dict[tuple[str, str], Decoded] = {}  # of the best model, if this process has found it
@@ -70,13 +74,16 @@ class Run:
                 if progress.position.step == 0:
                     forget_attempt(self.folder)
                 write_inputs(self.folder, self.config, self.parts.tasks.evaluated)
+                if progress.position.step == 0:
+                    write_base(self.folder, self.parts.model.encoder)
+                write_environment(self.folder, self.config, self.parts)
                 if progress.best_step is not None:  # a kill may have come between the last checkpoint and the link
                     mark_best(self.folder, progress.best_step)
             if self.shown:
                 say(banner(self.config, self.parts))
             for notice in self.parts.notices:
                 say(notice)
-            log = MetricsLog(self.folder, tensorboard=self.config.log.tensorboard, resume_step=progress.position.step)
+            log = open_log(self.config, progress.position.step)
             try:
                 with explained(lambda: f"after update {progress.position.step}"):
                     stopped_by = 0 if progress.finished else self._train(log, received)
@@ -127,6 +134,7 @@ class Run:
                     log.flush()
                     shown.set_description("save")
                     save(self.folder, parts.tokenizer, parts.stepper, progress, keep_optimizer=kept)
+                    log.commit()
                     shown.set_description("train")
                 if asked:
                     goes_on = "the same command continues from there"
@@ -163,6 +171,13 @@ class Run:
             score = f"{-value:.4f}" if reads_loss(metric) else f"{100 * value:.2f}"
             say(f"update {step}: dev {metric} {score}{' (best so far)' if best else ''}")
         return value is not None and not progress.finished and self.hopeless(epoch, value)
+
+
+def open_log(config: RunConfig, resume_step: int) -> MetricsLog:
+    """Opens the log of a run, and its trackers with the first record. ``resume_step``: updates made before."""
+    name, settings = config.output.name, config.model_dump(mode="json")
+    trackers = config.log.trackers
+    return MetricsLog(config.output, resume_step=resume_step, trackers=trackers, name=name, settings=settings)
 
 
 @contextmanager

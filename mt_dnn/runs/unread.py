@@ -7,8 +7,10 @@ notice, because one run file serves several choices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_utils.encoder_names import PACKAGE
 from data_utils.errors import UserError, did_you_mean
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
@@ -100,10 +102,16 @@ def _refuse_useless(config: RunConfig) -> None:
         Rule("optimizer.lookahead", around, "alpha", around.enabled, off),
         Rule("encoder", encoder, "sha256", encoder.name is not None, "encoder.config makes new weights"),
         Rule("encoder", encoder, "sha256", train.init_from is None, "the weights come from train.init_from"),
+        Rule("encoder", encoder, "revision", not on_disk(encoder.name), "encoder.name is no name on the hub"),
         Rule("adversary", config.adversary, "warm_start_steps", config.adversary.mode != "none", "mode is none"),
     ):
         if rule.useless:
             raise UserError(f"{rule}; leave it out")
+
+
+def on_disk(name: str | None) -> bool:
+    """Whether the name of an encoder is that of a folder or of a package."""
+    return name is not None and (name.startswith(PACKAGE) or Path(name).expanduser().is_dir())
 
 
 def _unread(config: RunConfig, tasks: Tasks, train_splits: Mapping[str, Prepared]) -> Iterator[str]:

@@ -22,10 +22,12 @@ from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.build import build_model, build_plan, build_splits, build_tasks, build_tokenizer, choose_device
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.environment import processor
 from mt_dnn.runs.folder import CONFIG
+from mt_dnn.runs.hashes import encoder_hashes
 from mt_dnn.runs.start import build_stepper
-from mt_dnn.studies.identity import encoder_hashes, run_tasks
-from mt_dnn.studies.records import Record, processor
+from mt_dnn.studies.identity import run_tasks
+from mt_dnn.studies.records import Record
 from mt_dnn.training.loop import Position, train
 
 PROBE_UPDATES, WARM_UP = 8, 3  # updates of a probe, and how many of them do not count

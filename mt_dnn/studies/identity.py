@@ -5,26 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_utils.encoder_names import PACKAGE, resolve_name
-from data_utils.errors import os_errors
+from data_utils.encoder_names import PACKAGE
 from data_utils.rows import file_names
 from data_utils.task_def import TaskDef, load_task_defs
-from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import FREE_KEYS, FREE_KEYS_OF
+from mt_dnn.runs.hashes import encoder_hashes, file_hash, start_hashes
 from mt_dnn.tasks.run_tasks import Tasks, evaluated_tasks, training_tasks
 
 # These settings say where things are, or what the run is called. What they point at is hashed by its content.
 ELSEWHERE = ("name", *FREE_KEYS)
 FOLDERS = (("encoder", "name"), ("encoder", "tokenizer"), ("train", "init_from"))  # settings that may be a path
-WEIGHTS = ("*.safetensors", "*.bin")
-DESCRIPTIONS = ("*.json", "*.txt", "*.model")  # configuration, tokenizer, vocabulary
 LENGTH = 12  # of a hash, in hexadecimal digits
 
 
@@ -118,40 +115,6 @@ def data_hashes(config: RunConfig) -> dict[str, str]:
     return found
 
 
-def encoder_hashes(config: RunConfig) -> dict[str, str]:
-    """SHA-256 of each file that the encoder and its tokenizer are read from.
-
-    Empty if they come from a hub, or are new. Of a package only the weights count, because its files are released
-    together.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    hashes: dict[str, str] = {}
-    for prefix, name in (("", config.encoder.name), ("tokenizer/", config.encoder.tokenizer)):
-        folder = None if name is None else Path(resolve_name(name))
-        if name is not None and folder is not None and folder.is_dir():
-            patterns = (*(() if prefix else WEIGHTS), *(() if name.startswith(PACKAGE) else DESCRIPTIONS))
-            hashes |= {f"{prefix}{file.name}": file_hash(file) for file in _files(folder, patterns)}
-    return hashes
-
-
-def start_hashes(config: RunConfig) -> dict[str, str]:
-    """SHA-256 of each file that ``train.init_from`` is read from. Empty if it is not set.
-
-    Raises:
-        UserError: a file cannot be read, or there is no checkpoint.
-    """
-    start = config.train.init_from
-    if start is None:
-        return {}
-    if start.is_file():
-        return {"init_from": file_hash(start)}
-    start = find_checkpoint(start)
-    files = [start / "heads.safetensors", *_files(start / "encoder", (*WEIGHTS, *DESCRIPTIONS))]
-    return {f"init_from/{file.relative_to(start)}": file_hash(file) for file in files}
-
-
 def portable(name: str) -> str:
     """A path as it is written in every copy of a project: a folder below the working folder counts from there.
 
@@ -161,26 +124,6 @@ def portable(name: str) -> str:
         return name
     path = Path(os.path.normpath(Path(name).expanduser()))
     return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)
-
-
-def _files(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    return sorted(file for pattern in patterns for file in folder.glob(pattern))
-
-
-def file_hash(file: Path) -> str:
-    """SHA-256 of a file. It is computed again when the file has changed."""
-    with os_errors(file, "cannot be read"):
-        stat = file.stat()
-        return _file_hash(file, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _file_hash(file: Path, size: int, changed: int) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _hash(content: Any) -> str:

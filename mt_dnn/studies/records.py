@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import transformers
 from data_utils.errors import UserError, os_errors
 from data_utils.files import read_json, read_lines, write_json_lines
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.environment import processor, revision
 from mt_dnn.runs.folder import write_json
 from mt_dnn.runs.log import mean_figures
 from mt_dnn.studies.identity import Identity, data_hashes, run_tasks
@@ -78,33 +77,10 @@ def _accelerator(config: RunConfig) -> dict[str, str]:
     return {"device": torch.cuda.get_device_name(name) if torch.cuda.is_available() else name}
 
 
-@lru_cache
 def commit() -> str:
-    """The git commit of this code, with ``+`` if files have changed since. Empty where git does not know the code.
-
-    An installed package may lie within a repository of the user, which says nothing about it.
-    """
-    file = Path(__file__)
-    folder = file.parent
-    try:
-        known = subprocess.run(["git", "ls-files", "--error-unmatch", file.name], cwd=folder, capture_output=True)
-        if known.returncode != 0:
-            return ""
-        names = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=folder, capture_output=True, text=True)
-        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True)
-    except OSError:
-        return ""
-    return names.stdout.strip() + ("+" if changes.stdout.strip() else "") if names.returncode == 0 else ""
-
-
-@lru_cache
-def processor() -> str:
-    """The name of the processor, as Linux gives it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        return next(line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    """The git commit of this code, with ``+`` if files have changed since. Empty where git does not know the code."""
+    name, changed = revision()
+    return name + ("+" if changed else "")
 
 
 def write_record(folder: Path, record: Record) -> None:

@@ -65,7 +65,7 @@ def _encoders(table: Table) -> Iterator[str]:
     for (row, _), cell in table.cells.items():
         undecided = [table.grid.run(rival, table.grid.study.seed_list[0]) for rival in cell.group if not cell.runs]
         for planned in (*cell.runs.values(), *undecided):
-            rows[planned.given.encoder.name or "random weights"][table.rows[row].name] = None
+            rows[planned.given.encoder.origin][table.rows[row].name] = None
     if len(rows) == 1:
         yield f"Encoder: {next(iter(rows))}."
     elif rows:

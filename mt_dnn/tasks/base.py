@@ -135,15 +135,15 @@ class Kind:
 
     ``head(task, encoder, dropout, config)`` builds the head of a task.
     ``options(task, split)``: how many options a decision has, the mean over training rows; 1 for a number.
-    ``pretrained(name, settings, head)`` loads the weights of a new head from the checkpoint ``name`` of an encoder with
-    these transformers settings. It returns False if the checkpoint has no weights for the head. None: no checkpoint of
-    an encoder has any.
+    ``pretrained(name, revision, settings, head)`` loads the weights of a new head from the checkpoint ``name`` of an
+    encoder with these transformers settings. It returns False if the checkpoint has no weights for the head. None: no
+    checkpoint of an encoder has any.
     """
 
     head: Callable[[TaskDef, Encoder, float, HeadsConfig], nn.Module]
     decoding: Decoding
     options: Callable[[TaskDef, Prepared], float] = lambda task, split: task.n_class
-    pretrained: Callable[[str, Any, nn.Module], bool] | None = None
+    pretrained: Callable[[str, str | None, Any, nn.Module], bool] | None = None
 
 
 def mean_size(bounds: np.ndarray | None) -> float:

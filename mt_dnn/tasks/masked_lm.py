@@ -20,7 +20,7 @@ from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import initialised
-from mt_dnn.encoders.pretrained import only_bin, quiet, with_mean_rows
+from mt_dnn.encoders.pretrained import NEWEST, only_bin, quiet, with_mean_rows
 from mt_dnn.tasks.base import Decoded, Decoding, Kind
 from mt_dnn.tasks.heads import HeadsConfig
 
@@ -111,7 +111,7 @@ LM_HEADS = {  # model type → names of the dense layer and the LayerNorm in tra
 }
 
 
-def load_lm_head(name: str, settings: Any, head: nn.Module) -> bool:
+def load_lm_head(name: str, revision: str | None, settings: Any, head: nn.Module) -> bool:
     """Loads the weights of a MaskedLMHead from a checkpoint. False if it has none, or its model type is unknown."""
     assert isinstance(head, MaskedLMHead)
     family = settings.model_type
@@ -121,7 +121,8 @@ def load_lm_head(name: str, settings: Any, head: nn.Module) -> bool:
         model, info = AutoModelForMaskedLM.from_pretrained(
             resolve_name(name),
             trust_remote_code=False,
-            use_safetensors=not only_bin(name),
+            revision=revision or NEWEST,
+            use_safetensors=not only_bin(name, revision),
             weights_only=True,
             dtype=torch.float32,
             output_loading_info=True,

@@ -29,7 +29,8 @@ def parameter_groups(
     some of its parameters by its ``lr_factors``.
 
     Weight decay: vectors (biases, normalisation weights) have none. Parameters with a factor in ``lr_factors`` and
-    parameters that ``no_decay`` names have none either. ``no_decay`` has the same patterns as ``freeze``.
+    parameters that ``no_decay`` names have none either. ``no_decay`` has the same patterns as ``freeze``. The vectors
+    of an IA3 adapter, which are matrices with one row or column, have none.
 
     Raises:
         UserError: a pattern of ``no_decay`` matches nothing, or no parameter is left to train.
@@ -45,7 +46,7 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays = parameter.ndim > 1 and name not in exempt and name not in factors
+        decays = parameter.ndim > 1 and name not in exempt and name not in factors and ".ia3_l." not in name
         rate = factors.get(name, 1.0) * (head_lr if head_lr and name.startswith("heads.") else lr)
         below = top - _depth(model, name) if layer_decay < 1 else 0
         group = {

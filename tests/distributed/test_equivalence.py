@@ -105,12 +105,28 @@ PATHS = {
     "WEIGHTED": "weighted.yml",
     "MARKED": "marked",
 }
+ADAPTED = {
+    f"{kind}_{mode}": [
+        *DROPOUT,
+        "optimizer.lr=1",
+        f"adapter.kind={kind}",
+        *dropout,
+        f"adversary.mode={mode}",
+        *SETTINGS.get(mode, []),
+    ]
+    for kind, dropout, modes in (
+        ("lora", ["adapter.dropout=0.3"], ("none", "vat", "tat", "freelb", "rapt", "rdrop")),
+        ("ia3", [], ("tat",)),
+    )
+    for mode in modes
+}
+OTHERS |= ADAPTED
 OTHERS = {name: ["train.batch_size=16", *options] for name, options in OTHERS.items()}  # six updates are enough
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
 TOGETHER = {
     ("ddp", 2): list(CASES),
     ("ddp", 3): list(MODES),
-    ("fsdp", 2): [name for name in CASES if name != "masks"],  # refused
+    ("fsdp", 2): [name for name in CASES if name not in ("masks", *ADAPTED)],  # refused
     ("fsdp", 3): [name for name in MODES if name.endswith("-2")],  # three processes wait for each other on two cores
 }
 

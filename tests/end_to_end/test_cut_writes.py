@@ -81,7 +81,7 @@ def test_submission_files(tmp_path: Path, out: Path) -> None:
 
 def test_the_log(out: Path) -> None:
     def resume() -> None:
-        MetricsLog(out, tensorboard=False, resume_step=9).close()
+        MetricsLog(out, resume_step=9).close()
 
     records = "".join(json.dumps({"event": "train", "step": step}) + "\n" for step in range(12))
     (out / "metrics.jsonl").write_text(records)

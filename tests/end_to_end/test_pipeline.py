@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run long enough to learn; its folder is read by all tests here and changed by none."""
     folder = tmp_path_factory.mktemp("pipeline")
     make_workspace(folder, train_rows=400)
-    run("train", str(folder / "run.yml"), "train.epochs=8", "optimizer.lr=5e-3", "log.tensorboard=true")
+    run("train", str(folder / "run.yml"), "train.epochs=8", "optimizer.lr=5e-3", "log.trackers=[tensorboard]")
     return folder
 
 

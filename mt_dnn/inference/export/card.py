@@ -115,7 +115,7 @@ def _on_hub(name: str | None, model: TrainedModel) -> bool:
     return not any((folder / name).parent.exists() for folder in (Path(), *model.run.resolve().parents))
 
 
-def _shown(name: str, model: TrainedModel) -> str:
+def shown_name(name: str, model: TrainedModel) -> str:
     """The name of an encoder as a card tells it. Of a folder only the last name."""
     return name if name.startswith(PACKAGE) or _on_hub(name, model) else Path(name).name
 
@@ -125,7 +125,8 @@ def _encoder(model: TrainedModel) -> str:
     encoder = model.config.encoder
     if encoder.name is None:
         return f"A new encoder of the family {(encoder.config or {}).get('model_type')}"
-    return f"The encoder `{_shown(encoder.name, model)}`"
+    revision = f" at revision `{encoder.revision}`" if encoder.revision is not None else ""
+    return f"The encoder `{shown_name(encoder.name, model)}`{revision}"
 
 
 def _reading(config: RunConfig, task: TaskDef | None) -> Iterator[str]:
@@ -185,7 +186,7 @@ def _training(model: TrainedModel) -> str:
     for key in ("name", "tokenizer"):
         value = settings["encoder"].get(key)
         if value is not None:
-            settings["encoder"][key] = _shown(value, model)
+            settings["encoder"][key] = shown_name(value, model)
     if (initial := settings.get("train", {}).get("init_from")) is not None:
         settings["train"]["init_from"] = Path(initial).name
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip()

@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 from data_utils.errors import UserError, did_you_mean
 from data_utils.features import save_tokenizer
 from data_utils.task_def import TaskDef
+from mt_dnn.encoders.adapters import save_adapter as write_peft
 from mt_dnn.encoders.pooling import POOLINGS
 from mt_dnn.encoders.pretrained import quiet
-from mt_dnn.inference.export.card import Content, write_card
+from mt_dnn.inference.export.card import Content, shown_name, write_card
 from mt_dnn.inference.export.forms import FORMS
 from mt_dnn.inference.export.model import encoder_model, task_model, tokenizer_of
 from mt_dnn.inference.trained import TrainedModel
@@ -24,6 +25,11 @@ PIPELINE = 'from transformers import pipeline\n\nmodel = pipeline("{tag}", model
 AUTO = (
     "from transformers import {auto}, AutoTokenizer\n\n"
     'model = {auto}.from_pretrained("{folder}")\ntokenizer = AutoTokenizer.from_pretrained("{folder}")'
+)
+ADAPTER = (
+    "from peft import PeftModel\nfrom transformers import AutoModel, AutoTokenizer\n\n"
+    'model = PeftModel.from_pretrained(AutoModel.from_pretrained("{base}"), "{folder}")\n'
+    'tokenizer = AutoTokenizer.from_pretrained("{folder}")'
 )
 CALLS = {
     "text-classification": 'model("A text.", truncation=True, top_k=None)',
@@ -51,6 +57,21 @@ def write_hf(model: TrainedModel, task: str | None, folder: Path, name: str) -> 
     definition = model.task(task)
     tag = FORMS[model.trained[head_owner(definition)].task_type].tag
     write_card(folder, model, Content(definition, "transformers", tag, usage(definition, built, name), notes_of(built)))
+
+
+def write_adapter(model: TrainedModel, folder: Path, name: str) -> None:
+    """Writes the adapter of a run in peft's format, with the tokenizer. The encoder itself is not in the folder."""
+    encoder = model.model.encoder
+    write_peft(encoder, folder)
+    save_tokenizer(tokenizer_of(model, encoder.model), folder)
+    known = encoder.adapter.base_model_name_or_path
+    base = shown_name(known, model) if known else f"{model.config.output.name}/base"
+    code = ADAPTER.format(base=base, folder=name)
+    notes = (
+        "The folder holds an adapter. The encoder that it changes is not part of it.",
+        "Heads of the run are not part of it.",
+    )
+    write_card(folder, model, Content(None, "peft", FEATURES, code, notes))
 
 
 def write_sentence_transformers(model: TrainedModel, task: str | None, folder: Path, name: str, pooling: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_utils.errors import UserError, did_you_mean
+from mt_dnn.encoders.adapters import merge_adapter
 from mt_dnn.inference.export.folder import check_new, new_folder
-from mt_dnn.inference.export.targets import write_hf, write_sentence_transformers
+from mt_dnn.inference.export.targets import write_adapter, write_hf, write_sentence_transformers
 from mt_dnn.inference.huggingface import in_transformers_format, locate
-from mt_dnn.inference.trained import load
+from mt_dnn.inference.trained import TrainedModel, load
 
 TARGETS = ("hf", "sentence-transformers", "onnx")
 
@@ -22,6 +23,7 @@ def export(
     encoder_only: bool = False,
     pooling: str | None = None,
     int8: bool = False,
+    merge: bool = False,
 ) -> None:
     """Writes a folder that other software loads. It is complete or absent.
 
@@ -33,6 +35,8 @@ def export(
         encoder_only: export the shared encoder without a head, for vectors of texts.
         pooling: with sentence-transformers and ``encoder_only``: ``mean`` (the default), ``cls`` or ``max``.
         int8: with onnx: weights of linear layers in eight bits.
+        merge: of a run with an adapter: add the adapter to the weights of the encoder. Without ``merge`` only the
+            adapter of an encoder without a head can be written, in peft's format.
 
     Raises:
         UserError: the folder exists, options contradict each other, there is no such task, the target cannot express
@@ -46,12 +50,15 @@ def export(
     if in_transformers_format(source):
         raise UserError(f"{run}: is a model of transformers, not a run; use it as it is, or give the folder of a run")
     model = load(source, "cpu", precision="fp32")
+    adapter_alone = _merge(model, merge, alone=encoder_only and target == "hf")
     if not encoder_only and task is None:
         if len(model.trained) > 1:
             raise UserError(f"--task: {run} was trained on several tasks; give one of {', '.join(model.trained)}")
         (task,) = model.trained
     with new_folder(output) as folder:
-        if target == "hf":
+        if adapter_alone:
+            write_adapter(model, folder, output.name)
+        elif target == "hf":
             write_hf(model, task, folder, output.name)
         elif target == "sentence-transformers":
             write_sentence_transformers(model, task, folder, output.name, pooling or "mean")
@@ -59,6 +66,29 @@ def export(
             from mt_dnn.inference.export.onnx_file import write_onnx
 
             write_onnx(model, task, folder, output.name, int8=int8)
+
+
+def _merge(model: TrainedModel, merge: bool, *, alone: bool) -> bool:
+    """Merges the adapter of a model if that is asked for. Returns whether the adapter by itself has to be written.
+
+    ``alone``: the user asks for something that an adapter by itself can be.
+
+    Raises:
+        UserError: the model has an adapter and has to be merged, or it has none.
+    """
+    encoder = model.model.encoder
+    if encoder.adapter is None:
+        if merge:
+            raise UserError(f"--merge: {model.run} has no adapter; leave it out")
+        return False
+    if merge:
+        merge_adapter(encoder)
+    elif not alone:
+        raise UserError(
+            f"{model.run}: has an adapter; add --merge, which makes it part of the encoder's weights, or use --to hf "
+            "and --encoder-only for the adapter by itself"
+        )
+    return not merge
 
 
 def check_options(target: str, task: str | None, encoder_only: bool, pooling: str | None, int8: bool) -> None:

@@ -181,13 +181,15 @@ def test_only_a_name_on_the_hub_is_a_base_model(
     beside.mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path)
     model = load(runs["bert"])
-    encoder = model.config.encoder.model_copy(update={"name": name, "tokenizer": name})
+    revision = "v1" if kind == "hub" else None
+    encoder = model.config.encoder.model_copy(update={"name": name, "tokenizer": name, "revision": revision})
     model.config = model.config.model_copy(update={"encoder": encoder})
     write_card(tmp_path, model, Content(None, "transformers", "feature-extraction", ""))
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.base_model == (name if kind == "hub" else None)
     settings = yaml.safe_load(card.text.split("```yaml\n")[1].split("```")[0])
-    assert f"The encoder `{shown}`, fine-tuned" in card.text
+    version = " at revision `v1`" if kind == "hub" else ""
+    assert f"The encoder `{shown}`{version}, fine-tuned" in card.text
     assert {settings["encoder"]["name"], settings["encoder"]["tokenizer"]} == {shown}
 
 

@@ -86,7 +86,7 @@ def test_lines_of_somebody_else_stay_in_the_log(tmp_path: Path, foreign: bytes) 
 
 
 def resumed(folder: Path) -> None:
-    MetricsLog(folder, tensorboard=False, resume_step=10).close()
+    MetricsLog(folder, resume_step=10).close()
 
 
 def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import locked
-from mt_dnn.studies import records
 from mt_dnn.studies.attempts import SPENT, note_death, process_name
 from mt_dnn.studies.identity import Identity
 from mt_dnn.studies.make import Busy, kept_record, make_run
@@ -145,23 +143,6 @@ def test_a_record_names_the_gpu(workspace: Path, monkeypatch: pytest.MonkeyPatch
         failure_record(Identity(config_of(workspace, "device=auto")), "no", 2)["machine"]["device"] == "cuda of a test"
     )
     assert "device" not in failure_record(Identity(config_of(workspace, "device=cpu")), "no", 2)["machine"]
-
-
-def test_a_repository_of_the_user_is_not_the_commit_of_an_installed_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for command in (
-        ["init", "-q"],
-        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x", "--allow-empty"],
-    ):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    file = tmp_path / "venv" / "records.py"
-    file.parent.mkdir()
-    file.write_text("")
-    monkeypatch.setattr(records, "__file__", str(file))
-    assert records.commit.__wrapped__() == ""
-    subprocess.run(["git", "add", file], cwd=tmp_path, check=True)
-    assert len(records.commit.__wrapped__()) == 13
 
 
 def test_a_run_that_cannot_be_built_is_a_failed_attempt(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,13 +131,13 @@ def test_one_process_per_run_folder(workspace: Path) -> None:
 
 
 def test_the_log_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path, tensorboard=False, resume_step=0)
+    log = MetricsLog(tmp_path, resume_step=0)
     for step in (1, 2, 3):
         log.write({"event": "train", "step": step, "loss": 0.5})
     log.close()
     with log.path.open("a") as stream:
         stream.write('{"event": "train", "st')  # a write that was cut off
-    MetricsLog(tmp_path, tensorboard=False, resume_step=2).close()
+    MetricsLog(tmp_path, resume_step=2).close()
     assert [line[-15:] for line in log.path.read_text().splitlines()] == ['1, "loss": 0.5}', '2, "loss": 0.5}']
 
 
