@@ -44,6 +44,7 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         "datasets>=4.4.1,<6",
+        "filelock>=3.30.0",
         "joblib>=1.4.2",
         "numpy>=2.1.3,<3",
         "omegaconf>=2.3.0,<3",
