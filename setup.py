@@ -3,6 +3,22 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+
+class WithShippedFiles(build_py):
+    """Puts the YAML files of task_defs/ and experiments/ into the wheel, where data_utils/shipped.py finds them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return  # they are found in the checkout
+        for folder in ("task_defs", "experiments"):
+            for file in sorted(Path(folder).rglob("*.yml")):
+                target = Path(self.build_lib, "data_utils", "_shipped", file)
+                self.mkpath(str(target.parent))
+                self.copy_file(str(file), str(target))
+
 
 EXTRAS = {
     # The quick start's encoder. Its metadata asks for sentence-transformers, which nothing here uses:
@@ -18,6 +34,7 @@ EXTRAS = {
     "lamb": ["pytorch-optimizer>=4.0,<5"],
     "dev": [
         "hypothesis>=6.100",
+        "jsonschema>=4.20",
         "mypy>=1.15",
         "pre-commit>=4",
         "pytest>=8.3",
@@ -30,6 +47,7 @@ EXTRAS = {
 
 setup(
     name="mt-dnn",
+    cmdclass={"build_py": WithShippedFiles},
     version="0.1.0",
     description="Multi-task fine-tuning of BERT and XLM-R encoders with adversarial training",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
@@ -62,5 +80,5 @@ setup(
         "typer>=0.15.4,<1",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["mt-dnn = mt_dnn.cli.main:main"]},
+    entry_points={"console_scripts": ["mt-dnn = mt_dnn.cli.__main__:main"]},
 )
