@@ -56,7 +56,7 @@ setup(
     author="the mt-dnn authors",
     packages=find_packages(include=["mt_dnn", "mt_dnn.*", "data_utils", "data_utils.*"]),
     package_data={
-        "mt_dnn": ["py.typed", "adversarial/*.md", "adversarial/presets/**/*.yml", "studies/*.yml"],
+        "mt_dnn": ["py.typed", "**/*.md", "**/*.yml"],
         "data_utils": ["py.typed"],
     },
     python_requires=">=3.10,<3.14",
