@@ -1,0 +1,65 @@
+"""Files for people who cite, report and check: they agree with setup.py and with each other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import ROOT
+
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def of_setup(name: str) -> Any:
+    """An argument of setup()."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    keywords = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == name]
+    return ast.literal_eval(keywords[-1].value)
+
+
+def test_the_citation_names_the_version_and_nobody_invented() -> None:
+    citation = read(ROOT / "CITATION.cff")
+    assert citation["cff-version"] == "1.2.0" and {"message", "title", "type"} < set(citation)
+    assert (citation["version"], citation["license"]) == (of_setup("version"), of_setup("license"))
+    assert citation["authors"] == [{"name": of_setup("author")}]
+    assert not {"doi", "url", "repository-code", "identifiers", "contact"} & set(citation)
+
+
+def test_the_changelog_begins_with_the_version() -> None:
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.M)
+    assert headings[0] == of_setup("version") and len(set(headings)) == len(headings)
+
+
+def test_the_workflow_runs_the_test_command_on_every_python() -> None:
+    jobs = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]
+    commands = [step.get("run", "") for step in jobs["suite"]["steps"]]
+    assert any("bash scripts/test.sh" in command for command in commands)
+    low, high = re.findall(r"3\.(\d+)", of_setup("python_requires"))
+    assert jobs["suite"]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(int(low), int(high))]
+    lowest = " ".join(step.get("run", "") for step in jobs["lowest"]["steps"])
+    (documented,) = re.findall(r"pip (install -c .*?) &&", (ROOT / "constraints-lowest.txt").read_text())
+    assert documented in lowest
+    assert {"3.10", "3.13"} <= set(jobs["lowest"]["strategy"]["matrix"]["python"])
+
+
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
+def test_issue_forms_have_what_they_need(path: Path) -> None:
+    form = read(path)
+    assert {"name", "description", "body"} <= set(form)
+    ids = [field["id"] for field in form["body"]]
+    assert len(set(ids)) == len(ids) and all(field["attributes"]["label"] for field in form["body"])
+    assert {field["type"] for field in form["body"]} <= {"textarea", "input", "dropdown", "checkboxes", "markdown"}
+    assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+def test_there_are_issue_forms() -> None:
+    assert [path.stem for path in FORMS] == ["bug", "feature", "result"]
