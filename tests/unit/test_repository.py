@@ -63,3 +63,16 @@ def test_issue_forms_have_what_they_need(path: Path) -> None:
 
 def test_there_are_issue_forms() -> None:
     assert [path.stem for path in FORMS] == ["bug", "feature", "result"]
+
+
+def test_the_image_copies_what_there_is_and_has_extras_that_there_are() -> None:
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    copied = [name for line in re.findall(r"^COPY (.*) \S+$", text, flags=re.M) for name in line.split()]
+    assert {"setup.py", "data_utils", "mt_dnn", "task_defs", "experiments"} <= set(copied)
+    assert all((ROOT / name).exists() for name in copied)
+    (extras,) = re.findall(r"^ARG EXTRAS=(.*)$", text, flags=re.M)
+    known = re.findall(r'^    "([a-z]+)": \[', (ROOT / "setup.py").read_text(encoding="utf-8"), flags=re.M)
+    assert extras and set(extras.split(",")) <= set(known)
+    (pinned,) = re.findall(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.M)
+    assert set(re.findall(r"torch==(\S+)", text)) == {pinned}
+    assert "\nHEALTHCHECK " in text and "\nUSER trainer\n" in text
