@@ -31,6 +31,7 @@ EXTRAS = {
     "onnx": ["onnx>=1.21.0,<2", "onnxruntime>=1.23.2,<2", "onnxscript>=0.7.0,<1"],  # mt-dnn export --to onnx
     # figures; mt-dnn search; mt-dnn sweep --cluster
     "studies": ["matplotlib>=3.10.0,<4", "optuna>=4.5.0,<6", "submitit>=1.5.3,<2"],
+    "serve": ["fastapi>=0.130.0,<1", "uvicorn>=0.40.0,<1"],  # mt-dnn serve
     "lamb": ["pytorch-optimizer>=4.0,<5"],
     "dev": [
         "hypothesis>=6.100",

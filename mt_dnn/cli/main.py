@@ -25,6 +25,7 @@ COMMANDS = (
     "predict",
     "embed",
     "export",
+    "serve",
     "distill",
     "sweep",
     "search",

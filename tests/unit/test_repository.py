@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,17 @@ def test_the_image_copies_what_there_is_and_has_extras_that_there_are() -> None:
     (pinned,) = re.findall(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.M)
     assert set(re.findall(r"torch==(\S+)", text)) == {pinned}
     assert "\nHEALTHCHECK " in text and "\nUSER trainer\n" in text
+
+
+def test_the_health_check_asks_the_port_of_a_server() -> None:
+    spec = spec_from_file_location("healthcheck", ROOT / "docker" / "healthcheck.py")
+    assert spec is not None and spec.loader is not None
+    check = module_from_spec(spec)
+    spec.loader.exec_module(check)
+    base = ["python", "/usr/local/bin/mt-dnn", "serve", "runs/a"]
+    assert [check.port([*base, *more]) for more in ([], ["--port", "81"], ["--port=82"])] == ["8000", "81", "82"]
+    assert check.main(["mt-dnn", "train", "run.yml"]) == 0
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with pytest.raises(OSError, match="refused"):
+        check.main([*base, "--port", str(port)])
