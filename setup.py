@@ -3,6 +3,22 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+
+class WithShippedFiles(build_py):
+    """Puts the YAML files of task_defs/ and experiments/ into the wheel, where data_utils/shipped.py finds them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return  # they are found in the checkout
+        for folder in ("task_defs", "experiments"):
+            for file in sorted(Path(folder).rglob("*.yml")):
+                target = Path(self.build_lib, "data_utils", "_shipped", file)
+                self.mkpath(str(target.parent))
+                self.copy_file(str(file), str(target))
+
 
 EXTRAS = {
     # The quick start's encoder. Its metadata asks for sentence-transformers, which nothing here uses:
@@ -18,9 +34,11 @@ EXTRAS = {
     "onnx": ["onnx>=1.21.0,<2", "onnxruntime>=1.23.2,<2", "onnxscript>=0.7.0,<1"],  # mt-dnn export --to onnx
     # figures; mt-dnn search; mt-dnn sweep --cluster
     "studies": ["matplotlib>=3.10.0,<4", "optuna>=4.5.0,<6", "submitit>=1.5.3,<2"],
+    "serve": ["fastapi>=0.130.0,<1", "uvicorn>=0.40.0,<1"],  # mt-dnn serve
     "lamb": ["pytorch-optimizer>=4.0,<5"],
     "dev": [
         "hypothesis>=6.100",
+        "jsonschema>=4.20",
         "mypy>=1.15",
         "pre-commit>=4",
         "pytest>=8.3",
@@ -33,6 +51,7 @@ EXTRAS = {
 
 setup(
     name="mt-dnn",
+    cmdclass={"build_py": WithShippedFiles},
     version="0.1.0",
     description="Multi-task fine-tuning of BERT and XLM-R encoders with adversarial training",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
@@ -41,12 +60,13 @@ setup(
     author="the mt-dnn authors",
     packages=find_packages(include=["mt_dnn", "mt_dnn.*", "data_utils", "data_utils.*"]),
     package_data={
-        "mt_dnn": ["py.typed", "adversarial/*.md", "adversarial/presets/**/*.yml", "studies/*.yml"],
+        "mt_dnn": ["py.typed", "**/*.md", "**/*.yml"],
         "data_utils": ["py.typed"],
     },
     python_requires=">=3.10,<3.14",
     install_requires=[
         "datasets>=4.4.1,<6",
+        "filelock>=3.30.0",
         "joblib>=1.4.2",
         "numpy>=2.1.3,<3",
         "omegaconf>=2.3.0,<3",
@@ -64,5 +84,5 @@ setup(
         "typer>=0.15.4,<1",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["mt-dnn = mt_dnn.cli.main:main"]},
+    entry_points={"console_scripts": ["mt-dnn = mt_dnn.cli.__main__:main"]},
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import io
 import json
@@ -15,6 +14,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from filelock import lock_descriptor
 
 from data_utils.errors import UserError, os_errors
 
@@ -184,12 +185,8 @@ def _lock(stream: io.FileIO, path: Path) -> None:
     Raises:
         UserError: another process has it locked, or has just completed and renamed it.
     """
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        current = path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except BlockingIOError:
-        current = False
-    if not current:
+    locked = lock_descriptor(stream.fileno(), blocking=False)
+    if not (locked and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())):
         raise UserError(f"{path}: another process is writing it; wait for it, or choose another output")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError
-from data_utils.task_yaml import read_yaml
+from data_utils.shipped import find
+from data_utils.task_yaml import read_tasks
 
 # Old key → key of a TaskDef. By key: old value → value. The old toolkit has these misspellings.
 OLD_KEYS = {"metric_meta": "metrics", "dropout_p": "dropout", "split_names": "splits"}
@@ -136,7 +137,7 @@ def loss_notices(path: Path, tasks: Collection[str]) -> list[str]:
     return [
         f"{path}: {name}: {key}: {old} is read as {OLD_VALUES['divergence'][old]}. The old MT-DNN computed "
         f"{meanings[old]}; write {OLD_VALUES['divergence'][old]} if that is meant, and this notice ends"
-        for name, values in read_yaml(path).items()
+        for name, values in read_tasks(find(path))[0].items()
         for key, meanings in OTHER_MEANINGS.items()
         if f"{name}" in tasks and (old := values.get(key)) in meanings
     ]

@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 from data_utils.column_names import check_mapping
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError, did_you_mean, unknown_key
+from data_utils.extends import KEY, SCHEMA
 from data_utils.files import replacing
 from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
+from data_utils.shipped import find
 from data_utils.task_types import DATA_FORMATS, DIVERGENCES, LOSSES, TASK_TYPES, TaskType
-from data_utils.task_yaml import read_yaml, written_text
+from data_utils.task_yaml import read_tasks, written_text
 
 
 def check_metrics(task: TaskDef) -> None:
@@ -145,17 +147,15 @@ class TaskDef(BaseModel):
 
 
 def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
-    """Reads a task file. Returns its tasks by name, in the order of the file.
+    """Reads a task file. Returns its tasks by name, in the order of the file, after those that it extends.
 
     Raises:
         UserError: the file is not readable, or a task is wrong: ``file: task: what is wrong, remedy``.
     """
-    path = Path(path)
-    content = read_yaml(path)
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: write a mapping from task names to their definitions")
-    names = [written_text(str(path), "task name", name) for name in content]
-    defs = {name: _task(f"{path}: {name}", name, values) for name, values in zip(names, content.values(), strict=True)}
+    path = find(path)
+    content, files = read_tasks(path)
+    names = {key: written_text(str(files[key]), "task name", key) for key in content}
+    defs = {name: _task(f"{files[key]}: {name}", name, content[key]) for key, name in names.items()}
     for task in defs.values():
         _check_head(f"{path}: {task.name}", task, defs)
     _check_file_names(path, defs)
@@ -189,11 +189,14 @@ def task_def_schema() -> dict[str, Any]:
     del task["properties"]["name"]
     task["properties"]["n_class"] = {"type": "integer", "minimum": 1, "description": "labels 0, 1, … up to n_class - 1"}
     task["properties"]["columns"]["additionalProperties"] = {"type": ["string", "integer"]}  # numbers count columns
-    task["required"] = ["task_type", "data_format"]
+    del task["required"]
+    complete = {"additionalProperties": {"required": ["task_type", "data_format"]}}
     return {
         "title": "mt-dnn task definitions",
         "type": "object",
+        "properties": {KEY: SCHEMA},
         "additionalProperties": task,
+        "anyOf": [{"required": [KEY]}, complete],
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from data_utils.errors import UserError, not_yaml
+from data_utils.extends import layers, merged
 
 TEXT, REWRITTEN = "tag:yaml.org,2002:str", "!rewritten"
 TEXTS = ("labels", "label_map", "class_weights", "columns", "files")  # keys whose values hold texts
@@ -86,3 +87,24 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: no such task definition file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise not_yaml(path, error) from None
+
+
+def read_tasks(path: Path) -> tuple[dict[Any, Any], dict[Any, Path]]:
+    """Reads a task file and the files that it extends. Returns tasks by name, and the last file with each of them.
+
+    Raises:
+        UserError: as ``read_yaml``, or a file is no mapping, does not exist or extends itself.
+    """
+    content: dict[Any, Any] = {}
+    files: dict[Any, Path] = {}
+    for file, tasks in layers(path, _tasks(path), _tasks):
+        content = merged(content, tasks)
+        files |= dict.fromkeys(tasks, file)
+    return content, files
+
+
+def _tasks(path: Path) -> dict[Any, Any]:
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: write a mapping from task names to their definitions")
+    return content

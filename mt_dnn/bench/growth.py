@@ -6,7 +6,7 @@ The encoder is tiny, so that the work of this toolkit shows beside that of torch
 from __future__ import annotations
 
 import json
-import resource
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,8 +74,8 @@ def growth_command(output: Path | None, *, most_rows: int, most_tasks: int, roun
 
 def cpu_seconds() -> float:
     """The processor time of this process and of its ended children. Other programs disturb it less than a clock."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def growth_of_rows(sizes: Sequence[int], rounds: int) -> dict[str, Any]:

@@ -22,7 +22,8 @@ def config(
     """Print a run file with all defaults, or the JSON Schema of run, task and study files for editors."""
     import yaml
 
-    from mt_dnn.runs.config_file import file_schema, load_config
+    from mt_dnn.runs.config_file import load_config
+    from mt_dnn.runs.file_schema import file_schema
     from mt_dnn.studies.study import study_schema
 
     if schema:

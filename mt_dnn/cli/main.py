@@ -26,6 +26,7 @@ COMMANDS = (
     "predict",
     "embed",
     "export",
+    "serve",
     "distill",
     "sweep",
     "search",
@@ -40,7 +41,6 @@ COMMANDS = (
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Multi-task fine-tuning of BERT, RoBERTa, ELECTRA and XLM-R encoders with adversarial training.",
 )

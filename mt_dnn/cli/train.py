@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from data_utils.errors import UserError
+from data_utils.shipped import notices
 from mt_dnn.cli.arguments import ConfigFile, Overrides, end
 from mt_dnn.threads import divide_threads
 
@@ -29,7 +30,7 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
     """Trains in this process and prints the table of scores. Returns the exit code."""
     from mt_dnn.distributed.launch import process_group
     from mt_dnn.distributed.output import lasting_output
-    from mt_dnn.distributed.ranks import is_main
+    from mt_dnn.distributed.ranks import is_main, say
     from mt_dnn.distributed.signals import exit_code
     from mt_dnn.runs.config_file import load_config
     from mt_dnn.runs.run import Run
@@ -38,6 +39,8 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
     config = load_config(path, overrides)
     with lasting_output():
         with process_group(timeout_s=config.distributed.timeout_s):
+            for notice in notices(path, config.task_defs):
+                say(notice)
             summary = Run(config)(ends_process=True)
         if isinstance(summary, int):
             return exit_code(summary)

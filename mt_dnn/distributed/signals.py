@@ -10,8 +10,9 @@ from threading import Thread, current_thread, main_thread
 from typing import Any
 
 # The signals of schedulers and of a terminal that is closed. A run that they stop, and that has saved, has not failed.
-PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends a process that has nothing to save
+# Windows has only the first of them.
+PREEMPTION = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+ENDING = tuple(number for number in PREEMPTION if number.name != "SIGUSR1")  # these end what has nothing to save
 LAUNCHER_PIPE = "MT_DNN_LAUNCHER_PIPE"  # the launcher holds the other end of this pipe as long as it lives
 
 

@@ -57,8 +57,19 @@ def predict_file(
     possible = readings(definition)
     (reading, *_), rows = matching(read_inputs(source, possible), possible)
     for part in windows(rows, window):
-        predictions = _predicted(model, reading, part, wanted, source)
-        yield from ({"uid": row.uid(reading), **found} for row, found in zip(part, predictions, strict=True))
+        yield from predict_inputs(model, reading, part, wanted, source)
+
+
+def predict_inputs(
+    model: TrainedModel, task: TaskDef, rows: Sequence[Input], wanted: Wanted = Wanted(), source: str = "rows"
+) -> list[dict[str, Any]]:
+    """The prediction of a task for each of a few rows, as ``predict_file`` gives them. ``source``: for messages.
+
+    Raises:
+        UserError: a row does not fit the task.
+    """
+    predictions = _predicted(model, task, rows, wanted, source)
+    return [{"uid": row.uid(task), **found} for row, found in zip(rows, predictions, strict=True)]
 
 
 def predict_all(

@@ -10,7 +10,9 @@ from signal import Signals
 from typing import Any
 
 from data_utils.errors import UserError
+from data_utils.shipped import notices
 from mt_dnn.distributed.launch import process_group
+from mt_dnn.distributed.ranks import say
 from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
@@ -71,6 +73,8 @@ def train(
         raise UserError(f"config: give the path of a run file or its content (got {type(config).__name__})")
     settings = load_config(config, _override_texts(overrides))
     with process_group(timeout_s=settings.distributed.timeout_s):
+        for notice in notices(*([] if isinstance(config, Mapping) else [config]), settings.task_defs):
+            say(notice)
         summary = Run(settings)()
     if isinstance(summary, int):
         name = Signals(summary).name

@@ -14,8 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.extends import KEY, Layer, layers, merged
 from data_utils.files import replacing
-from data_utils.task_def import task_def_schema
+from data_utils.shipped import find
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import expanded, names_preset
 from mt_dnn.runs.config import RunConfig
@@ -34,42 +35,36 @@ TRAINER_NAMES = {
 }
 
 
-def file_schema() -> dict[str, Any]:
-    """Makes a JSON Schema for editors. It fits run files and task files."""
-    run = RunConfig.model_json_schema()
-    parts = run.pop("$defs")
-    choices = [{"$ref": "#/$defs/run"}, {"$ref": "#/$defs/tasks"}]
-    draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, "anyOf": choices, "$defs": {**parts, "run": run, "tasks": task_def_schema()}}
-
-
 def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run file, or takes its content, and applies overrides such as ``optimizer.lr=1e-4``.
+
+    A run file may extend another one, see ``data_utils.extends``. A path that begins with ``experiments/`` is looked
+    for among the files of the toolkit if it does not exist.
 
     Raises:
         UserError: the file cannot be read, a key is unknown, or a value has the wrong type. The message names the file
             or the override, and the key.
     """
-    path = Path("run configuration" if isinstance(config, Mapping) else config)
-    content = _of_mapping(config) if isinstance(config, Mapping) else _read_yaml(path)
+    path = Path("run configuration") if isinstance(config, Mapping) else find(config)
+    files = layers(path, _of_mapping(config), _read_yaml) if isinstance(config, Mapping) else read_layers(path)
     defaults = {
         "name": RunConfig.model_fields["name"].default if isinstance(config, Mapping) else path.stem,
         "seed": RunConfig.model_fields["seed"].default,
         "output": "runs/${name}-seed${seed}",
     }  # given here already, so that the values of a run file may contain ${name} and ${seed}
-    layers = [(str(path), content), *((f"override '{text}'", _override(text)) for text in overrides)]
-    _check_presets_come_first(layers[1:])
+    given = [(f"override '{text}'", _override(text)) for text in overrides]
+    _check_presets_come_first(given)
     try:
-        merged: dict[str, Any] = defaults
-        for location, layer in layers:
-            merged = _merged(merged, layer, location)
-        values = _resolved(merged)
+        unresolved: dict[str, Any] = defaults
+        for location, layer in [*((str(file), content) for file, content in files), *given]:
+            unresolved = _with_layer(unresolved, layer, location)
+        values = _resolved(unresolved)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise _located(path, error, {text.split("=", 1)[0] for text in overrides}) from None
+        raise _located(files, error, {text.split("=", 1)[0] for text in overrides}) from None
 
 
 def dump_config(config: RunConfig, path: Path) -> None:
@@ -86,6 +81,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
             yield from differences(before, after, f"{prefix}{key}.")
         elif before != after:
             yield f"{prefix}{key}: {before!r} there, {after!r} here"
+
+
+def read_layers(path: Path) -> list[Layer]:
+    """Reads a run file and the files that it extends, the lowest first: the path and content of each.
+
+    Raises:
+        UserError: a file cannot be read, or extends itself.
+    """
+    path = find(path)
+    return layers(path, _read_yaml(path), _read_yaml)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -123,21 +128,23 @@ def _override(text: str) -> dict[str, Any]:
     key, separator, _ = text.partition("=")
     if not separator or not key:
         raise UserError(f"override '{text}': write key=value, for example optimizer.lr=1e-4")
+    if key == KEY:
+        raise UserError(f"override '{text}': only a run file can extend another one; write this key into the file")
     try:
         return _unresolved(OmegaConf.from_dotlist([text]))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"override '{text}': {_first_line(error)}") from None
 
 
-def _resolved(merged: dict[str, Any]) -> Any:
+def _resolved(values: dict[str, Any]) -> Any:
     """The values without ``${…}``. Where ``${name}`` and ``${seed}`` are the only ones, this is fast."""
-    named = {key: merged[key] for key in ("name", "seed")}
+    named = {key: values[key] for key in ("name", "seed")}
     if isinstance(named["name"], str) and "$" not in f"{named}":
         try:
-            return _filled(merged, named)
+            return _filled(values, named)
         except LookupError:  # another key, or what OmegaConf reads otherwise
             pass
-    return OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
+    return OmegaConf.to_container(OmegaConf.create(values), resolve=True)
 
 
 def _filled(value: Any, named: Mapping[str, Any]) -> Any:
@@ -162,13 +169,13 @@ def _unresolved(content: Any) -> dict[str, Any]:
     return OmegaConf.to_container(content)  # type: ignore[return-value]
 
 
-def _merged(below: Mapping[str, Any], layer: Mapping[str, Any], location: str) -> dict[str, Any]:
+def _with_layer(below: Mapping[str, Any], layer: Mapping[str, Any], location: str) -> dict[str, Any]:
     """Merges a layer into the layers below it.
 
     A preset replaces all settings of the adversary, or of one task. It is not mixed with lower layers.
     """
     if "adversary" not in layer:
-        return _deep(below, layer)
+        return merged(below, layer)
     section = layer["adversary"]
     kept = dict(below)
     if names_preset(section):
@@ -180,16 +187,7 @@ def _merged(below: Mapping[str, Any], layer: Mapping[str, Any], location: str) -
         tasks = kept["adversary"].get("tasks", {})
         if replaced and isinstance(tasks, dict):
             kept["adversary"] = {**kept["adversary"], "tasks": {t: o for t, o in tasks.items() if t not in replaced}}
-    return _deep(kept, {**layer, "adversary": expanded(section, f"{location}: adversary")})
-
-
-def _deep(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merges dictionaries in dictionaries too. Every other value above replaces the one below."""
-    merged = dict(below)
-    for key, value in above.items():
-        known = merged.get(key)
-        merged[key] = _deep(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
-    return merged
+    return merged(kept, {**layer, "adversary": expanded(section, f"{location}: adversary")})
 
 
 def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
@@ -215,10 +213,11 @@ def _first_line(error: Exception) -> str:
     return " ".join(str(error).split("\n")[:2]).strip()
 
 
-def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserError:
+def _located(files: Sequence[Layer], error: ValidationError, overridden: set[str]) -> UserError:
     """Makes an error of the first problem that pydantic found: file or override, key, and what to do."""
     problem = error.errors()[0]
     keys = [str(key) for key in problem["loc"]]
+    path = files[-1][0]
     if not keys:  # a check across sections; its message names the key
         return UserError(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
     mode = keys.pop(1) if keys[0] == "adversary" and len(keys) > 1 else None
@@ -226,6 +225,7 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
         keys.append("mode")
     dotted = ".".join(keys)
     typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
+    path = next((file for file, content in reversed(files) if _has(content, keys)), path)
     location = f"override '{typed}'" if typed else str(path)
     if problem["type"] == "extra_forbidden":
         section = [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)]
@@ -243,6 +243,15 @@ def _located(path: Path, error: ValidationError, overridden: set[str]) -> UserEr
         return UserError(f"{location}: adversary.mode: no mode '{tag}'{hint}")
     given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
     return UserError(f"{location}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
+
+
+def _has(content: Any, keys: Sequence[str]) -> bool:
+    """Whether the content of a file has the key that these keys lead to."""
+    for key in keys:
+        if not isinstance(content, Mapping) or key not in content:
+            return False
+        content = content[key]
+    return True
 
 
 def _elsewhere(keys: Sequence[str], section: Sequence[str]) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import lock_descriptor
 
 from data_utils.errors import UserError, os_errors
 from data_utils.files import replacing
@@ -171,12 +172,12 @@ def check_unlocked(folder: Path) -> None:
 
 def _lock(stream: IO[str], folder: Path) -> None:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FolderInUse(
-            f"{folder}: another process is training into this folder; wait for it, or choose another output="
-        ) from None
+        held = lock_descriptor(stream.fileno(), blocking=False)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be locked ({error.strerror or error}); choose a folder on a disk with file locks"
         ) from None
+    if not held:
+        raise FolderInUse(
+            f"{folder}: another process is training into this folder; wait for it, or choose another output="
+        )

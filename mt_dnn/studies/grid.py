@@ -11,7 +11,7 @@ from typing import Any
 
 from data_utils.errors import UserError, did_you_mean
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.config_file import load_config
+from mt_dnn.runs.config_file import load_config, read_layers
 from mt_dnn.studies.cells import START, Cell, cells_of, sources_of
 from mt_dnn.studies.identity import Identity, run_tasks
 from mt_dnn.studies.show import Score
@@ -140,12 +140,12 @@ class Grid:
     def _reads_seed(self) -> bool:
         """Whether a value of a run may be made of its seed."""
         try:
-            base = self.study.base.read_text(encoding="utf-8", errors="replace")
-            if "${output" not in base:  # the sweep names the folder
-                base = "".join(line for line in base.splitlines() if not line.startswith("output:"))
-        except OSError:  # ``load_config`` says it, with the cell
+            files = [content for _, content in read_layers(self.study.base)]
+        except UserError:  # ``load_config`` says it, with the cell
             return False
-        given = [base, *self.overrides, str(self.study.select), *(str(cell.settings) for cell in self.cells)]
+        if "${output" not in str(files):  # the sweep names the folder
+            files = [{key: value for key, value in content.items() if key != "output"} for content in files]
+        given = [str(files), *self.overrides, str(self.study.select), *(str(cell.settings) for cell in self.cells)]
         return any("${seed" in text for text in given)
 
     @cached_property

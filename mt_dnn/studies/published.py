@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from data_utils.errors import UserError, did_you_mean, not_yaml, os_errors
+from data_utils.shipped import find
 from mt_dnn.studies.layout import Entry
 from mt_dnn.studies.show import Published
 
@@ -114,7 +115,7 @@ def read_published(names: Published) -> PublishedTable:
     Raises:
         UserError: the file cannot be read, or has no such table.
     """
-    content = read_yaml(names.file)
+    content = read_yaml(find(names.file))
     if not isinstance(content.get(names.table), dict):
         hint = did_you_mean(names.table, content) or f" (known: {', '.join(map(str, content))})"
         raise UserError(f"{names.file}: no table '{names.table}'{hint}")

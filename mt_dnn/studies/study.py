@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
 
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.shipped import find
 from mt_dnn.section import Section
 from mt_dnn.studies.decision import Search, Select, different_seeds
 from mt_dnn.studies.show import Published, Show
@@ -142,6 +143,7 @@ def load_study(path: Path, profile: str | None = None) -> Study:
     Raises:
         UserError: the file cannot be read, or a key is unknown or wrong. The message names file and key.
     """
+    path = find(path)
     content = _read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(

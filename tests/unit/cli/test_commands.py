@@ -27,7 +27,35 @@ def parameters(command: str) -> dict[str, Any]:
 
 def test_help_of_data_lists_every_benchmark() -> None:
     words = parameters("data")["benchmark"].help.removesuffix(".").replace(" or ", ", ").split(", ")
-    assert sorted(words) == sorted(BENCHMARKS)
+    assert sorted(words) == sorted([*BENCHMARKS, "quickstart"])
+
+
+def test_data_makes_the_rows_of_the_quick_start_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        main(["data", "quickstart"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out.split()
+    assert [Path(name).name for name in printed if "challenge" in name] == ["nli_challenge_test.tsv"]
+    assert len((tmp_path / "data" / "quickstart" / "nli_train.tsv").read_text().splitlines()) == 1301
+    with pytest.raises(SystemExit) as exit_:
+        main(["data", "quickstart", "--tasks", "nli"])
+    assert exit_.value.code == 2 and "leave --tasks and --source out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "expected"), [("tr", ["train"]), ("analyze lo", ["loss-surface"])])
+def test_the_shell_completes_commands(
+    words: str, expected: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mt-dnn"])
+    for name, value in (("_MT_DNN_COMPLETE", "complete_bash"), ("COMP_WORDS", f"mt-dnn {words}")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 0 and capsys.readouterr().out.split() == expected
 
 
 @pytest.mark.parametrize("option", ["max_length", "stride"])

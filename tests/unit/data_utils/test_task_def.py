@@ -331,8 +331,10 @@ def test_readme_lists_every_shipped_file() -> None:
 
 
 def test_schema_knows_every_field_and_forbids_others() -> None:
-    schema = task_def_schema()["additionalProperties"]
+    file = task_def_schema()
+    schema = file["additionalProperties"]
     assert set(schema["properties"]) == {*TaskDef.model_fields, "n_class"} - {"name"}
     assert schema["additionalProperties"] is False
-    assert schema["required"] == ["task_type", "data_format"]
     assert schema["properties"]["columns"]["additionalProperties"] == {"type": ["string", "integer"]}
+    needed = {"additionalProperties": {"required": ["task_type", "data_format"]}}
+    assert file["anyOf"] == [{"required": ["extends"]}, needed]

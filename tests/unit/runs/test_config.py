@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeGuard, get_args, get_origin
 
 import pytest
 from omegaconf import OmegaConf
@@ -97,11 +97,16 @@ def test_differences_are_named_by_dotted_key() -> None:
     ]
 
 
+def is_class(annotation: Any) -> TypeGuard[type[Any]]:
+    """Whether an annotation is a class. In Python 3.10 ``dict[str, float]`` counts as a type, but it is none."""
+    return isinstance(annotation, type) and get_origin(annotation) is None
+
+
 def fields(model: type[BaseModel]) -> set[str]:
     """Names of all settings, those of nested groups included."""
     names = set(model.model_fields)
     for field in model.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if is_class(field.annotation) and issubclass(field.annotation, BaseModel):
             names |= fields(field.annotation)
     return names | {name for mode in ADVERSARIES.values() for name in mode.options_type.model_fields}
 
@@ -131,7 +136,7 @@ def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return is_class(annotation) and issubclass(annotation, BaseModel)
 
 
 def default(field: FieldInfo) -> str:

@@ -1,0 +1,106 @@
+"""What a client of ``mt-dnn serve`` may send: rows of a task as JSON, within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+
+from data_utils.cells import CHOICE
+from data_utils.inputs import Input
+from data_utils.rows import PLACEHOLDER
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DATA_FORMATS
+from mt_dnn.inference.predict import Wanted, has_probabilities
+
+STRICT = ConfigDict(strict=True, extra="forbid", title="")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a server takes.
+
+    Args:
+        rows: rows in a request, also choices in a row.
+        characters: characters in a text.
+        size: bytes in the body of a request.
+        queue_rows: rows that wait.
+        body_s: seconds until the body of a request is there.
+    """
+
+    rows: int = 128
+    characters: int = 10_000
+    size: int = 16_000_000  # a full request of pairs fits, also if each character is written as \uXXXX
+    queue_rows: int = 2000
+    body_s: float = 30.0
+
+
+class Refused(Exception):
+    """A request that gets no prediction.
+
+    ``status``: the code of HTTP. ``reason``: a line for the client.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+def body_type(task: TaskDef, limits: Limits) -> type[BaseModel]:
+    """The type of a request's body: rows with the text columns of the task, and what is wanted of them."""
+    row = _row_type(task, limits)
+    rows = Annotated[list[row], Field(min_length=1, max_length=limits.rows, description="answered in this order")]  # type: ignore[valid-type]
+    fields: dict[str, Any] = {
+        "rows": (rows, ...),
+        "logits": (bool, Field(False, description="the outputs of the head")),
+    }
+    if has_probabilities(task):
+        fields["probabilities"] = (bool, Field(False, description="the probabilities of all options"))
+    return create_model("Body", __config__=STRICT, **fields)
+
+
+def _row_type(task: TaskDef, limits: Limits) -> type[BaseModel]:
+    """A row as JSONL has it: lists of words and of choices, all else texts. An empty text gets no prediction."""
+    text = Annotated[str, StringConstraints(max_length=limits.characters)]
+    filled = Annotated[str, StringConstraints(max_length=limits.characters, min_length=1)]
+    word = Annotated[str, StringConstraints(max_length=limits.characters, pattern="^[^ ]+$")]
+    gap = Annotated[str, StringConstraints(max_length=limits.characters, pattern=PLACEHOLDER)]
+    kinds: Mapping[str, Any] = {"words": Annotated[list[word], Field(min_length=1)], "query": gap}
+    columns = DATA_FORMATS[task.data_format]
+    fields: dict[str, Any] = {name: (kinds.get(name, text), ...) for name in columns if not CHOICE.fullmatch(name)}
+    if "choice1" in columns:
+        fields["choices"] = (Annotated[list[filled], Field(min_length=2, max_length=limits.rows)], ...)
+    uid = Annotated[str, StringConstraints(max_length=200)]
+    fields["uid"] = (uid | None, Field(None, description="comes back with the prediction; default: the row's number"))
+    return create_model("Row", __config__=STRICT, **fields)
+
+
+def body_schema(body: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of a body, without references."""
+    schema = body.model_json_schema()
+    (row,) = schema.pop("$defs").values()
+    schema["properties"]["rows"]["items"] = row
+    return schema
+
+
+def read_body(content: bytes, body: type[BaseModel]) -> tuple[Wanted, list[Input]]:
+    """Returns what is wanted, and the rows, as a file of JSONL would have them.
+
+    Raises:
+        Refused: the content is not JSON (400), or JSON of another form (422).
+    """
+    try:
+        found: Any = body.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        if problem["type"] == "json_invalid":
+            raise Refused(
+                400, f"the body is not JSON in UTF-8: {problem['msg'].removeprefix('Invalid JSON: ')}"
+            ) from None
+        location = ".".join(map(str, problem["loc"]))
+        raise Refused(422, f"{location}: {problem['msg']}" if location else problem["msg"]) from None
+    rows = [row.model_dump(exclude_none=True) for row in found.rows]
+    wanted = Wanted(getattr(found, "probabilities", False), found.logits)
+    return wanted, [Input(f"row {number}", number, row, tuple(row)) for number, row in enumerate(rows, 1)]
