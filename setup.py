@@ -15,6 +15,7 @@ EXTRAS = {
     "onnx": ["onnx>=1.21.0,<2", "onnxruntime>=1.23.2,<2", "onnxscript>=0.7.0,<1"],  # mt-dnn export --to onnx
     # figures; mt-dnn search; mt-dnn sweep --cluster
     "studies": ["matplotlib>=3.10.0,<4", "optuna>=4.5.0,<6", "submitit>=1.5.3,<2"],
+    "docs": ["mkdocstrings-python>=2.0.9,<3", "zensical>=0.0.67,<0.1"],  # the documentation as a site
     "lamb": ["pytorch-optimizer>=4.0,<5"],
     "dev": [
         "hypothesis>=6.100",
@@ -38,7 +39,7 @@ setup(
     author="the mt-dnn authors",
     packages=find_packages(include=["mt_dnn", "mt_dnn.*", "data_utils", "data_utils.*"]),
     package_data={
-        "mt_dnn": ["py.typed", "adversarial/*.md", "adversarial/presets/**/*.yml", "studies/*.yml"],
+        "mt_dnn": ["py.typed", "adversarial/presets/**/*.yml", "studies/*.yml"],
         "data_utils": ["py.typed"],
     },
     python_requires=">=3.10,<3.14",

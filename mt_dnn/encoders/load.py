@@ -31,7 +31,7 @@ from mt_dnn.section import Section
 class EncoderConfig(Section):
     """Settings of the shared encoder."""
 
-    name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
+    name: str | None = Field(None, description="hub name, local folder, or `package:<package>/<folder>`")
     config: dict[str, Any] | None = Field(None, description="new encoder with this transformers configuration")
     tokenizer: str | None = Field(None, description="tokenizer name or folder; default: the encoder's")
     sha256: str | None = Field(None, description="expected SHA-256 of the file of weights")
