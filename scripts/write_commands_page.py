@@ -53,7 +53,7 @@ def rows(command: Any) -> Iterator[str]:
     yield "|---|---|---|"
     for parameter in command.params:
         argument = parameter.param_type_name == "argument"
-        name = parameter.name.upper() if argument else ", ".join(parameter.opts)
+        name = parameter.name.upper() if argument else ", ".join([*parameter.opts, *parameter.secondary_opts])
         shown = isinstance(parameter.default, str | int | float | Path) and parameter.default is not False
         default = "required" if parameter.required else f"`{parameter.default}`" if shown else ""
         yield f"| `{name}` | {default} | {text(parameter.help).replace('|', chr(92) + '|')} |"
