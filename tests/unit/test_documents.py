@@ -18,6 +18,7 @@ import pytest
 from markdown_it import MarkdownIt
 from pydantic import BaseModel
 
+from data_utils.task_def import load_task_defs
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
@@ -126,6 +127,17 @@ def test_settings_that_pages_name_exist(path: Path):
     sections = "|".join(sorted({key.split(".")[0] for key in known if "." in key}))
     named = re.findall(rf"`((?:{sections})\.[a-z_.]+)(?==|`| )", path.read_text(encoding="utf-8"))
     assert {key for key in named if key not in known and not key.startswith("adversary.tasks.")} == set()
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.parent.name != "modes"], ids=named)
+def test_yaml_of_pages_can_be_read(path: Path, tmp_path: Path):
+    """Pages of modes have settings of their mode alone, which tests/unit/adversarial reads."""
+    for code in re.findall(r"^```yaml\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S):
+        (tmp_path / "block.yml").write_text(code, encoding="utf-8")
+        if "task_defs:" in code:
+            load_config(tmp_path / "block.yml", [])
+        else:
+            assert load_task_defs(tmp_path / "block.yml")
 
 
 def test_the_navigation_has_every_page_once():
