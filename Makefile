@@ -13,7 +13,7 @@ test:  ## the whole suite
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 docs:  ## documents, shipped YAML files and scripts say what the code does
-	$(PYTHON) -m pytest -q tests/unit/test_project.py
+	$(PYTHON) -m pytest -q tests/unit/test_project.py tests/unit/test_documents.py tests/end_to_end/test_documents.py
 
 clean:  ## caches only: data and runs stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist ./*.egg-info

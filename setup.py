@@ -35,6 +35,7 @@ EXTRAS = {
     # figures; mt-dnn search; mt-dnn sweep --cluster
     "studies": ["matplotlib>=3.10.0,<4", "optuna>=4.5.0,<6", "submitit>=1.5.3,<2"],
     "serve": ["fastapi>=0.130.0,<1", "uvicorn>=0.40.0,<1"],  # mt-dnn serve
+    "docs": ["mkdocstrings-python>=2.0.9,<3", "zensical>=0.0.67,<0.1"],  # the documentation as a site
     "lamb": ["pytorch-optimizer>=4.0,<5"],
     "dev": [
         "hypothesis>=6.100",

@@ -31,7 +31,7 @@ from mt_dnn.section import Section
 class EncoderConfig(Section):
     """Settings of the shared encoder."""
 
-    name: str | None = Field(None, description="hub name, local folder, or package:<package>/<folder>")
+    name: str | None = Field(None, description="hub name, local folder, or `package:<package>/<folder>`")
     revision: str | None = Field(
         None, description="commit, branch or tag of an encoder on the hub, and of its tokenizer; default: the newest"
     )

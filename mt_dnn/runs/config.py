@@ -24,8 +24,8 @@ from mt_dnn.training.schedules import ScheduleConfig
 class DataConfig(Section):
     """Where the canonical rows are and how they become token ids."""
 
-    dir: Path = Field(description="folder of canonical rows, <task>_<split>.tsv and the like")
-    cache: Path | None = Field(None, description="folder of prepared Arrow files; default: <dir>/prepared")
+    dir: Path = Field(description="folder of canonical rows, `<task>_<split>.tsv` and the like")
+    cache: Path | None = Field(None, description="folder of prepared Arrow files; default: `<dir>/prepared`")
     max_length: PositiveInt = Field(
         512, description="longest sequence in tokens; longer rows are truncated, and `prepare` counts them"
     )
@@ -146,8 +146,8 @@ class EvaluationConfig(Section):
     every_steps: PositiveInt | None = Field(None, description="updates between evaluations; default: each epoch")
     metric: str | None = Field(
         "mean",
-        description="chooses the best model: mean, <task> (mean of its metrics), <task>.<metric>, or <task>.loss or "
-        "loss, the training loss of dev rows, a mean over tasks in the units of their rows; null: the last one",
+        description="chooses the best model: mean, `<task>` (mean of its metrics), `<task>.<metric>`, or `<task>.loss` "
+        "or loss, the training loss of dev rows, a mean over tasks in the units of their rows; null: the last one",
     )
     patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a new best")
     batch_tokens: PositiveInt | None = Field(
@@ -248,7 +248,7 @@ class RunConfig(Section):
         None, description="training tasks; default: every task of the file that has a train split"
     )
     seed: int = Field(1, ge=0, description="decides new weights, data order, noise and dropout")
-    output: Path = Field(Path("runs/run-seed1"), description="run folder; default: runs/<name>-seed<seed>")
+    output: Path = Field(Path("runs/run-seed1"), description="run folder; default: `runs/<name>-seed<seed>`")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
     data: DataConfig
     encoder: EncoderConfig
@@ -264,7 +264,7 @@ class RunConfig(Section):
     distributed: DistributedConfig = DistributedConfig()
     log: LogConfig = LogConfig()
     adversary: AnyOptions = Field(
-        NoneOptions(), description="a mode and its settings, or preset:<name>; see mt_dnn/adversarial/README.md"
+        NoneOptions(), description="a mode and its settings, or `preset:<name>`; see docs/modes/index.md"
     )
 
     @field_validator("tasks", mode="before")

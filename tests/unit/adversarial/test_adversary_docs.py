@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
 from mt_dnn.adversarial.base import Options
 from mt_dnn.adversarial.modes import ADVERSARIES
-from mt_dnn.adversarial.presets import FOLDER, preset_names
+from mt_dnn.adversarial.presets import FOLDER, expanded, preset_names
 from tests import ROOT
 from tests.unit.runs.test_config import rows
 
-PAGES = ROOT / "mt_dnn" / "adversarial"
-SECTIONS = ["Formula", "Options", "Presets", "Cost", "When to use it", "What the papers leave open"]
+PAGES = ROOT / "docs" / "modes"
+SECTIONS = [
+    "Picture",
+    "Formula",
+    "Example",
+    "Options",
+    "Presets",
+    "Radius and step size",
+    "Cost",
+    "When to use it",
+    "What the papers leave open",
+]
 
 
 def option_rows(mode: str) -> list[str]:
@@ -46,12 +59,22 @@ def test_each_mode_has_a_page_that_says_what_the_code_says(mode: str) -> None:
 
 
 def test_every_page_belongs_to_a_mode_and_the_overview_links_all() -> None:
-    pages = {path.stem for path in PAGES.glob("*.md")} - {"README"}
+    pages = {path.stem for path in PAGES.glob("*.md")} - {"index"}
     assert pages == set(ADVERSARIES)
-    overview = (PAGES / "README.md").read_text(encoding="utf-8")
+    overview = (PAGES / "index.md").read_text(encoding="utf-8")
     assert all(f"[{mode}]({mode}.md)" in overview for mode in ADVERSARIES)
     shared = [row for row in rows(Options) if not row.startswith("| `mode`")]
     assert all(row in overview for row in shared)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_the_examples_of_a_page_are_settings_of_its_mode(page: Path) -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```$", page.read_text(encoding="utf-8"), re.M | re.S)
+    assert examples
+    for example in examples:
+        settings = expanded(yaml.safe_load(example)["adversary"], page.name)
+        options = ADVERSARIES[settings["mode"]].options_type.model_validate(settings)
+        assert page.stem in ("index", options.mode)
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -26,7 +26,6 @@ from mt_dnn.inference.export.targets import notes_of
 from mt_dnn.inference.export.write import export
 from mt_dnn.inference.trained import TrainedModel, load
 from mt_dnn.runs.config_file import load_config
-from tests import ROOT
 from tests.exporting import assert_same_ids, rows_for, run_of
 from tests.tiny import tiny_classifier, tiny_encoder
 
@@ -214,15 +213,6 @@ def test_the_card_says_how_the_run_was_trained(exported: Path, runs: dict[str, P
     (tmp_path / "run.yml").write_text(yaml.safe_dump(settings))
     again, trained = load_config(tmp_path / "run.yml"), load_config(runs["bert"] / "config.yml")
     assert (again.adversary, again.train, again.seed) == (trained.adversary, trained.train, trained.seed)
-
-
-def test_the_example_of_the_readme_runs(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the folder of this test in place of GLUE's."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Export\n", 1)[1].split("\n## ", 1)[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
-    assert '"rte-model"' in code
-    exec(compile(code.replace("rte-model", str(exported)), "README.md", "exec"), {})
-    assert re.match(r"\{'label': '(same|different)', 'score': 0\.\d+\}", capsys.readouterr().out)
 
 
 def test_the_example_of_the_card_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

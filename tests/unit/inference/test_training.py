@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +17,6 @@ from data_utils.errors import UserError
 from mt_dnn.inference.training import TrainingStopped
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.training.step import Stepper
-from tests import ROOT
-from tests.tiny import CLASSES, tiny_classifier
 
 
 def test_every_form_of_a_configuration_is_the_same_run(workspace: Path) -> None:
@@ -107,26 +104,3 @@ def test_a_signal_stops_with_a_checkpoint_and_the_same_call_continues(
     assert [path.name for path in (workspace / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     assert mt_dnn.train(workspace / "run.yml", {"train.max_steps": 5}).summary["steps"] == 5
     assert len(calls) == 5
-
-
-def test_the_example_of_the_readme_runs(workspace: Path) -> None:
-    """With the tasks, run file and run folder of the workspace in place of GLUE's."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## In Python\n", 1)[1].split("\n## ", 1)[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.S)
-    for old, new in (
-        ("experiments/glue/run.yml", str(workspace / "run.yml")),
-        ("runs/mtdnn-seed3", str(workspace / "run")),
-        ('{"tasks": ["rte"],', '{"tasks": ["rte", "sst2"],'),
-        ("models/sentiment", str(tiny_classifier(workspace / "classifier"))),
-        ('"rte"', '"same"'),
-        ('"sst2"', '"negated"'),
-        ('"entailment"', '"same"'),
-    ):
-        assert old in code
-        code = code.replace(old, new)
-    names: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["vectors"].shape == (2, 32) and names["logits"][0].shape == (1, 2)
-    assert set(names["model"].tasks) >= {"same", "negated"} and list(names["answer"]["scores"]) == list(
-        CLASSES.values()
-    )
