@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from data_utils.errors import UserError
+from data_utils.inputs import readings
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 from mt_dnn.inference.batcher import Batcher, Draining, Full
@@ -200,7 +201,7 @@ def serve(model: TrainedModel, host: str, port: int, limits: Limits, say: Callab
         raise UserError(f"--host {host} --port {port}: cannot be used ({reason}); choose another") from None
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     batcher = Batcher(
-        lambda task, wanted, rows: predict_inputs(model, model.task(task), rows, wanted),
+        lambda task, wanted, rows: predict_inputs(model, readings(model.task(task))[-1], rows, wanted),
         queue_rows=limits.queue_rows,
         batch_rows=WINDOW,
     )
