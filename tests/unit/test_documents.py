@@ -152,7 +152,8 @@ def test_yaml_of_pages_can_be_read(path: Path, tmp_path: Path):
         if not keys <= {*RunConfig.model_fields, "extends"}:
             assert load_task_defs(tmp_path / "block.yml")
             continue
-        more = {"task_defs": "task_defs=task_defs/glue.yml", "data": "data.dir=data"}  # a block may be a part of a file
+        # A block may be a part of a file.
+        more = {"task_defs": "task_defs=task_defs/glue.yml", "data": "data.dir=data", "encoder": "encoder.name=encoder"}
         load_config(tmp_path / "block.yml", [more[key] for key in more if not keys & {key, "extends"}])
 
 
