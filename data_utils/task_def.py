@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -146,8 +147,10 @@ class TaskDef(BaseModel):
                 raise ValueError(f"{field}: {value} does not fit {named} task, use {' or '.join(names)}")
 
 
-def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
+def load_task_defs(path: Path | str, known: Mapping[str, TaskDef] | None = None) -> dict[str, TaskDef]:
     """Reads a task file. Returns its tasks by name, in the order of the file, after those that it extends.
+
+    ``known``: other tasks, whose heads the tasks of the file may read.
 
     Raises:
         UserError: the file is not readable, or a task is wrong: ``file: task: what is wrong, remedy``.
@@ -157,7 +160,7 @@ def load_task_defs(path: Path | str) -> dict[str, TaskDef]:
     names = {key: written_text(str(files[key]), "task name", key) for key in content}
     defs = {name: _task(f"{files[key]}: {name}", name, content[key]) for key, name in names.items()}
     for task in defs.values():
-        _check_head(f"{path}: {task.name}", task, defs)
+        _check_head(f"{path}: {task.name}", task, {**(known or {}), **defs})
     _check_file_names(path, defs)
     return defs
 
@@ -236,14 +239,13 @@ def _task(location: str, name: str, values: Any) -> TaskDef:
 
 def _current(location: str, key: str, value: Any) -> Any:
     """The value of a key, with old spellings translated. Refuses labels that YAML does not read as text."""
+    text = partial(written_text, location, key)
     if key == "labels" and isinstance(value, list):
-        return tuple(written_text(location, key, label) for label in value)
+        return tuple(map(text, value))
     if key == "class_weights" and isinstance(value, dict):
-        return {written_text(location, key, label): weight for label, weight in value.items()}
+        return {text(label): weight for label, weight in value.items()}
     if key in ("label_map", "columns", "files") and isinstance(value, dict):
-        return {
-            written_text(location, key, theirs): written_text(location, key, ours) for theirs, ours in value.items()
-        }
+        return {text(theirs): text(ours) for theirs, ours in value.items()}
     if key == "metrics":
         return tuple(value) if isinstance(value, list) else value
     old = OLD_VALUES.get("divergence" if key in ("kd_loss", "adv_loss") else key, {})
@@ -251,11 +253,8 @@ def _current(location: str, key: str, value: Any) -> Any:
     if key in ("task_type", "data_format") and isinstance(value, str):
         allowed = [*(TASK_TYPES if key == "task_type" else DATA_FORMATS)]
         if value not in allowed:
-            kind = key.replace("_", " ")
-            hint = did_you_mean(value, [*old, *allowed])
-            raise UserError(
-                f"{location}: {kind} '{value}' is not supported by this version ({', '.join(allowed)}){hint}"
-            )
+            problem = f"{key.replace('_', ' ')} '{value}' is not supported by this version ({', '.join(allowed)})"
+            raise UserError(f"{location}: {problem}{did_you_mean(value, [*old, *allowed])}")
     return value
 
 

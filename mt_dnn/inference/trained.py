@@ -79,7 +79,7 @@ def load(
             checkpoint = find_checkpoint(source)
             config, known = load_config(checkpoint / "config.yml"), load_task_defs(checkpoint / "task_defs.yml")
         trained = {name: task for name, task in known.items() if task.trainable}
-        given = evaluated_tasks(load_task_defs(task_defs), trained) if task_defs else {}
+        given = evaluated_tasks(load_task_defs(task_defs, trained), trained) if task_defs else {}
         if task_defs:
             check_given(given, trained, task_defs)
         tasks = Tasks(trained, evaluated_tasks({**known, **given}, trained))

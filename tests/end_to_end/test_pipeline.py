@@ -114,6 +114,10 @@ def test_evaluate_with_other_metrics_and_a_further_task(trained: Path, tmp_path:
     assert list(results["same", "dev"]) == ["auc", "accuracy"]
     assert results["same", "dev"]["accuracy"] == results["again", "dev"]["accuracy"] == one["scores"]["accuracy"]
     assert ("negated", "dev") in results and ("same_hard", "test") in results
+    (tmp_path / "tasks.yml").write_text(yaml.safe_dump({"again": tasks["again"]}))  # the run has the task of its head
+    run("evaluate", str(trained / "run"), "--json", "--data", str(data), "--task-defs", str(tmp_path / "tasks.yml"))
+    again = [line["scores"] for line in json.loads(capsys.readouterr().out) if line["task"] == "again"]
+    assert [scores["accuracy"] for scores in again] == [one["scores"]["accuracy"]]
 
 
 @pytest.mark.parametrize("task", ["same", "negated", "overlap"])
