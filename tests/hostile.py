@@ -115,6 +115,8 @@ def refused() -> Iterator[Case]:
     for task, rows in OTHER.items():
         for row in parsed(rows):
             yield "POST", f"/predict/{task}", JSON, json.dumps({"rows": [row]}).encode(), 422
+    for words in (["x"] * LIMITS.characters, ["x" * 100] * 5):  # each word is short, the sentence is not
+        yield "POST", "/predict/tagged", JSON, json.dumps({"rows": [{"words": words}]}).encode(), 422
     yield "POST", "/predict/overlap", JSON, json.dumps({"rows": [ROW], "probabilities": True}).encode(), 422
     for extra in (1, 100, 50_000, 200_000):
         yield "POST", PAIR, JSON, b" " * (LIMITS.size + extra), 413

@@ -18,7 +18,9 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8000,
     max_rows: Annotated[int, typer.Option(min=1, help="The most rows in a request.")] = 128,
-    max_characters: Annotated[int, typer.Option(min=1, help="The most characters in a text.")] = 10_000,
+    max_characters: Annotated[
+        int, typer.Option(min=1, help="The most characters in a text, or in the words of a row.")
+    ] = 10_000,
     max_bytes: Annotated[int, typer.Option(min=1, help="The most bytes in the body of a request.")] = 16_000_000,
     queue: Annotated[int, typer.Option(min=1, help="The most rows that wait. Further requests get code 429.")] = 2000,
     task_defs: Annotated[
@@ -30,7 +32,8 @@ def serve(
 ) -> None:
     """Answer requests over HTTP: POST /predict/TASK, GET /tasks, GET /health; the page /docs explains them.
 
-    At SIGTERM and Ctrl-C it accepts no further requests, answers those that it has accepted, and ends.
+    At SIGTERM and Ctrl-C it accepts no further requests, answers those that it has accepted, and ends. A second one
+    ends it at once.
     """
     from mt_dnn.inference.predict import check_tasks
     from mt_dnn.inference.requests import Limits

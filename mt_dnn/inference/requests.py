@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic_core import PydanticCustomError
 
 from data_utils.cells import CHOICE
 from data_utils.inputs import Input
@@ -24,7 +25,7 @@ class Limits:
 
     Args:
         rows: rows in a request, also choices in a row.
-        characters: characters in a text.
+        characters: characters in a text, or in all words of a row with the spaces between them.
         size: bytes in the body of a request.
         queue_rows: rows that wait.
         body_s: seconds until the body of a request is there.
@@ -67,7 +68,8 @@ def _row_type(task: TaskDef, limits: Limits) -> type[BaseModel]:
     filled = Annotated[str, StringConstraints(max_length=limits.characters, min_length=1)]
     word = Annotated[str, StringConstraints(max_length=limits.characters, pattern="^[^ ]+$")]
     gap = Annotated[str, StringConstraints(max_length=limits.characters, pattern=PLACEHOLDER)]
-    kinds: Mapping[str, Any] = {"words": Annotated[list[word], Field(min_length=1)], "query": gap}
+    sentence = Annotated[list[word], Field(min_length=1), AfterValidator(_short_enough(limits.characters))]
+    kinds: Mapping[str, Any] = {"words": sentence, "query": gap}
     columns = DATA_FORMATS[task.data_format]
     fields: dict[str, Any] = {name: (kinds.get(name, text), ...) for name in columns if not CHOICE.fullmatch(name)}
     if "choice1" in columns:
@@ -75,6 +77,22 @@ def _row_type(task: TaskDef, limits: Limits) -> type[BaseModel]:
     uid = Annotated[str, StringConstraints(max_length=200)]
     fields["uid"] = (uid | None, Field(None, description="comes back with the prediction; default: the row's number"))
     return create_model("Row", __config__=STRICT, **fields)
+
+
+def _short_enough(characters: int) -> Callable[[list[str]], list[str]]:
+    """A check of words: together they are no longer than a text may be."""
+
+    def check(words: list[str]) -> list[str]:
+        found = len(" ".join(words))
+        if found > characters:
+            raise PydanticCustomError(
+                "sentence_too_long",
+                "the words have {found} characters with the spaces between them, at most {characters}",
+                {"found": found, "characters": characters},
+            )
+        return words
+
+    return check
 
 
 def body_schema(body: type[BaseModel]) -> dict[str, Any]:

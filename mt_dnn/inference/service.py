@@ -166,7 +166,10 @@ def _json(status: int, content: Any, headers: Any = None) -> Response:
 
 
 class Server(uvicorn.Server):
-    """Ends at SIGTERM or SIGINT after it has answered what it had accepted. A second signal ends it at once."""
+    """Ends at SIGTERM or SIGINT after it has answered what it had accepted. A second signal ends it at once.
+
+    The code is then 128 + the number of the signal, as shells report it.
+    """
 
     def __init__(self, config: uvicorn.Config, batcher: Batcher, started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -178,7 +181,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         if self.batcher.draining:
-            super().handle_exit(sig, frame)
+            os._exit(128 + sig)  # uvicorn would wait for open connections, and Python for what computes
         self.batcher.drain()
 
     async def on_tick(self, counter: int) -> bool:

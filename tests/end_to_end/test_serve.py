@@ -1,4 +1,4 @@
-"""The command mt-dnn serve: SIGTERM in the middle of work loses no request that was accepted."""
+"""The command mt-dnn serve: a signal in the middle of work loses no accepted request, a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -37,26 +37,41 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def test_sigterm_answers_what_was_accepted_and_exits_with_0(workspace: Path) -> None:
+def start(workspace: Path, *options: str) -> tuple[Any, int]:
+    """Trains a run of one update and serves it. Returns the process, and the port at which it accepts requests."""
     mt_dnn.train(workspace / "run.yml", {"tasks": ["same"], "train.max_steps": 1, "evaluation.predictions": False})
     port = free_port()
-    options = [
-        "--port",
-        str(port),
-        "--queue",
-        "100000",
-        "--batch-size",
-        "1",
-    ]  # one row at a time, so that it takes long
-    process = forks.start("serve", str(workspace / "run"), *options)
+    process = forks.start("serve", str(workspace / "run"), "--port", str(port), *options)
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             assert ask(port, "GET", "/health")[0] == 200
-            break
+            return process, port
         except ConnectionError:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_second_signal_ends_it_at_once(workspace: Path) -> None:
+    process, port = start(workspace)
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as stream:
+        stream.sendall(b"POST /predict/same HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n")
+        stream.sendall(b"Content-Length: 100\r\n\r\n{")  # the rest is waited for
+        assert ask(port, "GET", "/health")[0] == 200  # by now the server has these bytes
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionError):  # it has heard the signal, and waits only for the open request
+            for _ in range(1000):
+                ask(port, "GET", "/health")
+                time.sleep(0.01)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_sigterm_answers_what_was_accepted_and_exits_with_0(workspace: Path) -> None:
+    process, port = start(workspace, "--queue", "100000", "--batch-size", "1")  # one row at a time takes long
+    deadline = time.monotonic() + TIMEOUT
     answers: list[tuple[int, Any]] = []
     rows = [{"premise": "the cat sleeps", "hypothesis": f"the dog {n}"} for n in range(ROWS)]
     threads = [

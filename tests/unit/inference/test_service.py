@@ -100,7 +100,7 @@ def start(model: TrainedModel) -> Running:
 
 def end(running: Running) -> None:
     running.held.set()
-    running.server.handle_exit(signal.SIGTERM, None)
+    running.server.batcher.drain()  # as a first signal does
     running.thread.join(TIMEOUT)
     assert not running.thread.is_alive()
     running.server.batcher.close()
@@ -183,6 +183,16 @@ def test_hostile_requests_get_a_reason_and_stop_nothing(running: Running) -> Non
     status, found, _ = running.ask("POST", "/predict/same", BODY)
     assert status == 200 and found["predictions"][0]["uid"] == "1"
     assert running.ask("GET", "/health")[:2] == (200, {"status": "ok", "waiting_rows": 0})
+
+
+def test_the_words_of_a_row_have_the_characters_of_a_text_together(running: Running) -> None:
+    """Words count with the spaces between them, as in a text."""
+    longest = ["xx", *["x"] * (LIMITS.characters // 2 - 1)]
+    assert len(" ".join(longest)) == LIMITS.characters
+    assert running.ask("POST", "/predict/tagged", {"rows": [{"words": longest}]})[0] == 200
+    status, found, _ = running.ask("POST", "/predict/tagged", {"rows": [{"words": ["a"]}, {"words": ["xx", *longest]}]})
+    assert status == 422
+    assert found["error"] == "rows.1.words: the words have 503 characters with the spaces between them, at most 500"
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(running: Running) -> None:
