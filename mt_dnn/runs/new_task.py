@@ -16,7 +16,7 @@ from torch import nn
 
 from data_utils.errors import UserError, os_errors
 from data_utils.extends import KEY
-from data_utils.files import replacing
+from data_utils.files import check_not_rows, replacing
 from data_utils.guess import Guess, guess
 from data_utils.guess_columns import Asked
 from data_utils.row_files import CONLL, kind_of
@@ -109,8 +109,7 @@ def _outputs(task_file: Path, files: Sequence[Path], *, force: bool) -> tuple[Pa
     """The task file and the run file. Raises UserError for one that may not be replaced. ``files``: of rows."""
     run_file = task_file.with_name(f"{task_file.stem}_run{task_file.suffix}")
     for path in (task_file, run_file):
-        if path.resolve() in [file.resolve() for file in files]:
-            raise UserError(f"{path}: has rows, and would be replaced; choose another name with --output")
+        check_not_rows(path, *files)
         if path.exists() and not force:
             raise UserError(f"{path}: is there already; give --force to replace it, or another name with --output")
     return task_file, run_file

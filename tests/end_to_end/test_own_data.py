@@ -164,3 +164,16 @@ def test_files_in_two_folders(capsys: Capture, tmp_path: Path) -> None:
         run(capsys, "distill", "runs/t-seed1", "--data", "data", "--output", output)
         student = [f"data.dir={output}", "distillation.weight=0.5", f"output=runs/{output}", *FAST]
         assert "t: train 16, dev 16 rows" in run(capsys, "train", "t_run.yml", *student)[0]
+
+
+@pytest.mark.parametrize(("command", "name"), [("predict", "rows.jsonl"), ("embed", "rows.parquet")])
+def test_answers_do_not_replace_the_rows(command: str, name: str, capsys: Capture) -> None:
+    Path(name).write_bytes(b"rows")
+    Path("again").symlink_to(name)
+    for output in (name, f"encoder/../{name}"):
+        with pytest.raises(SystemExit) as exit_:
+            main([command, "encoder", "--input", "again", "--output", output])
+        assert exit_.value.code == 2 and Path(name).read_bytes() == b"rows"
+        assert capsys.readouterr().err == (
+            f"mt-dnn: {output}: has rows, and would be replaced; choose another name with --output\n"
+        )
