@@ -50,7 +50,7 @@ def cells(location: str, values: Mapping[str, Any], task: TaskDef) -> dict[str, 
         if listed and name == "choices":
             row |= _choices(f"{location}: choices", _plain(value))
         else:
-            row[name] = _cell(f"{location}: {name}", name, _plain(value), task)
+            row[name] = _cell(f"{location}: {task.columns.get(name, name)}", name, _plain(value), task)
     return row
 
 

@@ -1,10 +1,11 @@
-"""Names of columns: what a task file calls them (``columns``), and what other data sets do, for errors."""
+"""Names of columns and files: what a task file calls them, and for columns what other data sets do, for errors."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from data_utils.errors import UserError, did_you_mean
@@ -57,12 +58,35 @@ def check_mapping(columns: Mapping[str, str], data_format: str, answer: str) -> 
         theirs[column] = name
 
 
+def check_files(files: Mapping[str, str], splits: Collection[str]) -> None:
+    """Checks the key ``files`` of a task: split → its file, counted from the folder of rows.
+
+    Raises:
+        ValueError: there is no such split, or a file is outside the folder, so that it would stay the same in another.
+    """
+    for split, file in files.items():
+        if split not in splits:
+            raise ValueError(f"files: '{split}' is not one of its splits{did_you_mean(split, splits)}")
+        if PurePath(file).is_absolute() or ".." in PurePath(file).parts:
+            raise ValueError(
+                f"files: '{file}' is outside the folder of rows; set data.dir to a folder that holds all files, and "
+                "count from there"
+            )
+
+
 def renamed(values: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
     """The values of a row by our names. A column of the file that has the name of a renamed one is left out."""
     if not columns:
         return values
     ours = {theirs: name for name, theirs in columns.items()}
     return {ours.get(name, name): value for name, value in values.items() if name in ours or name not in columns}
+
+
+def optional(name: str, data_format: str) -> bool:
+    """Whether a file may lack a column, by our name, also where the task file names it."""
+    return name in ("soft_label", "question_id") or (
+        CHOICE.fullmatch(name) is not None and name not in DATA_FORMATS[data_format]
+    )
 
 
 def check_renamed(
@@ -99,14 +123,15 @@ def closest(name: str, names: Iterable[str]) -> str:
     return f", did you mean '{folded[found[0]]}'?" if found else ""
 
 
-def looks_like_names(cells: Sequence[str]) -> bool:
-    """Whether the first line of a TSV has names of columns: two of its first three cells are such names."""
-    return sum(cell.strip().lower() in KNOWN for cell in cells[:3]) >= 2
+def looks_like_names(cells: Sequence[str], expected: Sequence[str]) -> bool:
+    """Whether the first line of a TSV has names of columns: two of its first three cells are expected or usual ones."""
+    known = {*KNOWN, *(name.strip().lower() for name in expected)}
+    return sum(cell.strip().lower() in known for cell in cells[:3]) >= 2
 
 
 def check_no_names(location: str, cells: Sequence[str], expected: Sequence[str]) -> None:
     """Raises UserError if the first line of a TSV, taken for a row of the old MT-DNN, looks like names of columns."""
-    if not looks_like_names(cells):
+    if not looks_like_names(cells, expected):
         return
     changes, free = [], [cell for cell in cells if cell not in expected]
     for name in expected:

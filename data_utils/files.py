@@ -94,6 +94,12 @@ def as_text(values: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text is not None}
 
 
+def check_not_rows(output: Path, *rows: str | Path) -> None:
+    """Raises UserError for an output that is one of the files of rows, which it would replace."""
+    if any(output.is_file() and Path(file).is_file() and output.samefile(file) for file in rows):
+        raise UserError(f"{output}: has rows, and would be replaced; choose another name with --output")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the path of a temporary file beside ``path``. At the end of the block this file takes the name ``path``.

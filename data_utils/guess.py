@@ -51,7 +51,8 @@ def guess(path: Path, others: Sequence[Path], asked: Asked) -> Guess:
 
     Args:
         path: the file.
-        others: further files with the same columns, such as dev rows. Their labels count too.
+        others: further files with the same columns, such as dev rows. Their labels count too. Test rows do not belong
+            to them: their labels may be placeholders.
 
     Raises:
         UserError: a file cannot be read, has no column that was asked for, or it cannot be told what its task is.

@@ -189,7 +189,7 @@ def _read_text(source: str, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, Map
         yield from blank
         return
     if not any(set(text_columns(task.data_format, task.columns, fields)) <= set(fields) for task in tasks):
-        _check_no_header(location, fields, tasks)
+        _check_no_header(location, fields, tasks, rows=kind_of(Path(source)) == "tsv")
         yield from blank
         yield location, fields
         yield from ((f"{source}:{number}", line.split("\t")) for number, line in found)
@@ -203,8 +203,12 @@ def _read_text(source: str, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, Map
         yield f"{source}:{number}", dict(zip_longest(header, fields))
 
 
-def _check_no_header(location: str, fields: Sequence[str], tasks: Sequence[TaskDef]) -> None:
-    """Raises UserError if the first line of plain text looks like names of columns."""
+def _check_no_header(location: str, fields: Sequence[str], tasks: Sequence[TaskDef], *, rows: bool) -> None:
+    """Raises UserError if the first line of plain text looks like names of columns.
+
+    ``rows``: the file's name says that it has rows with columns. Then a name may be misspelled too.
+    """
+    folded = {field.strip().casefold() for field in fields}
     for task in tasks:
         texts = DATA_FORMATS[task.data_format]
         wanted = [task.columns.get(name, name) for name in texts]
@@ -214,11 +218,13 @@ def _check_no_header(location: str, fields: Sequence[str], tasks: Sequence[TaskD
                 f"{location}: looks like a column name, but the name has to be {wanted[0]} "
                 "(if it is a row, write a line with this name above it)"
             )
-        near = [name for name in wanted if name in task.columns.values() and closest(name, fields)]
-        if near and len(near) == sum(name in task.columns for name in texts):
-            check_renamed(location, fields, texts, task.columns, task.name)
-    if not tasks[0].columns:
-        check_no_names(location, fields, DATA_FORMATS[tasks[0].data_format])
+        named = [name for name in wanted if name in task.columns.values()]
+        if named and all(closest(name, fields) if rows else name.strip().casefold() in folded for name in named):
+            try:
+                check_renamed(location, fields, texts, task.columns, task.name)
+            except UserError as error:
+                raise UserError(f"{error} (if it is a row, write a line with the names above it)") from None
+        check_no_names(location, fields, wanted)
 
 
 def windows(rows: Iterator[Input], size: int) -> Iterator[list[Input]]:

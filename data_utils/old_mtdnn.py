@@ -167,9 +167,13 @@ def old_row(location: str, row: dict[str, str], data_format: str) -> dict[str, s
     return row
 
 
-def is_placeholder(labels: Sequence[str], known: Sequence[str]) -> bool:
-    """Whether the labels of a test split stand for none: they are all 0, while the task's labels are names."""
-    return bool(known) and "0" not in known and set(labels) == {"0"}
+def is_placeholder(labels: Sequence[str], known: Sequence[str], value_range: tuple[float, float] | None) -> bool:
+    """Whether the labels of a test split stand for none: all are 0, or -1 as on the hub, and the task has none such."""
+    if set(labels) not in ({"0"}, {"-1"}, {"-1.0"}):
+        return False
+    if value_range is not None:
+        return not value_range[0] <= float(labels[0]) <= value_range[1]
+    return bool(known) and labels[0] not in known
 
 
 def _right_choice(location: str, label: str, count: int) -> str:

@@ -19,6 +19,7 @@ from data_utils.column_names import (
     check_columns,
     check_no_names,
     check_renamed,
+    optional,
     renamed,
     text_columns,
 )
@@ -45,7 +46,7 @@ def read_values(path: Path, task: TaskDef, *, labelled: bool = False) -> Values:
     if kind_of(path) == CONLL:
         yield from read_conll(check_conll(path, task), task.columns, labelled=labelled)
         return
-    needed = [name for name in task.columns if labelled or name not in ("label", "soft_label")]
+    needed = [name for name in task.columns if (labelled or name != "label") and not optional(name, task.data_format)]
     for number, (location, values) in enumerate(_read(path, task)):
         if number == 0:
             there = location if kind_of(path) == "jsonl" else path

@@ -104,8 +104,8 @@ def read_rows(
         max_rows: read only the first rows.
         sample: read as many rows drawn over the whole file instead, in the order of the draw. The same rows are drawn
             every time, and a larger draw starts with those of a smaller one.
-        test: the rows are a test split. Then the old MT-DNN's placeholder for labels, 0 in every row, is no label, and
-            a file without the column that ``columns.label`` names is unlabelled.
+        test: the rows are a test split. Then a placeholder for labels, 0 or -1 in every row, is no label, and a file
+            without the column that ``columns.label`` names is unlabelled.
 
     Raises:
         UserError: the file is empty or not UTF-8, a column is missing, a row has another number of columns, or a label
@@ -147,7 +147,7 @@ def collect_rows(
             if task.type.answer != "tokens" and "label" not in task.columns:
                 check_label_name(path, list(columns))
         elif record.keys() != columns.keys():
-            _widen(location, columns, record, len(locations), texts)
+            _widen(location, columns, record, len(locations), task)
         for name, values in columns.items():
             values.append(record.get(name, ""))
         locations.append(location)
@@ -168,8 +168,9 @@ def collect_rows(
     extra = {name: values for name, values in columns.items() if name not in used}
     subjects = choices or (second or [first])[0]
     labels, notice = columns.get("label"), ""
-    if test and labels is not None and is_placeholder(labels, task.labels):
-        labels, notice = None, f"{path}: the label of all rows is 0, which is no label of {task.name}: unlabelled"
+    if test and labels is not None and is_placeholder(labels, task.labels, task.value_range):
+        notice = f"{path}: the label of all rows is {labels[0]}, which is no label of {task.name}: unlabelled"
+        labels = None
     elif test and labels is None and (named := task.columns.get("label")):
         notice = f"{path}: no column '{named}' (columns.label of task {task.name}), so its rows are unlabelled"
     return Rows(
@@ -186,18 +187,18 @@ def collect_rows(
     )
 
 
-def _widen(
-    location: str, columns: dict[str, list[str]], record: Mapping[str, str], count: int, texts: Sequence[str]
-) -> None:
+def _widen(location: str, columns: dict[str, list[str]], record: Mapping[str, str], count: int, task: TaskDef) -> None:
     """Adds the further choices of a row to the columns of the ``count`` rows before it.
 
     Raises UserError if the row differs from them in another column.
     """
+    texts = DATA_FORMATS[task.data_format]
     further = {name for name in {*columns, *record} if CHOICE.fullmatch(name) and name not in texts}
     further = further if "choice1" in texts else set()
     missing, added = columns.keys() - record.keys() - further, record.keys() - columns.keys() - further
     if missing or added:
-        named = [*(f"{name} missing" for name in sorted(missing)), *(f"{name} added" for name in sorted(added))]
+        changes = [*((name, "missing") for name in sorted(missing)), *((name, "added") for name in sorted(added))]
+        named = [f"{task.columns.get(name, name)} {change}" for name, change in changes]
         raise UserError(f"{location}: other columns than the rows before ({', '.join(named)})")
     columns.update({name: [""] * count for name in record.keys() - columns.keys()})
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from data_utils.column_names import check_mapping
+from data_utils.column_names import check_files, check_mapping
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError, did_you_mean, unknown_key
 from data_utils.extends import KEY, SCHEMA
@@ -74,7 +74,8 @@ class TaskDef(BaseModel):
         description="name of a column here → its name in the files of rows, or its number in CoNLL",
     )
     files: dict[str, Annotated[str, Field(min_length=1)]] = Field(
-        default_factory=dict, description="split → its file, counted from data.dir; default: <task>_<split>.*"
+        default_factory=dict,
+        description="split → its file, counted from data.dir and below it; default: <task>_<split>.*",
     )
 
     @property
@@ -109,9 +110,7 @@ class TaskDef(BaseModel):
                 raise ValueError(f"{field}: something is listed twice; keep it once: {', '.join(values)}")
         self._check_type()
         check_mapping(self.columns, self.data_format, self.type.answer)
-        for split in self.files:
-            if split not in self.splits:
-                raise ValueError(f"files: '{split}' is not one of its splits{did_you_mean(split, self.splits)}")
+        check_files(self.files, self.splits)
         if self.enable_san and self.data_format != "pair":
             raise ValueError("enable_san: the SAN head reads pairs of sentences; set it to false")
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:

@@ -39,11 +39,13 @@ def embed(
     precision: Precision = None,
 ) -> None:
     """Write a vector for each text, or pair of texts, of a file."""
+    from data_utils.files import check_not_rows
     from data_utils.vector_files import vector_file
     from mt_dnn.distributed.signals import exit_on_signals
     from mt_dnn.inference.embed_file import embed_file
     from mt_dnn.inference.trained import load
 
+    check_not_rows(output, input)
     model = load(run, device, precision=precision, batch_size=batch_size)
     parts = embed_file(
         model,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import growing
+from data_utils.files import check_not_rows, growing
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
 
 
@@ -51,6 +51,8 @@ def predict(
 
     if all_tasks and task is not None:
         raise UserError(f"--task {task}: does not go with --all-tasks; leave one of them out")
+    if output is not None:
+        check_not_rows(output, input)
     model = load(run, device, precision=precision, batch_size=batch_size)
     check_tasks(model)
     wanted = Wanted(probabilities, logits)

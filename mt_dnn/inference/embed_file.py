@@ -47,6 +47,8 @@ def embed_file(
     """
     if columns is not None and len(columns) not in (1, 2):
         raise UserError(f"--columns: name one column or two, not {len(columns)}")
+    if columns is not None and ("" in columns or len(set(columns)) < len(columns)):
+        raise UserError(f"--columns: '{','.join(columns)}' has an empty name or one twice; name one column or two")
     possible = _readings(model) if columns is None else [_reading(columns)]
     found = read_inputs(source, possible)
     if columns is not None:

@@ -14,7 +14,7 @@ from mt_dnn.encoders.adapters import base_tensors
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.runs.checkpoint import flush_tree
 
-FOLDER = "base"
+FOLDER, CHECKPOINTS = "base", "checkpoints"
 
 
 def write_base(run: Path, encoder: Encoder) -> None:
@@ -58,10 +58,14 @@ def base_of(checkpoint: Path) -> Path:
     Raises:
         UserError: it is not there.
     """
-    for run in (checkpoint.parent.parent, checkpoint.parent):  # the second: a copy of a run folder has only ``best``
-        if (run / FOLDER).is_dir():
-            return run / FOLDER
-    raise UserError(
-        f"{checkpoint}: holds an adapter, and the encoder below it is missing; put the folder {FOLDER} back into "
-        f"{checkpoint.parent.parent}"
-    )
+    folder = checkpoint.absolute()
+    while folder.is_symlink():  # ``best`` is a link into ``checkpoints``, which may itself be a link to another disk
+        folder = folder.parent / folder.readlink()
+    # A copy of a run folder may have only ``best``, as a folder.
+    run = folder.parent.parent if folder.parent.name == CHECKPOINTS else folder.parent
+    if not (run / FOLDER).is_dir():
+        raise UserError(
+            f"{checkpoint}: holds an adapter, and the encoder below it is missing; put the folder {FOLDER} back into "
+            f"{run}"
+        )
+    return run / FOLDER

@@ -112,12 +112,19 @@ def _is_finished(folder: Path) -> bool:
 
 
 def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
-    """Raises UserError when the folder holds a run with other tasks or other definitions of these tasks."""
+    """Raises UserError when the folder holds a run with other tasks or other definitions of these tasks.
+
+    The rows may have moved to files of other names. Whether they are the same is checked by their content.
+    """
     file = _kept(folder, TASKS)
-    old = tasks if file is None else load_task_defs(file)
-    changed = [name for name in {**old, **tasks} if old.get(name) != tasks.get(name)]
+    old, new = _without_files(tasks if file is None else load_task_defs(file)), _without_files(tasks)
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if changed:
         raise UserError(f"{folder}: holds a run with another definition of {changed[0]}; choose another output=")
+
+
+def _without_files(tasks: Mapping[str, TaskDef]) -> dict[str, TaskDef]:
+    return {name: task.model_copy(update={"files": {}}) for name, task in tasks.items()}
 
 
 def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) -> None:
@@ -133,7 +140,7 @@ def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) 
         or any(getattr(old.train, key) != getattr(config.train, key) for key in FREE_WHEN_FINISHED)
     ):
         dump_config(config, file)
-    if not (folder / TASKS).exists():
+    if not (folder / TASKS).exists() or load_task_defs(folder / TASKS) != tasks:
         dump_task_defs(tasks, folder / TASKS)
 
 

@@ -15,7 +15,8 @@ import yaml
 from torch import nn
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import replacing
+from data_utils.extends import KEY
+from data_utils.files import check_not_rows, replacing
 from data_utils.guess import Guess, guess
 from data_utils.guess_columns import Asked
 from data_utils.row_files import CONLL, kind_of
@@ -72,25 +73,23 @@ def new_task(
         with os_errors(path, "cannot be read"):
             path.open("rb").close()
     name = name or _name(train)
-    task_file = output or Path(f"{name}.yml")
-    run_file = task_file.with_name(f"{task_file.stem}_run{task_file.suffix}")
-    for path in (task_file, run_file):
-        if path.exists() and not force:
-            raise UserError(f"{path}: is there already; give --force to replace it, or another name with --output")
     files = {"train": train, **_found(train, "dev", dev), **_found(train, "test", test)}
-    found = guess(train, [path for split, path in files.items() if split != "train"], asked)
-    definition = {**found.definition, "splits": list(files)} | _files(name, files)
+    task_file, run_file = _outputs(output or Path(f"{name}.yml"), list(files.values()), force=force)
+    if hasattr(nn.ModuleDict, name) or name == KEY:
+        user = "a task file" if name == KEY else "torch"
+        raise UserError(f"{name}: {user} uses this name; choose another with --name")
+    found = guess(train, [files["dev"]] if "dev" in files else [], asked)
+    folder = _folder(list(files.values()))
+    definition = {**found.definition, "splits": list(files)} | _files(name, files, folder)
     with ExitStack() as written:
         temporary = written.enter_context(replacing(task_file))
         temporary.write_text(_task_text(train, name, definition), encoding="utf-8")
         with _named(temporary, task_file):
             task = load_task_defs(temporary)[name]
-        rows = {split: read_rows(find_rows(train.parent, task, split), task, test=split == "test") for split in files}
-        if hasattr(nn.ModuleDict, name):
-            raise UserError(f"{name}: torch uses this name; choose another with --name")
+        rows = {split: read_rows(find_rows(folder, task, split), task, test=split == "test") for split in files}
         carve = None if "dev" in files else _carve(train, found.texts[0], rows["train"].first)
         run = written.enter_context(replacing(run_file))
-        run.write_text(_run_text(name, task_file, train.parent, encoder, carve), encoding="utf-8")
+        run.write_text(_run_text(name, task_file, folder, encoder, carve), encoding="utf-8")
         with _named(run, run_file):
             load_config(run)
     sizes = {split: len(found) for split, found in rows.items()}
@@ -106,6 +105,16 @@ def _named(temporary: Path, final: Path) -> Iterator[None]:
         raise UserError(f"{error}".replace(f"{temporary}", f"{final}")) from None
 
 
+def _outputs(task_file: Path, files: Sequence[Path], *, force: bool) -> tuple[Path, Path]:
+    """The task file and the run file. Raises UserError for one that may not be replaced. ``files``: of rows."""
+    run_file = task_file.with_name(f"{task_file.stem}_run{task_file.suffix}")
+    for path in (task_file, run_file):
+        check_not_rows(path, *files)
+        if path.exists() and not force:
+            raise UserError(f"{path}: is there already; give --force to replace it, or another name with --output")
+    return task_file, run_file
+
+
 def next_command(new: NewTask) -> str:
     """The command that trains the task, as it is typed in a shell."""
     return shlex.join(["mt-dnn", "train", f"{new.run_file}"])
@@ -114,7 +123,7 @@ def next_command(new: NewTask) -> str:
 def _name(path: Path) -> str:
     """A name for the task, from the name of its file."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", path.name.split(".")[0]).strip("_").removesuffix("_train")
-    return stem if stem and not hasattr(nn.ModuleDict, stem) else f"{stem or 'my'}_task"
+    return stem if stem and stem != KEY and not hasattr(nn.ModuleDict, stem) else f"{stem or 'my'}_task"
 
 
 def _found(train: Path, split: str, given: Path | None) -> dict[str, Path]:
@@ -123,14 +132,19 @@ def _found(train: Path, split: str, given: Path | None) -> dict[str, Path]:
     return {split: given} if given else {split: beside} if beside != train and beside.exists() else {}
 
 
-def _files(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
+def _folder(files: Sequence[Path]) -> Path:
+    """The lowest folder that all files are in or below. It is relative if the first of them is."""
+    first = files[0].parent
+    if all(path.parent.resolve() == first.resolve() for path in files):
+        return first
+    common = os.path.commonpath([path.parent.resolve() for path in files])
+    return Path(common if first.is_absolute() else os.path.relpath(common))
+
+
+def _files(name: str, files: Mapping[str, Path], folder: Path) -> dict[str, Any]:
     """The key ``files`` of the task, for files of which the name does not say what they are."""
-    folder = files["train"].parent
-    named = {
-        split: os.path.relpath(path, folder)
-        for split, path in files.items()
-        if path.parent != folder or path.name not in usual_names(name, split)
-    }
+    below = {split: path.parent.resolve().relative_to(folder.resolve()) / path.name for split, path in files.items()}
+    named = {split: f"{path}" for split, path in below.items() if f"{path}" not in usual_names(name, split)}
     return {"files": named} if named else {}
 
 

@@ -98,9 +98,12 @@ def _run_tasks(file: Path, names: tuple[str, ...] | None) -> Tasks:
 
 @lru_cache(maxsize=64)
 def _definitions(file: Path, names: tuple[str, ...] | None) -> dict[str, Any]:
-    """The settings of the evaluated tasks that are not at their default. It is not to be changed."""
+    """The settings of the evaluated tasks that are not at their default. It is not to be changed.
+
+    ``files`` says where rows are. They are hashed by their content.
+    """
     return {
-        name: task.model_dump(mode="json", exclude_defaults=True)
+        name: task.model_dump(mode="json", exclude_defaults=True, exclude={"files"})
         for name, task in _run_tasks(file, names).evaluated.items()
     }
 

@@ -146,3 +146,34 @@ def test_what_cannot_be_told_is_asked_for(capsys: Capture) -> None:
     assert capsys.readouterr().err == (
         "mt-dnn: t.csv: which column has the labels: Stars or Grade? Say --label COLUMN\n"
     )
+
+
+def test_files_in_two_folders(capsys: Capture, tmp_path: Path) -> None:
+    """Another folder of rows has its own dev rows, and never those of the first."""
+    for split in ("train", "dev"):
+        (tmp_path / f"data/{split}").mkdir(parents=True)
+        rows = [f"{text},{['bad', 'good'][number % 2]}" for number, text in enumerate(sentences(16))]
+        Path(f"data/{split}/{split}.csv").write_text("\n".join(["Text,Grade", *rows]) + "\n")
+    trained(capsys, "data/train/train.csv", "--dev", "data/dev/dev.csv", "--name", "t")
+    assert "t (dev)" in run(capsys, "evaluate", "runs/t-seed1")[0]
+    Path("data/new").mkdir()
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", "runs/t-seed1", "--data", "data/new"])
+    assert exit_.value.code == 2 and "no rows in data/new for: t dev" in capsys.readouterr().err
+    for output in ("data/taught", "taught"):  # a student needs only this folder
+        run(capsys, "distill", "runs/t-seed1", "--data", "data", "--output", output)
+        student = [f"data.dir={output}", "distillation.weight=0.5", f"output=runs/{output}", *FAST]
+        assert "t: train 16, dev 16 rows" in run(capsys, "train", "t_run.yml", *student)[0]
+
+
+@pytest.mark.parametrize(("command", "name"), [("predict", "rows.jsonl"), ("embed", "rows.parquet")])
+def test_answers_do_not_replace_the_rows(command: str, name: str, capsys: Capture) -> None:
+    Path(name).write_bytes(b"rows")
+    Path("again").symlink_to(name)
+    for output in (name, f"encoder/../{name}"):
+        with pytest.raises(SystemExit) as exit_:
+            main([command, "encoder", "--input", "again", "--output", output])
+        assert exit_.value.code == 2 and Path(name).read_bytes() == b"rows"
+        assert capsys.readouterr().err == (
+            f"mt-dnn: {output}: has rows, and would be replaced; choose another name with --output\n"
+        )

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_utils.errors import EmptyRow, UserError
-from data_utils.inputs import Input, matching, read_inputs, windows
+from data_utils.inputs import Input, matching, read_inputs, readings, windows
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS, TASK_TYPES
 
@@ -260,6 +260,39 @@ def test_a_line_of_spaces_is_blank(tmp_path: Path) -> None:
         for number in blank:
             with pytest.raises(EmptyRow, match="the line is empty"):
                 found[number - 1].texts(TASK)
+
+
+@pytest.mark.parametrize("end", ["tsv", "txt"])
+@pytest.mark.parametrize(
+    ("columns", "header"),
+    [
+        ({"label": "y"}, "sentence1\tsentence2"),
+        ({"label": "y"}, "uid\tpremise"),
+        ({"premise": "question", "hypothesis": "answer"}, "question\thypothesis"),
+        ({"premise": "Title", "hypothesis": "Body"}, "uid\tTitle"),
+        ({"premise": "Title"}, "id\tsentence"),
+    ],
+)
+def test_names_of_columns_are_no_row_whatever_the_task_file_names(
+    columns: dict[str, str], header: str, end: str, tmp_path: Path
+) -> None:
+    path, named = tmp_path / f"rows.{end}", task("pair", columns)
+    path.write_text(f"{header}\na\tb\n")
+    with pytest.raises(UserError, match=rf"^{path}:1: looks like column names.* .if it is a row, write a line with"):
+        read_inputs(str(path), readings(named))
+    path.write_text(f"a\tb\n{header}\n")
+    assert len(list(read_inputs(str(path), readings(named)))) == 2
+
+
+def test_a_text_that_is_almost_a_name_is_a_row_of_plain_text(tmp_path: Path) -> None:
+    named = readings(task("single", {"premise": "text"}))
+    for word in ("test", "next"):
+        (tmp_path / "rows.txt").write_text(f"{word}\na cat\n")
+        assert [row.values for row in read_inputs(str(tmp_path / "rows.txt"), named)] == [[word], ["a cat"]]
+    for name, line in (("rows.txt", "TEXT "), ("rows.tsv", "txt")):
+        (tmp_path / name).write_text(f"{line}\na cat\n")
+        with pytest.raises(UserError, match=r":1: no column 'text' .* .if it is a row, write a line with the names ab"):
+            read_inputs(str(tmp_path / name), named)
 
 
 def test_a_column_of_any_name_in_plain_text(tmp_path: Path) -> None:

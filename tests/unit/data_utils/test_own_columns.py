@@ -173,6 +173,36 @@ def test_a_wrong_mapping_is_refused(columns: str, message: str, tmp_path: Path) 
     assert message in str(error.value) and str(error.value).startswith(f"{tmp_path}/tasks.yml: t: ")
 
 
+@pytest.mark.parametrize("file", ["../dev.csv", "sub/../../dev.csv", "/dev.csv"])
+def test_a_file_outside_the_folder_of_rows_is_refused(file: str, tmp_path: Path) -> None:
+    """It would be read for every folder of rows, also for one that is given later."""
+    with pytest.raises(UserError, match=r"t: files: '.*dev.csv' is outside the folder of rows; set data.dir to a fold"):
+        task(tmp_path, f"{SINGLE}, files: {{dev: {file}}}")
+    assert task(tmp_path, f"{SINGLE}, files: {{dev: ..sub/dev.csv}}").files == {"dev": "..sub/dev.csv"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_that_rows_need_not_have_may_lack_where_it_is_named(kind: str, tmp_path: Path) -> None:
+    columns = "columns: {premise: Q, choice1: A, choice3: C, soft_label: teacher, question_id: of}"
+    choices = task(tmp_path, f"task_type: multiple_choice, data_format: choices, {columns}")
+    record = {"Q": "why", "A": "x", "choice2": "y", "label": "2"}
+    rows = read_rows(write(tmp_path / f"c.{kind}", [record]), choices)
+    assert (rows.choices, rows.label, rows.soft) == ([["x", "y"]], [1], None)
+    with pytest.raises(UserError, match="no column 'A'"):
+        read_rows(write(tmp_path / f"c.{kind}", [{"Q": "why", "C": "x", "choice2": "y", "label": "2"}]), choices)
+
+
+def test_a_later_row_is_told_by_the_names_of_its_file(tmp_path: Path) -> None:
+    reviews = task(tmp_path, f"{SINGLE}, columns: {{premise: text}}")
+    for second, message in (
+        ('{"label": "bad"}', ":2: other columns than the rows before .text missing."),
+        ('{"label": "bad", "text": ["a"]}', ":2: text: is a list"),
+    ):
+        (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "good"}\n' + second + "\n")
+        with pytest.raises(UserError, match=message):
+            read_rows(tmp_path / "t.jsonl", reviews)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_without_a_uid_is_named_by_its_number(kind: str, tmp_path: Path) -> None:
     records = [{"premise": f"text {number}", "label": "good"} for number in range(12)]

@@ -33,6 +33,24 @@ def test_a_full_disk_leaves_no_half_of_it(workspace: Path) -> None:
         base_of(workspace / "checkpoints" / "step-00000001")
 
 
+def test_it_is_that_of_the_run_whatever_stands_beside_the_run(tmp_path: Path) -> None:
+    """A folder ``base`` beside the run folders may be another run."""
+    run, step = tmp_path / "runs" / "lora", Path("checkpoints", "step-00000001")
+    for folder in (run.parent / "base", run / "base", run / step, tmp_path / "disk" / "step-00000001"):
+        folder.mkdir(parents=True)
+    (run / "best").symlink_to(step)
+    (tmp_path / "mine").symlink_to(run / "best")
+    assert {base_of(path) for path in (run / step, run / "best", tmp_path / "mine")} == {run / "base"}
+    copy = run.parent / "copy"
+    for folder in (copy / "best", copy / "base"):
+        folder.mkdir(parents=True)
+    (copy / "checkpoints").symlink_to(tmp_path / "disk")
+    assert {base_of(copy / "best"), base_of(copy / step)} == {copy / "base"}
+    (copy / "base").rmdir()
+    with pytest.raises(UserError, match=rf"put the folder base back into {copy}$"):
+        base_of(copy / "best")
+
+
 def test_it_goes_with_the_checkpoints_but_files_of_the_user_stay(workspace: Path) -> None:
     """A sweep that keeps no weights removes the checkpoints of finished runs."""
     settings = ["adapter.kind=lora", "tasks=[same]", "train.max_steps=2"]

@@ -82,14 +82,59 @@ def test_files_beside_it_are_found_by_their_names(tmp_path: Path) -> None:
     folder.mkdir()
     for split in ("train", "dev"):
         table(f"{folder}/reviews_{split}.csv", ["a", "b"] if split == "train" else ["a", "c"])
-    table("final.csv", ["a"], header="Review Text,Other")
-    new = made(folder / "reviews_train.csv", test=Path("final.csv"))
+    (tmp_path / "final").mkdir()
+    table("final/all.csv", ["a"], header="Review Text,Other")
+    new = made(folder / "reviews_train.csv", test=Path("final/all.csv"))
     task = only_task(new.task_file)
     assert task.name == "reviews" and task.splits == ("train", "dev", "test") and task.labels == ("a", "b", "c")
-    assert task.files == {"test": "../final.csv"}
+    # All files are in or below the folder of rows, so that another folder has its own.
+    assert task.files == {
+        "train": "in a folder/reviews_train.csv",
+        "dev": "in a folder/reviews_dev.csv",
+        "test": "final/all.csv",
+    }
     config = load_config(new.run_file)
-    assert config.data.carve is None and config.data.dir == folder
+    assert config.data.carve is None and config.data.dir == tmp_path
+    new = made(table("final/other.csv", ["a", "b"]), dev=Path("in a folder/reviews_dev.csv"), name="o")
+    assert f"{load_config(new.run_file).data.dir}" == "."  # it is relative, as the first file is
+    new = made(Path("final/other.csv"), dev=table("final/../final/dev.csv", ["a", "b"]), name="p")
+    assert f"{load_config(new.run_file).data.dir}" == "final" and only_task(new.task_file).files["dev"] == "dev.csv"
     assert read_rows(find_rows(config.data.dir, task, "test"), task, test=True).label is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "placeholder", "key", "expected"),
+    [
+        (["0", "1"], "-1", "labels", ("0", "1")),
+        (["yes", "no"], "0", "labels", ("no", "yes")),
+        (["0.5", "4.5"], "-1", "value_range", (0.5, 4.5)),
+        (["0.5", "4.5"], "-1.0", "value_range", (0.5, 4.5)),
+    ],
+)
+def test_placeholders_in_test_rows_are_no_labels(
+    labels: list[str], placeholder: str, key: str, expected: Any, tmp_path: Path
+) -> None:
+    train = table("t_train.csv", labels)
+    table("t_test.csv", [placeholder])
+    task = only_task(made(train).task_file)
+    assert getattr(task, key) == expected
+    assert read_rows(find_rows(tmp_path, task, "test"), task, test=True).label is None
+    table("t_test.csv", labels)
+    assert len(read_rows(find_rows(tmp_path, task, "test"), task, test=True).label or ()) == 12
+
+
+@pytest.mark.parametrize("role", ["train", "dev", "test"])
+@pytest.mark.parametrize("output", ["mine.csv", "./mine.csv", "link.csv"])
+def test_rows_are_never_replaced(role: str, output: str, tmp_path: Path) -> None:
+    for name in ("train.csv", "mine.csv", "mine_run.csv"):
+        table(name, ["a", "b"])
+    Path("link.csv").symlink_to("mine.csv")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for rows, name in (("mine.csv", output), ("mine_run.csv", "mine.csv")):
+        files = {"train": Path("train.csv"), role: Path(rows)}
+        with pytest.raises(UserError, match=r"csv: has rows, and would be replaced; choose another name with --output"):
+            made(**files, output=Path(name), force=True)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_names_and_folders_are_chosen(tmp_path: Path) -> None:
@@ -98,6 +143,8 @@ def test_names_and_folders_are_chosen(tmp_path: Path) -> None:
     assert new.run_file == Path("tasks/own names_run.yml") and only_task(new.task_file).name == "stars"
     assert next_command(new) == "mt-dnn train 'tasks/own names_run.yml'"
     assert only_task(made(Path("train.csv")).task_file).name == "train_task"  # torch uses the name train
+    extends = made(table("extends.csv", ["a", "b"]))  # a task file has this key
+    assert only_task(extends.task_file).name == "extends_task"
 
 
 def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
@@ -122,6 +169,11 @@ def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
             "text,label\na b c,x\nd e f,y\n",
             {"name": "values"},
             r"^values: torch uses this name; choose another with --na",
+        ),
+        (
+            "text,label\na b c,x\nd e f,y\n",
+            {"name": "extends"},
+            r"^extends: a task file uses this name; choose another with --na",
         ),
         ("text,label\na b c,x\nd e f,y\n", {"name": "a b"}, r"^t.yml: a b: name: String should match"),
         ("text,label\na b c,x\nd e f,y\n", {"encoder": "${x}"}, r"^t_run.yml: "),

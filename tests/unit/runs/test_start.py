@@ -14,6 +14,7 @@ from torch import Tensor
 
 import mt_dnn
 from data_utils.errors import UserError
+from data_utils.task_def import load_task_defs
 from mt_dnn.runs.build import check_precision
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import write_inputs
@@ -112,6 +113,24 @@ def test_a_run_of_other_rows_is_not_resumed(workspace: Path) -> None:
     rows.write_text("\n".join(rows.read_text().split("\n")[:-2]) + "\n")
     with pytest.raises(UserError, match=r"was trained on other data \(same/train: .* choose another output="):
         parts(workspace, "tasks=[same]", "train.epochs=1")
+
+
+def test_a_run_goes_on_with_rows_in_a_file_of_another_name(workspace: Path) -> None:
+    options = ("tasks=[same]", "train.epochs=1")
+    saved(workspace, *options)
+    rows, tasks = workspace / "data" / "same_train.tsv", workspace / "tasks.yml"
+    rows.rename(rows.with_name("my rows.tsv"))
+    definitions = yaml.safe_load(tasks.read_text())
+    definitions["same"]["files"] = {"train": "my rows.tsv"}
+    tasks.write_text(yaml.safe_dump(definitions))
+    resumed = parts(workspace, *options)
+    config = load_config(workspace / "run.yml", list(options))
+    write_inputs(config.output, config, resumed.tasks.evaluated)
+    assert load_task_defs(config.output / "task_defs.yml")["same"].files == {"train": "my rows.tsv"}
+    definitions["same"]["loss_weight"] = 2.0
+    tasks.write_text(yaml.safe_dump(definitions))
+    with pytest.raises(UserError, match="holds a run with another definition of same; choose another output="):
+        parts(workspace, *options)
 
 
 def test_a_folder_that_has_lost_its_task_file_gets_it_again(workspace: Path) -> None:

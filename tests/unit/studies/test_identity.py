@@ -125,6 +125,20 @@ def test_files_of_other_names_count_too(folder: Path) -> None:
     assert after[0] == before[0] and after[1] != before[1]
 
 
+def test_what_files_are_called_changes_nothing(folder: Path) -> None:
+    data, before = folder / "called", ids(folder)
+    shutil.copytree(folder / "data", data)
+    for number, name in enumerate(("negated_train.tsv", "my rows.tsv", "sub/rows.tsv")):
+        tasks = folder / f"called{number}.yml"
+        tasks.write_text(
+            (folder / "tasks.yml").read_text().replace("negated:", f"negated:\n  files: {{train: {name}}}")
+        )
+        (data / "sub").mkdir(exist_ok=True)
+        (data / "negated_train.tsv").rename(data / name)
+        assert ids(folder, f"data.dir={data}", f"task_defs={tasks}") == before
+        (data / name).rename(data / "negated_train.tsv")
+
+
 def test_the_name_is_for_people_and_ends_with_the_hash(folder: Path) -> None:
     config = load_config(folder / "run.yml", ["tasks=[negated,same]", "adversary.mode=tat", "seed=3"])
     assert Identity(config).name == f"negated-same-tat-seed3-{Identity(config).run_id}"
