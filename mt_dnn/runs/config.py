@@ -224,13 +224,14 @@ class LogConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _old_spelling(cls, values: Any) -> Any:
-        """``tensorboard: true`` in older run files means ``trackers: [tensorboard]``."""
+        """``tensorboard: true`` in older run files means that ``tensorboard`` is among ``trackers``."""
         if not isinstance(values, Mapping) or not isinstance(values.get("tensorboard"), bool):
             return values
-        if "trackers" in values:
-            raise ValueError("tensorboard: is an older spelling of trackers: [tensorboard]; leave it out")
         rest = {key: value for key, value in values.items() if key != "tensorboard"}
-        return {"trackers": ["tensorboard"], **rest} if values["tensorboard"] else rest
+        trackers = cls._without_brackets(rest.get("trackers", ()))
+        if not values["tensorboard"] or not isinstance(trackers, list | tuple) or "tensorboard" in trackers:
+            return rest
+        return {**rest, "trackers": [*trackers, "tensorboard"]}
 
     @field_validator("trackers", mode="before")
     @classmethod

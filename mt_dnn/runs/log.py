@@ -12,8 +12,8 @@ from typing import Any
 
 from data_utils.files import replacing
 from mt_dnn.distributed.ranks import is_main
-from mt_dnn.runs.trackers import TrackedRun
-from mt_dnn.runs.tracking import Tracking, settings_of
+from mt_dnn.runs.trackers import Ending, TrackedRun
+from mt_dnn.runs.tracking import STATE, Tracking, settings_of
 
 RECORD = b'{"event": "'  # every record begins like this
 
@@ -45,6 +45,8 @@ class MetricsLog:
             return
         self.path = folder / "metrics.jsonl"
         self._cut_back(resume_step)
+        if resume_step == 0:  # what trackers have is of an earlier attempt
+            (folder / STATE).unlink(missing_ok=True)
         if trackers:
             records = list(logged_records(self.path)) if self.path.exists() else []
             tracked = TrackedRun(folder, name, settings_of(settings or {}), resume_step=resume_step)
@@ -69,11 +71,12 @@ class MetricsLog:
         if self._tracking is not None:
             self._tracking.commit()
 
-    def close(self) -> None:
+    def close(self, ending: Ending = "finished") -> None:
+        """Closes the log. ``ending``: how the run has ended, for trackers."""
         if self._stream is not None:
             self._stream.close()
         if self._tracking is not None:
-            self._tracking.close()
+            self._tracking.close(ending)
 
     def _cut_back(self, step: int) -> None:
         """Removes the records of updates after ``step``, and a last record that was cut off when the run was killed.

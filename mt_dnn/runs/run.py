@@ -30,7 +30,7 @@ from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.progress import Progress, Speed
 from mt_dnn.runs.saving import forget_attempt, save
 from mt_dnn.runs.start import start
-from mt_dnn.runs.trackers import check_installed
+from mt_dnn.runs.trackers import Ending, check_installed
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.training.loop import Step, train
 from mt_dnn.training.step import Stepper
@@ -84,14 +84,17 @@ class Run:
             for notice in self.parts.notices:
                 say(notice)
             log = open_log(self.config, progress.position.step)
+            ending: Ending = "failed"
             try:
                 with explained(lambda: f"after update {progress.position.step}"):
                     stopped_by = 0 if progress.finished else self._train(log, received)
-                    return stopped_by or finish(
+                    outcome = stopped_by or finish(
                         self.config, self.parts, self.best_answers, lambda: first_signal(received)
                     )
+                ending = "stopped" if isinstance(outcome, int) else "finished"
+                return outcome
             finally:
-                log.close()
+                log.close(ending)
 
     def _train(self, log: MetricsLog, received: list[int]) -> int:
         """Makes the updates that remain. Returns the number of the signal that stopped it, or 0."""

@@ -16,6 +16,7 @@ from uuid import uuid4
 from data_utils.errors import UserError
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+Ending = Literal["finished", "stopped", "failed"]  # of a run. One that a signal has stopped can go on
 PROJECT = "mt-dnn"  # where a tracker shows runs together, unless an environment variable names another one
 MOST_METRICS, MOST_PARAMETERS, LONGEST = 1000, 100, 500  # what MLflow takes in one call, and characters of a value
 
@@ -63,8 +64,8 @@ class Tracker(ABC):
         """Takes the numbers of updates, in the order of the log."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Ends the connection. The numbers are in safety then."""
+    def close(self, ending: Ending) -> None:
+        """Ends the connection, and shows how the run has ended. The numbers are in safety then."""
 
 
 class TensorBoard(Tracker):
@@ -82,7 +83,7 @@ class TensorBoard(Tracker):
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def close(self, ending: Ending) -> None:
         self._writer.close()
 
 
@@ -113,8 +114,11 @@ class WandB(Tracker):
         for step, values in numbers:
             self._run.log(dict(values), step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, ending: Ending) -> None:
+        self._run.finish(exit_code=0 if ending == "finished" else 1)
+
+
+MLFLOW_STATUS: Mapping[Ending, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 class MLflow(Tracker):
@@ -151,8 +155,8 @@ class MLflow(Tracker):
         for start in range(0, len(metrics), MOST_METRICS):
             self._client.log_batch(self.id, metrics=metrics[start : start + MOST_METRICS])
 
-    def close(self) -> None:
-        self._client.set_terminated(self.id)
+    def close(self, ending: Ending) -> None:
+        self._client.set_terminated(self.id, MLFLOW_STATUS[ending])
 
 
 TRACKERS: Mapping[str, type[Tracker]] = dict(zip(get_args(TrackerName), (TensorBoard, WandB, MLflow), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.folder import write_json
-from mt_dnn.runs.trackers import TRACKERS, Numbers, TrackedRun, Tracker, check_installed
+from mt_dnn.runs.trackers import TRACKERS, Ending, Numbers, TrackedRun, Tracker, check_installed
 
 STATE = "tracking.json"  # for each tracker its id of the run, and how many records of the log were handed to it
 
@@ -55,11 +55,11 @@ class Tracking:
         for name in list(self.pending):
             self._hand(name)
 
-    def close(self) -> None:
+    def close(self, ending: Ending) -> None:
         """Closes all trackers. Records since the last checkpoint are not handed over."""
         for name, tracker in list(self._open.items()):
             try:
-                tracker.close()
+                tracker.close(ending)
             except Exception as error:
                 self._give_up(name, error)
         self._open, self.pending = {}, {}

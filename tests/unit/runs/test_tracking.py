@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import yaml
 
 from data_utils.errors import UserError
 from mt_dnn.runs import run as run_module
@@ -19,7 +22,7 @@ from mt_dnn.runs import trackers
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.log import logged_records
 from mt_dnn.runs.run import Run
-from mt_dnn.runs.trackers import TRACKERS, Numbers, TrackedRun, Tracker
+from mt_dnn.runs.trackers import TRACKERS, Ending, Numbers, TrackedRun, Tracker
 from mt_dnn.runs.tracking import STATE, Tracking, numbers_of
 
 Entry = tuple[int, str, float]  # the update, the name of a number, and the number
@@ -30,6 +33,7 @@ class Recorder(Tracker):
 
     package = extra = "pytest"
     fails: str = ""
+    endings: ClassVar[list[Ending]] = []
 
     def __init__(self, run: TrackedRun) -> None:
         self._check("open")
@@ -43,7 +47,8 @@ class Recorder(Tracker):
             for step, values in numbers:
                 stream.write("".join(f"{json.dumps([step, *item])}\n" for item in values.items()))
 
-    def close(self) -> None:
+    def close(self, ending: Ending) -> None:
+        self.endings.append(ending)
         self._check("close")
 
     def _check(self, what: str) -> None:
@@ -137,7 +142,7 @@ def cut_off(config: Any, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
     """A tracker in the place of W&B."""
-    kind = type("Here", (Recorder,), {})
+    kind = type("Here", (Recorder,), {"endings": []})
     monkeypatch.setattr(trackers, "TRACKERS", {**TRACKERS, "wandb": kind})
     monkeypatch.setattr("mt_dnn.runs.tracking.TRACKERS", {**TRACKERS, "wandb": kind})
     return kind
@@ -191,11 +196,11 @@ def test_what_was_not_handed_over_comes_later_and_a_new_beginning_is_a_new_run(
         first.add(record)
     first.commit()
     first.add(records[3])
-    first.close()  # killed after the checkpoint of update 4, before its record was handed over
+    first.close("failed")  # killed after the checkpoint of update 4, before its record was handed over
     second = Tracking(["wandb"], run, records[:4])
     second.add(records[4])
     second.commit()
-    second.close()
+    second.close("finished")
     assert [step for step, _, _ in recorded(tmp_path)] == [1, 2, 3, 4, 5]
     # The checkpoints are gone, and the run begins again: its updates belong to a new run of the tracker.
     third = Tracking(["wandb"], run, [])
@@ -203,6 +208,56 @@ def test_what_was_not_handed_over_comes_later_and_a_new_beginning_is_a_new_run(
     third.commit()
     assert [step for step, _, _ in recorded(tmp_path)] == [1, 2, 3, 4, 5, 1]
     assert json.loads((tmp_path / STATE).read_text()) == {"wandb": {"id": "run 1", "records": 1}}
+
+
+def test_a_run_that_begins_again_without_trackers_is_a_new_run_for_them(
+    workspace: Path, recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they had of the first attempt is not taken for numbers of the second."""
+    cut_off(config_of(workspace, "log.trackers=wandb"), 6, monkeypatch)
+    shutil.rmtree(workspace / "run" / "checkpoints")
+    cut_off(config_of(workspace), 6, monkeypatch)
+    Run(config_of(workspace, "log.trackers=wandb"), shown=False)()
+    first, second = sorted((workspace / "run").glob("recorded-*"))
+    steps = [json.loads(line)[0] for line in second.read_text().splitlines()]
+    assert first.name == "recorded-run 0" and sorted(set(steps)) == list(range(1, 11))
+
+
+def test_trackers_show_how_a_run_has_ended(
+    workspace: Path, recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(workspace, "log.trackers=wandb")
+    cut_off(config, 6, monkeypatch)
+    Run(config, shown=False, hopeless=lambda *_: True)()
+    Run(config, shown=False)()
+    assert recorder.endings == ["failed", "stopped", "finished"]
+
+
+@pytest.mark.filterwarnings("default")  # of the package
+@pytest.mark.parametrize(("ending", "status"), [("finished", "FINISHED"), ("stopped", "KILLED"), ("failed", "FAILED")])
+def test_mlflow_shows_how_a_run_has_ended(ending: Ending, status: str, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    tracker = TRACKERS["mlflow"](TrackedRun(tmp_path, "run", {}))
+    tracker.close(ending)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert client.get_run(tracker.id).info.status == status
+
+
+@pytest.mark.parametrize(("ending", "code"), [("finished", 0), ("stopped", 1), ("failed", 1)])
+def test_wandb_shows_how_a_run_has_ended(ending: Ending, code: int, tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    from wandb.proto import wandb_internal_pb2
+
+    TRACKERS["wandb"](TrackedRun(tmp_path, "run", {})).close(ending)
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+    found: list[int] = []
+    for _ in range(200):  # another process of W&B writes the file
+        records = [wandb_internal_pb2.Record.FromString(content) for content in contents(file)]
+        found = [record.exit.exit_code for record in records if record.HasField("exit")]
+        if found:
+            break
+        time.sleep(0.1)
+    assert found == [code]
 
 
 def test_a_package_that_is_missing_is_said_before_training(workspace: Path, recorder: type[Recorder]) -> None:
@@ -215,7 +270,15 @@ def test_a_package_that_is_missing_is_said_before_training(workspace: Path, reco
 def test_the_old_spelling_of_tensorboard(workspace: Path) -> None:
     assert config_of(workspace, "log.tensorboard=true").log.trackers == ("tensorboard",)
     assert config_of(workspace, "log.tensorboard=false").log.trackers == ()
-    with pytest.raises(UserError, match="tensorboard: is an older spelling of trackers"):
-        config_of(workspace, "log.tensorboard=true", "log.trackers=[mlflow]")
+    # A run file from before says false, and one that extends it cannot take the key out.
+    (workspace / "child.yml").write_text("extends: run.yml\nlog: {trackers: [mlflow]}\n")
+    for old, expected in (("false", ("mlflow",)), ("true", ("mlflow", "tensorboard"))):
+        for name in ("log.trackers=mlflow", "log.trackers=[mlflow]"):
+            assert config_of(workspace, f"log.tensorboard={old}", name).log.trackers == expected
+        run_file = yaml.safe_load((workspace / "run.yml").read_text())
+        run_file["log"] = {**run_file.get("log", {}), "tensorboard": old == "true"}
+        (workspace / "run.yml").write_text(yaml.safe_dump(run_file))
+        assert load_config(workspace / "child.yml").log.trackers == expected
+    assert config_of(workspace, "log.tensorboard=true", "log.trackers=[tensorboard]").log.trackers == ("tensorboard",)
     with pytest.raises(UserError, match=r"log.trackers.0: Input should be 'tensorboard', 'wandb' or 'mlflow'"):
-        config_of(workspace, "log.trackers=[wandbb]")
+        config_of(workspace, "log.tensorboard=true", "log.trackers=[wandbb]")
