@@ -34,7 +34,9 @@ def write_environment(folder: Path, config: RunConfig, parts: Parts) -> None:
     """Notes this start of a run in its folder. The first start of a run removes what is there."""
     step = parts.progress.position.step
     starts = read_environment(folder) if step else []
-    encoder = starts[0].get("encoder") if starts else encoder_origin(config)  # it is read once
+    # What a resumed run of an earlier version has read may be gone, or another one by now.
+    origin = encoder_name if step else encoder_origin
+    encoder = starts[0].get("encoder") if starts else origin(config)  # it is read once
     entry = {"step": step, **environment(parts), "encoder": encoder}
     if not starts or {**starts[-1], "step": step} != entry:
         write_json(folder / FILE, [*starts, entry])
@@ -79,11 +81,19 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def encoder_origin(config: RunConfig) -> dict[str, Any]:
-    """The name of the encoder of a new run, and SHA-256 of its files, or the commit on the hub that they come from."""
+def encoder_name(config: RunConfig) -> dict[str, Any]:
+    """What the configuration says of the encoder. With ``init_from`` the name is only that of the tokenizer."""
     found: dict[str, Any] = {"name": config.encoder.name}
     if config.encoder.revision is not None:
         found["revision"] = config.encoder.revision
+    if config.train.init_from is not None:
+        found["init_from"] = str(config.train.init_from)
+    return found
+
+
+def encoder_origin(config: RunConfig) -> dict[str, Any]:
+    """The name of the encoder of a new run, and SHA-256 of its files, or the commit on the hub that they come from."""
+    found = encoder_name(config)
     if config.encoder.name is not None and (commit := commit_on_hub(config.encoder.name, config.encoder.revision)):
         found["commit"] = commit
     return {**found, "sha256": {**encoder_hashes(config), **start_hashes(config)}}

@@ -121,6 +121,8 @@ def _unread(config: RunConfig, tasks: Tasks, train_splits: Mapping[str, Prepared
     """
     options = {name: options_of(config.adversary, name) for name in tasks.trained}
     yield from (str(rule) for rule in _rules_of_tasks(config, tasks, options.values()) if rule.useless)
+    if config.encoder.revision is not None and config.train.init_from is not None:  # it still names the tokenizer
+        yield "encoder.revision: says nothing of the weights here, because they come from train.init_from"
     yield from _unread_by_adversary(options, tasks.trained)
     for task in tasks.evaluated.values():
         yield from _unread_by_task(task)

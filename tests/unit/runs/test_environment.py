@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -51,6 +52,21 @@ def test_each_start_that_differs_has_an_entry(workspace: Path, monkeypatch: pyte
     assert before == first and after["step"] == 4 and after["encoder"] == first["encoder"]
     assert after["machine"]["processor"] == "another one"
     assert started(workspace) == [before, after]  # a third start finds a finished run on the same machine
+
+
+def test_a_run_from_before_this_file_needs_nothing_that_it_has_read_once(workspace: Path) -> None:
+    """The checkpoint holds what the run needs, and what is there now may not be what it has read."""
+    config = load_config(workspace / "run.yml", ["tasks=[same]", "train.max_steps=4", f"output={workspace / 'first'}"])
+    Run(config, shown=False)()
+    start = f"train.init_from={workspace / 'first'}"
+    (first,) = started(workspace, start, stopped=True)
+    assert first["encoder"]["init_from"] == str(workspace / "first")
+    assert "init_from/heads.safetensors" in first["encoder"]["sha256"]
+    (workspace / "run" / "environment.json").unlink()
+    shutil.rmtree(workspace / "first")
+    (after,) = started(workspace, start)
+    assert after["step"] == 4
+    assert after["encoder"] == {"name": str(workspace / "encoder"), "init_from": str(workspace / "first")}
 
 
 def test_no_file_is_hashed_twice(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
