@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -58,6 +58,17 @@ class AdapterConfig(Section):
         "linear layer of the blocks; default: peft's choice for the family",
     )
 
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _without_brackets(cls, targets: object) -> object:
+        """``adapter.targets=query`` means ``adapter.targets=[query]``."""
+        if targets is None or targets == ALL_LINEAR:
+            return targets
+        names = [targets] if isinstance(targets, str) else targets
+        if not (isinstance(names, list | tuple) and names and all(name and isinstance(name, str) for name in names)):
+            raise ValueError(f"write ends of names, such as [query, value], or {ALL_LINEAR}")
+        return names
+
     @model_validator(mode="after")
     def _all_read(self) -> AdapterConfig:
         lora = {"rank", "alpha", "dropout"}
@@ -66,11 +77,12 @@ class AdapterConfig(Section):
         return self
 
 
-def add_adapter(encoder: Encoder, config: AdapterConfig, name: str | None = None) -> None:
+def add_adapter(encoder: Encoder, config: AdapterConfig, name: str | None = None, revision: str | None = None) -> None:
     """Puts an adapter into an encoder, in place. Its weights and those of a new pooler are the ones that train.
 
     Args:
         name: the name of the encoder, which peft's files repeat. None: it has none.
+        revision: which of its versions on the hub it is. None: the newest.
 
     Raises:
         UserError: the extra is not installed, or ``targets`` names no layer, or one that is not linear or in no block.
@@ -78,7 +90,7 @@ def add_adapter(encoder: Encoder, config: AdapterConfig, name: str | None = None
     peft = _peft()
     chosen = _chosen(peft, encoder, config)
     targets = list(_expanded(encoder, chosen))
-    common = {"target_modules": targets, "base_model_name_or_path": name}
+    common = {"target_modules": targets, "base_model_name_or_path": name, "revision": revision}
     if config.kind == "lora":
         given = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
         settings = peft.LoraConfig(**common, **given)

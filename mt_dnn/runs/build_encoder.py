@@ -16,7 +16,7 @@ from mt_dnn.encoders.load import EncoderConfig, load_encoder
 from mt_dnn.encoders.packed import PACKED_FAMILIES
 from mt_dnn.encoders.pretrained import add_words, only_bin
 from mt_dnn.runs.base import base_of
-from mt_dnn.runs.checkpoint import load_encoder_weights
+from mt_dnn.runs.checkpoint import adapted_encoder, load_encoder_weights
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.hashes import file_hash
 from mt_dnn.runs.initial import Initial
@@ -66,12 +66,13 @@ def build_encoder(
     if checkpoint is None:
         for notice in _notices(options, encoder, state[0] if state else name, revision):
             say(notice)
-    _check_fit(config, encoder, tokenizer)
-    if adapted:
-        changed = options.blocks is not None or config.train.init_from is not None
-        add_adapter(encoder, config.adapter, None if changed else options.name)
-        if checkpoint is not None:
-            load_encoder_weights(encoder, checkpoint)
+    grown = _check_fit(config, encoder, tokenizer)
+    if adapted and checkpoint is not None:
+        add_adapter(encoder, config.adapter, *adapted_encoder(checkpoint))
+        load_encoder_weights(encoder, checkpoint)
+    elif adapted:
+        changed = grown or options.blocks is not None or config.train.init_from is not None
+        add_adapter(encoder, config.adapter, *((None, None) if changed else (options.name, options.revision)))
     return encoder
 
 
@@ -99,12 +100,19 @@ def check_sha256(name: str, expected: str) -> None:
         raise UserError(f"{file}: SHA-256 is {digest}, encoder.sha256 expects {expected}")
 
 
-def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises UserError unless the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens.
+def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Checks that the encoder can read what the tokenizer makes of rows of ``data.max_length`` tokens.
 
     If tokens were added to the tokenizer (``tokenizer.add_tokens``), the encoder gets rows for them.
+
+    Returns:
+        Whether it got some.
+
+    Raises:
+        UserError: it cannot.
     """
-    if new := {token: number for token, number in tokenizer.get_vocab().items() if number >= encoder.vocab_size}:
+    new = {token: number for token, number in tokenizer.get_vocab().items() if number >= encoder.vocab_size}
+    if new:
         if not new.keys() <= tokenizer.get_added_vocab().keys():
             raise UserError(
                 f"encoder.tokenizer: {len(tokenizer)} tokens, but the encoder knows {encoder.vocab_size}; "
@@ -124,3 +132,4 @@ def _check_fit(config: RunConfig, encoder: Encoder, tokenizer: PreTrainedTokeniz
             f"data.max_length: {config.data.max_length} is more than the encoder's {encoder.max_positions} positions; "
             f"set it to {encoder.max_positions} or less"
         )
+    return bool(new)

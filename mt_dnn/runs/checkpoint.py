@@ -33,7 +33,7 @@ from data_utils.features import save_tokenizer
 from data_utils.files import flush
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
-from mt_dnn.encoders.adapters import WEIGHTS, load_adapter, save_adapter
+from mt_dnn.encoders.adapters import CONFIG, WEIGHTS, load_adapter, save_adapter
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pretrained import load_weights, read_config
 from mt_dnn.tasks.model import Model
@@ -190,6 +190,20 @@ def load_rest(model: Model, checkpoint: Path) -> None:
             "use the task file that the run was trained with"
         )
     model.load_state_dict({name: as_split(value, present[name]) for name, value in saved.items()}, strict=False)
+
+
+def adapted_encoder(checkpoint: Path) -> tuple[str | None, str | None]:
+    """The name of the encoder below the adapter of a checkpoint, and its revision. None, None: it has no name.
+
+    Raises:
+        UserError: the file that says so is damaged or missing.
+    """
+    file = checkpoint / "adapter" / CONFIG
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return content["base_model_name_or_path"], content.get("revision")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(file, error) from None
 
 
 def load_encoder_weights(encoder: Encoder, checkpoint: Path) -> None:

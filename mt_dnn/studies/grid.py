@@ -129,6 +129,8 @@ class Grid:
             given = self._loaded[kind].model_copy(update={"seed": seed})  # to load it again takes 50 ms
             starts_there = given.train.init_from == ANOTHER_CELL  # else an override says what it starts from
             source = self._planned(self._sources[str(cell)], seed, settings) if starts_there else None
+            if source is not None and source.given.adapter.kind != "none":
+                raise UserError(f"cell {cell}: {START}: cell {source.cell} has an adapter, and no run starts from one")
             self._runs[key] = PlannedRun(cell, seed, given, source)
         return self._runs[key]
 

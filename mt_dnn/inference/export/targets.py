@@ -28,7 +28,7 @@ AUTO = (
 )
 ADAPTER = (
     "from peft import PeftModel\nfrom transformers import AutoModel, AutoTokenizer\n\n"
-    'model = PeftModel.from_pretrained(AutoModel.from_pretrained("{base}"), "{folder}")\n'
+    'model = PeftModel.from_pretrained(AutoModel.from_pretrained("{base}"{version}), "{folder}")\n'
     'tokenizer = AutoTokenizer.from_pretrained("{folder}")'
 )
 CALLS = {
@@ -66,7 +66,9 @@ def write_adapter(model: TrainedModel, folder: Path, name: str) -> None:
     save_tokenizer(tokenizer_of(model, encoder.model), folder)
     known = encoder.adapter.base_model_name_or_path
     base = shown_name(known, model) if known else f"{model.config.output.name}/base"
-    code = ADAPTER.format(base=base, folder=name)
+    revision = encoder.adapter.revision
+    version = f', revision="{revision}"' if revision is not None else ""
+    code = ADAPTER.format(base=base, version=version, folder=name)
     notes = (
         "The folder holds an adapter. The encoder that it changes is not part of it.",
         "Heads of the run are not part of it.",

@@ -94,6 +94,20 @@ def test_settings_that_a_kind_does_not_read_are_refused(workspace: Path) -> None
     assert load_config(workspace / "run.yml", ["adapter.kind=lora", "adapter.targets=all-linear"]).adapter.rank == 8
 
 
+@pytest.mark.parametrize("targets", ["[]", "''", "['']", "3", "[3]", "{a: b}"])
+def test_targets_that_are_no_names_are_refused(targets: str, workspace: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(workspace / "run.yml", ["adapter.kind=lora", f"adapter.targets={targets}"])
+    message = "override 'adapter.targets': adapter.targets: write ends of names, such as [query, value], or all-linear"
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_a_single_target_needs_no_brackets(workspace: Path) -> None:
+    for text, expected in (("query", ("query",)), ("[query, value]", ("query", "value")), ("all-linear", "all-linear")):
+        config = load_config(workspace / "run.yml", ["adapter.kind=lora", f"adapter.targets={text}"])
+        assert config.adapter.targets == expected
+
+
 def test_weights_of_another_shape_are_not_loaded(tmp_path: Path) -> None:
     small, large = (adapted(tmp_path, kind="lora", rank=rank) for rank in (2, 4))
     before = {name: value.clone() for name, value in adapter_tensors(large).items()}

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from data_utils.errors import UserError
+from mt_dnn.inference.export.write import export
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.run import Run
 from mt_dnn.studies.identity import Identity
@@ -60,6 +61,43 @@ def test_weights_and_tokenizer_are_those_of_the_revision(
         **({"revision": revision} if revision else {}),
     }
     Run(load_config(workspace / "run.yml", options), shown=False)()  # from the checkpoint, which has no revision
+
+
+def test_a_revision_that_names_no_weights_is_said(workspace: Path, tables: dict[str, torch.Tensor]) -> None:
+    first = ["encoder.name=someone/tiny", "encoder.revision=v1", "tasks=[same]", "train.max_steps=2"]
+    Run(load_config(workspace / "run.yml", [*first, f"output={workspace / 'first'}"]), shown=False)()
+    notice = "encoder.revision: says nothing of the weights here, because they come from train.init_from"
+    assert notice not in parts(workspace, *first).notices
+    assert notice in parts(workspace, *first, f"train.init_from={workspace / 'first'}").notices
+
+
+@pytest.mark.parametrize(
+    ("revision", "options", "expected"),
+    [
+        ("main", (), ("someone/tiny", "main")),
+        (None, (), ("someone/tiny", None)),
+        (None, ("encoder.blocks=[0]",), (None, None)),
+        ("v1", (), (None, None)),  # whose tokenizer has a token that the encoder has no row for
+    ],
+)
+def test_an_adapter_names_the_encoder_that_it_belongs_to(
+    revision: str | None,
+    options: tuple[str, ...],
+    expected: tuple[str | None, str | None],
+    workspace: Path,
+    tables: dict[str, torch.Tensor],
+) -> None:
+    pytest.importorskip("peft", reason="the extra adapters is not installed")
+    chosen = ["encoder.name=someone/tiny", *options, *([f"encoder.revision={revision}"] if revision else [])]
+    settings = ["adapter.kind=lora", "tasks=[same]", "train.max_steps=2", *chosen]
+    Run(load_config(workspace / "run.yml", settings), shown=False)()
+    export(workspace / "run", workspace / "out", encoder_only=True)
+    config = json.loads((workspace / "out" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == expected
+    name, revision = expected
+    version = f', revision="{revision}"' if revision else ""
+    code = f'AutoModel.from_pretrained("{name or "run/base"}"{version})'
+    assert code in (workspace / "out" / "README.md").read_text()
 
 
 def test_a_revision_is_part_of_what_a_run_computes(workspace: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from data_utils.errors import UserError
 from mt_dnn.studies.choice import wanted_runs
+from mt_dnn.studies.sweep import Sweep
 from tests.study_files import grid_of
 
 BOTH = "negated+same"
@@ -99,3 +100,13 @@ def test_a_search_says_that_it_makes_no_other_cell(workspace: Path) -> None:
     cell = next(cell for cell in grid.cells if cell.labels["training"] == "refined")
     with pytest.raises(UserError, match=r"train.init_from: a search cannot make another cell first"):
         grid.trial(cell, {})
+
+
+def test_a_cell_cannot_start_from_one_with_an_adapter(workspace: Path) -> None:
+    """It is said before the first run is made, not when the runs come that start from it."""
+    axes = {"training": {"first": {}, "then": {"train.init_from": {"training": "first"}}}}
+    grid = grid_of(workspace, axes=axes, settings={"tasks": ["negated"], "adapter.kind": "lora"})
+    with pytest.raises(UserError, match=r"^cell training=then: train.init_from: cell training=first has an adapter"):
+        Sweep(grid, workspace / "runs").check()
+    only_then = {"training": {"first": {}, "then": {**axes["training"]["then"], "adapter.kind": "lora"}}}
+    Sweep(grid_of(workspace, axes=only_then, settings={"tasks": ["negated"]}), workspace / "runs").check()
