@@ -20,7 +20,7 @@ from data_utils.files import check_not_rows, replacing
 from data_utils.guess import Guess, guess
 from data_utils.guess_columns import Asked
 from data_utils.row_files import CONLL, kind_of
-from data_utils.rows import find_rows, read_rows, usual_names
+from data_utils.rows import Rows, find_rows, read_rows, usual_names
 from data_utils.task_def import TaskDef, load_task_defs
 from mt_dnn.runs.config_file import load_config
 
@@ -92,8 +92,7 @@ def new_task(
         run.write_text(_run_text(name, task_file, folder, encoder, carve), encoding="utf-8")
         with _named(run, run_file):
             load_config(run)
-    sizes = {split: len(found) for split, found in rows.items()}
-    return NewTask(task_file, run_file, sizes["train"], list(_said(task, found, files, sizes, run_file, carve)))
+    return NewTask(task_file, run_file, len(rows["train"]), list(_said(task, found, files, rows, run_file, carve)))
 
 
 @contextmanager
@@ -176,22 +175,24 @@ def _said(
     task: TaskDef,
     found: Guess,
     files: Mapping[str, Path],
-    sizes: Mapping[str, int],
+    rows: Mapping[str, Rows],
     run_file: Path,
     carve: float | None,
 ) -> Iterator[tuple[str, str]]:
     """Yields for each guess the option that changes it, and what was found."""
-    yield "--text", f"{' and '.join(found.texts)} (data_format: {task.data_format})"
+    empty = sum(not text.strip() for text in (*rows["train"].first, *(rows["train"].second or ())))
+    blank = f"; {empty:,} of them empty, and trained on too" if empty else ""
+    yield "--text", f"{' and '.join(found.texts)} (data_format: {task.data_format}){blank}"
     if found.label is not None:
         yield "--label", f"{found.label}{_labels(task, found)}"
     yield "--type", task.task_type
     unit = "sentence" if kind_of(files["train"]) == CONLL else "row"
     yield "--uid", found.uid or f"none; the name of a {unit} is its number in the file"
     if carve is None:
-        yield "--dev", f"{files['dev']}, {sizes['dev']:,} rows"
+        yield "--dev", f"{files['dev']}, {len(rows['dev']):,} rows"
     else:
         yield "--dev", f"none; {carve:.0%} of the rows, the same in every run (data.carve in {run_file.name})"
-    yield "--test", f"{files['test']}, {sizes['test']:,} rows" if "test" in files else "none"
+    yield "--test", f"{files['test']}, {len(rows['test']):,} rows" if "test" in files else "none"
 
 
 def _labels(task: TaskDef, found: Guess) -> str:

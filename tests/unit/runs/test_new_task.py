@@ -188,3 +188,10 @@ def test_what_is_refused_leaves_no_file(content: str, options: dict[str, Any], m
         made(Path("t.csv"), **options)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_empty_texts_are_counted() -> None:
+    train = table("films.csv", ["good", "bad"])
+    train.write_text(train.read_text() + ',good\n" ",bad\n')
+    said = dict(made(train).said)
+    assert said["--text"] == "Review Text (data_format: single); 2 of them empty, and trained on too"
