@@ -7,10 +7,10 @@ check:  ## what every change must pass
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not real_data"
+	$(PYTHON) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not real_data"
 
 test:  ## the whole suite
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=15
 
 docs:  ## documents, shipped YAML files and scripts say what the code does
 	$(PYTHON) -m pytest -q tests/unit/test_project.py tests/unit/test_documents.py tests/end_to_end/test_documents.py
