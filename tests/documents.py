@@ -17,14 +17,13 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from tests import ROOT
-from tests.forks import Command, exit_code, run_command, run_module
+from tests.forks import Command, end_with, run_command, run_module
 from tests.tiny import tiny_encoder
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -200,28 +199,17 @@ def answer(connection: socket.socket, size: int, streams: Sequence[int]) -> None
     os.environ.update(environment)
     if name == "mt-dnn":
         run_command(arguments)
-    run_python(arguments)
+    end_with(lambda: run_python(arguments))
 
 
 def run_python(arguments: Sequence[str]) -> None:
-    """Runs ``python`` with these arguments, and ends this process with the exit code."""
-    code = 1
-    try:
-        if arguments[0] == "-m":
-            run_module(arguments[1:])
-        elif arguments[0] in ("-", "-c"):
-            code_text = sys.stdin.read() if arguments[0] == "-" else arguments[1]
-            exec(compile(code_text, "block", "exec"), {"__name__": "__main__"})
-        else:
-            sys.argv = list(arguments)
-            sys.path.insert(0, str(Path(arguments[0]).parent))
-            runpy.run_path(arguments[0], run_name="__main__")
-        code = 0
-    except SystemExit as end:
-        code = exit_code(end.code)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    """Does what ``python`` does with these arguments."""
+    if arguments[0] == "-m":
+        run_module(arguments[1:])
+    elif arguments[0] in ("-", "-c"):
+        code = sys.stdin.read() if arguments[0] == "-" else arguments[1]
+        exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv = list(arguments)
+        sys.path.insert(0, str(Path(arguments[0]).parent))
+        runpy.run_path(arguments[0], run_name="__main__")

@@ -86,10 +86,15 @@ def run_command(arguments: Sequence[str]) -> None:
     """Runs ``mt-dnn`` in a process that was just forked, and ends it with the exit code."""
     for number in STOPS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    launcher.Popen = Forked  # type: ignore[assignment, misc]
+    end_with(lambda: main(list(arguments)))
+
+
+def end_with(run: Callable[[], object]) -> None:
+    """Calls ``run`` in a process that was just forked, and ends the process with the exit code."""
     code = 1
     try:
-        launcher.Popen = Forked  # type: ignore[assignment, misc]
-        code = exit_code(main(list(arguments)))
+        code = exit_code(run())
     except SystemExit as end:
         code = exit_code(end.code)
     except BaseException:
