@@ -269,7 +269,7 @@ def test_documented_subcommands_and_options_exist():
         while (group := getattr(command, "commands", None)) is not None and not arguments[0].startswith("-"):
             assert arguments and arguments[0] in group, f"{place}: mt-dnn {' '.join(arguments)}"
             command, *arguments = group[arguments[0]], *arguments[1:]
-        options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        options = {o for p in command.params for o in [*p.opts, *p.secondary_opts]} | {"--help"}
         written = {argument.split("=")[0] for argument in arguments if re.match("--?[a-z]", argument)}
         assert written <= options, f"{place}: {command.name}: {written - options}"
 
