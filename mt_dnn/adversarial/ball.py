@@ -80,7 +80,10 @@ def free_passes(
         state = words if last or network.steps_each_pass else gathering
         with replay:
             loss = network.loss(network.resume(state + delta, 0))
+        if t == 0:
+            network.report_loss("first_pass_loss", loss)
         yield loss * share
+    network.report_loss("last_pass_loss", loss)
     report_path(network, delta, start, words, options, steps=options.passes - 1)
 
 

@@ -221,6 +221,16 @@ def test_yopo_with_one_inner_step_is_freelb(folder: Path) -> None:
     assert not torch.equal(torch.stack(losses_of(spy_on(run), "yopo", inner_steps=2, **BALL)), torch.stack(expected))
 
 
+def test_freelb_reports_the_losses_of_its_first_and_last_pass(folder: Path) -> None:
+    for mode in ("freelb", "freeat"):
+        view = spy_on(build(folder))
+        losses = losses_of(view, mode, **BALL)
+        figures, passes = view.telemetry.values(), len(losses) if mode == "freelb" else 1
+        assert figures["first_pass_loss"] == pytest.approx(losses[0].item() * passes)
+        assert figures["last_pass_loss"] == pytest.approx(losses[-1].item() * passes)
+        assert figures["first_pass_loss"] < figures["last_pass_loss"]  # the steps go up
+
+
 def test_r3f_leaves_regression_alone(folder: Path) -> None:
     view = spy_on(build(folder), "overlap")
     (plain,) = losses_of(view, "none")
