@@ -74,24 +74,31 @@ def draw_loss_surface(record: Mapping[str, Any], output: Path, name: str) -> lis
     losses = [_with_nan(surface["losses"]) for surface in surfaces]
     low = min(float(np.nanmin(values)) for values in losses)
     high = max(float(np.nanmax(values)) for values in losses)
-    levels = np.linspace(low, high if high > low else low + 1, 11)
     side = min(3.0, WIDTH / max(panels, 2))
     with styled():
         figure, axes = new_figure(panels * side + 2.0, side + 0.8, ncols=panels, squeeze=False)
+        levels = _round_levels(low, high if high > low else low + 1)
         for axis, surface, values in zip(axes[0], surfaces, losses, strict=False):
             filled = axis.contourf(record["axis"], record["axis"], values.T, levels, cmap=RATES)
             contours = axis.contour(
-                record["axis"], record["axis"], values.T, levels[::2], colors="white", linewidths=0.6
+                record["axis"], record["axis"], values.T, levels[1::2], colors="white", linewidths=0.6
             )
-            axis.clabel(contours, fontsize=6, fmt="%.2f")
+            axis.clabel(contours, fontsize=6, fmt="%g")
             axis.plot(0, 0, "o", color="white", markeredgecolor="black")
             axis.set(title=f"{surface['name']}\nloss {surface['loss']:.3f}", xlabel="direction 1 (filter lengths)")
             axis.set_aspect("equal")
         axes[0, 0].set_ylabel("direction 2 (filter lengths)")
-        figure.colorbar(filled, ax=list(axes[0, : len(surfaces)]), label="training loss", shrink=0.8, pad=0.02)
+        scale = figure.colorbar(filled, ax=list(axes[0, : len(surfaces)]), shrink=0.8, pad=0.02)
+        scale.ax.set_title("training\nloss", fontsize=8)
         if line is not None:
             _draw_line(axes[0, -1], line, [surface["name"] for surface in surfaces])
         return save(figure, record, output, name)
+
+
+def _round_levels(low: float, high: float) -> np.ndarray:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(8).tick_values(low, high)
 
 
 def _draw_line(axis: Any, line: Mapping[str, Any], names: list[str]) -> None:
@@ -115,7 +122,8 @@ def heat_map(axis: Any, values: Any, *, signed: bool = False, **colours: Any) ->
             continue
         red, green, blue, _ = image.cmap(image.norm(value))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        text = f"{100 * value:+.1f}".replace("-", "−") if signed else f"{100 * value:.1f}"
+        percent = round(100 * value, 1) + 0.0  # no −0.0
+        text = f"{percent:+.1f}".replace("-", "−") if signed and percent else f"{percent:.1f}"
         axis.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")
     return image
 
