@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics as means
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -79,7 +80,8 @@ def _choices(table: Table) -> Iterator[str]:
     share = f"{100 * select.share:g} % of the training rows, carved from them" if select.split == CARVED else "dev"
     seeds = f"seed{'s' if len(select.seeds) > 1 else ''} {', '.join(map(str, select.seeds))}"
     by = f" by {select.metric}" if select.metric else ""
-    settings = f", with {', '.join(f'{k}={v}' for k, v in select.settings.items())}" if select.settings else ""
+    given = ", ".join(f"{key}={json.dumps(value)}" for key, value in select.settings.items())
+    settings = f", with {given}" if given else ""
     yield f"The best of {', '.join(select.over)} was chosen{by} on {share} ({seeds}{settings}): {_chosen(table)}."
 
 
