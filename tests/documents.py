@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import shutil
 import socket
 import subprocess
@@ -23,7 +22,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tests import ROOT
-from tests.forks import Command, end_with, run_command, run_module
+from tests.forks import Command, end_with, run_command, run_python
 from tests.tiny import tiny_encoder
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -200,16 +199,3 @@ def answer(connection: socket.socket, size: int, streams: Sequence[int]) -> None
     if name == "mt-dnn":
         run_command(arguments)
     end_with(lambda: run_python(arguments))
-
-
-def run_python(arguments: Sequence[str]) -> None:
-    """Does what ``python`` does with these arguments."""
-    if arguments[0] == "-m":
-        run_module(arguments[1:])
-    elif arguments[0] in ("-", "-c"):
-        code = sys.stdin.read() if arguments[0] == "-" else arguments[1]
-        exec(compile(code, "block", "exec"), {"__name__": "__main__"})
-    else:
-        sys.argv = list(arguments)
-        sys.path.insert(0, str(Path(arguments[0]).parent))
-        runpy.run_path(arguments[0], run_name="__main__")

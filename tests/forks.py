@@ -21,6 +21,7 @@ from importlib import import_module
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 
@@ -111,6 +112,21 @@ def run_module(arguments: Sequence[str]) -> None:
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
 
+def run_python(arguments: Sequence[str]) -> None:
+    """Does what ``python`` does with these arguments, in a process that was just forked."""
+    if arguments[0] == "-m":
+        run_module(arguments[1:])
+    elif arguments[0] in ("-", "-c"):
+        read = arguments[0] == "-"
+        sys.argv = ["-", *arguments[1:]] if read else ["-c", *arguments[2:]]
+        code = sys.stdin.read() if read else arguments[1]
+        exec(compile(code, "block", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv = list(arguments)
+        sys.path.insert(0, str(Path(arguments[0]).parent))
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
 def exit_code(given: object) -> int:
     """The exit code of a process that has called ``sys.exit`` with this. Python prints what is no number."""
     if given is None or isinstance(given, int):
@@ -179,25 +195,42 @@ class Command:
 
 
 class Piped:
-    """``python -m MODULE ARGUMENTS``, forked from the server. It has what callers of Popen with two pipes ask for."""
+    """``python ARGUMENTS``, forked from the server. It has what callers of Popen with two pipes ask for.
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], **_: object) -> None:
+    ``text``: whether the pipes carry texts and not bytes, as for Popen.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str] = os.environ, text: bool = False, **_: object
+    ) -> None:
         folder = Path(tempfile.mkdtemp(prefix="mt_dnn_"))
         pipes = [folder / "input", folder / "output"]
         for pipe in pipes:
             os.mkfifo(pipe)
-        dash, module, *arguments = command[1:]
-        assert dash == "-m"
-        self._process = server().Process(target=_enter_module, args=(module, arguments, pipes, dict(env)), daemon=True)
+        self._process = server().Process(target=_enter_python, args=(command[1:], pipes, dict(env)), daemon=True)
         self._process.start()
-        self.stdin = os.fdopen(os.open(pipes[0], os.O_WRONLY), "w")  # waits until the process has opened it
-        self.stdout = os.fdopen(os.open(pipes[1], os.O_RDONLY))
+        assert self._process.pid is not None
+        self.pid, mode = self._process.pid, "" if text else "b"
+        self.stdin: IO[Any] = os.fdopen(os.open(pipes[0], os.O_WRONLY), f"w{mode}")  # waits for the process
+        self.stdout: IO[Any] = os.fdopen(os.open(pipes[1], os.O_RDONLY), f"r{mode}")
         shutil.rmtree(folder)
+
+    def __enter__(self) -> Piped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.join()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         self._process.kill()
 
-    def communicate(self) -> tuple[str, None]:
+    def communicate(self) -> tuple[Any, None]:
         """Waits for the end. Returns what is left of the output."""
         with self.stdin, self.stdout:
             self._process.join()
@@ -230,12 +263,12 @@ def _enter(
     run(arguments)
 
 
-def _enter_module(module: str, arguments: list[str], pipes: Sequence[Path], environment: Mapping[str, str]) -> None:
+def _enter_python(arguments: Sequence[str], pipes: Sequence[Path], environment: Mapping[str, str]) -> None:
     for number, (file, mode) in enumerate(zip(pipes, (os.O_RDONLY, os.O_WRONLY), strict=True)):
         os.dup2(os.open(file, mode), number)
     _set_environment(environment)
     sys.stdin = os.fdopen(0)
-    run_module([module, *arguments])
+    run_python(arguments)
 
 
 def _set_environment(environment: Mapping[str, str]) -> None:

@@ -13,6 +13,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+try:
+    from yaml import CSafeDumper as SafeDumper  # ten times as fast as its twin in Python
+except ImportError:
+    from yaml import SafeDumper  # type: ignore[assignment]
+
 from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
 from data_utils.extends import KEY, Layer, layers, merged
 from data_utils.files import replacing
@@ -70,7 +75,8 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
 def dump_config(config: RunConfig, path: Path) -> None:
     """Writes a configuration with all its defaults as YAML, which ``load_config`` reads back."""
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        text = yaml.dump(config.model_dump(mode="json"), Dumper=SafeDumper, sort_keys=False)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -12,7 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def environment(parts: Parts) -> dict[str, Any]:
     }
 
 
+@cache  # a study makes many runs in a process
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:

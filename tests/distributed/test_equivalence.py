@@ -34,9 +34,10 @@ OPTIONS = [
     "optimizer.lookahead.enabled=false",
     "schedule.name=constant",
     "schedule.warmup_fraction=0",
+    "train.batch_size=16",
     "train.epochs=1",
     "tasks=[same,overlap]",
-]
+]  # of 17 rows each: four updates, two of them with one row
 SETTINGS = {
     "vat": ["adversary.radius=0.1", "adversary.step_size=1", "adversary.noise_std=0.05"],
     "tat": ["adversary.radius=0.1", "adversary.step_size=1", "adversary.noise_std=0.05"],
@@ -47,7 +48,7 @@ SETTINGS = {
 MODES = {
     f"{mode}-{accumulate}": [
         f"train.accumulate={accumulate}",
-        f"train.epochs={accumulate}",  # ten updates either way
+        f"train.epochs={accumulate}",  # four updates either way
         f"train.mix_tasks={str(accumulate > 1).lower()}",
         f"adversary.mode={mode}",
         *SETTINGS.get(mode, []),
@@ -55,7 +56,8 @@ MODES = {
     for mode in ADVERSARIES
     for accumulate in (1, 2)
 }
-ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.lookahead.enabled=true", "optimizer.layer_decay=0.9"]
+ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.layer_decay=0.9"]
+ADAPTIVE += ["optimizer.lookahead.enabled=true", "optimizer.lookahead.steps=2"]
 OPTIMIZERS = {name: [f"optimizer.name={name}", *ADAPTIVE] for name in ("adamax", "adamw", "adam", "radam")}
 DROPOUT = ["encoder.dropout=0.3", "encoder.attention_dropout=0.3", "heads.dropout=0.3", "optimizer.lr=0.02"]
 ONE_TASK = ["train.epochs=2"]  # as many updates as with two tasks
@@ -70,6 +72,7 @@ OTHERS = {
     "single_words": [  # a rank may have no neighbours
         "data.dir=SINGLE",
         "tasks=[chained]",
+        *ONE_TASK,
         "train.batch_size=8",
         "adversary.mode=freelb",
     ],
@@ -121,13 +124,12 @@ ADAPTED = {
     for mode in modes
 }
 OTHERS |= ADAPTED
-OTHERS = {name: ["train.batch_size=16", *options] for name, options in OTHERS.items()}  # six updates are enough
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
 TOGETHER = {
     ("ddp", 2): list(CASES),
-    ("ddp", 3): list(MODES),
+    ("ddp", 3): [f"{mode}-{1 + number % 2}" for number, mode in enumerate(ADVERSARIES)],
     ("fsdp", 2): [name for name in CASES if name not in ("masks", *ADAPTED)],  # refused
-    ("fsdp", 3): [name for name in MODES if name.endswith("-2")],  # three processes wait for each other on two cores
+    ("fsdp", 3): [f"{mode}-{2 - number % 2}" for number, mode in enumerate(ADVERSARIES)],  # the others
 }
 
 
@@ -145,7 +147,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
             run = parts(folder, *options, f"distributed.strategy={strategy}")
             assert is_sharded(run.model) == (strategy == "fsdp")
             events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
-            assert sum(1 for _ in events) >= (10 if name in MODES else 5)
+            assert sum(1 for _ in events) >= 4
             weights = full_tensors(run.model.state_dict())
         if is_main():
             weights = {key: value.detach().contiguous() for key, value in weights.items()}
@@ -157,7 +159,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     more = ["odd", "tagged", "chained", "found", "marks", "guessed", "graded", "renamed", "linked"]
-    make_workspace(folder, train_rows=33, more=more, soft=True)
+    make_workspace(folder, train_rows=17, more=more, soft=True)
     defs = (folder / "tasks.yml").read_text().replace("task_type: span", "task_type: span\n  kd_loss: mse")
     (folder / "mse.yml").write_text(
         defs.replace("task_type: multiple_choice", "task_type: multiple_choice\n  kd_loss: mse")
@@ -205,7 +207,7 @@ def test_modes_differ_by_more_than_that(folder: Path, accumulate: int) -> None:
     plain = found.pop("none")
     found.pop("rdrop")  # without dropout it is plain training
     for mode, weights in found.items():
-        assert max((weights[key] - plain[key]).abs().max().item() for key in plain) > 1e-4, mode
+        assert max((weights[key] - plain[key]).abs().max().item() for key in plain) > 1e-5, mode
 
 
 def test_shares_are_the_whole_batch() -> None:

@@ -24,14 +24,15 @@ from tests.end_to_end.test_resume import assert_same_run, finish, wait_for_step
 from tests.forks import Process
 from tests.workspace import make_workspace
 
-OPTIONS = ["tasks=[same,overlap]", "checkpoint.every_steps=3", "evaluation.every_steps=24", "train.epochs=6"]
+OPTIONS = ["tasks=[same,overlap]", "checkpoint.every_steps=3", "evaluation.every_steps=24", "train.epochs=4"]
 OPTIONS += ["adversary.mode=tat", "distributed.timeout_s=60"]
-FSDP = ["distributed.strategy=fsdp", "adversary=preset:vat/smart", "train.epochs=3"]  # averaged weights are split too
+SHORT = ["train.epochs=3"]
+FSDP = [*SHORT, "distributed.strategy=fsdp", "adversary=preset:vat/smart"]  # averaged weights are split too
 NO_DROPOUT = ["encoder.dropout=0", "encoder.attention_dropout=0", "heads.dropout=0"]
 
 
-def start(folder: Path, output: str, *arguments: str, real: bool = False) -> Process:
-    return forks.start(*train(folder, output), *arguments, real=real, OMP_NUM_THREADS="1")
+def start(folder: Path, output: str, *arguments: str) -> Process:
+    return forks.start(*train(folder, output), *arguments, OMP_NUM_THREADS="1")
 
 
 def train(folder: Path, output: str) -> list[str]:
@@ -42,7 +43,7 @@ def train(folder: Path, output: str) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("restart")
     make_workspace(folder, train_rows=41)
-    finish(start(folder, "whole", "--gpus", "2"))
+    finish(start(folder, "whole", *SHORT, "--gpus", "2"))
     finish(start(folder, "whole_fsdp", *FSDP, "--gpus", "2"))
     return folder
 
@@ -60,11 +61,9 @@ def weights(run: Path) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in found.items()}
 
 
-@pytest.mark.parametrize(("whole", "options", "real"), [("whole", [], True), ("whole_fsdp", FSDP, False)])
-def test_a_killed_worker_is_started_again_and_nothing_is_lost(
-    folder: Path, whole: str, options: list[str], real: bool
-) -> None:
-    process = start(folder, f"{whole}_killed", *options, "--gpus", "2", "--restarts", "1", real=real)
+@pytest.mark.parametrize(("whole", "options"), [("whole", SHORT), ("whole_fsdp", FSDP)])
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(folder: Path, whole: str, options: list[str]) -> None:
+    process = start(folder, f"{whole}_killed", *options, "--gpus", "2", "--restarts", "1")
     wait_for_step(folder / f"{whole}_killed", process, 6)
     os.kill(workers(process)[-1], signal.SIGKILL)
     assert "resuming" in finish(process)
@@ -104,7 +103,7 @@ def test_a_signal_saves_and_another_number_of_ranks_goes_on(
 
 def test_two_machines_train_one_job(folder: Path) -> None:
     options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=localhost", f"--master-port={free_port()}"]
-    torchrun, command = [sys.executable, "-m", "torch.distributed.run", *options], train(folder, "nodes")
+    torchrun, command = [sys.executable, "-m", "torch.distributed.run", *options], [*train(folder, "nodes"), *SHORT]
     agents = [
         subprocess.Popen(
             [*torchrun, f"--node-rank={rank}", "-m", "mt_dnn.cli", *command],

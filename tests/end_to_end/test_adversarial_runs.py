@@ -190,6 +190,7 @@ def test_the_average_is_not_the_model(folder: Path) -> None:
 @pytest.mark.parametrize("mode", ADVERSARIES)
 def test_losses_in_bfloat16_follow_those_in_float32(mode: str, folder: Path) -> None:
     still = ["encoder.dropout=0", "encoder.attention_dropout=0", "heads.dropout=0", "train.epochs=1"]
+    still += ["data.max_rows=16", "log.every_steps=1"]
     losses = []
     for precision in ("fp32", "bf16"):
         run = run_of(folder, f"{precision}-{mode}", mode, f"train.precision={precision}", *still)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mt_dnn.runs.config import FAST_PATHS
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.training.step import Stepper
 from tests import ROOT
+from tests.forks import server
 from tests.layouts import lay_out
 from tests.workspace import make_workspace
 
@@ -63,8 +65,10 @@ def test_throughput_needs_no_file(
     assert result["ours_operations"] > result["peer_operations"] / 10 > 0 and result["peer_waits"] >= 1
 
 
-def test_throughput_measures_the_memory_of_each_side_alone(workspace: Path) -> None:
+def test_throughput_measures_the_memory_of_each_side_alone(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("accelerate", reason="the extra peer is not installed")
+    contexts = {"spawn": server()}  # its processes are fresh as well, and skip the imports
+    monkeypatch.setattr(multiprocessing, "get_context", contexts.__getitem__)
     config = load_config(workspace / "run.yml", ["tasks=[same]", "device=cpu"])
     for side in (OURS, PEER):
         megabytes = peak_megabytes(side, config, 1)

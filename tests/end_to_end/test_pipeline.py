@@ -30,8 +30,8 @@ def run(*arguments: str) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run long enough to learn; its folder is read by all tests here and changed by none."""
     folder = tmp_path_factory.mktemp("pipeline")
-    make_workspace(folder, train_rows=400)
-    run("train", str(folder / "run.yml"), "train.epochs=8", "optimizer.lr=5e-3", "log.trackers=[tensorboard]")
+    make_workspace(folder, train_rows=200)
+    run("train", str(folder / "run.yml"), "train.epochs=6", "optimizer.lr=5e-3", "log.trackers=[tensorboard]")
     return folder
 
 
@@ -55,9 +55,9 @@ def test_every_number_is_logged(trained: Path) -> None:
     records = lines(trained / "run" / "metrics.jsonl")
     train = [record for record in records if record["event"] == "train"]
     evaluations = [record for record in records if record["event"] == "evaluation"]
-    assert train[-1]["step"] == summary(trained)["steps"] == 8 * 150
+    assert train[-1]["step"] == summary(trained)["steps"] == 6 * 75
     assert {"loss", "lr", "grad_norm", "examples_per_s", "tokens_per_s", "epoch"} <= train[0].keys()
-    assert len(evaluations) == 8 and sum(record["best"] for record in evaluations) >= 1
+    assert len(evaluations) == 6 and sum(record["best"] for record in evaluations) >= 1
     best = max(record["selection"] for record in evaluations)
     assert summary(trained)["selection"] == {"metric": "mean", "score": best}
     assert list((trained / "run" / "tensorboard").iterdir())

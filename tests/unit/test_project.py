@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -64,9 +64,23 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports_of(part: ast.AST) -> Iterator[str]:
-    """Full names of all modules imported anywhere in a part of a file, also inside functions."""
-    for node in ast.walk(part):
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file. Most tests look at all nodes of all files, and finding them takes longest."""
+    return (*ast.walk(tree(path)),)
+
+
+def broken(
+    rule: Callable[[Path], Collection[object]], paths: Sequence[Path] = SOURCES
+) -> dict[str, Collection[object]]:
+    """What breaks the rule, by file. One test for all files, since thousands of tests take longer than what they do."""
+    assert paths
+    return {named(path): found for path in paths if (found := rule(path))}
+
+
+def imports_of(part: Iterable[ast.AST]) -> Iterator[str]:
+    """Full names of all modules that are imported in these nodes."""
+    for node in part:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -76,28 +90,28 @@ def imports_of(part: ast.AST) -> Iterator[str]:
                 yield module if (ROOT / f"{module.replace('.', '/')}.py").exists() else node.module
 
 
-def imported(path: Path) -> set[str]:
-    return set(imports_of(tree(path)))
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Full names of all modules imported anywhere in a file, also inside functions."""
+    return frozenset(imports_of(nodes(path)))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_imports_point_one_way(path):
-    package = path.relative_to(ROOT).parts[0]
-    assert {name.split(".")[0] for name in imported(path)} & {*PACKAGES, "tests"} <= ALLOWED[package]
+def test_imports_point_one_way():
+    def wrong(path: Path) -> set[str]:
+        package = path.relative_to(ROOT).parts[0]
+        return {name.split(".")[0] for name in imported(path)} & {*PACKAGES, "tests"} - ALLOWED[package]
+
+    assert broken(wrong) == {}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "mt_dnn").rglob("*.py")), ids=named)
-def test_packages_import_only_those_before_them(path):
-    here = path.relative_to(ROOT / "mt_dnn").parts[0].removesuffix(".py")
-    if here == "__init__":
-        return  # lazy names only, see test_package_files_hold_only_lazy_names
-    level = LEVEL[here]
-    wrong = [
-        name
-        for name in imported(path)
-        if name.startswith("mt_dnn.") and (there := name.split(".")[1]) != here and LEVEL[there] >= level
-    ]
-    assert not wrong
+def test_packages_import_only_those_before_them():
+    def wrong(path: Path) -> list[str]:
+        here = path.relative_to(ROOT / "mt_dnn").parts[0].removesuffix(".py")
+        names = [name.split(".") for name in imported(path) if name.startswith("mt_dnn.")]
+        return [".".join(name) for name in names if name[1] != here and LEVEL[name[1]] >= LEVEL[here]]
+
+    # mt_dnn/__init__.py has lazy names only, see test_package_files_hold_only_lazy_names
+    assert broken(wrong, [*{*(ROOT / "mt_dnn").rglob("*.py")} - {ROOT / "mt_dnn" / "__init__.py"}]) == {}
 
 
 def test_every_package_has_its_level():
@@ -114,21 +128,25 @@ def test_no_modules_import_each_other_in_a_circle(package):
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_no_import_is_hidden_from_the_interpreter(path):
-    hidden = [
-        node for node in ast.walk(tree(path)) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-    ]
-    assert not [part for node in hidden for part in ast.walk(node) if isinstance(part, ast.Import | ast.ImportFrom)]
+def test_no_import_is_hidden_from_the_interpreter():
+    def hidden(path: Path) -> list[int]:
+        checks = [node for node in nodes(path) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+        parts = [part for node in checks for part in ast.walk(node)]
+        return [part.lineno for part in parts if isinstance(part, ast.Import | ast.ImportFrom)]
+
+    assert broken(hidden) == {}
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=named)
-def test_package_files_hold_only_lazy_names(path):
+def test_package_files_hold_only_lazy_names():
     """Importing a package loads none of its modules; names are imported when they are asked for."""
-    body = tree(path).body[1:]
-    assert not [node for node in body if isinstance(node, ast.ClassDef)]
-    loaded = [name for node in body for name in imports_of(node) if not isinstance(node, ast.FunctionDef)]
-    assert not [name for name in loaded if name.startswith(("mt_dnn", "data_utils"))]
+
+    def loaded(path: Path) -> list[str]:
+        body = tree(path).body[1:]
+        classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
+        names = [name for node in body if not isinstance(node, ast.FunctionDef) for name in imports_of(ast.walk(node))]
+        return classes + [name for name in names if name.startswith(("mt_dnn", "data_utils"))]
+
+    assert broken(loaded, [path for path in SOURCES if path.name == "__init__.py"]) == {}
 
 
 def test_only_the_data_command_and_experiments_know_benchmarks():
@@ -149,7 +167,7 @@ def test_training_and_batches_do_not_know_the_run_file(package):
     names = {
         node.id
         for path in (ROOT / "mt_dnn" / package).rglob("*.py")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Name)
     }
     assert "RunConfig" not in names
@@ -160,26 +178,27 @@ def test_data_utils_never_imports_torch():
     assert not [named(path) for path in modules if "torch" in {name.split(".")[0] for name in imported(path)}]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_files_and_classes_are_short(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
-    classes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
-    sizes = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
-    assert not {name: lines for name, lines in sizes.items() if lines > 150}
+def test_files_are_short():
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    assert {named(path): length for path, length in lengths.items() if length > 300} == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_no_function_is_over_60_lines(path):
-    functions = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)]
-    sizes = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
-    assert not {name: lines for name, lines in sizes.items() if lines > 60}
+@pytest.mark.parametrize(("kind", "most"), [(ast.ClassDef, 150), (ast.FunctionDef, 60)])
+def test_classes_and_functions_are_short(kind, most):
+    def long(path: Path) -> list[str]:
+        parts = [node for node in nodes(path) if isinstance(node, kind)]
+        return [node.name for node in parts if node.end_lineno - node.lineno + 1 > most]
+
+    assert broken(long) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_nothing_evaluates_or_unpickles(path):
-    calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
-    names = {call.id for call in calls if isinstance(call, ast.Name)}
-    assert not names & {"eval", "exec"} and "pickle" not in imported(path)
+def test_nothing_evaluates_or_unpickles():
+    def called(path: Path) -> set[str]:
+        calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
+        names = {call.id for call in calls if isinstance(call, ast.Name)}
+        return names & {"eval", "exec"} | imported(path) & {"pickle"}
+
+    assert broken(called) == {}
 
 
 # Names that said too little, and what stands in their place.
@@ -196,9 +215,9 @@ RETIRED = {
 }
 
 
-def identifiers(part: ast.AST) -> Iterator[str]:
-    """Every name of a function, class, parameter, variable, field and keyword in a part of a file."""
-    for node in ast.walk(part):
+def identifiers(part: Iterable[ast.AST]) -> Iterator[str]:
+    """Every name of a function, class, parameter, variable, field and keyword in these nodes."""
+    for node in part:
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):
@@ -213,19 +232,19 @@ def identifiers(part: ast.AST) -> Iterator[str]:
 
 def test_identifiers_are_found_wherever_they_stand():
     code = "import a.b as c\ndef d(e, *, f=1):\n    g.h = i(j=2)\nclass k: l: int"
-    assert set(identifiers(ast.parse(code))) >= set("cdefghijkl")
+    assert set(identifiers(ast.walk(ast.parse(code)))) >= set("cdefghijkl")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_retired_names_are_gone(path):
-    assert {name: RETIRED[name] for name in identifiers(tree(path)) if name in RETIRED} == {}
+def test_retired_names_are_gone():
+    assert broken(lambda path: {name: RETIRED[name] for name in identifiers(nodes(path)) if name in RETIRED}) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=named)
-def test_tokenizers_have_a_type(path):
-    arguments = [node for node in ast.walk(tree(path)) if isinstance(node, ast.arg) and "tokenizer" in node.arg]
-    untyped = [node.lineno for node in arguments if node.annotation is None or "Any" in ast.unparse(node.annotation)]
-    assert not untyped
+def test_tokenizers_have_a_type():
+    def untyped(path: Path) -> list[int]:
+        found = [node for node in nodes(path) if isinstance(node, ast.arg) and "tokenizer" in node.arg]
+        return [node.lineno for node in found if node.annotation is None or "Any" in ast.unparse(node.annotation)]
+
+    assert broken(untyped) == {}
 
 
 def test_every_test_tier_has_its_place():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import signal
 import sys
-
-import pytest
+from collections.abc import Sequence
+from importlib import import_module
 
 from tests import ROOT
+from tests.forks import Command, end_with
 
 # What Python on Windows has not: modules, signals, and functions of os.
 MODULES_OF_UNIX = "fcntl resource pwd grp termios tty pty posix syslog readline"
@@ -17,33 +19,39 @@ LIBRARIES = (
     "torch torch.distributed.fsdp torch.distributed.checkpoint transformers datasets scipy.stats sklearn.metrics "
     "pydantic omegaconf typer rich filelock pyarrow.parquet seqeval.metrics"
 )
-CODE = f"""
-import os, signal, sys
-from importlib import import_module
-
-for name in "{LIBRARIES}".split():
-    import_module(name)
-for name in "{MODULES_OF_UNIX}".split():
-    sys.modules[name] = None
-for module, names in ((signal, "{SIGNALS_OF_UNIX}"), (os, "{OS_OF_UNIX}")):
-    for name in names.split():
-        delattr(module, name)
-failed = {{}}
-for name in sys.argv[1:]:
-    try:
-        import_module(name)
-    except (ImportError, AttributeError) as error:
-        failed[name] = repr(error)
-print(len(sys.argv) - 1, failed)
-"""
+PACKAGES = ("data_utils", "mt_dnn")
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for package in ("data_utils", "mt_dnn")
+    for package in PACKAGES
     for path in (ROOT / package).rglob("*.py")
 )
 
 
-@pytest.mark.slow
+def import_without_unix(modules: Sequence[str]) -> None:
+    """Imports the modules in a process that was just forked, and prints why some cannot be imported."""
+    for name in LIBRARIES.split():
+        import_module(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+        del sys.modules[name]  # they were imported before the fork
+    for name in MODULES_OF_UNIX.split():
+        sys.modules[name] = None  # type: ignore[assignment]
+    for module, names in ((signal, SIGNALS_OF_UNIX), (os, OS_OF_UNIX)):
+        for name in names.split():
+            delattr(module, name)
+    failed = {}
+    for name in modules:
+        try:
+            import_module(name)
+        except (ImportError, AttributeError) as error:
+            failed[name] = repr(error)
+    print(len(modules), failed)
+
+
+def imported(modules: Sequence[str]) -> None:
+    end_with(lambda: import_without_unix(modules))
+
+
 def test_no_module_needs_unix_when_it_is_imported() -> None:
-    result = subprocess.run([sys.executable, "-c", CODE, *MODULES], capture_output=True, text=True, cwd=ROOT)
-    assert result.stdout.splitlines()[-1] == f"{len(MODULES)} {{}}", result.stdout + result.stderr
+    process = Command(MODULES, os.environ, run=imported)
+    output, errors = process.communicate()
+    assert output.splitlines()[-1:] == [f"{len(MODULES)} {{}}"], output + errors

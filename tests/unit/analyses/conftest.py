@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 import mt_dnn
 from tests.workspace import make_workspace
@@ -20,9 +22,15 @@ MODES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with the runs none, tat and rapt."""
-    folder = tmp_path_factory.mktemp("analyses")
-    make_workspace(folder, train_rows=96)
-    for name, mode in MODES.items():
-        mt_dnn.train(folder / "run.yml", {**OPTIONS, **mode, "output": str(folder / name)})
+    """A workspace with the runs none, tat and rapt. The first of pytest's workers makes it, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "analyses"
+    made = folder / "made"
+    with FileLock(f"{folder}.lock"):
+        if not made.exists():
+            folder.mkdir()
+            make_workspace(folder, train_rows=96)
+            for name, mode in MODES.items():
+                mt_dnn.train(folder / "run.yml", {**OPTIONS, **mode, "output": str(folder / name)})
+            made.touch()
     return folder

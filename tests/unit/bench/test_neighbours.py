@@ -38,6 +38,7 @@ def test_every_case_is_measured(
 
 
 @pytest.mark.slow
-def test_a_process_that_ends_early_is_an_error() -> None:
+def test_a_process_that_ends_early_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Piped)
     with pytest.raises(UserError, match="ended early"):
         neighbours._measured(["no/such.yml"], 1, runs=1, busy=False, active=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +16,7 @@ from mt_dnn.bench.synthetic import run_config
 from mt_dnn.bench.workload import Spent
 from mt_dnn.runs.config_file import load_config
 from tests import ROOT
+from tests.forks import Piped
 
 
 def test_a_process_is_timed_until_it_has_come_so_far() -> None:
@@ -47,6 +50,7 @@ def test_train_and_script_both_reach_an_update(monkeypatch: pytest.MonkeyPatch) 
         return once(command, done, name)  # type: ignore[arg-type]
 
     monkeypatch.setattr(start, "until", noted)
+    monkeypatch.setattr(start, "subprocess", SimpleNamespace(Popen=Piped, PIPE=subprocess.PIPE))  # skips the imports
     tiny = [f"encoder.config.{name}" for name in ("num_hidden_layers=1", "hidden_size=12", "intermediate_size=24")]
     with run_config(None, [*tiny, "train.batch_size=4", "device=cpu"], lengths="cola") as config:
         result = measure_start(config, rounds=1)

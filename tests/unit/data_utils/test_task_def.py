@@ -12,9 +12,16 @@ from data_utils.errors import UserError
 from data_utils.old_mtdnn import OLD_VALUES, loss_notices
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs, task_def_schema
 from data_utils.task_types import DIVERGENCES, LOSSES
+from data_utils.task_yaml import _FastLoader, _Loader
 from tests import ROOT
 
 SHIPPED = sorted((ROOT / "task_defs").glob("*.yml"))
+
+
+def test_the_fast_loader_reads_what_the_other_one_reads() -> None:
+    for text in (*(path.read_text(encoding="utf-8") for path in SHIPPED), "a: {labels: [no, 1_0], 2: 3}"):
+        assert yaml.load(text, _FastLoader) == yaml.load(text, _Loader)
+
 
 OLD_FILE = """
 cola:
@@ -191,6 +198,7 @@ def test_shipped_files_load_and_round_trip(path: Path, tmp_path: Path) -> None:
         (task(loss_weight=float("inf")), ["mine", "loss_weight", "finite"]),
         (task(label_map={True: "a"}), ["mine", "label_map", "quote it"]),
         ("? [mine]\n: {}\n", ["tasks.yml:1", "not readable as YAML"]),
+        ("mine:\n\tloss: mse\n", ["tasks.yml:2: not readable as YAML: found character '\\t' that cannot start"]),
         ("1: {}\n" + '"1": {}\n', ["'1' occurs twice; keep one"]),
     ],
 )
