@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from data_utils.errors import UserError
-from data_utils.old_mtdnn import OLD_VALUES, loss_notices
+from data_utils.old_mtdnn import loss_notices
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
-from data_utils.task_types import DIVERGENCES, LOSSES
 from tests import ROOT
 
 SHIPPED = sorted((ROOT / "task_defs").glob("*.yml"))
@@ -312,17 +311,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "bytes.yml").write_bytes(b"mine: caf\xe9")
     with pytest.raises(UserError, match=r"bytes\.yml: not readable"):
         load_task_defs(tmp_path / "bytes.yml")
-
-
-def test_readme_table_names_exactly_the_fields_and_old_spellings() -> None:
-    text = (ROOT / "task_defs" / "README.md").read_text(encoding="utf-8")
-    table = text.split("## Fields")[1].split("## Rows")[0]
-    documented = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
-    assert sorted(documented) == sorted({*TaskDef.model_fields, "n_class"} - {"name"})
-    for old in (name for names in OLD_VALUES.values() for name in names):
-        assert f"`{old}`" in table
-    for name in (*LOSSES, *DIVERGENCES):
-        assert f"`{name}`" in table
 
 
 def test_readme_lists_every_shipped_file() -> None:
