@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 from data_utils.column_names import check_files, check_mapping
 from data_utils.entities import ENTITY
 from data_utils.errors import UserError, did_you_mean, unknown_key
-from data_utils.extends import KEY, SCHEMA
 from data_utils.files import replacing
 from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
@@ -44,7 +43,7 @@ NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
 
 
 class TaskDef(BaseModel):
-    """The definition of one task. ``task_defs/README.md`` explains every field, ``TASK_TYPES`` what fits a type."""
+    """The definition of one task. ``task_schema.py`` says what its fields mean, ``TASK_TYPES`` what fits a type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -69,14 +68,8 @@ class TaskDef(BaseModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     loss_weight: PositiveFloat = 1.0
     lr_scale: PositiveFloat = 1.0
-    columns: dict[str, Annotated[str, Field(min_length=1)]] = Field(
-        default_factory=dict,
-        description="name of a column here → its name in the files of rows, or its number in CoNLL",
-    )
-    files: dict[str, Annotated[str, Field(min_length=1)]] = Field(
-        default_factory=dict,
-        description="split → its file, counted from data.dir and below it; default: <task>_<split>.*",
-    )
+    columns: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    files: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
 
     @property
     def type(self) -> TaskType:
@@ -183,23 +176,6 @@ def _check_file_names(path: Path, defs: Mapping[str, TaskDef]) -> None:
                     f"{owners[name]}; rename one of the tasks or splits"
                 )
             owners[name] = task.name
-
-
-def task_def_schema() -> dict[str, Any]:
-    """The JSON Schema of a task definition file, without the old MT-DNN's spellings."""
-    task = TaskDef.model_json_schema()
-    del task["properties"]["name"]
-    task["properties"]["n_class"] = {"type": "integer", "minimum": 1, "description": "labels 0, 1, … up to n_class - 1"}
-    task["properties"]["columns"]["additionalProperties"] = {"type": ["string", "integer"]}  # numbers count columns
-    del task["required"]
-    complete = {"additionalProperties": {"required": ["task_type", "data_format"]}}
-    return {
-        "title": "mt-dnn task definitions",
-        "type": "object",
-        "properties": {KEY: SCHEMA},
-        "additionalProperties": task,
-        "anyOf": [{"required": [KEY]}, complete],
-    }
 
 
 def _task(location: str, name: str, values: Any) -> TaskDef:

@@ -26,6 +26,7 @@ from tests.forks import Command, end_with, run_command, run_python
 from tests.tiny import tiny_encoder
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.M | re.S)
 NEEDS = re.compile(r"# needs: (\w+)\n")
 SETUP = re.compile(r"(bash scripts/\w+\.sh\n)+")  # these install what tests run with
@@ -83,6 +84,13 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def program(notebook: Path) -> Block:
+    """The cells of code of a notebook, one after the other, as a block of python."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return Block(notebook, 1, "python", "\n\n".join(code), None)
+
+
 class Reader:
     """Runs blocks: ``mt-dnn`` and ``python`` are forked from a process that has made the imports."""
 
@@ -124,6 +132,11 @@ class Reader:
         for block in blocks(page):
             if block.needs is None:
                 self.run(block, folder)
+
+    def run_notebook(self, notebook: Path, folder: Path) -> str:
+        """Runs the cells of a notebook in a fresh folder. Returns what they print."""
+        self._link(folder)
+        return self.run(program(notebook), folder)
 
     def _link(self, folder: Path) -> None:
         for name in LINKED:

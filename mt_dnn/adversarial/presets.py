@@ -36,10 +36,7 @@ def read_preset(name: str, location: str) -> dict[str, Any]:
     """
     same, *others = OLD_NAMES.get(name, (name,))
     if others:
-        page = f"docs/modes/{name.split('/')[0]}.md"
-        raise UserError(
-            f"{location}: preset '{name}' is now called {same}; {others[0]} is what its source means ({page})"
-        )
+        raise UserError(f"{location}: preset '{name}' is now called {same}; {others[0]} is what its source means")
     name = same
     known = preset_names()
     if name not in known:

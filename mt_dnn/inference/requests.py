@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -117,8 +117,15 @@ def read_body(content: bytes, body: type[BaseModel]) -> tuple[Wanted, list[Input
             raise Refused(
                 400, f"the body is not JSON in UTF-8: {problem['msg'].removeprefix('Invalid JSON: ')}"
             ) from None
-        location = ".".join(map(str, problem["loc"]))
-        raise Refused(422, f"{location}: {problem['msg']}" if location else problem["msg"]) from None
+        raise Refused(422, f"{_location(problem['loc'])}{problem['msg']}") from None
     rows = [row.model_dump(exclude_none=True) for row in found.rows]
     wanted = Wanted(getattr(found, "probabilities", False), found.logits)
     return wanted, [Input(f"row {number}", number, row, tuple(row)) for number, row in enumerate(rows, 1)]
+
+
+def _location(parts: Sequence[str | int]) -> str:
+    """Where a problem is, such as ``row 2: words 4: ``. Rows and items of lists count from 1, as in all messages."""
+    if parts[:1] == ("rows",) and len(parts) > 1:
+        parts = ("row", *parts[1:])
+    text = "".join(f" {part + 1}" if isinstance(part, int) else f": {part}" for part in parts)
+    return f"{text.removeprefix(': ')}: " if text else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -89,19 +90,30 @@ def _adversaries(config: RunConfig, parts: Parts) -> str:
 
 
 def describe_mode(options: Options) -> str:
-    """A mode with the preset that has exactly its settings, else with those that differ from the mode's defaults."""
+    """A mode with its settings: of the preset that has exactly these, else those that differ from the defaults."""
     settings = options.model_dump(exclude={"tasks"})
     for name in preset_names():
         if name.split("/")[0] == options.mode:
-            preset = type(options)(**read_preset(name, "preset"))
-            if preset.model_dump(exclude={"tasks"}) == settings:
-                return f"{options.mode} (preset {name})"
+            content = read_preset(name, "preset")
+            if type(options)(**content).model_dump(exclude={"tasks"}) == settings:
+                return f"{options.mode} (preset {name}: {_listed(settings, [key for key in content if key != 'mode'])})"
     changed = [
-        f"{name} {settings[name]}"
+        name
         for name, field in type(options).model_fields.items()
         if name not in ("mode", "tasks") and getattr(options, name) != field.get_default(call_default_factory=True)
     ]
-    return f"{options.mode} ({', '.join(changed)})" if changed else options.mode
+    return f"{options.mode} ({_listed(settings, changed)})" if changed else options.mode
+
+
+def _listed(settings: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Settings by name, such as ``steps 1, radius 1e-05``. Those of a group are written ``bregman.mu 1``."""
+    values: dict[str, Any] = {}
+    for name in names:
+        group = settings[name] if isinstance(settings[name], Mapping) else None
+        values.update({name: settings[name]} if group is None else {f"{name}.{key}": group[key] for key in group})
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
 
 
 def _optimizer(config: RunConfig) -> str:

@@ -264,9 +264,7 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     distributed: DistributedConfig = DistributedConfig()
     log: LogConfig = LogConfig()
-    adversary: AnyOptions = Field(
-        NoneOptions(), description="a mode and its settings, or `preset:<name>`; see docs/modes/index.md"
-    )
+    adversary: AnyOptions = Field(NoneOptions(), description="a mode and its settings, or `preset:<name>`")
 
     @field_validator("tasks", mode="before")
     @classmethod

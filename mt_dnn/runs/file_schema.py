@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_utils.extends import KEY, SCHEMA
-from data_utils.task_def import task_def_schema
+from data_utils.task_schema import task_def_schema
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import PREFIX
 from mt_dnn.runs.config import RunConfig

@@ -159,7 +159,7 @@ def _task_text(train: Path, name: str, definition: Mapping[str, Any]) -> str:
     content = yaml.safe_dump(
         {name: dict(definition)}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
     )
-    return f"# What the task in {train.name} is. All keys are explained in task_defs/README.md.\n{content}"
+    return f"# What the task in {train.name} is. mt-dnn config --schema explains all keys.\n{content}"
 
 
 def _run_text(name: str, task_file: Path, folder: Path, encoder: str, carve: float | None) -> str:
@@ -168,7 +168,7 @@ def _run_text(name: str, task_file: Path, folder: Path, encoder: str, carve: flo
         data["carve"] = carve
     content = {"name": name, "task_defs": f"{task_file}", "data": data, "encoder": {"name": encoder}}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    return f"# How to train {name}. All keys are explained in experiments/README.md.\n{text}"
+    return f"# How to train {name}. mt-dnn config --schema explains all keys.\n{text}"
 
 
 def _said(

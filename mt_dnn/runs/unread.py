@@ -137,7 +137,8 @@ def _rules_of_tasks(config: RunConfig, tasks: Tasks, options: Iterable[Options])
     san = any(task.enable_san for task in heads), "no trained task has enable_san"
     several = len(tasks.trained) > 1, "the run trains one task"
     pooled = any(task.type.answer not in NOT_POOLED and not task.enable_san for task in heads)
-    pooled |= config.encoder.pooler == "family" and any(task.type.answer in WINDOWED for task in heads)  # ModernBERT
+    of_tokens = any(task.type.answer in (*WINDOWED, "tokens") for task in heads)
+    pooled |= config.encoder.pooler == "family" and of_tokens  # ModernBERT
     windows = any(task.type.answer in WINDOWED for task in tasks.evaluated.values())
     dropout = any(task.dropout is None and task.type.answer != "tokens" for task in heads)
     shared_size = set(tasks.trained) > config.train.batch_sizes.keys()

@@ -19,6 +19,7 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
+from mt_dnn.encoders.family import FamilyLayers
 from mt_dnn.encoders.pooling import initialised
 from mt_dnn.encoders.pretrained import NEWEST, only_bin, quiet, with_mean_rows
 from mt_dnn.tasks.base import Decoded, Decoding, Kind
@@ -83,24 +84,24 @@ class MaskedLMHead(nn.Module):
     """The head of BERT's and RoBERTa's pre-training: dense layer, activation, LayerNorm, and a logit for each token.
 
     The weight of the output layer is the table of word embeddings (Devlin et al. 2019). The table belongs to the
-    encoder, so it is saved and updated only there.
+    encoder, so it is saved and updated only there. ``activation``: its name in transformers.
     """
 
     reads_tokens = True
 
-    def __init__(self, words: nn.Embedding, hidden: int, activation: str, eps: float, std: float) -> None:
+    def __init__(
+        self, words: nn.Embedding, dense: nn.Linear, activation: str, norm: nn.LayerNorm, *, bias: bool = True
+    ) -> None:
         super().__init__()
-        vocabulary, size = words.weight.shape
-        self.dense = initialised(nn.Linear(hidden, size), std)
-        self.activation = ACT2FN[activation]
-        self.norm = nn.LayerNorm(size, eps=eps)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.dense, self.activation, self.norm = dense, activation, norm
+        self.bias = nn.Parameter(torch.zeros(words.num_embeddings)) if bias else None
+        self._activate = ACT2FN[activation]
         self._words = (words,)  # in a tuple, so that torch does not save the table with this module too
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """Final hidden states (T, H) → logits (N, V) of the N masked tokens."""
         assert batch.marked is not None
-        states = self.norm(self.activation(self.dense(hidden.index_select(0, batch.marked))))
+        states = self.norm(self._activate(self.dense(hidden.index_select(0, batch.marked))))
         return F.linear(states, self._words[0].weight, self.bias)
 
 
@@ -108,11 +109,15 @@ LM_HEADS = {  # model type → names of the dense layer and the LayerNorm in tra
     "bert": ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
     "roberta": ("lm_head.dense", "lm_head.layer_norm"),
     "xlm-roberta": ("lm_head.dense", "lm_head.layer_norm"),
+    "modernbert": ("head.dense", "head.norm"),  # if the head has the layers of the family
 }
 
 
 def load_lm_head(name: str, revision: str | None, settings: Any, head: nn.Module) -> bool:
-    """Loads the weights of a MaskedLMHead from a checkpoint. False if it has none, or its model type is unknown."""
+    """Loads the weights of a MaskedLMHead from a checkpoint.
+
+    False if it has none, its model type is unknown, or the head has other layers.
+    """
     assert isinstance(head, MaskedLMHead)
     family = settings.model_type
     if family not in LM_HEADS:
@@ -127,25 +132,29 @@ def load_lm_head(name: str, revision: str | None, settings: Any, head: nn.Module
             dtype=torch.float32,
             output_loading_info=True,
         )
-    dense, norm = LM_HEADS[family]
-    if any(key.startswith((dense, norm)) for key in info["missing_keys"]):
+    names = LM_HEADS[family]
+    if any(key.startswith(names) for key in info["missing_keys"]):
         return False
-    head.dense.load_state_dict(model.get_submodule(dense).state_dict())
-    head.norm.load_state_dict(model.get_submodule(norm).state_dict())
-    bias = model.get_output_embeddings().bias.detach()
-    head.bias.data.copy_(with_mean_rows(bias, len(head.bias)))
+    weights = [model.get_submodule(name).state_dict() for name in names]
+    if [part.keys() for part in weights] != [head.dense.state_dict().keys(), head.norm.state_dict().keys()]:
+        return False
+    head.dense.load_state_dict(weights[0])
+    head.norm.load_state_dict(weights[1])
+    if head.bias is not None:
+        bias = model.get_output_embeddings().bias.detach()
+        head.bias.data.copy_(with_mean_rows(bias, len(head.bias)))
     return True
 
 
 def masked_lm_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:
     settings, words = encoder.model.config, encoder.model.get_input_embeddings()
-    eps = getattr(settings, "layer_norm_eps", 1e-12)
-    return MaskedLMHead(words, encoder.hidden_size, head_activation(settings), eps, encoder.initializer_range)
-
-
-def head_activation(settings: Any) -> str:
-    """The name of the activation in the head of an encoder with these transformers settings."""
-    return getattr(settings, "hidden_act", "gelu")
+    layers = encoder.token_layers()
+    if isinstance(layers, FamilyLayers):
+        assert layers.norm is not None
+        return MaskedLMHead(words, layers.dense, layers.activation, layers.norm, bias=settings.decoder_bias)
+    dense = initialised(nn.Linear(encoder.hidden_size, words.embedding_dim), encoder.initializer_range)
+    norm = nn.LayerNorm(words.embedding_dim, eps=getattr(settings, "layer_norm_eps", 1e-12))
+    return MaskedLMHead(words, dense, getattr(settings, "hidden_act", "gelu"), norm)
 
 
 def _vocabulary(task: TaskDef, split: Prepared) -> float:

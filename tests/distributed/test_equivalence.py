@@ -86,6 +86,13 @@ OTHERS = {
     "weighted": ["task_defs=WEIGHTED", "tasks=[same,tagged]", "optimizer.head_lr=0.3", "adversary.mode=pgd"],
     "added_tokens": ["encoder.name=MARKED", "tasks=[same,negated]", "adversary.mode=freelb"],
     "attention": ["encoder.pooler=attention", "encoder.scalar_mix=true", "adversary.mode=tat", *SETTINGS["tat"]],
+    "family": [  # layers of the family in the encoder and in a head
+        "encoder.name=MODERN",
+        "encoder.pooler=family",
+        "tasks=[same,tagged]",
+        "adversary.mode=tat",
+        *SETTINGS["tat"],
+    ],
     "uncertainty": ["train.loss_balance=uncertainty", "train.balance_lr=0.2", *MODES["tat-2"]],
     "shared_head": ["tasks=[same,renamed]", "adversary.mode=tat", *SETTINGS["tat"]],
     "pcgrad": [
@@ -107,6 +114,7 @@ PATHS = {
     "SINGLE": "single",
     "WEIGHTED": "weighted.yml",
     "MARKED": "marked",
+    "MODERN": "modern",
 }
 ADAPTED = {
     f"{kind}_{mode}": [
@@ -179,6 +187,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [row if n % 8 == 7 else [value.split()[0] for value in row] for n, row in enumerate(rows)]
     path.write_text("".join("\t".join(line) + "\n" for line in [header, *rows]))
     tiny_encoder(folder / "xl", "xlm-roberta-xl")
+    tiny_encoder(folder / "modern", "modernbert")
     add_tokens(tiny_encoder(folder / "marked"), "[E]")
     weights_after_training(folder, 1)
     for strategy, world_size in TOGETHER:

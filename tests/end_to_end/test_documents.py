@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.documents import PAGES, Block, Reader, blocks
+from tests.documents import NOTEBOOKS, PAGES, Block, Reader, blocks
 
 SLOW = ("tutorial", "studies", "multi_task")  # these make several runs
 RUN = [page for page in PAGES if any(block.needs is None for block in blocks(page))]
@@ -28,6 +28,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 )
 def test_the_blocks_of_a_page_run(page: Path, reader: Reader, tmp_path: Path) -> None:
     reader.read(page, tmp_path)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_cells_of_a_notebook_run(notebook: Path, reader: Reader, tmp_path: Path) -> None:
+    printed = reader.run_notebook(notebook, tmp_path)
+    assert "messages (dev)" in printed and "My card was charged three times.\n  " in printed
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from tests.workspace import make_workspace
 # transformers computes the softmax of attention in float32 all the same, so the tolerances are those of its rounding.
 pytestmark = pytest.mark.usefixtures("in_float64")
 
-FITTING = ("bert", "roberta", "xlm-roberta")
+FITTING = ("bert", "roberta", "xlm-roberta", "modernbert")
+POOLER = {"modernbert": ["encoder.pooler=family"]}  # there its head has the layers of the family
 
 
 def pretrained(folder: Path, family: str) -> Any:
@@ -43,7 +44,7 @@ def pretrained(folder: Path, family: str) -> Any:
 def test_logits_loss_and_gradients_are_those_of_transformers(family: str, tmp_path: Path) -> None:
     make_workspace(tmp_path, more=["guessed"])
     reference = pretrained(tmp_path / "lm", family)
-    options = [f"encoder.name={tmp_path / 'lm'}", "tasks=[guessed]"]
+    options = [f"encoder.name={tmp_path / 'lm'}", "tasks=[guessed]", *POOLER.get(family, [])]
     config = load_config(tmp_path / "run.yml", options)
     tokenizer = load_tokenizer(str(tmp_path / "lm"))
     model = build_model(config, build_tasks(config), tokenizer).eval()
@@ -87,7 +88,7 @@ def test_added_tokens_have_rows_and_biases_of_their_own(family: str, tmp_path: P
     reference.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     reference.get_input_embeddings().weight.data[-2:] = words
     reference.get_output_embeddings().bias.data[-2:] = bias
-    options = [f"encoder.name={tmp_path / 'lm'}", "tasks=[guessed]"]
+    options = [f"encoder.name={tmp_path / 'lm'}", "tasks=[guessed]", *POOLER.get(family, [])]
     config = load_config(tmp_path / "run.yml", options)
     model = build_model(config, build_tasks(config), tokenizer).eval()
     ids = torch.tensor(tokenizer("the [E] cat [/E] sees")["input_ids"])
@@ -99,7 +100,7 @@ def test_added_tokens_have_rows_and_biases_of_their_own(family: str, tmp_path: P
     torch.testing.assert_close(model(batch), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("family", ["electra", "mpnet"])
+@pytest.mark.parametrize("family", ["electra", "mpnet", "modernbert"])
 def test_other_families_start_with_a_fresh_head(
     family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

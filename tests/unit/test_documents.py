@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -25,7 +26,7 @@ from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from scripts.write_commands_page import PAGE, page
 from tests import ROOT
-from tests.documents import PAGES, Block, blocks
+from tests.documents import NOTEBOOKS, PAGES, Block, blocks
 
 DOCS = ROOT / "docs"
 ALL = [block for path in PAGES for block in blocks(path)]
@@ -99,9 +100,21 @@ def broken_links(path: Path) -> list[str]:
     return broken
 
 
-@pytest.mark.parametrize("path", PAGES, ids=named)
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=named)
 def test_links_lead_to_pages_and_headings(path: Path):
     assert broken_links(path) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
+def test_notebooks_have_code_and_text_but_no_outputs(path: Path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = notebook["cells"]
+    assert len({cell["id"] for cell in cells}) == len(cells) and {cell["cell_type"] for cell in cells} == {
+        "code",
+        "markdown",
+    }
+    assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
 
 
 def test_broken_links_are_found(tmp_path: Path):

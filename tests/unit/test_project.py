@@ -215,6 +215,25 @@ RETIRED = {
 }
 
 
+def texts(path: Path) -> Iterator[str]:
+    """The texts in a module that are not docstrings."""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    first = [node.body[0] for node in nodes(path) if isinstance(node, owners) and node.body]
+    docstrings = {id(statement.value) for statement in first if isinstance(statement, ast.Expr)}
+    for node in nodes(path):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+@pytest.mark.parametrize("package", ["data_utils", "mt_dnn"])
+def test_no_message_names_a_file_that_an_installed_package_lacks(package: str) -> None:
+    """The wheel has the YAML files of task_defs/ and experiments/, and nothing else beside the packages."""
+    lacking = re.compile(r"\b(?:docs|scripts)/\w|\b(?:experiments|task_defs)/[\w/.-]*\.(?!yml\b)\w|CONTRIBUTING")
+    assert lacking.search("as in docs/export.md") and not lacking.search("such as task_defs/glue.yml")
+    sources = sorted((ROOT / package).rglob("*.py"))
+    assert [(named(path), text) for path in sources for text in texts(path) if lacking.search(text)] == []
+
+
 def identifiers(part: Iterable[ast.AST]) -> Iterator[str]:
     """Every name of a function, class, parameter, variable, field and keyword in these nodes."""
     for node in part:

@@ -18,9 +18,9 @@ from transformers import (
 from data_utils.errors import UserError
 from data_utils.task_def import TaskDef
 from mt_dnn.encoders.family import FamilyLayers, activation_of
-from mt_dnn.inference.export.layouts import CHOICES, FREE, SEQUENCES, SPANS, TOKENS, WORDS, Layout
+from mt_dnn.inference.export.layouts import CHOICES, FREE, MODERN_WORDS, SEQUENCES, SPANS, TOKENS, WORDS, Layout
 from mt_dnn.inference.trained import TrainedModel
-from mt_dnn.tasks.masked_lm import MaskedLMHead, head_activation
+from mt_dnn.tasks.masked_lm import MaskedLMHead
 from mt_dnn.tasks.run_tasks import head_owner
 
 
@@ -108,7 +108,7 @@ def layers_of(model: TrainedModel, owner: str) -> Layers:
     """
     encoder, head = model.model.encoder, model.model.heads[owner]
     if isinstance(head, MaskedLMHead):
-        return Layers(head.dense, head_activation(encoder.model.config), head.norm)
+        return Layers(head.dense, head.activation, head.norm)
     layers = getattr(head, "layers", None) if head.reads_tokens else encoder.pooler
     if isinstance(layers, FamilyLayers):
         return Layers(layers.dense, layers.activation, layers.norm)
@@ -124,7 +124,13 @@ def layers_of(model: TrainedModel, owner: str) -> Layers:
 
 def _check_layers(model: TrainedModel, name: str, layout: Layout) -> None:
     """Raises UserError if the trained layers are not those of the layout."""
-    settings, layers = model.model.encoder.model.config, layers_of(model, head_owner(model.task(name)))
+    settings, owner = model.model.encoder.model.config, head_owner(model.task(name))
+    layers, head = layers_of(model, owner), model.model.heads[owner]
+    if isinstance(head, MaskedLMHead) and layout is MODERN_WORDS and model.model.encoder.pooler_source != "family":
+        raise UserError(
+            f"{name}: the layers of its head are not those that '{settings.model_type}' has in transformers; "
+            "train with encoder.pooler=family"
+        )
     activation = activation_of(settings, layout.activation)
     same = all((a is None) == (b is None) for a, b in ((layers.dense, layout.dense), (layers.norm, layout.norm)))
     if same and (layers.dense is None or layers.activation == activation or layout.activation in FREE):

@@ -71,6 +71,7 @@ BERT_WORDS = Layout(
     "cls.predictions", "cls.predictions.transform.dense", "config:hidden_act", "cls.predictions.transform.LayerNorm"
 )
 ROBERTA_WORDS = Layout("lm_head", "lm_head.dense", "gelu", "lm_head.layer_norm")
+MODERN_WORDS = replace(MODERN, output="decoder")
 WORDS: Mapping[str, Layout] = {  # the output layer has the weights of the word embeddings; only its bias is here
     "bert": BERT_WORDS,
     "roberta": ROBERTA_WORDS,
@@ -81,4 +82,5 @@ WORDS: Mapping[str, Layout] = {  # the output layer has the weights of the word 
     "deberta": BERT_WORDS,
     "deberta-v2": BERT_WORDS,
     "distilbert": Layout("vocab_projector", "vocab_transform", "config:activation", "vocab_layer_norm"),
+    "modernbert": MODERN_WORDS,
 }

@@ -114,7 +114,7 @@ POOLED = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "mpnet")
 def _output(model: TrainedModel, owner: TaskDef, head: Any) -> dict[str, Tensor]:
     """Weight and bias of the output layer. That of a regression gives the user's numbers, offset + spread · z."""
     if isinstance(head, MaskedLMHead):
-        return {"bias": head.bias}
+        return {} if head.bias is None else {"bias": head.bias}
     weight, bias = head.linear.weight, head.linear.bias
     if owner.type.answer == "number":
         units = head.units

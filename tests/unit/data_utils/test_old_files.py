@@ -1,6 +1,6 @@
 """Task files and rows of the released MT-DNN repository: the same keys, values and columns, with made-up rows.
 
-What cannot be read is in ``REFUSED``, with a reason that task_defs/README.md gives too.
+What cannot be read is in ``REFUSED``, with a reason that docs/from_mtdnn.md gives too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pytest
 
 from data_utils.errors import UserError
 from data_utils.features import load_tokenizer
+from data_utils.old_mtdnn import OLD_KEYS, OLD_VALUES
 from data_utils.prepare import prepare
 from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef, load_task_defs
@@ -107,7 +108,7 @@ multirc: {{{PAIR}, enable_san: false, metric_meta: [ACC], n_class: 2, {LOSSES}}}
 """,
 }
 
-# Entries of task files that are refused: the entry, what the error says, and what task_defs/README.md says.
+# Entries of task files that are refused: the entry, what the error says, and what docs/from_mtdnn.md says.
 REFUSED = {
     "glue_task_gen_def": (
         f"rte: {{data_format: PremiseAndOneHypothesis, {TWO}, {LOSSES}, task_type: SeqenceGeneration}}",
@@ -144,7 +145,8 @@ ROWS: dict[str, Sequence[tuple[str, ...]]] = {
     "mlm": [("0", "0", "the cat sees a bird")],
     "boolq": [("0", "1", "the cat sees a bird", "is it a cat"), ("1", "0", "the dog", "is it red")],
 }
-UNREAD = {"squad": "MRC", "record": "ClozeChoice"}  # rows in formats that task_defs/README.md calls not read
+PAGE = ROOT / "docs" / "from_mtdnn.md"
+UNREAD = {"squad": "MRC", "record": "ClozeChoice"}  # rows in formats that docs/from_mtdnn.md calls not read
 HOME = {"rte": "glue", "cola": "glue", "stsb": "glue", "mnli": "glue", "ner": "ner", "pos": "ner", "mlm": "mlm"}
 
 
@@ -184,7 +186,7 @@ def test_what_cannot_be_loaded_is_said_there_and_in_the_documentation(name: str,
     with pytest.raises(UserError) as error:
         load(tmp_path, entry)
     assert message in str(error.value)
-    assert documented in (ROOT / "task_defs" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert documented in PAGE.read_text(encoding="utf-8").replace("\n", " ")
 
 
 @pytest.mark.parametrize("task", ROWS)
@@ -195,8 +197,8 @@ def test_rows_are_prepared(task: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", UNREAD)
 def test_formats_of_rows_that_are_not_read(task: str) -> None:
-    documented = (ROOT / "task_defs" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
-    assert f"`{UNREAD[task]}`" in documented.partition("Its rows of other formats")[2]
+    documented = PAGE.read_text(encoding="utf-8").replace("\n", " ")
+    assert f"`{UNREAD[task]}`" in documented.partition("Rows of other formats")[2]
 
 
 @pytest.mark.parametrize("rows", [3, 30])
@@ -210,3 +212,15 @@ def test_a_test_split_whose_labels_are_all_0_is_unlabelled(rows: int, tmp_path: 
         prepared(tmp_path, "cb", "dev", lines)
     with pytest.raises(UserError, match="label '0' is not one of contradiction"):
         prepared(tmp_path, "cb", "test", [*lines, ("x", "neutral", "the cat", "a cat")])
+
+
+def test_the_page_says_how_each_old_key_and_value_is_read() -> None:
+    named = {"divergence": "`kd_loss`, `adv_loss`", "metrics": "`metric_meta`"}
+    rows = {f"| `{old}` | the key | `{new}` |" for old, new in OLD_KEYS.items()}
+    for key, values in OLD_VALUES.items():
+        read: dict[str, list[str]] = {}
+        for old, new in values.items():
+            now = ", ".join(f"`{name}`" for name in ((new,) if isinstance(new, str) else new))
+            read.setdefault(now, []).append(f"`{old}`")
+        rows |= {f"| {named.get(key, f'`{key}`')} | {', '.join(old)} | {now} |" for now, old in read.items()}
+    assert rows <= {*PAGE.read_text(encoding="utf-8").splitlines()}

@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from data_utils.errors import UserError
-from data_utils.old_mtdnn import OLD_VALUES, loss_notices
-from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs, task_def_schema
-from data_utils.task_types import DIVERGENCES, LOSSES
+from data_utils.old_mtdnn import loss_notices
+from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_yaml import _FastLoader, _Loader
 from tests import ROOT
 
@@ -322,27 +321,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load_task_defs(tmp_path / "bytes.yml")
 
 
-def test_readme_table_names_exactly_the_fields_and_old_spellings() -> None:
-    text = (ROOT / "task_defs" / "README.md").read_text(encoding="utf-8")
-    table = text.split("## Fields")[1].split("## Rows")[0]
-    documented = re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE)
-    assert sorted(documented) == sorted({*TaskDef.model_fields, "n_class"} - {"name"})
-    for old in (name for names in OLD_VALUES.values() for name in names):
-        assert f"`{old}`" in table
-    for name in (*LOSSES, *DIVERGENCES):
-        assert f"`{name}`" in table
-
-
 def test_readme_lists_every_shipped_file() -> None:
     text = (ROOT / "task_defs" / "README.md").read_text(encoding="utf-8")
     assert all(f"| `{path.name}` |" in text for path in SHIPPED)
-
-
-def test_schema_knows_every_field_and_forbids_others() -> None:
-    file = task_def_schema()
-    schema = file["additionalProperties"]
-    assert set(schema["properties"]) == {*TaskDef.model_fields, "n_class"} - {"name"}
-    assert schema["additionalProperties"] is False
-    assert schema["properties"]["columns"]["additionalProperties"] == {"type": ["string", "integer"]}
-    needed = {"additionalProperties": {"required": ["task_type", "data_format"]}}
-    assert file["anyOf"] == [{"required": ["extends"]}, needed]

@@ -192,7 +192,25 @@ def test_the_words_of_a_row_have_the_characters_of_a_text_together(running: Runn
     assert running.ask("POST", "/predict/tagged", {"rows": [{"words": longest}]})[0] == 200
     status, found, _ = running.ask("POST", "/predict/tagged", {"rows": [{"words": ["a"]}, {"words": ["xx", *longest]}]})
     assert status == 422
-    assert found["error"] == "rows.1.words: the words have 503 characters with the spaces between them, at most 500"
+    assert found["error"] == "row 2: words: the words have 503 characters with the spaces between them, at most 500"
+
+
+@pytest.mark.parametrize(
+    ("task", "body", "location"),
+    [
+        ("same", {"rows": [ROW, {"premise": "a"}]}, "row 2: hypothesis: Field required"),
+        ("same", {"rows": [ROW, ROW, 1]}, "row 3: Input should be "),
+        ("same", {"rows": 1}, "rows: Input should be "),
+        ("same", {"rows": [ROW], "logits": 1}, "logits: Input should be "),
+        ("same", [], "Input should be "),
+        ("tagged", {"rows": [{"words": ["a"]}, {"words": ["a", "b c"]}]}, "row 2: words 2: "),
+        ("odd", {"rows": [{"premise": "a", "choices": ["b", "c", ""]}]}, "row 1: choices 3: "),
+        ("odd", {"rows": [{"premise": "a", "choices": ["b"]}]}, "row 1: choices: "),
+    ],
+)
+def test_rows_words_and_choices_of_messages_count_from_1(running: Running, task: str, body: Any, location: str) -> None:
+    status, found, _ = running.ask("POST", f"/predict/{task}", body)
+    assert status == 422 and found["error"].startswith(location), found
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(running: Running) -> None:

@@ -153,7 +153,7 @@ def default(field: FieldInfo) -> str:
 def test_documented_keys_are_those_of_the_code() -> None:
     """To renew the table: print what this test compares."""
     text = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
-    table = text.split("## Keys of a run configuration\n")[1].strip().splitlines()
+    table = text.split("## Keys of a run file\n")[1].strip().splitlines()
     assert table == ["| key | default | |", "|---|---|---|", *rows(RunConfig)]
     assert not any("None |" in row for row in rows(RunConfig))  # every setting has a description
 
