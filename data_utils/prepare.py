@@ -5,6 +5,7 @@ The name of a kept folder has a hash of everything that its content depends on.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import secrets
@@ -20,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError, os_errors
 from data_utils.features import Encoded, encode, is_fast, ragged
-from data_utils.files import checksum, flush
+from data_utils.files import checksum, flush, open_file
 from data_utils.gold_labels import check_uids, without_placeholders
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, find_rows, read_rows
@@ -40,6 +41,9 @@ ORIGIN = ("name_or_path", "is_local", "local_files_only", "tokenizer_file", "voc
 # out of a fingerprint. padding_side and model_input_names are not read, because rows are not padded.
 USUAL = {"truncation_side": "right", "split_special_tokens": False}
 
+
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}  # why a folder may not be written
+UNKEPT = "unkept"  # in the manifest of a split in memory: why it could not be kept
 
 # The texts of these formats are cut into windows.
 WINDOWED: dict[str, Callable[[Rows, PreTrainedTokenizerBase, int, int], Encoded]] = {
@@ -99,11 +103,15 @@ def prepare(
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         named |= {"notice": rows.notice} if rows.notice else {}
-        _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
-        prepared = Prepared.open(folder)
+        manifest = {**named, **settings, **encoded.manifest}
+        if problem := _write(folder, encoded.batch, manifest):
+            prepared = replace(encoded, path=folder, manifest={**manifest, UNKEPT: problem})
+        else:
+            prepared = Prepared.open(folder)
     if "unknown_share" not in prepared.manifest:  # an older version has written it
         share = unknown_share(prepared.tokens, tokenizer)
         prepared = replace(prepared, manifest={**prepared.manifest, "unknown_share": share})
+    prepared.check_values(task.n_class if task.labels else None, len(tokenizer))
     check_questions(prepared, task)
     if split != "train":
         check_uids(prepared, source, task)
@@ -182,6 +190,17 @@ def missing_notice(
     return [f"no rows in {folder} for: {', '.join(dict.fromkeys(parts))}; skipped"] if parts else []
 
 
+def unkept_notice(splits: Iterable[Prepared]) -> list[str]:
+    """One line about the splits that could not be kept, or none."""
+    unkept = [split for split in splits if UNKEPT in split.manifest]
+    if not unkept:
+        return []
+    folder, reason = unkept[0].path.parent, unkept[0].manifest[UNKEPT]
+    return [
+        f"{folder}: cannot be written ({reason}), so rows are prepared anew each time; data.cache sets another folder"
+    ]
+
+
 def check_questions(prepared: Prepared, task: TaskDef) -> None:
     """Raises UserError if a metric of the task needs the question of each row, but the rows have no question_id."""
     if prepared.questions is None and "question_exact_match" in task.metrics:
@@ -214,8 +233,11 @@ def check_unchanged(source: Path, rows_sha256: str) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with os_errors(path, "cannot be read"):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with os_errors(path, "cannot be read"), open_file(path) as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
 
 
 def _definition(task: TaskDef) -> dict[str, Any]:
@@ -276,8 +298,11 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
     }
 
 
-def _write(folder: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> None:
-    """Writes the files into a temporary folder, flushes them to disk and renames the folder."""
+def _write(folder: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> str:
+    """Writes the files into a temporary folder, flushes them to disk and renames the folder.
+
+    Returns why nothing may be written there, as in a folder of data that is only read. Empty if it was written.
+    """
     # Random, because processes in other containers, which share the cache, may have the same number as this one.
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
     data = temporary / "data.arrow"
@@ -291,8 +316,11 @@ def _write(folder: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> Non
             for path in (*temporary.iterdir(), temporary):
                 flush(path)
             temporary.rename(folder)
-        except OSError:
+        except OSError as error:
+            if error.errno in READ_ONLY:
+                return error.strerror or type(error).__name__
             if not folder.exists():  # else another process was faster; the content is the same
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+    return ""

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from data_utils.errors import UserError, not_yaml
+from data_utils.errors import UserError
 from data_utils.extends import layers, merged
+from data_utils.yaml_files import read_yaml_file
 
 TEXT, REWRITTEN = "tag:yaml.org,2002:str", "!rewritten"
 TEXTS = ("labels", "label_map", "class_weights", "columns", "files")  # keys whose values hold texts
@@ -81,12 +82,7 @@ def written_text(location: str, key: str, value: Any) -> str:
 
 def read_yaml(path: Path) -> Any:
     """Reads a task file. Raises UserError if it is not YAML, or has two values for a key."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such task definition file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise not_yaml(path, error) from None
+    return read_yaml_file(path, lambda text: yaml.load(text, _StrictLoader), "task definition file")
 
 
 def read_tasks(path: Path) -> tuple[dict[Any, Any], dict[Any, Path]]:
