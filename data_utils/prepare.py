@@ -5,11 +5,8 @@ The name of a kept folder has a hash of everything that its content depends on.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import secrets
-import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError, os_errors
 from data_utils.features import Encoded, encode, is_fast, ragged
-from data_utils.files import checksum, flush, open_file
+from data_utils.files import open_file
 from data_utils.gold_labels import check_uids, without_placeholders
+from data_utils.kept import UNKEPT, keep
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
@@ -41,9 +39,6 @@ ORIGIN = ("name_or_path", "is_local", "local_files_only", "tokenizer_file", "voc
 # out of a fingerprint. padding_side and model_input_names are not read, because rows are not padded.
 USUAL = {"truncation_side": "right", "split_special_tokens": False}
 
-
-READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}  # why a folder may not be written
-UNKEPT = "unkept"  # in the manifest of a split in memory: why it could not be kept
 
 # The texts of these formats are cut into windows.
 WINDOWED: dict[str, Callable[[Rows, PreTrainedTokenizerBase, int, int], Encoded]] = {
@@ -104,7 +99,7 @@ def prepare(
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         named |= {"notice": rows.notice} if rows.notice else {}
         manifest = {**named, **settings, **encoded.manifest}
-        if problem := _write(folder, encoded.batch, manifest):
+        if problem := keep(folder, encoded.batch, manifest):
             prepared = replace(encoded, path=folder, manifest={**manifest, UNKEPT: problem})
         else:
             prepared = Prepared.open(folder)
@@ -188,17 +183,6 @@ def missing_notice(
         if is_missing
     ]
     return [f"no rows in {folder} for: {', '.join(dict.fromkeys(parts))}; skipped"] if parts else []
-
-
-def unkept_notice(splits: Iterable[Prepared]) -> list[str]:
-    """One line about the splits that could not be kept, or none."""
-    unkept = [split for split in splits if UNKEPT in split.manifest]
-    if not unkept:
-        return []
-    folder, reason = unkept[0].path.parent, unkept[0].manifest[UNKEPT]
-    return [
-        f"{folder}: cannot be written ({reason}), so rows are prepared anew each time; data.cache sets another folder"
-    ]
 
 
 def check_questions(prepared: Prepared, task: TaskDef) -> None:
@@ -296,31 +280,3 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
         "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
         **further,
     }
-
-
-def _write(folder: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> str:
-    """Writes the files into a temporary folder, flushes them to disk and renames the folder.
-
-    Returns why nothing may be written there, as in a folder of data that is only read. Empty if it was written.
-    """
-    # Random, because processes in other containers, which share the cache, may have the same number as this one.
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
-    data = temporary / "data.arrow"
-    with os_errors(folder, "prepared data cannot be written"):
-        try:
-            temporary.mkdir(parents=True)
-            with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            content = json.dumps({**manifest, "checksum": checksum(data)}, indent=1)
-            (temporary / "manifest.json").write_text(content + "\n", encoding="utf-8")
-            for path in (*temporary.iterdir(), temporary):
-                flush(path)
-            temporary.rename(folder)
-        except OSError as error:
-            if error.errno in READ_ONLY:
-                return error.strerror or type(error).__name__
-            if not folder.exists():  # else another process was faster; the content is the same
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return ""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from data_utils.column_names import check_files, check_mapping
 from data_utils.entities import ENTITY
-from data_utils.errors import UserError, did_you_mean, listed, shortened, shown, unknown_key
+from data_utils.errors import UserError, did_you_mean, listed, shown, unknown_key
 from data_utils.extends import KEY, SCHEMA
 from data_utils.files import replacing
 from data_utils.metrics import find_metric
@@ -33,8 +33,7 @@ def check_metrics(task: TaskDef) -> None:
         if metric.binary and task.n_class != 2:
             raise UserError(f"{named} needs 2 classes, the task has {task.n_class}, try f1_macro")
         if metric.entities and (other := [label for label in task.labels if not ENTITY.fullmatch(label)]):
-            wrong = shortened(other[0])
-            raise UserError(f"{named} needs labels as O, B-PER, I-PER or O, B, I, not '{wrong}'; try accuracy")
+            raise UserError(f"{named} needs labels as O, B-PER, I-PER or O, B, I, not '{other[0]}'; try accuracy")
 
 
 def _a(word: str) -> str:
@@ -42,7 +41,7 @@ def _a(word: str) -> str:
 
 
 NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
-LONGEST_NAME = 80  # characters, so that the names of all files fit into 255
+Name = Annotated[str, Field(pattern=NAME, max_length=80)]
 MOST_CLASSES = 100_000
 
 
@@ -51,7 +50,7 @@ class TaskDef(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME, max_length=LONGEST_NAME)
+    name: Name
     task_type: Literal[tuple(TASK_TYPES)]  # type: ignore[valid-type]
     data_format: Literal[tuple(DATA_FORMATS)]  # type: ignore[valid-type]
     labels: tuple[str, ...] = ()
@@ -62,9 +61,7 @@ class TaskDef(BaseModel):
     dropout: float | None = Field(None, ge=0, lt=1)
     enable_san: bool = False
     crf: bool = False
-    splits: tuple[Annotated[str, Field(pattern=NAME, max_length=LONGEST_NAME)], ...] = Field(
-        ("train", "dev", "test"), min_length=1
-    )
+    splits: tuple[Name, ...] = Field(("train", "dev", "test"), min_length=1)
     head: str | None = None
     label_map: dict[str, str] = Field(default_factory=dict)
     value_range: tuple[float, float] | None = None
@@ -257,9 +254,7 @@ def _current(location: str, key: str, value: Any) -> Any:
     if key in ("task_type", "data_format") and isinstance(value, str):
         allowed = [*(TASK_TYPES if key == "task_type" else DATA_FORMATS)]
         if value not in allowed:
-            problem = (
-                f"{key.replace('_', ' ')} '{shortened(value)}' is not supported by this version ({', '.join(allowed)})"
-            )
+            problem = f"{key.replace('_', ' ')} '{value}' is not supported by this version ({', '.join(allowed)})"
             raise UserError(f"{location}: {problem}{did_you_mean(value, [*old, *allowed])}")
     return value
 

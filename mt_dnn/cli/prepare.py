@@ -23,7 +23,8 @@ def prepare(
     Files that do not exist are told. Files that are wrong are listed last, after all others are prepared.
     """
     from data_utils.features import load_tokenizer
-    from data_utils.prepare import missing_notice, prepare_all, unkept_notice
+    from data_utils.kept import unkept_notice
+    from data_utils.prepare import missing_notice, prepare_all
     from data_utils.task_def import load_task_defs
     from data_utils.text_table import table
     from data_utils.vocabulary import check_unknown

@@ -26,6 +26,7 @@ SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 BIN = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 LARGEST_SIZE, MOST_BLOCKS = 100_000_000, 1000  # of a new encoder
 DEPTHS = ("num_hidden_layers", "n_layers", "num_layers")
+SIZES = ("hidden_size", "dim", "intermediate_size", "hidden_dim", "num_attention_heads", "n_heads", "vocab_size")
 # The names of dropouts in the configurations of different families.
 DROPOUT_NAMES = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")
 ATTENTION_DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")
@@ -91,7 +92,7 @@ def _check_spelling(options: Mapping[str, Any], known: set[str]) -> None:
 def _check_sizes(options: Mapping[str, Any]) -> None:
     """Refuses sizes that no encoder has. Making such a one would take for ever, or all memory."""
     for key, value in options.items():
-        if type(value) is int and not -1 <= value <= LARGEST_SIZE:
+        if type(value) is int and not (1 if key in SIZES else -1) <= value <= LARGEST_SIZE:
             raise UserError(f"encoder.config: {key}: {shown(value)} is no size of an encoder")
         if key in DEPTHS and type(value) is int and not 1 <= value <= MOST_BLOCKS:
             raise UserError(f"encoder.config: {key}: {value}, but an encoder has 1 to {MOST_BLOCKS} blocks")

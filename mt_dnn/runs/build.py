@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import MissingRows, UserError, shortened, tell
 from data_utils.features import load_tokenizer
-from data_utils.prepare import missing_notice, prepare_all, unkept_notice
+from data_utils.kept import unkept_notice
+from data_utils.prepare import missing_notice, prepare_all
 from data_utils.prepared import Prepared
 from data_utils.rows import find_rows, read_rows
 from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside

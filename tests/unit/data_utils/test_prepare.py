@@ -19,7 +19,8 @@ from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, NotSaved, UserError
 from data_utils.features import load_tokenizer, save_tokenizer
 from data_utils.files import checksum
-from data_utils.prepare import SHARED_FIELDS, encode_rows, fingerprint, prepare, prepare_all, unkept_notice
+from data_utils.kept import unkept_notice
+from data_utils.prepare import SHARED_FIELDS, encode_rows, fingerprint, prepare, prepare_all
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, read_rows
 from data_utils.task_def import TaskDef, load_task_defs
@@ -297,11 +298,11 @@ def test_two_processes_of_the_same_number_prepare_the_same_rows(
     inner = dict[str, Any]()
 
     def slow(data: Path) -> str:
-        monkeypatch.setattr("data_utils.prepare.checksum", checksum)
+        monkeypatch.setattr("data_utils.kept.checksum", checksum)
         inner["split"] = prepare(TASK, "train", **options)
         return checksum(data)
 
-    monkeypatch.setattr("data_utils.prepare.checksum", slow)
+    monkeypatch.setattr("data_utils.kept.checksum", slow)
     outer = prepare(TASK, "train", **options)
     assert outer.path == inner["split"].path and outer.tokens.tolist() == inner["split"].tokens.tolist()
     assert [path.name for path in outer.path.parent.iterdir()] == [outer.path.name]
