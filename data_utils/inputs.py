@@ -144,11 +144,11 @@ def read_inputs(source: str, tasks: Sequence[TaskDef]) -> Iterator[Input]:
     """
     path = Path(source)
     kind = "" if source == STDIN else kind_of(path)
-    lines: dict[str, Callable[[Path], Values]] = {
+    by_line: dict[str, Callable[[Path], Values]] = {
         "jsonl": partial(read_jsonl, blank=True, pipe=True),
         "csv": partial(read_csv, blank=True, pipe=True),
     }
-    readers: Mapping[str, Callable[[Path], Values]] = {**READERS, **lines}
+    readers: Mapping[str, Callable[[Path], Values]] = {**READERS, **by_line}
     found: Iterator[tuple[str, Any]]
     if kind == CONLL:
         found = _read_sentences(path, tasks)

@@ -20,7 +20,7 @@ from data_utils.errors import UserError, os_errors
 from data_utils.features import Encoded, encode, is_fast, ragged
 from data_utils.files import open_file
 from data_utils.gold_labels import check_uids, without_placeholders
-from data_utils.kept import UNKEPT, keep
+from data_utils.kept import check_values, keep
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
@@ -98,15 +98,11 @@ def prepare(
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         named |= {"notice": rows.notice} if rows.notice else {}
-        manifest = {**named, **settings, **encoded.manifest}
-        if problem := keep(folder, encoded.batch, manifest):
-            prepared = replace(encoded, path=folder, manifest={**manifest, UNKEPT: problem})
-        else:
-            prepared = Prepared.open(folder)
+        prepared = keep(folder, replace(encoded, manifest={**named, **settings, **encoded.manifest}))
     if "unknown_share" not in prepared.manifest:  # an older version has written it
         share = unknown_share(prepared.tokens, tokenizer)
         prepared = replace(prepared, manifest={**prepared.manifest, "unknown_share": share})
-    prepared.check_values(task.n_class if task.labels else None, len(tokenizer))
+    check_values(prepared, task.n_class if task.labels else None, tokenizer)
     check_questions(prepared, task)
     if split != "train":
         check_uids(prepared, source, task)

@@ -143,43 +143,14 @@ class Prepared:
             UserError: the folder is damaged, or a later version of the toolkit has written it.
         """
         try:
-            manifest = json.loads(read_text(path / "manifest.json"))
-            written, data = manifest.get("format", FORMAT), path / "data.arrow"
-            if type(written) is not int or not 1 <= written <= FORMAT:
-                remedy = "update mt-dnn, or choose another folder of prepared files"
-                raise UserError(
-                    f"{path}: format {shown(written)} is unknown, this version reads up to {FORMAT}; {remedy}"
-                )
+            manifest, data = _read_manifest(path), path / "data.arrow"
             if manifest.get("checksum", "") not in ("", checksum(data)):  # earlier versions have written none
                 raise ValueError("data.arrow was changed")
-            for key, kind in MANIFEST.items():
-                if not isinstance(manifest[key], kind):
-                    raise ValueError(f"{key} in manifest.json is no {kind.__name__}")
             batch = pa.ipc.open_file(pa.memory_map(str(data))).get_batch(0)
             return cls.of_columns(path, batch, manifest)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"{path}: prepared data is damaged ({reason}); delete the folder") from None
-
-    def check_values(self, classes: int | None, vocabulary: int) -> None:
-        """Checks that tokens and labels are numbers of this tokenizer and this task.
-
-        Args:
-            classes: how many labels the task has. None: labels are no classes.
-            vocabulary: how many tokens the tokenizer has.
-
-        Raises:
-            UserError: they are not, so something else has changed the kept files.
-        """
-        found = {"token": (self.tokens, vocabulary)}
-        if classes is not None and self.labels is not None and self.decisions is None:
-            found["label"] = (self.labels, classes)
-        for name, (values, count) in found.items():
-            if len(values) and not 0 <= values.min() <= values.max() < count:
-                wrong = next(value for value in values.tolist() if not 0 <= value < count)
-                raise UserError(
-                    f"{self.path}: prepared data is damaged ({name} {wrong}, of {count}); delete the folder"
-                )
 
     @classmethod
     def of_columns(cls, path: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> Prepared:
@@ -220,3 +191,16 @@ class Prepared:
             sequence_offsets=sequence_offsets,
             **further,
         )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Reads the file ``manifest.json`` of a folder. Raises KeyError or ValueError if it lacks a value."""
+    manifest = json.loads(read_text(path / "manifest.json"))
+    written = manifest.get("format", FORMAT)
+    if type(written) is not int or not 1 <= written <= FORMAT:
+        remedy = "update mt-dnn, or choose another folder of prepared files"
+        raise UserError(f"{path}: format {shown(written)} is unknown, this version reads up to {FORMAT}; {remedy}")
+    for key, kind in MANIFEST.items():
+        if not isinstance(manifest[key], kind):
+            raise ValueError(f"{key} in manifest.json is no {kind.__name__}")
+    return manifest

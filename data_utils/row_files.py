@@ -102,8 +102,7 @@ def read_csv(path: Path, *, blank: bool = False, pipe: bool = False) -> Values:
     """
     csv.field_size_limit(LONGEST_ROW)  # for all of Python, whose own limit is 131,072 characters
     # A blank line counts: it may be inside quotes.
-    lines = (f"{_hidden(line)}\n" for _, line in read_lines(path, blank=True, pipe=pipe))
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader((f"{_hidden(line)}\n" for _, line in read_lines(path, blank=True, pipe=pipe)), strict=True)
     header: list[str] = []
     try:
         for fields in reader:
@@ -143,10 +142,10 @@ def read_parquet(path: Path) -> Values:
     number = 0
     with os_errors(path, "cannot be read"):
         try:
-            with open_file(path) as file, tempfile.TemporaryFile() as whole:
+            with open_file(path) as file, tempfile.TemporaryFile() as unpacked:
                 if path.suffix == ".gz":  # Parquet is read from its end, which a compressed stream cannot
-                    shutil.copyfileobj(gzip.GzipFile(fileobj=file), whole)
-                for batch in pq.ParquetFile(whole if path.suffix == ".gz" else file).iter_batches(AT_ONCE):
+                    shutil.copyfileobj(gzip.GzipFile(fileobj=file), unpacked)
+                for batch in pq.ParquetFile(unpacked if path.suffix == ".gz" else file).iter_batches(AT_ONCE):
                     for row in _python_rows(path, batch, number):
                         number += 1
                         yield f"{path}: row {number}", row
