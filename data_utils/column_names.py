@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from data_utils.errors import UserError, did_you_mean
+from data_utils.errors import UserError, did_you_mean, listed, shortened
 from data_utils.task_types import DATA_FORMATS
 
 CHOICE = re.compile(r"choice[1-9][0-9]*")
@@ -101,7 +102,7 @@ def check_renamed(
         if (wanted := columns.get(name)) is not None and wanted not in names:
             raise UserError(
                 f"{location}: no column '{wanted}' (columns.{name} of task {task}; the file has "
-                f"{', '.join(names)}){closest(wanted, names)}"
+                f"{listed(names)}){closest(wanted, names)}"
             )
 
 
@@ -133,6 +134,7 @@ def check_no_names(location: str, cells: Sequence[str], expected: Sequence[str])
     """Raises UserError if the first line of a TSV, taken for a row of the old MT-DNN, looks like names of columns."""
     if not looks_like_names(cells, expected):
         return
+    _check_line_ends(location, cells)
     changes, free = [], [cell for cell in cells if cell not in expected]
     for name in expected:
         if name not in cells:
@@ -159,10 +161,11 @@ def check_label_name(location: object, columns: Sequence[str]) -> None:
 
 
 def check_columns(location: object, columns: Iterable[str], needed: Sequence[str]) -> None:
-    """Raises UserError if two columns have the same name, or one of the needed columns is missing."""
+    """Raises UserError if two columns have the same name, one of the needed columns is missing, or one is no name."""
     columns = list(columns)
-    if twice := {name for name in columns if columns.count(name) > 1}:
-        raise UserError(f"{location}: two columns have the name '{min(twice)}'; rename one of them")
+    _check_line_ends(location, columns)
+    if twice := {name for name, times in Counter(columns).items() if times > 1}:
+        raise UserError(f"{location}: two columns have the name '{shortened(min(twice))}'; rename one of them")
     for name in needed:
         if name not in columns:
             found = other_name([column for column in columns if column not in needed], name)
@@ -171,4 +174,13 @@ def check_columns(location: object, columns: Iterable[str], needed: Sequence[str
                 if found
                 else ""
             )
-            raise UserError(f"{location}: no column '{name}' (columns: {', '.join(columns)}){hint}")
+            raise UserError(f"{location}: no column '{name}' (columns: {listed(columns)}){hint}")
+
+
+def _check_line_ends(location: object, columns: Iterable[str]) -> None:
+    """Raises UserError for a header line that goes on behind a carriage return, as in files of old programs."""
+    if any("\r" in name for name in columns):
+        raise UserError(
+            f"{location}: lines end with a carriage return alone, so the file is one line; save it with the line ends "
+            "of Unix or Windows"
+        )

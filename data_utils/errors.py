@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +14,22 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 WRITING = {*NO_ROOM, errno.EPIPE}  # what only writing raises
 
+LONGEST = 2000  # characters of a message
+SHOWN = 200  # characters of a value in a message
+LISTED = 30  # names in a list of names
+
 
 class UserError(Exception):
     """Bad input. The message is one line. It names the file, row or key, and says what to do.
 
-    The command line prints the message and exits with ``exit_code``. Line breaks of a name or label in it are escaped.
+    The command line prints the message and exits with ``exit_code``. The message holds names, labels and texts of the
+    user as they are. Where it is read, it is ``printable``, and not longer than ``LONGEST``.
     """
 
     exit_code = 2
 
     def __str__(self) -> str:
-        return super().__str__().replace("\n", "\\n").replace("\r", "\\r")
+        return shortened(printable(super().__str__()), LONGEST)
 
 
 class NotSaved(UserError):
@@ -44,6 +50,48 @@ class RankError(UserError):
     """A problem of one process among several. This process prints the message, even if it is not the main one."""
 
     exit_code = 1
+
+
+class TooFewDevices(RankError):
+    """There are fewer devices than processes. The input is bad, so to start them again is of no use."""
+
+    exit_code = 2
+
+
+def printable(text: str) -> str:
+    """Writes characters that a terminal does not show as escapes: line breaks, escape sequences, single surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shortened(text: str, most: int = SHOWN) -> str:
+    """Returns the text, or its beginning and its end if it has more than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    gap = f" … ({len(text):,} characters) … "
+    end = (most - len(gap)) // 3
+    return text[: most - len(gap) - end] + gap + text[len(text) - end :]
+
+
+def shown(value: object) -> str:
+    """Writes a value for a message, as Python writes it, but short."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # such as an integer with more digits than Python writes
+        return f"a value of type {type(value).__name__} that is too large to show"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Writes names with commas between them. Of many names there are the first ones, and how many there are."""
+    texts = list(map(str, names))
+    more = f", … ({len(texts):,} in all)" if len(texts) > LISTED else ""
+    return ", ".join(map(shortened, texts[:LISTED])) + more
+
+
+def tell(line: object) -> None:
+    """Prints a line for the user to standard error, such as a notice or the message of an error."""
+    print(f"mt-dnn: {shortened(printable(f'{line}'), LONGEST)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -80,18 +128,18 @@ def not_yaml(path: object, error: Exception) -> UserError:
     """Makes the error for a file that PyYAML cannot read. It names the line where PyYAML stopped, if known."""
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark is not None else ""
-    reason = getattr(error, "problem", None) or str(error).split("\n")[0]
-    return UserError(f"{path}{line}: not readable as YAML: {reason}")
+    reason = getattr(error, "problem", None) or str(error).split("\n")[0] or type(error).__name__
+    return UserError(f"{path}{line}: not readable as YAML: {shortened(reason)}")
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Returns ``", did you mean 'dropout'?"`` if an option is spelled almost like the word, else an empty text."""
-    close = difflib.get_close_matches(str(word), list(options), n=1)
-    return f", did you mean '{close[0]}'?" if close else ""
+    close = difflib.get_close_matches(str(word)[:SHOWN], list(options), n=1)
+    return f", did you mean '{shortened(close[0])}'?" if close else ""
 
 
 def unknown_key(location: str, key: str, options: Iterable[str]) -> UserError:
     """Makes the error for a key that does not exist. It names the closest known key, or lists all known keys."""
     known = sorted(options)
     hint = did_you_mean(key, known) or f" (known: {', '.join(known)})"
-    return UserError(f"{location}: unknown key '{key}'{hint}")
+    return UserError(f"{location}: unknown key '{shortened(str(key))}'{hint}")

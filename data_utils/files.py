@@ -2,49 +2,103 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import os
 import secrets
 import shutil
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import lock_descriptor
 
-from data_utils.errors import UserError, os_errors
+from data_utils.errors import UserError, os_errors, shortened, tell
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # a disk or a system without file locks
+LONGEST_ROW = 10_000_000  # bytes of a line, and characters of a cell
+LONGEST_TEXT = 10_000_000  # bytes of a file of settings
+TOO_LONG = f"the row has more than {LONGEST_ROW:,} bytes; shorten its texts, or divide it into several rows"
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a file in UTF-16 begins
 
 
-def read_lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """Yields (line number, line) for each line that is not blank. Lines end at newline bytes only.
+def open_file(path: Path, *, pipe: bool = False) -> BinaryIO:
+    """Opens a file to read its bytes. A pipe or a device is refused, because reading it may never end.
 
-    A file whose name ends in ``.gz`` is decompressed. Line numbers count blank lines and start at 1.
-    ``blank``: yield blank lines too.
+    ``pipe``: whether it may be a pipe without a name, as a shell makes for ``<(command)`` and ``/dev/stdin``.
 
     Raises:
-        UserError: the file cannot be read, is damaged, or is not UTF-8.
+        UserError: it is a named pipe, a device or the like.
+        OSError: it does not exist, is a folder, or cannot be opened.
+    """
+    mode = path.stat().st_mode
+    nameless = stat.S_ISFIFO(mode) and os.path.realpath(path).startswith("/proc/")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (pipe and nameless)):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        raise UserError(f"{path}: is {kind}, not a file; write what it gives into a file")
+    return path.open("rb")
+
+
+def read_text(path: Path, *, most: int = LONGEST_TEXT) -> str:
+    """Reads a whole file in UTF-8.
+
+    Raises:
+        UserError: it is not a file, not UTF-8, or has more than ``most`` bytes.
+        OSError: it does not exist, or cannot be read.
+    """
+    with open_file(path) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise UserError(f"{path}: has more than {most:,} bytes, too many for a file of this kind")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({_not_utf8(content, error)})") from None
+
+
+def _not_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
+    return "it is UTF-16; save it as UTF-8" if raw[:2] in UTF16 else error.reason
+
+
+def read_lines(path: Path, *, blank: bool = False, pipe: bool = False) -> Iterator[tuple[int, str]]:
+    """Yields (line number, line) for each line that is not blank. Lines end at newline bytes only.
+
+    A file whose name ends in ``.gz`` is decompressed. Line numbers count blank lines and start at 1. A line of white
+    space is blank. ``blank``: yield blank lines too. ``pipe``: see ``open_file``.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, is not UTF-8, or has a line that is too long.
     """
     with os_errors(path, "cannot be read"):
         try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                yield from decoded_lines(file, path, blank=blank)
+            with open_file(path, pipe=pipe) as file:
+                stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+                yield from decoded_lines(stream, path, blank=blank)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
 
 
-def decoded_lines(stream: Iterable[bytes], location: object, *, blank: bool = False) -> Iterator[tuple[int, str]]:
+def decoded_lines(
+    stream: BinaryIO | gzip.GzipFile, location: object, *, blank: bool = False
+) -> Iterator[tuple[int, str]]:
     """Yields (line number, line) for each line of a stream of bytes, see ``read_lines``. ``location``: its name."""
-    for number, raw in enumerate(stream, 1):
+    for number in count(1):
+        raw = stream.readline(LONGEST_ROW + 1)  # not all of a line without end
+        if not raw:
+            return
+        if len(raw) > LONGEST_ROW:
+            raise UserError(f"{location}:{number}: {TOO_LONG}")
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise UserError(f"{location}:{number}: not UTF-8 ({error.reason})") from None
-        if line or blank:
+            raise UserError(f"{location}:{number}: not UTF-8 ({_not_utf8(raw, error)})") from None
+        if blank or line.strip():
             yield number, line
 
 
@@ -82,7 +136,7 @@ def read_json(text: str, location: str) -> dict[str, Any]:
         lone = error.object[error.start]
         raise UserError(f"{location}: unpaired surrogate {lone!r} is not valid text; remove it") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{location}: not JSON ({error})") from None
+        raise UserError(f"{location}: not JSON ({shortened(str(error))})") from None
     if not isinstance(values, dict):
         raise UserError(f"{location}: a JSON object is expected, not {type(values).__name__}")
     return values
@@ -186,12 +240,18 @@ def growing(path: Path) -> Iterator[Callable[[str], None]]:
 
 
 def _lock(stream: io.FileIO, path: Path) -> None:
-    """Locks the file that was opened at the path until the stream is closed.
+    """Locks the file that was opened at the path until the stream is closed. On a disk without file locks it says so.
 
     Raises:
         UserError: another process has it locked, or has just completed and renamed it.
     """
-    locked = lock_descriptor(stream.fileno(), blocking=False)
+    try:
+        locked = lock_descriptor(stream.fileno(), blocking=False)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        tell(f"{path}: this disk has no file locks; let no other process write it")
+        return
     if not (locked and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())):
         raise UserError(f"{path}: another process is writing it; wait for it, or choose another output")
 
@@ -232,7 +292,7 @@ def flush(path: Path) -> None:
 def checksum(path: Path) -> str:
     """The CRC-32 of a file. It tells damage, and is as fast as reading."""
     value = 0
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         while block := stream.read(1 << 20):
             value = zlib.crc32(block, value)
     return f"{value:08x}"

@@ -2,8 +2,8 @@
 
 A file with names of columns (CSV, JSONL, Parquet, and a TSV whose first line has them) needs the text columns of the
 task, under the names that ``columns`` of the task file gives them. It may have a ``uid``, and all other columns are
-ignored. A CoNLL file has words. Any other file is plain text: each line is a row, with tabs between its texts. In plain
-text, TSV and JSONL a blank line is a row too, but not above a header line.
+ignored. A CoNLL file has words. Any other file is plain text: each line is a row, with tabs between its texts. A blank
+line is a row too, but not above a header line or in CoNLL.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from data_utils.column_names import (
     text_columns,
 )
 from data_utils.conll import read_conll
-from data_utils.errors import EmptyRow, UserError
+from data_utils.errors import EmptyRow, UserError, listed
 from data_utils.files import decoded_lines, read_lines
-from data_utils.row_files import CONLL, READERS, Values, check_conll, kind_of, read_jsonl
+from data_utils.row_files import CONLL, READERS, Values, check_conll, kind_of, read_csv, read_jsonl
 from data_utils.rows import check_words, read_choices
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
@@ -144,7 +144,11 @@ def read_inputs(source: str, tasks: Sequence[TaskDef]) -> Iterator[Input]:
     """
     path = Path(source)
     kind = "" if source == STDIN else kind_of(path)
-    readers: Mapping[str, Callable[[Path], Values]] = {**READERS, "jsonl": partial(read_jsonl, blank=True)}
+    by_line: dict[str, Callable[[Path], Values]] = {
+        "jsonl": partial(read_jsonl, blank=True, pipe=True),
+        "csv": partial(read_csv, blank=True, pipe=True),
+    }
+    readers: Mapping[str, Callable[[Path], Values]] = {**READERS, **by_line}
     found: Iterator[tuple[str, Any]]
     if kind == CONLL:
         found = _read_sentences(path, tasks)
@@ -178,7 +182,7 @@ def _read_text(source: str, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, Map
     if source == STDIN:
         found = decoded_lines(sys.stdin.buffer, source, blank=True)
     else:
-        found = read_lines(Path(source), blank=True)
+        found = read_lines(Path(source), blank=True, pipe=True)
     blank = []
     for number, line in found:
         fields, location = line.split("\t"), f"{source}:{number}"
@@ -199,7 +203,7 @@ def _read_text(source: str, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, Map
     for number, line in found:
         fields = line.split("\t") if line.strip() else []
         if len(fields) > len(header):
-            raise UserError(f"{source}:{number}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+            raise UserError(f"{source}:{number}: {len(fields)} columns, expected {len(header)} ({listed(header)})")
         yield f"{source}:{number}", dict(zip_longest(header, fields))
 
 

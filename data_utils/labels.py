@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from data_utils.errors import UserError, did_you_mean
+from data_utils.errors import UserError, did_you_mean, listed, shortened
 from data_utils.files import Spelled, spelled
 from data_utils.task_def import TaskDef
 
@@ -37,7 +37,7 @@ def _class(location: str, label: str, subject: Any, task: TaskDef) -> int:
     """The index of the class."""
     if label not in task.labels:
         hint = did_you_mean(label, task.labels)
-        raise UserError(f"{location}: label '{label}' is not one of {', '.join(task.labels)}{hint}")
+        raise UserError(f"{location}: label '{shortened(label)}' is not one of {listed(task.labels)}{hint}")
     return task.labels.index(label)
 
 
@@ -66,18 +66,18 @@ def _number(location: str, label: str, subject: Any, task: TaskDef) -> float:
     try:
         value = float(label.replace("_", "?"))  # Python would read 1_000
     except ValueError:
-        raise UserError(f"{location}: label '{label}' is not a number") from None
+        raise UserError(f"{location}: label '{shortened(label)}' is not a number") from None
     low, high = task.value_range or (-LARGEST, LARGEST)
     if not low <= value <= high:  # nor does NaN fit
         wanted = f"between {low:g} and {high:g}" if task.value_range else "finite"
-        raise UserError(f"{location}: label '{label}' must be {wanted}")
+        raise UserError(f"{location}: label '{shortened(label)}' must be {wanted}")
     return value
 
 
 def _choice(location: str, label: str, choices: Sequence[str], task: TaskDef) -> int:
     """The number of the right choice, from 0. The file counts from 1."""
     if label not in map(str, range(1, len(choices) + 1)):
-        raise UserError(f"{location}: label '{label}' is not the number of a choice, 1 to {len(choices)}")
+        raise UserError(f"{location}: label '{shortened(label)}' is not the number of a choice, 1 to {len(choices)}")
     return int(label) - 1
 
 
@@ -101,7 +101,8 @@ def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple
     for start, text in answers:
         if start < 0 or context[start : start + len(text)] != text:
             there = context[max(start, 0) :][: len(text)]
-            raise UserError(f"{location}: label: the context has '{there}' at character {start}, not '{text}'")
+            found = f"the context has '{shortened(there)}' at character {start}"
+            raise UserError(f"{location}: label: {found}, not '{shortened(text)}'")
     return answers
 
 

@@ -106,12 +106,13 @@ def adapt(fields: dict[str, Any], values: Mapping[str, Any]) -> None:
         fields["labels"] = labels[: -len(MARKERS)]
         if fields.get("n_class") == len(labels):
             fields["n_class"] -= len(MARKERS)
-    if names := _tuple(fields, "metrics"):
+    names = _tuple(fields, "metrics")
+    if names and all(isinstance(name, str) for name in names):  # the TaskDef refuses others
         found = [metric for name in names for metric in _metrics(name, fields)]
         fields["metrics"] = tuple(dict.fromkeys(found) if "metric_meta" in values else found)
 
 
-def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
+def _metrics(name: str, fields: Mapping[str, Any]) -> tuple[Any, ...]:
     """The metrics for an old or a present name.
 
     F1 becomes f1_macro if there are not two classes. SeqEval becomes accuracy if labels do not mark entities.
@@ -121,7 +122,7 @@ def _metrics(name: Any, fields: Mapping[str, Any]) -> tuple[Any, ...]:
         return ("f1_macro",)
     if name == "SeqEval" and not all(map(ENTITY.fullmatch, labels)):
         return ("accuracy",)
-    return OLD_VALUES["metrics"].get(name, (name,)) if isinstance(name, str) else (name,)
+    return OLD_VALUES["metrics"].get(name, (name,))
 
 
 def _tuple(fields: Mapping[str, Any], key: str) -> tuple[Any, ...]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
-import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError, os_errors
 from data_utils.features import Encoded, encode, is_fast, ragged
-from data_utils.files import checksum, flush
+from data_utils.files import open_file
 from data_utils.gold_labels import check_uids, without_placeholders
+from data_utils.kept import check_values, keep
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from data_utils.task_def import TaskDef
@@ -99,11 +98,11 @@ def prepare(
         encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
         named |= {"notice": rows.notice} if rows.notice else {}
-        _write(folder, encoded.batch, {**named, **settings, **encoded.manifest})
-        prepared = Prepared.open(folder)
+        prepared = keep(folder, replace(encoded, manifest={**named, **settings, **encoded.manifest}))
     if "unknown_share" not in prepared.manifest:  # an older version has written it
         share = unknown_share(prepared.tokens, tokenizer)
         prepared = replace(prepared, manifest={**prepared.manifest, "unknown_share": share})
+    check_values(prepared, task.n_class if task.labels else None, tokenizer)
     check_questions(prepared, task)
     if split != "train":
         check_uids(prepared, source, task)
@@ -214,8 +213,11 @@ def check_unchanged(source: Path, rows_sha256: str) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with os_errors(path, "cannot be read"):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with os_errors(path, "cannot be read"), open_file(path) as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
 
 
 def _definition(task: TaskDef) -> dict[str, Any]:
@@ -274,25 +276,3 @@ def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]
         "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
         **further,
     }
-
-
-def _write(folder: Path, batch: pa.RecordBatch, manifest: dict[str, Any]) -> None:
-    """Writes the files into a temporary folder, flushes them to disk and renames the folder."""
-    # Random, because processes in other containers, which share the cache, may have the same number as this one.
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
-    data = temporary / "data.arrow"
-    with os_errors(folder, "prepared data cannot be written"):
-        try:
-            temporary.mkdir(parents=True)
-            with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            content = json.dumps({**manifest, "checksum": checksum(data)}, indent=1)
-            (temporary / "manifest.json").write_text(content + "\n", encoding="utf-8")
-            for path in (*temporary.iterdir(), temporary):
-                flush(path)
-            temporary.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster; the content is the same
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_utils.errors import UserError
-from data_utils.files import checksum
+from data_utils.errors import UserError, shown
+from data_utils.files import checksum, read_text
 from data_utils.masking import masked
 
 FORMAT = (
     3  # raise it when the content of a prepared file changes for the same input, or earlier versions cannot read it
 )
+# Keys of every manifest that are read after the split was opened, and the types of their values.
+MANIFEST: dict[str, type] = {"rows": int, "source": str, "hash": str, "labelled": bool, "truncated": int}
 COARSE = 1e-6  # the largest step from a number in float32 to the next one, as a share of the spread of the numbers
 
 
@@ -141,16 +143,12 @@ class Prepared:
             UserError: the folder is damaged, or a later version of the toolkit has written it.
         """
         try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-            written, data = manifest.get("format", FORMAT), path / "data.arrow"
-            if written not in range(1, FORMAT + 1):
-                remedy = "update mt-dnn, or choose another folder of prepared files"
-                raise UserError(f"{path}: format {written!r} is unknown, this version reads up to {FORMAT}; {remedy}")
+            manifest, data = _read_manifest(path), path / "data.arrow"
             if manifest.get("checksum", "") not in ("", checksum(data)):  # earlier versions have written none
                 raise ValueError("data.arrow was changed")
             batch = pa.ipc.open_file(pa.memory_map(str(data))).get_batch(0)
             return cls.of_columns(path, batch, manifest)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error).split("\n")[0]
             raise UserError(f"{path}: prepared data is damaged ({reason}); delete the folder") from None
 
@@ -193,3 +191,16 @@ class Prepared:
             sequence_offsets=sequence_offsets,
             **further,
         )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Reads the file ``manifest.json`` of a folder. Raises KeyError or ValueError if it lacks a value."""
+    manifest = json.loads(read_text(path / "manifest.json"))
+    written = manifest.get("format", FORMAT)
+    if type(written) is not int or not 1 <= written <= FORMAT:
+        remedy = "update mt-dnn, or choose another folder of prepared files"
+        raise UserError(f"{path}: format {shown(written)} is unknown, this version reads up to {FORMAT}; {remedy}")
+    for key, kind in MANIFEST.items():
+        if not isinstance(manifest[key], kind):
+            raise ValueError(f"{key} in manifest.json is no {kind.__name__}")
+    return manifest

@@ -1,6 +1,7 @@
 """Reads files of rows in every format, row by row: TSV, CSV, JSONL, Parquet and CoNLL, plain or ``.gz``.
 
-Values stay as they are in the file. rows.py and inputs.py turn them into text and compare them with a task.
+All formats follow one rule, which docs/own_data.md tells the user ("Files of rows"). Values stay as they are in the
+file. rows.py and inputs.py turn them into text and compare them with a task.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,15 @@ from data_utils.column_names import (
     text_columns,
 )
 from data_utils.conll import read_conll
-from data_utils.errors import UserError, os_errors
-from data_utils.files import read_json, read_lines
+from data_utils.errors import UserError, listed, os_errors, shortened
+from data_utils.files import LONGEST_ROW, TOO_LONG, open_file, read_json, read_lines
 from data_utils.old_mtdnn import old_columns, old_row
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 
 AT_ONCE = 1000  # rows of a Parquet file that are in memory as Python values
+# Characters that are text for us, but not for Python's reader of CSV, and what stands for them there. No file has it.
+HIDDEN = {"\r": "\udc0d", "\0": "\udc00"}
 
 Values = Iterator[tuple[str, Mapping[str, Any]]]  # (location, value of each column) for each row
 
@@ -81,9 +85,9 @@ def kind_of(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[2].lower()
 
 
-def read_jsonl(path: Path, *, blank: bool = False) -> Values:
+def read_jsonl(path: Path, *, blank: bool = False, pipe: bool = False) -> Values:
     """Yields the rows of a JSONL file. ``blank``: yield blank lines too, as rows without values."""
-    for number, line in read_lines(path, blank=blank):
+    for number, line in read_lines(path, blank=blank, pipe=pipe):
         location = f"{path}:{number}"
         if line.strip():
             yield location, read_json(line, location)
@@ -91,23 +95,43 @@ def read_jsonl(path: Path, *, blank: bool = False) -> Values:
             yield location, {}
 
 
-def read_csv(path: Path) -> Values:
+def read_csv(path: Path, *, blank: bool = False, pipe: bool = False) -> Values:
     """Yields the rows of a CSV file. Its first line that is not blank is the header line.
 
-    Columns that are missing at the end of a row are None.
+    Columns that are missing at the end of a row are None. ``blank``: see ``read_jsonl``.
     """
+    csv.field_size_limit(LONGEST_ROW)  # for all of Python, whose own limit is 131,072 characters
     # A blank line counts: it may be inside quotes.
-    reader = csv.DictReader((f"{line}\n" for _, line in read_lines(path, blank=True)), strict=True)
+    reader = csv.reader((f"{_hidden(line)}\n" for _, line in read_lines(path, blank=True, pipe=pipe)), strict=True)
+    header: list[str] = []
     try:
-        while (names := reader.fieldnames) is not None and len(names) < 2 and not "".join(names).strip():
-            reader.fieldnames = None  # it is read from the next line
-        check_columns(path, reader.fieldnames or (), ())
-        for row in reader:
-            if None in row:
-                raise UserError(f"{path}:{reader.line_num}: expected {len(reader.fieldnames or ())} columns")
-            yield f"{path}:{reader.line_num}", row
+        for fields in reader:
+            location = f"{path}:{reader.line_num}"
+            if not fields or (len(fields) == 1 and fields[0].isspace()):
+                if header and blank:
+                    yield location, {}
+            elif not header:
+                header = [*map(_revealed, fields)]
+                check_columns(path, header, ())
+            elif len(fields) > len(header):
+                raise UserError(f"{location}: expected {len(header)} columns")
+            else:
+                yield location, dict(zip_longest(header, map(_revealed, fields)))
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.reader.line_num}: not CSV ({error})") from None
+        problem = f"{TOO_LONG} (is a quote not closed?)" if "field limit" in str(error) else f"not CSV ({error})"
+        raise UserError(f"{path}:{reader.line_num}: {problem}") from None
+
+
+def _hidden(line: str) -> str:
+    for char, other in HIDDEN.items():
+        line = line.replace(char, other)
+    return line
+
+
+def _revealed(cell: str) -> str:
+    for char, other in () if cell.isascii() else HIDDEN.items():
+        cell = cell.replace(other, char)
+    return cell
 
 
 def read_parquet(path: Path) -> Values:
@@ -118,18 +142,44 @@ def read_parquet(path: Path) -> Values:
     number = 0
     with os_errors(path, "cannot be read"):
         try:
-            with tempfile.TemporaryFile() if path.suffix == ".gz" else path.open("rb") as stream:
+            with open_file(path) as file, tempfile.TemporaryFile() as unpacked:
                 if path.suffix == ".gz":  # Parquet is read from its end, which a compressed stream cannot
-                    with gzip.open(path) as compressed:
-                        shutil.copyfileobj(compressed, stream)
-                for batch in pq.ParquetFile(stream).iter_batches(AT_ONCE):
-                    for row in batch.to_pylist():
+                    shutil.copyfileobj(gzip.GzipFile(fileobj=file), unpacked)
+                for batch in pq.ParquetFile(unpacked if path.suffix == ".gz" else file).iter_batches(AT_ONCE):
+                    for row in _python_rows(path, batch, number):
                         number += 1
                         yield f"{path}: row {number}", row
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
+        except (pa.ArrowException, ValueError) as error:
+            raise UserError(f"{path}: not a Parquet file, or damaged ({_first_line(error)})") from None
+
+
+def _python_rows(path: Path, batch: Any, before: int) -> Iterator[dict[str, Any]]:
+    """Yields the rows of an Arrow batch. ``before``: how many rows of the file come before it."""
+    try:
+        rows = batch.to_pylist()
+    except (UnicodeDecodeError, ValueError, OverflowError, NotImplementedError):  # one row has no value of Python's
+        rows = (row for number in range(len(batch)) for row in _python_row(path, batch, before, number))
+    for number, row in enumerate(rows, before + 1):
+        if any(isinstance(value, str | bytes) and len(value) > LONGEST_ROW for value in row.values()):
+            raise UserError(f"{path}: row {number}: {TOO_LONG}")
+        yield row
+
+
+def _python_row(path: Path, batch: Any, before: int, number: int) -> list[dict[str, Any]]:
+    try:
+        return batch.slice(number, 1).to_pylist()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: row {before + number + 1}: not UTF-8 ({error.reason})") from None
+    except (ValueError, OverflowError, NotImplementedError) as error:
+        raise UserError(
+            f"{path}: row {before + number + 1}: a value cannot be read ({_first_line(error)}); write it as a text"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return shortened((str(error).splitlines() or [type(error).__name__])[0])
 
 
 # By the ending of the file's name. Files with other endings are text.
@@ -166,6 +216,6 @@ def _read_tsv(path: Path, task: TaskDef) -> Iterator[tuple[str, dict[str, str]]]
             check_no_names(location, fields, expected)
             header = old_columns(expected, task.data_format, len(fields))
         if len(fields) != len(header):
-            raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({', '.join(header)})")
+            raise UserError(f"{location}: {len(fields)} columns, expected {len(header)} ({listed(header)})")
         row = dict(zip(header, fields, strict=True))
         yield location, row if named else old_row(location, row, task.data_format)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from data_utils.column_names import check_files, check_mapping
 from data_utils.entities import ENTITY
-from data_utils.errors import UserError, did_you_mean, unknown_key
+from data_utils.errors import UserError, did_you_mean, listed, shown, unknown_key
 from data_utils.files import replacing
 from data_utils.metrics import find_metric
 from data_utils.old_mtdnn import OLD_IGNORED, OLD_KEYS, OLD_VALUES, adapt
@@ -40,6 +40,8 @@ def _a(word: str) -> str:
 
 
 NAME = r"^[A-Za-z0-9_-]+$"  # names of tasks and splits are parts of file names
+Name = Annotated[str, Field(pattern=NAME, max_length=80)]
+MOST_CLASSES = 100_000
 
 
 class TaskDef(BaseModel):
@@ -47,7 +49,7 @@ class TaskDef(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME)
+    name: Name
     task_type: Literal[tuple(TASK_TYPES)]  # type: ignore[valid-type]
     data_format: Literal[tuple(DATA_FORMATS)]  # type: ignore[valid-type]
     labels: tuple[str, ...] = ()
@@ -58,7 +60,7 @@ class TaskDef(BaseModel):
     dropout: float | None = Field(None, ge=0, lt=1)
     enable_san: bool = False
     crf: bool = False
-    splits: tuple[Annotated[str, Field(pattern=NAME)], ...] = Field(("train", "dev", "test"), min_length=1)
+    splits: tuple[Name, ...] = Field(("train", "dev", "test"), min_length=1)
     head: str | None = None
     label_map: dict[str, str] = Field(default_factory=dict)
     value_range: tuple[float, float] | None = None
@@ -100,7 +102,7 @@ class TaskDef(BaseModel):
         for field in ("labels", "splits", "metrics"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
-                raise ValueError(f"{field}: something is listed twice; keep it once: {', '.join(values)}")
+                raise ValueError(f"{field}: something is listed twice; keep it once: {listed(values)}")
         self._check_type()
         check_mapping(self.columns, self.data_format, self.type.answer)
         check_files(self.files, self.splits)
@@ -196,8 +198,8 @@ def _task(location: str, name: str, values: Any) -> TaskDef:
     kind = TASK_TYPES.get(str(fields.get("task_type")))
     has_labels = kind is not None and kind.least_labels > 0
     n_class = fields.pop("n_class", None)
-    if n_class is not None and (type(n_class) is not int or n_class < 1):
-        raise UserError(f"{location}: n_class: write a whole number from 1 on (got {n_class!r})")
+    if n_class is not None and (type(n_class) is not int or not 1 <= n_class <= MOST_CLASSES):
+        raise UserError(f"{location}: n_class: write a whole number from 1 to {MOST_CLASSES} (got {shown(n_class)})")
     if has_labels and "labels" not in fields:
         fields["labels"] = tuple(str(i) for i in range(n_class or 2))
     try:
@@ -239,7 +241,7 @@ def _problem(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"missing key '{key}'"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (got {first['input']!r})" if key else message
+    return f"{key}: {message} (got {shown(first['input'])})" if key else message
 
 
 def _check_head(location: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> None:
@@ -264,7 +266,7 @@ def _check_head(location: str, task: TaskDef, defs: Mapping[str, TaskDef]) -> No
             raise UserError(f"{location}: labels: differ from the labels of '{task.head}'; add label_map")
         return
     if missing := [label for label in owner.labels if label not in task.label_map]:
-        raise UserError(f"{location}: label_map: add {', '.join(missing)}, which '{task.head}' has")
+        raise UserError(f"{location}: label_map: add {listed(missing)}, which '{task.head}' has")
     for theirs, ours in task.label_map.items():
         if theirs not in owner.labels or ours not in task.labels:
             raise UserError(f"{location}: label_map: '{theirs}: {ours}' maps from or to a label that does not exist")

@@ -10,13 +10,9 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-try:
-    from yaml import CSafeLoader
-except ImportError:  # PyYAML was built without it
-    from yaml import SafeLoader as CSafeLoader  # type: ignore[assignment]
-
-from data_utils.errors import UserError, not_yaml
+from data_utils.errors import UserError
 from data_utils.extends import layers, merged
+from data_utils.yaml_files import CSafeLoader, read_yaml_file
 
 TEXT, REWRITTEN = "tag:yaml.org,2002:str", "!rewritten"
 TEXTS = ("labels", "label_map", "class_weights", "columns", "files")  # keys whose values hold texts
@@ -93,18 +89,16 @@ def written_text(location: str, key: str, value: Any) -> str:
     return f"{value}"
 
 
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, _FastLoader)
+    except yaml.YAMLError:
+        return yaml.load(text, _Loader)
+
+
 def read_yaml(path: Path) -> Any:
     """Reads a task file. Raises UserError if it is not YAML, or has two values for a key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        try:
-            return yaml.load(text, _FastLoader)
-        except yaml.YAMLError:
-            return yaml.load(text, _Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such task definition file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise not_yaml(path, error) from None
+    return read_yaml_file(path, _load, "task definition file")
 
 
 def read_tasks(path: Path) -> tuple[dict[Any, Any], dict[Any, Path]]:

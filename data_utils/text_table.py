@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from data_utils.errors import printable
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table with a header line and a rule below it. The first column is aligned left, all others right."""
+    """Returns a table with a header line and a rule below it. The first column is aligned left, all others right.
+
+    Cells are ``printable``.
+    """
+    header, rows = [*map(printable, header)], [[*map(printable, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * width for width in widths]
     return "\n".join(_line(cells, widths) for cells in [header, rule, *rows])

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from data_utils.yaml_files import is_text
+
+LARGEST = 1_000_000_000
+LONGEST_NAME = 255  # bytes of a name of a file or folder
+LONGEST_PATH = 4000  # bytes
+
+# Whole numbers, from 1 and from 0, that fit every counter.
+PositiveInt = Annotated[int, Field(gt=0, le=LARGEST)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def _usable(path: Path) -> Path:
+    if not is_text(f"{path}"):
+        raise ValueError("is no path: it holds a character that is no text")
+    if len(f"{path}".encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in path.parts):
+        raise ValueError(f"is too long: a name has at most {LONGEST_NAME} bytes, and a path {LONGEST_PATH}")
+    return path
+
+
+UsablePath = Annotated[Path, AfterValidator(_usable)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings. Unknown keys are errors."""
+    """A frozen group of settings. Unknown keys are errors, and so are infinite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     def _refuse_unread(self, choice: str, keys: set[str], reads: set[str]) -> None:
         """Refuses settings that would have no effect.

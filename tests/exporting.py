@@ -18,6 +18,7 @@ from mt_dnn.runs.base import write_base
 from mt_dnn.runs.checkpoint import save_checkpoint
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.folder import write_inputs
+from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.start import Parts
 from tests.parts import parts
 from tests.tiny import tiny_encoder
@@ -47,7 +48,7 @@ def save(folder: Path, run: Parts, *options: str) -> None:
     write_base(config.output, run.model.encoder)
     files = (config.output / "config.yml", config.output / "task_defs.yml")
     data = {f"{task}/{name}": split.manifest["hash"] for (task, name), split in run.splits.items()}
-    state: dict[str, Any] = {"progress": {"best_step": None, "finished": True, "data": data}}
+    state: dict[str, Any] = {"progress": {**Progress().state_dict(), "finished": True, "data": data}}
     save_checkpoint(
         config.output, 1, model=run.model, tokenizer=run.tokenizer, trainer_tensors={}, state=state, files=files
     )

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.benchmarks.written import FOUND, LAYOUT_ERRORS, Row, Written, by_answer, write_split
-from data_utils.errors import UserError
-from data_utils.files import read_json, read_lines
+from data_utils.errors import UserError, os_errors
+from data_utils.files import read_json, read_text
 from data_utils.rows import SPACES
 from data_utils.task_types import DATA_FORMATS
+
+LARGEST = 1_000_000_000  # bytes of a file
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class SquadSource:
 
     def write(self, path: Path, *, task: str, split: str, output: Path) -> Written:
         """Converts one file. Raises UserError if the file is not in this layout."""
-        document = read_json("\n".join(line for _, line in read_lines(path)), str(path))
+        with os_errors(path, "cannot be read"):
+            document = read_json(read_text(path, most=LARGEST), str(path))
         try:
             rows = [
                 squad_row(question, paragraph["context"])

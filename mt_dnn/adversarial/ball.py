@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from mt_dnn.adversarial.base import Options, Radius
 from mt_dnn.adversarial.perturbation import guarded, into_ball, report_gradient_share, report_size, uniform, unit
 from mt_dnn.adversarial.replay import Replay
 from mt_dnn.adversarial.view import View
+from mt_dnn.section import PositiveInt
 
 
 class BallOptions(Options):

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from pydantic import AfterValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.view import View
 from mt_dnn.encoders.encoder import EMBEDDINGS, Level
-from mt_dnn.section import Section
+from mt_dnn.section import NonNegativeInt, Section
 from mt_dnn.tasks.model import Model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
 from data_utils.errors import UserError
@@ -14,6 +14,7 @@ from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, Level
 from mt_dnn.adversarial.perturbation import Scope, gaussian, report_size, unit
 from mt_dnn.adversarial.view import View
 from mt_dnn.encoders.encoder import Level
+from mt_dnn.section import NonNegativeInt
 from mt_dnn.tasks.losses import StopGradient
 from mt_dnn.tasks.model import Model
 

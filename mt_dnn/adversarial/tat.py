@@ -7,7 +7,6 @@ answer; this file draws wrong answers from these counts.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -19,6 +18,7 @@ from mt_dnn.adversarial.tally import Choices, Tally, read_counts
 from mt_dnn.adversarial.vat import Objective, Virtual, VirtualOptions
 from mt_dnn.adversarial.view import View
 from mt_dnn.batches.batch import Batch
+from mt_dnn.section import UsablePath
 from mt_dnn.tasks.losses import MISSING
 
 # Answers that have a tally: the same few answers exist in every row. The other answers have none:
@@ -35,7 +35,7 @@ class TATOptions(VirtualOptions):
     tally: Literal["hard", "soft", "fixed"] = Field(
         "hard", description="hard: counts predictions; soft: adds up probabilities; fixed: keeps the counts of oracle"
     )
-    oracle: Path | None = Field(
+    oracle: UsablePath | None = Field(
         None, description="JSON file of counts for the first epoch; default: every wrong answer is equally likely"
     )
     reuse_clean_pass: bool = Field(

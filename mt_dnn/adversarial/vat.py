@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
 from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Radius, Regularized
@@ -22,7 +22,7 @@ from mt_dnn.adversarial.perturbation import (
 )
 from mt_dnn.adversarial.replay import Replay
 from mt_dnn.adversarial.view import View
-from mt_dnn.section import Section
+from mt_dnn.section import PositiveInt, Section
 from mt_dnn.tasks.losses import StopGradient
 
 

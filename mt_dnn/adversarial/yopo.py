@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from data_utils.errors import UserError
@@ -13,6 +13,7 @@ from mt_dnn.adversarial.ball import BallOptions, ascend, first_delta, report_pat
 from mt_dnn.adversarial.base import Adversary
 from mt_dnn.adversarial.replay import Replay
 from mt_dnn.adversarial.view import View
+from mt_dnn.section import PositiveInt
 from mt_dnn.tasks.model import Model
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from data_utils.errors import UserError, did_you_mean
-from mt_dnn.section import Section
+from mt_dnn.section import PositiveInt, Section
 
 
 class SamplingConfig(Section):
@@ -19,7 +19,7 @@ class SamplingConfig(Section):
     strategy: Literal["proportional", "uniform", "temperature", "annealed", "weights", "mtdnn"] = Field(
         "proportional", description="how batches are shared out; proportional reads every row once per epoch"
     )
-    temperature: float = Field(1.0, gt=0, description="strategy temperature: probability ~ rows^(1/temperature)")
+    temperature: float = Field(1.0, ge=0.1, description="strategy temperature: probability ~ rows^(1/temperature)")
     size_cap: PositiveInt | None = Field(
         None, description="strategies temperature and annealed: count at most this many rows of a task"
     )

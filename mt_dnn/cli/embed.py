@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data_utils.errors import tell
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision, separated
 
 
@@ -53,7 +53,7 @@ def embed(
         columns=separated(columns),
         pooling=pooling,
         level=level,
-        say=lambda line: print(f"mt-dnn: {line}", file=sys.stderr),
+        say=tell,
     )
     with exit_on_signals(), vector_file(output) as append:
         for uids, vectors in parts:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data_utils.errors import tell
 from mt_dnn.cli.arguments import AsJson, Device, Precision, RunFolder
 
 
@@ -29,5 +29,5 @@ def evaluate(
 
     evaluation = load(run, device, task_defs, precision=precision).evaluate(task, split, data=data)
     for problem in evaluation.missing:
-        print(f"mt-dnn: {problem}", file=sys.stderr)
+        tell(problem)
     print(json.dumps(evaluation.results) if as_json else evaluation)

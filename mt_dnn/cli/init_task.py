@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from data_utils.errors import printable
+
 
 def init_task(
     file: Annotated[
@@ -43,6 +45,6 @@ def init_task(
     new = new_task(file, dev=dev, test=test, name=name, asked=asked, encoder=encoder, output=output, force=force)
     print(f"{file}: {new.rows:,} rows. This was found; the options in front change it:")
     for option, found in new.said:
-        print(f"  {option:<7}  {found}")
+        print(f"  {option:<7}  {printable(found)}")
     print(f"\nwritten: {new.task_file} (what the task is) and {new.run_file} (how to train it)")
     print(f"next: {next_command(new)}")

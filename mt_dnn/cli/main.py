@@ -9,11 +9,12 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
 
-from data_utils.errors import RankError, UserError
+from data_utils.errors import RankError, UserError, os_errors, tell
 from mt_dnn.threads import set_threads
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
@@ -74,11 +75,23 @@ for name in COMMANDS:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Runs a subcommand. A UserError becomes one line on stderr and the exit code of the error."""
+    """Runs a subcommand. A UserError becomes one line on stderr and the exit code of the error.
+
+    So does an error of the system that names a file, such as one that has vanished or may not be read.
+    """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # None if it was closed before Python started
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know the characters of all texts
     try:
-        return app(arguments)
+        try:
+            return app(arguments)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            with os_errors(os.fsdecode(error.filename), "cannot be used"):
+                raise
     except UserError as error:
         if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
-            print(f"mt-dnn: {error}", file=sys.stderr)
+            tell(error)
         sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from data_utils.errors import UserError, os_errors
+from data_utils.errors import UserError, os_errors, tell
 from data_utils.files import check_not_rows, growing
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
 
@@ -57,7 +57,7 @@ def predict(
     check_tasks(model)
     wanted = Wanted(probabilities, logits)
     if all_tasks:
-        found = predict_all(model, input, wanted, say=lambda line: print(f"mt-dnn: {line}", file=sys.stderr))
+        found = predict_all(model, input, wanted, say=tell)
     else:
         if task is None:
             if len(model.trained) > 1 or len({known.data_format for known in model.tasks.values()}) > 1:
@@ -67,8 +67,9 @@ def predict(
             (task,) = model.trained
         found = predict_file(model, task, input, wanted)
     if output is None:
+        escaped = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # JSON can say it in ASCII too
         for prediction in found:
-            _print(json.dumps(prediction, ensure_ascii=False))
+            _print(json.dumps(prediction, ensure_ascii=escaped))
         return
     with growing(output) as append:
         for prediction in found:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data_utils.errors import tell
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
 
 
@@ -43,4 +43,4 @@ def serve(
     model = load(run, device, task_defs, precision=precision, batch_size=batch_size)
     check_tasks(model)
     limits = Limits(max_rows, max_characters, max_bytes, queue)
-    run_server(model, host, port, limits, lambda line: print(f"mt-dnn: {line}", file=sys.stderr, flush=True))
+    run_server(model, host, port, limits, tell)

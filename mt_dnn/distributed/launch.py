@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 
 from data_utils.errors import RankError, UserError
-from mt_dnn.distributed.ranks import barrier, rank, world_size
+from mt_dnn.distributed.ranks import barrier, check_environment, rank, world_size
 from mt_dnn.distributed.signals import follow_launcher
 
 COMMUNICATION = ("gloo", "Gloo", "NCCL", "nccl", "imed out", "onnection", "peer")  # parts of messages about lost ranks
@@ -26,10 +26,11 @@ def process_group(*, timeout_s: float) -> Iterator[None]:
     A launcher such as torchrun has started the processes. Tensors on a CPU are sent with gloo, those on GPUs with NCCL.
 
     Raises:
-        UserError: there are GPUs, but this torch has no NCCL.
+        UserError: there are GPUs, but this torch has no NCCL; or the environment is not that of a launcher.
         RankError: another rank has died or does not answer.
     """
     follow_launcher()
+    check_environment()
     if world_size() == 1:
         yield
         return

@@ -11,6 +11,7 @@ from subprocess import Popen
 
 from torch.distributed import TCPStore
 
+from data_utils.errors import tell
 from mt_dnn.distributed.output import lasting_output
 from mt_dnn.distributed.signals import LAUNCHER_PIPE, exit_code, stop_signals
 
@@ -39,7 +40,7 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0, stop_
             return exit_code(received[0]) if received else max(codes)
         if received:
             name = signal.Signals(received[0]).name
-            _say(
+            tell(
                 f"stopped by {name} before all processes had saved; the same command continues from the last checkpoint"
             )
         return BAD_INPUT if BAD_INPUT in failed else 1
@@ -98,10 +99,6 @@ def _wait(workers: Sequence[Popen[bytes]], received: list[int], stop_timeout_s: 
         if time.monotonic() > min(deadlines.values(), default=float("inf")):
             if min(deadlines, key=lambda name: deadlines[name]) == "signal":
                 remedy = "give them more time with distributed.stop_timeout_s"
-                _say(f"the processes have not saved within {stop_timeout_s:g} s; {remedy}")
+                tell(f"the processes have not saved within {stop_timeout_s:g} s; {remedy}")
             return
         time.sleep(0.05)
-
-
-def _say(text: str) -> None:
-    print(f"mt-dnn: {text}", file=sys.stderr)

@@ -10,19 +10,53 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from data_utils.errors import RankError, UserError
+from data_utils.errors import TooFewDevices, UserError, printable, shown
 
 T = TypeVar("T")
 
 
 def rank() -> int:
     """The number of this process, from 0. The launcher sets it before the processes are connected."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0)
 
 
 def world_size() -> int:
     """The number of processes that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    """A number that a launcher has put into the environment.
+
+    Raises:
+        UserError: it is none.
+    """
+    text = os.environ.get(name, "")
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UserError(f"{name}={shown(text)} in the environment is no number; a launcher sets it, so unset it here")
+    return int(text or default)
+
+
+def check_environment() -> None:
+    """Checks what launchers such as torchrun put into the environment.
+
+    Raises:
+        UserError: it names several processes, but not all that they need to find each other, or a wrong number.
+    """
+    count, number = world_size(), rank()
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
+        _number(name, 0)
+    if not 0 <= number < count:
+        raise UserError(
+            f"RANK={number} in the environment, but WORLD_SIZE is {count}; a launcher sets both, so unset them here"
+        )
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if count > 1 and missing:
+        absent = ", ".join(missing)
+        raise UserError(
+            f"WORLD_SIZE={count} in the environment says that {count} processes train together, but {absent} is "
+            "missing; start them with --gpus, torchrun or srun, or unset WORLD_SIZE"
+        )
 
 
 def connected() -> bool:
@@ -41,19 +75,19 @@ def local_device(name: str) -> str:
     Libraries such as FSDP take the present device, not that of the tensors. Call this before anything uses a GPU.
 
     Raises:
-        RankError: there are fewer GPUs than processes.
+        TooFewDevices: there are fewer GPUs than processes.
         UserError: ``name`` is one GPU for several processes.
     """
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    local = _number("LOCAL_RANK", 0)
     if name in ("auto", "cuda") and world_size() > 1 and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             available = torch.cuda.device_count()
-            raise RankError(
+            raise TooFewDevices(
                 f"{local + 1} or more processes need a GPU each, this machine has {available}; start fewer processes"
             )
         torch.cuda.set_device(local)
         return f"cuda:{local}"
-    if name.startswith("cuda:") and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
+    if name.startswith("cuda:") and _number("LOCAL_WORLD_SIZE", 1) > 1:
         raise UserError(f"device: {name} is one GPU for several processes; device=cuda gives each process another GPU")
     return name
 
@@ -86,7 +120,7 @@ def all_gather(value: T) -> list[T]:
 def say(text: str) -> None:
     """Prints a line from the main process only, above the progress bar."""
     if is_main():
-        tqdm.write(text)
+        tqdm.write("\n".join(map(printable, text.split("\n"))))
 
 
 def barrier() -> None:

@@ -83,10 +83,14 @@ def follow_launcher() -> None:
 
     Without it, the workers would train on in the background. Does nothing in a process that ``launch`` has not started.
     """
-    if pipe := os.environ.get(LAUNCHER_PIPE):
+    pipe = os.environ.get(LAUNCHER_PIPE, "")
+    if pipe.isascii() and pipe.isdigit():
         Thread(target=_wait_for_end, args=(int(pipe),), daemon=True).start()
 
 
 def _wait_for_end(pipe: int) -> None:
-    os.read(pipe, 1)  # nothing is ever written, so this returns when the other end is closed
+    try:
+        os.read(pipe, 1)  # nothing is ever written, so this returns when the other end is closed
+    except OSError:  # the variable is left over from a launcher that has not started this process
+        return
     os.kill(os.getpid(), signal.SIGTERM)

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data_utils.errors import UserError, did_you_mean
 from mt_dnn.encoders.dropout import replace_dropouts
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.section import Section
+from mt_dnn.section import PositiveInt, Section
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # peft's names
 ADAPTER, PREFIX = "default", "base_model.model."  # peft's name of a single adapter; how names in its files begin

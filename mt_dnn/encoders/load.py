@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from data_utils.errors import UserError
@@ -25,7 +25,7 @@ from mt_dnn.encoders.pretrained import (
     read_config,
     set_dropout,
 )
-from mt_dnn.section import Section
+from mt_dnn.section import NonNegativeInt, Section
 
 
 class EncoderConfig(Section):

@@ -19,11 +19,14 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import has_file, logging
 
 from data_utils.encoder_names import resolve_name
-from data_utils.errors import UserError, did_you_mean, unknown_key
+from data_utils.errors import UserError, did_you_mean, shortened, shown, unknown_key
 
 NEWEST = "main"  # the branch that transformers reads if nothing else is asked for
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 BIN = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+LARGEST_SIZE, MOST_BLOCKS = 100_000_000, 1000  # of a new encoder
+DEPTHS = ("num_hidden_layers", "n_layers", "num_layers")
+SIZES = ("hidden_size", "dim", "intermediate_size", "hidden_dim", "num_attention_heads", "n_heads", "vocab_size")
 # The names of dropouts in the configurations of different families.
 DROPOUT_NAMES = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")
 ATTENTION_DROPOUT_NAMES = ("attention_probs_dropout_prob", "attention_dropout")
@@ -39,7 +42,9 @@ def read_config(name: str, revision: str | None = None) -> Any:
     """
     try:
         return AutoConfig.from_pretrained(resolve_name(name), revision=revision or NEWEST, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # transformers raises many kinds for a config.json that does not fit
         raise UserError(
             f"encoder '{name}': cannot be loaded ({_reason(error)}); give a hub name or a local folder"
         ) from None
@@ -68,8 +73,11 @@ def make_config(settings: Mapping[str, Any]) -> Any:
     try:
         default = AutoConfig.for_model(family)
         _check_spelling(options, {*default.to_dict(), *default.attribute_map})
+        _check_sizes(options)
         return AutoConfig.for_model(family, **options)
-    except (ValueError, TypeError, KeyError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # transformers raises many kinds for values that do not fit
         hint = did_you_mean(family, ("bert", "roberta", "xlm-roberta", "electra", "deberta-v2", "mpnet"))
         raise UserError(f"encoder.config: {_reason(error)[:200]}{hint}") from None
 
@@ -79,6 +87,15 @@ def _check_spelling(options: Mapping[str, Any], known: set[str]) -> None:
     for key in options:
         if key not in known and difflib.get_close_matches(key, known, n=1, cutoff=0.85):
             raise unknown_key("encoder.config", key, known)
+
+
+def _check_sizes(options: Mapping[str, Any]) -> None:
+    """Refuses sizes that no encoder has. Making such a one would take for ever, or all memory."""
+    for key, value in options.items():
+        if type(value) is int and not (1 if key in SIZES else -1) <= value <= LARGEST_SIZE:
+            raise UserError(f"encoder.config: {key}: {shown(value)} is no size of an encoder")
+        if key in DEPTHS and type(value) is int and not 1 <= value <= MOST_BLOCKS:
+            raise UserError(f"encoder.config: {key}: {value}, but an encoder has 1 to {MOST_BLOCKS} blocks")
 
 
 def set_dropout(settings: Any, value: float | None, names: tuple[str, ...], key: str) -> None:
@@ -169,7 +186,7 @@ def fresh_model(settings: Any, **options: Any) -> Any:
     """
     try:
         return AutoModel.from_config(settings, **options)
-    except (ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # such as ZeroDivisionError for num_attention_heads: 0
         raise UserError(f"encoder.config: {_reason(error)}") from None
 
 
@@ -243,4 +260,4 @@ def _unreadable(error: Exception) -> str:
 def _reason(error: Exception) -> str:
     """The first line of the message, or the name of the error if it has none."""
     message = str(error).strip()
-    return message.splitlines()[0] if message else type(error).__name__
+    return shortened(message.splitlines()[0]) if message else type(error).__name__

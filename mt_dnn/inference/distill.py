@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from data_utils.errors import MissingRows, UserError, did_you_mean, os_errors
+from data_utils.errors import MissingRows, UserError, did_you_mean, os_errors, tell
 from data_utils.files import replacing
 from data_utils.prepare import check_unchanged
 from data_utils.prepared import Prepared
@@ -72,7 +71,7 @@ def distill_command(
     if not lessons:
         raise UserError(f"{data}: no training rows for any of {', '.join(trained)}")
     for problem in dict.fromkeys(missing):
-        print(f"mt-dnn: {problem}", file=sys.stderr)
+        tell(problem)
     with os_errors(output, "cannot be written"):
         output.mkdir(parents=True, exist_ok=True)
         # First the copies, so that a folder with training rows has the other splits too.

@@ -51,7 +51,7 @@ def read_splits(
     """
     source = config.data
     if data is not None:
-        source = source.model_copy(update={"dir": Path(data), "cache": None, "max_eval_rows": None})
+        source = source.model_copy(update={"dir": Path(data), "max_eval_rows": None})
     return build_splits(config.model_copy(update={"data": source}), wanted, tokenizer)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import MissingRows, UserError
+from data_utils.errors import MissingRows, UserError, shortened, tell
 from data_utils.features import load_tokenizer
+from data_utils.kept import unkept_notice
 from data_utils.prepare import missing_notice, prepare_all
 from data_utils.prepared import Prepared
 from data_utils.rows import find_rows, read_rows
@@ -32,6 +32,8 @@ from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
 from mt_dnn.training.precision import lacks_units
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def build_tasks(config: RunConfig) -> Tasks:
@@ -89,7 +91,7 @@ def build_splits(
             for key, split in splits.items()
         }
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
-    return splits, [*missing_notice(config.data.dir, wanted, problems), *notices]
+    return splits, [*missing_notice(config.data.dir, wanted, problems), *unkept_notice(splits.values()), *notices]
 
 
 def _with_rows_set_aside(
@@ -250,11 +252,14 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in DEVICES:
+            raise RuntimeError("it is no device to train on")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = shortened(str(error).splitlines()[0])
         raise UserError(
-            f"device: '{name}' is not available here ({reason}); device=auto, or --device auto, takes what there is"
+            f"device: '{shortened(name)}' is not available here ({reason}); device=auto, or --device auto, takes what "
+            "there is"
         ) from None
     if device.type == "cuda":  # cuDNN's attention makes a plan for each shape, and no two batches have the same
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -273,4 +278,4 @@ def check_precision(precision: str, device: torch.device, setting: str = "train.
         raise UserError(f"{setting}: tf32 is a number type of GPUs, and the device is the CPU; use fp32")
     if lacks_units(precision, device) and is_main():
         notice = f"{setting}: {precision} is slower than fp32 here, as this processor has no units for it; use fp32"
-        print(f"mt-dnn: {notice}", file=sys.stderr)
+        tell(notice)

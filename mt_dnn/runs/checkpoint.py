@@ -23,25 +23,62 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, StrictBool, StrictInt, StrictStr, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import NotSaved, UserError
+from data_utils.errors import NotSaved, UserError, shortened, shown
 from data_utils.features import save_tokenizer
-from data_utils.files import flush
+from data_utils.files import flush, read_text
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
 from mt_dnn.encoders.adapters import CONFIG, WEIGHTS, load_adapter, save_adapter
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pretrained import load_weights, read_config
+from mt_dnn.section import NonNegativeInt
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.units import new_units
 
 HF_PREFIX = "encoder.model."  # names of a Model's weights begin with it if Hugging Face's model holds them
 CONTENT = {"encoder", "adapter", "heads.safetensors", "trainer", "config.yml", "task_defs.yml"}
 FORMAT = 2  # raise it when a checkpoint or another file of a run folder can no longer be read by earlier versions
+
+
+class SavedPosition(BaseModel):
+    """How far a run has come, in ``state.json``."""
+
+    step: NonNegativeInt
+    epoch: NonNegativeInt
+    update: NonNegativeInt
+
+
+class SavedWindow(BaseModel):
+    """Figures since the last line of the log, in ``state.json``."""
+
+    sums: dict[str, float]
+    weights: dict[str, float]
+
+
+class SavedProgress(BaseModel):
+    """The progress of a run, in ``state.json``."""
+
+    position: SavedPosition
+    best_step: NonNegativeInt | None
+    best_score: float | None
+    stale: NonNegativeInt
+    window: SavedWindow
+    finished: StrictBool
+    data: dict[str, StrictStr]
+
+
+class SavedState(BaseModel):
+    """What every ``state.json`` has. Further keys are those of single parts of a run."""
+
+    progress: SavedProgress
+    streams: StrictInt = 1
+    resumable: StrictBool = True
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -127,19 +164,21 @@ def rest_of(model: Model, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """The content of ``trainer/state.json``.
+    """The content of ``trainer/state.json``. It has the keys of ``SavedState``.
 
     Raises:
         UserError: the file is damaged, or a later version of the toolkit has written it.
     """
     file = checkpoint / "trainer" / "state.json"
     try:
-        state = json.loads(file.read_text(encoding="utf-8"))
+        state = json.loads(read_text(file))
         written = state.get("format", 1)  # the first checkpoints had no format
-    except (OSError, ValueError, AttributeError) as error:
+        if type(written) is not int or not 1 <= written <= FORMAT:
+            problem = f"format {shown(written)} is unknown, this version reads up to {FORMAT}"
+            raise UserError(f"{file}: {problem}; update mt-dnn")
+        SavedState.model_validate(state)
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise damaged(file, error) from None
-    if written not in range(1, FORMAT + 1):
-        raise UserError(f"{file}: format {written!r} is unknown, this version reads up to {FORMAT}; update mt-dnn")
     return state
 
 
@@ -235,7 +274,12 @@ def load_encoder_weights(encoder: Encoder, checkpoint: Path) -> None:
 
 def damaged(file: Path, error: Exception) -> UserError:
     """Makes the error for a file of a checkpoint that cannot be read."""
-    reason = str(error).split("\n")[0]
+    reason = shortened(str(error).split("\n")[0])
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    elif isinstance(error, KeyError):
+        reason = f"no key {reason}"
     return UserError(
         f"{file}: damaged or missing ({reason}); delete this checkpoint folder to resume from an earlier one"
     )

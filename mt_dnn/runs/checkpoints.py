@@ -14,7 +14,7 @@ from pathlib import Path
 from data_utils.errors import UserError
 from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.base import forget_base
-from mt_dnn.runs.checkpoint import CONTENT, checkpoint_path, damaged, files_of, read_state
+from mt_dnn.runs.checkpoint import CONTENT, checkpoint_path, files_of, read_state
 
 BEST = "best"
 NAME = re.compile(r"step-(\d{8,})")
@@ -107,10 +107,7 @@ def best_checkpoint(run: Path, last: Path) -> Path:
         UserError: the best checkpoint is missing, or nothing says which one it is.
     """
     if (last / "trainer").exists():
-        try:
-            step = read_state(last)["progress"]["best_step"]
-        except (KeyError, TypeError) as error:
-            raise damaged(last / "trainer" / "state.json", error) from None
+        step = read_state(last)["progress"]["best_step"]
         found = last if step is None else checkpoint_path(run, step)
     elif (run / BEST).is_symlink():
         found = (run / BEST).resolve()
@@ -137,7 +134,7 @@ def _written_by_us(checkpoint: Path) -> bool:
     """
     try:
         listed = read_state(checkpoint).get("files")
-    except (UserError, AttributeError):
+    except UserError:
         return False
     found = files_of(checkpoint)
     if isinstance(listed, list):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mt_dnn.adversarial.modes import AnyOptions, options_of
 from mt_dnn.adversarial.none import NoneOptions
@@ -14,7 +14,7 @@ from mt_dnn.batches.sampling import SamplingConfig
 from mt_dnn.encoders.adapters import AdapterConfig
 from mt_dnn.encoders.load import EncoderConfig
 from mt_dnn.runs.trackers import TrackerName
-from mt_dnn.section import Section
+from mt_dnn.section import NonNegativeInt, PositiveInt, Section, Seed, UsablePath
 from mt_dnn.tasks.heads import HeadsConfig
 from mt_dnn.tasks.soft_labels import DistillationConfig
 from mt_dnn.training.optimizers import OptimizerConfig
@@ -24,8 +24,8 @@ from mt_dnn.training.schedules import ScheduleConfig
 class DataConfig(Section):
     """Where the canonical rows are and how they become token ids."""
 
-    dir: Path = Field(description="folder of canonical rows, `<task>_<split>.tsv` and the like")
-    cache: Path | None = Field(None, description="folder of prepared Arrow files; default: `<dir>/prepared`")
+    dir: UsablePath = Field(description="folder of canonical rows, `<task>_<split>.tsv` and the like")
+    cache: UsablePath | None = Field(None, description="folder of prepared Arrow files; default: `<dir>/prepared`")
     max_length: PositiveInt = Field(
         512, description="longest sequence in tokens; longer rows are truncated, and `prepare` counts them"
     )
@@ -112,7 +112,7 @@ class TrainConfig(Section):
         "attention works only together with dropout; []: none",
     )
     apex_layer_norm: bool = Field(False, description="use the LayerNorm of NVIDIA's apex, which has to be installed")
-    init_from: Path | None = Field(
+    init_from: UsablePath | None = Field(
         None, description="start from the encoder of this run, checkpoint or .pt file of the old MT-DNN"
     )
     init_heads: bool = Field(
@@ -244,12 +244,12 @@ class RunConfig(Section):
     """Everything that a run file may say. ``mt-dnn config --schema`` prints it as a JSON Schema."""
 
     name: str = Field("run", pattern=r"^[\w.-]+$", description="name of the run; default: the name of its file")
-    task_defs: Path = Field(description="task file: what the tasks are")
+    task_defs: UsablePath = Field(description="task file: what the tasks are")
     tasks: tuple[str, ...] | None = Field(
         None, description="training tasks; default: every task of the file that has a train split"
     )
-    seed: int = Field(1, ge=0, description="decides new weights, data order, noise and dropout")
-    output: Path = Field(Path("runs/run-seed1"), description="run folder; default: `runs/<name>-seed<seed>`")
+    seed: Seed = Field(1, description="decides new weights, data order, noise and dropout")
+    output: UsablePath = Field(Path("runs/run-seed1"), description="run folder; default: `runs/<name>-seed<seed>`")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
     data: DataConfig
     encoder: EncoderConfig

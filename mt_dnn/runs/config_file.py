@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,10 +19,11 @@ try:
 except ImportError:
     from yaml import SafeDumper  # type: ignore[assignment]
 
-from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.errors import UserError, did_you_mean, os_errors, shortened, shown, unknown_key
 from data_utils.extends import KEY, Layer, layers, merged
 from data_utils.files import replacing
 from data_utils.shipped import find
+from data_utils.yaml_files import DEPTH, is_text, parse_yaml, read_yaml_file
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import expanded, names_preset
 from mt_dnn.runs.config import RunConfig
@@ -57,7 +59,7 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
         "seed": RunConfig.model_fields["seed"].default,
         "output": "runs/${name}-seed${seed}",
     }  # given here already, so that the values of a run file may contain ${name} and ${seed}
-    given = [(f"override '{text}'", _override(text)) for text in overrides]
+    given = [(f"override '{shortened(text)}'", _override(text)) for text in overrides]
     _check_presets_come_first(given)
     try:
         unresolved: dict[str, Any] = defaults
@@ -86,7 +88,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            yield f"{prefix}{key}: {before!r} there, {after!r} here"
+            yield f"{prefix}{key}: {shown(before)} there, {shown(after)} here"
 
 
 def read_layers(path: Path) -> list[Layer]:
@@ -100,30 +102,33 @@ def read_layers(path: Path) -> list[Layer]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        stat = path.stat()
-        return _content(path, stat.st_size, stat.st_mtime_ns)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such run file") from None
-    except OSError as error:
-        raise not_yaml(path, error) from None
+    with os_errors(path, "cannot be read"):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such run file") from None
+    return _content(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
 def _content(path: Path, size: int, changed: int) -> dict[str, Any]:
     """What a run file says. It is read again when the file has changed. It is not to be changed."""
-    try:
-        content = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise not_yaml(path, error) from None
-    if not OmegaConf.is_dict(content):
+    content = read_yaml_file(path, parse_omegaconf, "run file")
+    if not isinstance(content, dict):
         raise UserError(f"{path}: a run file is a mapping of keys to values, such as 'task_defs: task_defs/glue.yml'")
-    return _unresolved(content)
+    return content
+
+
+def parse_omegaconf(text: str) -> Any:
+    """Plain values of YAML as OmegaConf reads it: ``5e-5`` is a number, and ``${…}`` is still text."""
+    return OmegaConf.to_container(OmegaConf.load(StringIO(text)), resolve=False)
 
 
 def _of_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return _unresolved(OmegaConf.create(dict(values)))
+    except RecursionError:
+        raise UserError("run configuration: is nested too deeply") from None
     except OmegaConfBaseException as error:
         raise UserError(f"run configuration: {_first_line(error)}") from None
 
@@ -131,15 +136,15 @@ def _of_mapping(values: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=4096)  # the runs of a study have most of them in common
 def _override(text: str) -> dict[str, Any]:
     """The content of an override. It is not to be changed."""
-    key, separator, _ = text.partition("=")
+    key, separator, value = text.partition("=")
+    location = f"override '{shortened(text)}'"
     if not separator or not key:
-        raise UserError(f"override '{text}': write key=value, for example optimizer.lr=1e-4")
+        raise UserError(f"{location}: write key=value, for example optimizer.lr=1e-4")
     if key == KEY:
-        raise UserError(f"override '{text}': only a run file can extend another one; write this key into the file")
-    try:
-        return _unresolved(OmegaConf.from_dotlist([text]))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"override '{text}': {_first_line(error)}") from None
+        raise UserError(f"{location}: only a run file can extend another one; write this key into the file")
+    if key.count(".") + key.count("[") > DEPTH or not is_text(key):
+        raise UserError(f"{location}: no key of a run file; see mt-dnn config")
+    return parse_yaml(value, location, lambda _: _unresolved(OmegaConf.from_dotlist([text])))
 
 
 def _resolved(values: dict[str, Any]) -> Any:
@@ -216,7 +221,7 @@ def _check_presets_come_first(overrides: Sequence[tuple[str, Any]]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[:2]).strip()
+    return shortened(" ".join(str(error).split("\n")[:2]).strip())
 
 
 def _located(files: Sequence[Layer], error: ValidationError, overridden: set[str]) -> UserError:
@@ -232,7 +237,7 @@ def _located(files: Sequence[Layer], error: ValidationError, overridden: set[str
     dotted = ".".join(keys)
     typed = next((key for key in overridden if key == dotted or key.startswith(f"{dotted}.")), None)
     path = next((file for file, content in reversed(files) if _has(content, keys)), path)
-    location = f"override '{typed}'" if typed else str(path)
+    location = f"override '{shortened(typed)}'" if typed else str(path)
     if problem["type"] == "extra_forbidden":
         section = [".".join([*keys[:-1], name]) for name in _fields(keys[:-1], mode)]
         elsewhere = _elsewhere(keys, section)
@@ -247,8 +252,9 @@ def _located(files: Sequence[Layer], error: ValidationError, overridden: set[str
         tag = problem["ctx"]["tag"]
         hint = did_you_mean(tag, ADVERSARIES) or f" (known: {', '.join(ADVERSARIES)})"
         return UserError(f"{location}: adversary.mode: no mode '{tag}'{hint}")
-    given = f" (got {problem['input']!r})" if not isinstance(problem["input"], dict) else ""
-    return UserError(f"{location}: {dotted}: {problem['msg'].removeprefix('Value error, ')}{given}")
+    given = f" (got {shown(problem['input'])})" if not isinstance(problem["input"], dict) else ""
+    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    return UserError(f"{location}: {dotted}: {message}{given}")
 
 
 def _has(content: Any, keys: Sequence[str]) -> bool:

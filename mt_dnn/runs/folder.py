@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import lock_descriptor
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import replacing
+from data_utils.files import NO_LOCKS, replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_yaml import read_yaml
+from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.checkpoint import damaged, read_state
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import differences, dump_config, load_config
+from mt_dnn.runs.soft_lock import is_held, soft_lock
 
 CONFIG, TASKS, LOCK = "config.yml", "task_defs.yml", ".lock"
+SOFT = ".owner"  # ending of the file that is a lock where there are no file locks
 WRITTEN = (
     TASKS,
     "base/*",
@@ -155,6 +159,7 @@ def write_json(path: Path, content: Any) -> None:
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Makes the run folder. During the block no other process can train into it.
 
+    On a disk without file locks, a file with a heartbeat takes their place (soft_lock.py).
     ``name``: of the file that is locked. A lock of another name excludes only those who take the same.
 
     Raises:
@@ -163,8 +168,13 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     with os_errors(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / name).open("a")  # a file of this name that somebody else has written keeps its content
-    with stream:
-        _lock(stream, folder)
+    with stream, ExitStack() as stack:
+        if not _lock(stream, folder):
+            _say_once(f"{folder}: this disk has no file locks; {name}{SOFT} says instead which process is here")
+            with os_errors(folder, "cannot be locked"):
+                held = stack.enter_context(soft_lock(folder / f"{name}{SOFT}"))
+            if not held:
+                raise in_use(folder)
         yield
 
 
@@ -174,17 +184,29 @@ def check_unlocked(folder: Path) -> None:
         with os_errors(folder / LOCK, "cannot be read"):
             stream = (folder / LOCK).open()
         with stream:
-            _lock(stream, folder)
+            if not _lock(stream, folder) and is_held(folder / f"{LOCK}{SOFT}"):
+                raise in_use(folder)
 
 
-def _lock(stream: IO[str], folder: Path) -> None:
+def _lock(stream: IO[str], folder: Path) -> bool:
+    """Locks a file until it is closed. False: the disk has no file locks."""
     try:
         held = lock_descriptor(stream.fileno(), blocking=False)
     except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be locked ({error.strerror or error}); choose a folder on a disk with file locks"
-        ) from None
+        if error.errno in NO_LOCKS:
+            return False
+        raise UserError(f"{folder}: cannot be locked ({error.strerror or error}); choose another folder") from None
     if not held:
-        raise FolderInUse(
-            f"{folder}: another process is training into this folder; wait for it, or choose another output="
-        )
+        raise in_use(folder)
+    return True
+
+
+def in_use(folder: Path) -> FolderInUse:
+    return FolderInUse(
+        f"{folder}: another process is training into this folder; wait for it, or choose another output="
+    )
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)

@@ -44,7 +44,7 @@ def go_on(config: RunConfig, checkpoint: Path, plan: Plan, stepper: Stepper, pro
             f"{config.output}: was trained for {before} updates, train.epochs and train.max_steps now ask for {now}; "
             "ask for more, or choose another output="
         )
-    if plan.updates_before(position.epoch, position.update) != position.step:
+    if position.epoch > plan.epochs or plan.updates_before(position.epoch, position.update) != position.step:
         raise UserError(
             f"{checkpoint}: its {position.step} updates are not the first ones of this configuration's plan; "
             "choose another output="

@@ -16,7 +16,7 @@ from torch import nn
 
 from data_utils.errors import UserError, os_errors
 from data_utils.extends import KEY
-from data_utils.files import check_not_rows, replacing
+from data_utils.files import check_not_rows, open_file, replacing
 from data_utils.guess import Guess, guess
 from data_utils.guess_columns import Asked
 from data_utils.row_files import CONLL, kind_of
@@ -71,7 +71,7 @@ def new_task(
     """
     for path in (train, *filter(None, (dev, test))):
         with os_errors(path, "cannot be read"):
-            path.open("rb").close()
+            open_file(path).close()
     name = name or _name(train)
     files = {"train": train, **_found(train, "dev", dev), **_found(train, "test", test)}
     task_file, run_file = _outputs(output or Path(f"{name}.yml"), list(files.values()), force=force)

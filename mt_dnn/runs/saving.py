@@ -15,6 +15,7 @@ from mt_dnn.adversarial.base import Adversary
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.runs.checkpoint import (
     checkpoint_path,
+    damaged,
     forget_trainer_tensors,
     read_state,
     read_trainer_tensors,
@@ -129,13 +130,34 @@ def resume(checkpoint: Path, stepper: Stepper, progress: Progress) -> list[str]:
         if isinstance(part, TensorState):
             if states.get("resumable", True):
                 part.load_state_dict(read_trainer_tensors(checkpoint, name, part.like))
-        else:
+            continue
+        try:
+            if name != "progress" and not same_form(states[name], part.state_dict()):
+                raise ValueError(f"{name} is that of other settings")
             part.load_state_dict(states[name])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise damaged(checkpoint / "trainer" / "state.json", error) from None
     before, now = states.get("streams", TORCH_STREAM), streams(stepper)
     if before == now:
         return []
     remedy = " (train.fast_paths=[] draws them as before)" if before == TORCH_STREAM else ""
     return [f"{checkpoint}: until here dropout masks were drawn in another way{remedy}"]
+
+
+def same_form(saved: Any, fresh: Any) -> bool:
+    """Whether values from JSON have the types, and lists the lengths, of those that a new part has.
+
+    Versions of torch may add and remove keys.
+    """
+    if saved is None or fresh is None:
+        return True
+    if isinstance(fresh, Mapping):
+        return isinstance(saved, Mapping) and all(same_form(saved[key], fresh[key]) for key in fresh if key in saved)
+    if isinstance(fresh, list | tuple):
+        return isinstance(saved, list) and len(saved) == len(fresh) and all(map(same_form, saved, fresh))
+    if isinstance(fresh, bool) or not isinstance(fresh, int | float):
+        return isinstance(saved, type(fresh))
+    return isinstance(saved, int | float) and not isinstance(saved, bool)
 
 
 def usable_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mt_dnn.section import Section
+from mt_dnn.section import PositiveInt, Section, Seed
 from mt_dnn.studies.show import Score
 
 
@@ -38,7 +38,7 @@ class Select(Decision):
     """How settings are chosen: of the cells that differ only in some axes, the best one counts."""
 
     over: tuple[str, ...] = Field(min_length=1, description="axes whose labels compete")
-    seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1, description="seeds of the runs that decide")
+    seeds: tuple[Seed, ...] = Field((1,), min_length=1, description="seeds of the runs that decide")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the runs that decide, applied last")
 
     @field_validator("seeds", mode="before")
@@ -71,7 +71,7 @@ class Search(Decision):
     )
     trials: PositiveInt = Field(20, description="runs for each cell; with lists alone, no more than combinations")
     pruning: bool = Field(True, description="stop a run that is worse than the median of earlier ones at its epoch")
-    seed: NonNegativeInt = Field(1, description="seed of all runs")
+    seed: Seed = Field(1, description="seed of all runs")
 
     @field_validator("keys")
     @classmethod

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, ValidationError
 
 from data_utils.errors import UserError, did_you_mean, os_errors
 from data_utils.files import read_json
 from mt_dnn.distributed.ranks import say
-from mt_dnn.section import Section
+from mt_dnn.section import PositiveInt, Section, UsablePath
 from mt_dnn.studies.bars import draw_agreement, draw_calibration, draw_challenge, draw_robustness
 from mt_dnn.studies.figure_kinds import AxisFigure, Drawing, LearningCurves, SeedSpread, StudyFigure, TimeFigure
 from mt_dnn.studies.grid import Grid
@@ -90,7 +90,7 @@ class FileFigure(Section):
     """A figure of an analysis that was made by hand."""
 
     kind: str = Field(description="analysis")
-    file: Path = Field(description="the numbers, which a command of mt-dnn analyze has written")
+    file: UsablePath = Field(description="the numbers, which a command of mt-dnn analyze has written")
 
     def draw(self, drawing: Drawing) -> list[Path]:
         return draw_file(self.file, drawing.output, drawing.name) if self.file.exists() else []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_utils.errors import NotSaved, UserError
 from mt_dnn.runs.config import RunConfig
-from mt_dnn.runs.folder import FolderInUse, locked
+from mt_dnn.runs.folder import SOFT, FolderInUse, locked
 from mt_dnn.runs.run import Hopeless, Run
 from mt_dnn.studies.attempts import KEEP, SPENT, begin, end, failed, failure, read_spent, times
 from mt_dnn.studies.identity import Identity
@@ -167,7 +167,7 @@ def _has_failed(folder: Path | None) -> bool:
 
 def _is_untouched(folder: Path) -> bool:
     """Whether a folder has nothing but what ``make_run`` writes before a run begins."""
-    return {path.name for path in folder.iterdir()} <= {LOCK, SPENT, AWAITED}
+    return {path.name for path in folder.iterdir()} <= {LOCK, f"{LOCK}{SOFT}", SPENT, AWAITED}
 
 
 def _lacks_predictions(config: RunConfig, record: Record) -> bool:

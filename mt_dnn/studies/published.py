@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from data_utils.errors import UserError, did_you_mean, not_yaml, os_errors
+from data_utils.errors import UserError, did_you_mean
 from data_utils.shipped import find
+from data_utils.yaml_files import read_yaml_file
 from mt_dnn.studies.layout import Entry
 from mt_dnn.studies.show import Published
 
@@ -145,11 +146,7 @@ def read_scores(file: Path, header: Any = None) -> PublishedTable:
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UserError if it cannot be read, or holds something else."""
-    with os_errors(file, "cannot be read"):
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
-            raise not_yaml(file, error) from None
+    content = read_yaml_file(file, yaml.safe_load)
     if not isinstance(content, dict):
         raise UserError(f"{file}: write a mapping")
     return content

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
-from mt_dnn.section import Section
+from mt_dnn.section import Section, UsablePath
 
 SCORE = re.compile(r"(?P<task>[\w-]+)(/(?P<split>[\w-]+))?(\.(?P<metric>\w+))?")
 
@@ -89,7 +88,7 @@ class Show(Section):
 class Published(Section):
     """Where numbers of a paper are: ``table`` in a YAML file, as in experiments/tat/published.yml."""
 
-    file: Path = Field(description="file of published numbers")
+    file: UsablePath = Field(description="file of published numbers")
     table: str = Field(description="key of the table in it")
     rows: dict[str, str | None] = Field(
         default_factory=dict, description="row of ours → row of the paper, where they differ; null: it has none"

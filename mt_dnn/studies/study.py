@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from data_utils.errors import UserError, did_you_mean, not_yaml, unknown_key
+from data_utils.errors import UserError, did_you_mean, unknown_key
 from data_utils.shipped import find
-from mt_dnn.section import Section
+from data_utils.yaml_files import read_yaml_file
+from mt_dnn.runs.config_file import parse_omegaconf
+from mt_dnn.section import Section, Seed, UsablePath
 from mt_dnn.studies.decision import Search, Select, different_seeds
 from mt_dnn.studies.show import Published, Show
 
@@ -24,6 +24,8 @@ OF_THE_SWEEP = {
     "output": "the sweep names run folders itself; use --runs for the folder that they are in",
 }
 TASK = "task"  # this axis sets the key ``tasks`` of a run
+MOST_CELLS = 100_000
+SeedCount = Annotated[int, Field(gt=0, le=10_000)]
 Labels = str | int | float | bool | tuple[str | int | float | bool, ...]
 
 
@@ -39,7 +41,7 @@ class Study(Section):
 
     title: str = Field(description="heading of the table")
     note: str = Field("", description="text below the table")
-    base: Path = Field(description="run file that all runs start from")
+    base: UsablePath = Field(description="run file that all runs start from")
     settings: dict[str, Any] = Field(default_factory=dict, description="key of the run file → value, for all runs")
     axes: dict[str, tuple[Any, ...] | dict[str, dict[str, Any]]] = Field(
         description="name → list of values, or label → settings; one cell for each combination. The axis task lists "
@@ -47,7 +49,7 @@ class Study(Section):
     )
     cells: tuple[CellSettings, ...] = Field((), description="settings of single cells, applied in this order")
     leave_out: tuple[dict[str, Labels], ...] = Field((), description="combinations of labels that are no cells")
-    seeds: PositiveInt | tuple[NonNegativeInt, ...] = Field(1, description="number of seeds, from 1 on, or their list")
+    seeds: SeedCount | tuple[Seed, ...] = Field(1, description="number of seeds, from 1 on, or their list")
     select: Select | None = Field(None, description="how settings are chosen; default: nothing is chosen")
     search: Search | None = Field(None, description="what mt-dnn search tries; mt-dnn sweep does not read it")
     keep: Literal["nothing", "model", "checkpoint"] = Field(
@@ -71,6 +73,8 @@ class Study(Section):
             labels = [label for label, _ in axis_items(values)]
             if len(set(labels)) < len(labels):
                 raise ValueError(f"{name}: a value is listed twice; keep it once")
+        if (cells := math.prod(map(len, axes.values()))) > MOST_CELLS:
+            raise ValueError(f"{cells:,} combinations, and a study has at most {MOST_CELLS:,}; shorten the axes")
         return axes
 
     @model_validator(mode="after")
@@ -180,12 +184,7 @@ def _keys(content: Any, location: Sequence[int | str], kind: str) -> list[str]:
 
 def _read_yaml(path: Path) -> Any:
     """The content of a YAML file. Numbers are read as in run files: ``5e-5`` is a number."""
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such study file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise not_yaml(path, error) from None
+    return read_yaml_file(path, parse_omegaconf, "study file")
 
 
 def axis_items(values: Mapping[str, Any] | tuple[Any, ...]) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ A head turns what it reads of the encoder into logits, one row per decision. Its
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from data_utils.task_def import TaskDef
@@ -15,7 +15,7 @@ from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.dropout import Dropout
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pooling import initialised
-from mt_dnn.section import Section
+from mt_dnn.section import PositiveInt, Section
 from mt_dnn.tasks.san import SANHead
 
 

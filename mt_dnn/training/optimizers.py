@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer, RAdam
@@ -15,9 +15,11 @@ from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer, RAdam
 from data_utils.errors import UserError
 from mt_dnn.apex import apex_class
 from mt_dnn.distributed.sharded import local_parts
-from mt_dnn.section import Section
+from mt_dnn.section import PositiveInt, Section
 from mt_dnn.tasks.model import Model
 from mt_dnn.training.groups import Groups, freeze, parameter_groups
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LookaheadConfig(Section):
@@ -40,8 +42,8 @@ class OptimizerConfig(Section):
         None, gt=0, description="peak learning rate of heads, which the log then shows; default: lr"
     )
     weight_decay: float = Field(0.01, ge=0, description="weight decay; biases and normalisation weights have none")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="not sgd: decay rates of the running means")
-    eps: float | None = Field(None, description="not sgd: added to the divisor; default: the optimizer's default")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="not sgd: decay rates of the running means")
+    eps: float | None = Field(None, ge=0, description="not sgd: added to the divisor; default: the optimizer's default")
     momentum: float = Field(0.0, ge=0, description="sgd only")
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="factor on the learning rate for each block, from the top down"

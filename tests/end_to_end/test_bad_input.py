@@ -148,6 +148,7 @@ BAD_OVERRIDES = [
     (["sampling.strategy=weights", "sampling.weights={same: 1}"], ["sampling.weights", "negated"]),
     (["optimizer.freeze=[layers:7-9]"], ["optimizer.freeze", "layers:7-9"]),
     (["device=cuda:31"], ["device", "cuda:31"]),
+    (["device=meta"], ["device", "'meta' is not available here"]),
     (["encoder.sha256=abc"], ["model.safetensors", "sha256"]),
     (["seed"], ["seed", "key=value"]),
 ]

@@ -186,7 +186,9 @@ def test_only_a_window_is_read_of_standard_input(monkeypatch: pytest.MonkeyPatch
             read.append(number)
             yield f"{number}\tb\r\n".encode()
 
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream()))
+    lines = stream()
+    buffer = SimpleNamespace(readline=lambda _: next(lines, b""))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer))
     fitting, rows = matching(read_inputs("-", [TASK]), [TASK])
     parts = windows(rows, 7)
     assert fitting == [TASK] and len(read) == 1

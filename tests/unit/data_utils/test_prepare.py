@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,9 +16,10 @@ import pyarrow as pa
 import pytest
 
 from data_utils.encoder_names import resolve_name
-from data_utils.errors import MissingRows, UserError
+from data_utils.errors import MissingRows, NotSaved, UserError
 from data_utils.features import load_tokenizer, save_tokenizer
 from data_utils.files import checksum
+from data_utils.kept import unkept_notice
 from data_utils.prepare import SHARED_FIELDS, encode_rows, fingerprint, prepare, prepare_all
 from data_utils.prepared import FORMAT, Prepared
 from data_utils.rows import Rows, read_rows
@@ -296,11 +298,11 @@ def test_two_processes_of_the_same_number_prepare_the_same_rows(
     inner = dict[str, Any]()
 
     def slow(data: Path) -> str:
-        monkeypatch.setattr("data_utils.prepare.checksum", checksum)
+        monkeypatch.setattr("data_utils.kept.checksum", checksum)
         inner["split"] = prepare(TASK, "train", **options)
         return checksum(data)
 
-    monkeypatch.setattr("data_utils.prepare.checksum", slow)
+    monkeypatch.setattr("data_utils.kept.checksum", slow)
     outer = prepare(TASK, "train", **options)
     assert outer.path == inner["split"].path and outer.tokens.tolist() == inner["split"].tokens.tolist()
     assert [path.name for path in outer.path.parent.iterdir()] == [outer.path.name]
@@ -326,3 +328,65 @@ def test_the_cache_has_a_format(options: dict[str, Any]) -> None:
     older = {key: value for key, value in manifest.items() if key not in ("checksum", "format")}
     (path / "manifest.json").write_text(json.dumps(older))
     assert len(Prepared.open(path)) == 2
+
+
+def test_a_folder_that_may_not_be_written_costs_time_and_not_the_run(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = prepare(TASK, "train", **options)
+
+    def refused(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refused)
+    split = prepare(TASK, "train", **{**options, "cache_dir": options["cache_dir"] / "other"})
+    assert split.tokens.tolist() == kept.tokens.tolist() and split.uids == kept.uids
+    assert split.manifest["hash"] == kept.manifest["hash"]
+    notice = f"{options['cache_dir']}/other: cannot be written (Read-only file system), so rows are prepared anew"
+    assert [line.partition(" each time")[0] for line in unkept_notice([kept, split])] == [notice]
+    assert unkept_notice([kept]) == []
+    (options["data_dir"] / "nli_train.tsv").write_text(TEXT)
+    assert prepare(TASK, "train", **options).manifest == kept.manifest
+
+
+def test_a_full_disk_is_no_folder_that_may_not_be_written(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", full)
+    with pytest.raises(NotSaved, match="prepared data cannot be written"):
+        prepare(TASK, "train", **options)
+
+
+@pytest.mark.parametrize(("column", "value"), [("token", 5000), ("token", -1), ("label", 2), ("label", -7)])
+def test_numbers_that_are_no_tokens_or_labels_are_damage(options: dict[str, Any], column: str, value: int) -> None:
+    folder = prepare(TASK, "train", **options).path
+    data, name = folder / "data.arrow", {"token": "tokens", "label": "label"}[column]
+    batch = pa.ipc.open_file(data.read_bytes()).get_batch(0)
+    numbers = batch.column(name).values if column == "token" else batch.column(name)
+    changed = pa.array([value, *numbers.to_pylist()[1:]], numbers.type)
+    if column == "token":
+        changed = pa.LargeListArray.from_arrays(batch.column(name).offsets, changed)
+    columns = [changed if field.name == name else batch.column(field.name) for field in batch.schema]
+    with pa.OSFile(str(data), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=batch.schema))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "checksum": checksum(data)}))
+    with pytest.raises(UserError, match=rf"prepared data is damaged \({column} {value}, of \d+\); delete the folder"):
+        prepare(TASK, "train", **options)
+
+
+@pytest.mark.parametrize("key", ["rows", "source", "hash", "labelled", "truncated"])
+@pytest.mark.parametrize("value", [None, [], "absent"])
+def test_a_manifest_that_lacks_a_value_is_damaged(options: dict[str, Any], key: str, value: object) -> None:
+    file = prepare(TASK, "train", **options).path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    if value == "absent":
+        del manifest[key]
+    else:
+        manifest[key] = value
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=rf"prepared data is damaged \('?{key}"):
+        prepare(TASK, "train", **options)

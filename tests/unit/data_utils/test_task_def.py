@@ -317,10 +317,40 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such task definition file"):
         load_task_defs(tmp_path / "none.yml")
     (tmp_path / "bytes.yml").write_bytes(b"mine: caf\xe9")
-    with pytest.raises(UserError, match=r"bytes\.yml: not readable"):
+    with pytest.raises(UserError, match=r"bytes\.yml: not UTF-8"):
         load_task_defs(tmp_path / "bytes.yml")
 
 
 def test_readme_lists_every_shipped_file() -> None:
     text = (ROOT / "task_defs" / "README.md").read_text(encoding="utf-8")
     assert all(f"| `{path.name}` |" in text for path in SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("n_class: 2\n  metric_meta: [[1]]", r"metrics.0: Input should be a valid string \(got \[1\]\)"),
+        ("n_class: 2\n  metrics: [{a: 1}]", "metrics.0: Input should be a valid string"),
+        ("n_class: 1" + "0" * 30, "n_class: write a whole number from 1 to 100000"),
+        (f"n_class: 2\n  splits: [train, {'d' * 300}]", "splits.1: String should have at most 80 characters"),
+        ("labels: !!set {a, b}", "a.yml:4: the tag 'tag:yaml.org,2002:set' is not read here"),
+        ("labels: [2020-13-45, b]", "a.yml: not readable as YAML: month must be"),
+        (
+            f"labels: [{', '.join(f'l{n}' for n in range(900))}, l0]",
+            r"listed twice; keep it once: l0, .*\(901 in all\)",
+        ),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_values_that_no_task_has_are_one_short_line(lines: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text(f"a:\n  task_type: classification\n  data_format: pair\n  {lines}\n")
+    with pytest.raises(UserError, match=said) as found:
+        load_task_defs(path)
+    assert len(str(found.value)) < 900
+
+
+def test_a_name_of_a_task_that_is_too_long_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text(f"{'a' * 300}:\n  task_type: classification\n  data_format: pair\n")
+    with pytest.raises(UserError, match="name: String should have at most 80 characters"):
+        load_task_defs(tmp_path / "a.yml")

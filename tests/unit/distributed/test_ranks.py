@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from data_utils.errors import RankError, UserError
+from data_utils.errors import RankError, TooFewDevices, UserError
 from mt_dnn.distributed import ranks as distributed
 from mt_dnn.distributed.launch import explained, process_group
+from mt_dnn.distributed.launcher import BAD_INPUT
 from mt_dnn.distributed.ranks import local_device, main_first
+
+LAUNCHED = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
 
 def raised(error: Exception) -> str:
@@ -43,7 +46,8 @@ def test_a_lost_rank_is_told_from_other_errors(text: str, reason: str, monkeypat
 
 
 def test_missing_nccl_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
     with pytest.raises(UserError, match="no NCCL"), process_group(timeout_s=1):
@@ -64,7 +68,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match="device: cuda:0 is one GPU for several processes"):
         local_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(RankError, match="2 or more processes need a GPU each, this machine has 1; start fewer"):
+    with pytest.raises(TooFewDevices, match="2 or more processes need a GPU each, this machine has 1; start fewer"):
         local_device("cuda")
 
 
@@ -72,3 +76,47 @@ def test_alone_everything_is_one_s_own() -> None:
     assert (distributed.rank(), distributed.world_size(), distributed.is_main()) == (0, 1, True)
     assert distributed.all_gather("x") == ["x"] and distributed.max_over_ranks(15) == 15
     assert main_first(lambda: 4) == 4
+
+
+def test_too_few_devices_are_bad_input_so_that_the_launcher_does_not_start_again() -> None:
+    assert TooFewDevices.exit_code == BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"WORLD_SIZE": "2"},
+            "WORLD_SIZE=2 in the environment says that 2 processes train together, but RANK, MASTER_A",
+        ),
+        ({**LAUNCHED, "MASTER_PORT": ""}, "but MASTER_PORT is missing; start them with --gpus, torchrun or srun"),
+        ({**LAUNCHED, "RANK": "2"}, "RANK=2 in the environment, but WORLD_SIZE is 2"),
+        ({"RANK": "1"}, "RANK=1 in the environment, but WORLD_SIZE is 1"),
+        ({"WORLD_SIZE": "0"}, "RANK=0 in the environment, but WORLD_SIZE is 0"),
+        *(
+            ({name: value}, f"{name}='{value}' in the environment is no number")
+            for name in LAUNCHED
+            if name != "MASTER_ADDR"
+            for value in ("x", "-1", "1.0", "9" * 20)
+        ),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK='x' in the environment is no number"),
+    ],
+    ids=str,
+)
+def test_an_environment_that_no_launcher_makes_is_named(
+    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*LAUNCHED, "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as found, process_group(timeout_s=1):
+        pass
+    assert said in str(found.value)
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHED:
+        monkeypatch.setenv(name, "")
+    with process_group(timeout_s=1):
+        pass

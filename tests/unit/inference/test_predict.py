@@ -143,7 +143,9 @@ def test_the_first_prediction_comes_before_the_second_window_is_read(
             read.append("\t".join(row).encode())
             yield read[-1]
 
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines()))
+    stream = lines()
+    buffer = SimpleNamespace(readline=lambda _: next(stream, b""))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer))
     found = predict_file(model, "same", "-", window=6)
     assert next(found)["uid"] == "1" and len(read) == 6
     assert [next(found)["uid"] for _ in range(6)][-1] == "7" and len(read) == 12
@@ -224,7 +226,9 @@ def test_a_killed_command_leaves_whole_lines(
             yield "\t".join(texts[number % 20]).encode() + b"\n"
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines()))
+    stream = lines()
+    buffer = SimpleNamespace(readline=lambda _: next(stream, b""))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer))
     monkeypatch.setattr("mt_dnn.inference.trained.load", lambda *_, **__: model)
     command = options(folder, "-", output)
     code = cut(lambda: app(command, standalone_mode=False), resource.RLIM_INFINITY, killed=False)

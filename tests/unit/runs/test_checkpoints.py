@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
-from mt_dnn.runs.checkpoint import FORMAT, files_of
+from mt_dnn.runs.checkpoint import FORMAT, files_of, read_state
 from mt_dnn.runs.checkpoints import find_checkpoint, last_checkpoint, mark_best, prune
+from mt_dnn.runs.progress import Progress
+from mt_dnn.runs.saving import same_form
 
 
 def make(run: Path, step: int, best: int | None = None, *, listed: bool = True, name: str | None = None) -> Path:
@@ -21,7 +23,8 @@ def make(run: Path, step: int, best: int | None = None, *, listed: bool = True, 
     (folder / "encoder").mkdir()
     for file in ("heads.safetensors", "config.yml", "task_defs.yml", "encoder/model.safetensors"):
         (folder / file).write_text("")
-    state = {"progress": {"best_step": best}, **({"files": files_of(folder), "format": 1} if listed else {})}
+    progress = {**Progress().state_dict(), "best_step": best}
+    state = {"progress": progress, **({"files": files_of(folder), "format": 1} if listed else {})}
     (folder / "trainer" / "state.json").write_text(json.dumps(state))
     return folder
 
@@ -139,8 +142,54 @@ def test_the_link_replaces_nothing_else(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_later_format_is_refused(tmp_path: Path) -> None:
     state = make(tmp_path, 10) / "trainer" / "state.json"
-    state.write_text(json.dumps({"progress": {"best_step": None}, "format": FORMAT + 1}))
+    state.write_text(json.dumps({"progress": Progress().state_dict(), "format": FORMAT + 1}))
     with pytest.raises(
         UserError, match=rf"format {FORMAT + 1} is unknown, this version reads up to {FORMAT}; update mt-dnn"
     ):
         find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        *(((key,), None, f"progress.{key}: ") for key in ("position", "stale", "window", "finished", "data")),
+        *((("position", key), -1, f"progress.position.{key}: ") for key in ("step", "epoch", "update")),
+        (("best_step",), "x", "progress.best_step: "),
+        (("finished",), 1, "progress.finished: Input should be a valid boolean"),
+        (("window",), {"sums": {"loss": "x"}, "weights": {}}, "progress.window.sums.loss: "),
+    ],
+    ids=str,
+)
+def test_a_state_with_another_value_or_without_a_key_is_damaged(
+    keys: tuple[str, ...], value: object, said: str, tmp_path: Path
+) -> None:
+    checkpoint = make(tmp_path, 10)
+    file = checkpoint / "trainer" / "state.json"
+    state = json.loads(file.read_text())
+    holder = state["progress"] if len(keys) == 1 else state["progress"][keys[0]]
+    holder[keys[-1]] = value
+    file.write_text(json.dumps(state))
+    with pytest.raises(UserError, match=rf"state\.json: damaged or missing \({said}"):
+        read_state(checkpoint)
+    del holder[keys[-1]]
+    file.write_text(json.dumps(state))
+    with pytest.raises(
+        UserError, match=rf"state\.json: damaged or missing \(.*{keys[-1]}: Field required\); delete this"
+    ):
+        read_state(checkpoint)
+
+
+def test_saved_states_have_the_form_of_those_of_new_parts() -> None:
+    fresh = {"base_lrs": [0.1, 0.2], "last_epoch": 0, "seen": False, "none": None, "last": [[0.0]]}
+    good = {"base_lrs": [1, 2.5], "last_epoch": 7, "seen": True, "none": {}, "last": [[3]], "newer": "x"}
+    assert same_form(good, fresh) and same_form({}, fresh)
+    for key, value in (
+        ("base_lrs", [1]),
+        ("base_lrs", 1),
+        ("last_epoch", "7"),
+        ("last_epoch", True),
+        ("seen", 1),
+        ("last", [3]),
+    ):
+        assert not same_form({**good, key: value}, fresh)
+    assert not same_form([], fresh)

@@ -68,7 +68,7 @@ def test_overrides_defaults_and_interpolation(path: Path, tmp_path: Path) -> Non
         ("schedule.power=2", "schedule: power has no effect with 'linear'; leave it out"),
         ("train.balance_lr=0.1", "train: balance_lr has no effect with 'none'; leave it out"),
         ("encoder.config={model_type: bert}", "encoder: give exactly one of name and config"),
-        ("tasks={a: 1}", "tasks: Input should be a valid tuple"),
+        ("tasks={a: 1}", "tasks: Input should be a list"),
     ],
 )
 def test_refused_overrides(path: Path, override: str, words: str) -> None:

@@ -89,12 +89,30 @@ def resumed(folder: Path) -> None:
     MetricsLog(folder, resume_step=10).close()
 
 
-def test_a_disk_without_locks_is_not_taken_for_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_file_locks_gets_locks_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    with pytest.raises(UserError, match=r"cannot be locked \(No locks available\)") as caught, locked(tmp_path):
+    check_unlocked(tmp_path)
+    with locked(tmp_path):
+        assert f"{tmp_path}: this disk has no file locks; .lock.owner says instead" in capsys.readouterr().out
+        for other in (lambda: check_unlocked(tmp_path), lambda: locked(tmp_path).__enter__()):
+            with pytest.raises(FolderInUse, match="another process is training into this folder"):
+                other()
+    check_unlocked(tmp_path)
+    with locked(tmp_path), locked(tmp_path, "other"):
+        pass
+
+
+def test_a_lock_that_fails_for_another_reason_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fcntl.flock", broken)
+    with pytest.raises(UserError, match=r"cannot be locked \(Input/output error\)") as caught, locked(tmp_path):
         pass
     assert not isinstance(caught.value, FolderInUse)
 

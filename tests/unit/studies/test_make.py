@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from data_utils.errors import MissingRows, UserError
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
-from mt_dnn.runs.folder import locked
+from mt_dnn.runs.folder import SOFT, locked
 from mt_dnn.studies.attempts import SPENT, note_death, process_name
 from mt_dnn.studies.identity import Identity
 from mt_dnn.studies.make import Busy, kept_record, make_run
@@ -244,3 +245,20 @@ def test_the_commit_is_read_before_a_run_trains(workspace: Path, monkeypatch: py
     monkeypatch.setattr("mt_dnn.studies.make._train", lambda *_: seen.append("trained"))
     make(config_of(workspace))
     assert seen == ["commit", "trained"]
+
+
+def test_without_file_locks_a_run_belongs_to_another_machine_until_its_heart_stops(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    config = config_of(workspace)
+    owner = config.output / f"{LOCK}{SOFT}"
+    owner.parent.mkdir(parents=True)
+    owner.write_text(json.dumps({"host": "elsewhere", "process": 1, "token": "other"}))
+    assert make(config) is Busy and owner.exists()
+    os.utime(owner, (0, 0))
+    record = make(config)
+    assert isinstance(record, dict) and record["steps"] == 6 and not owner.exists()
