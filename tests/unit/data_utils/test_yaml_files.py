@@ -24,7 +24,7 @@ def read(text: str) -> object:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: " + "[" * 3000 + "]" * 3000, "a.yml: is nested too deeply"),
+        ("a: " + "[" * 3000 + "]" * 3000, "a.yml:1: is nested too deeply"),
         ("a: " + "[" * 60 + "]" * 60, "a.yml:1: is nested too deeply"),
         ("".join(" " * depth + "a:\n" for depth in range(400)), "nested too deeply"),
         ("".join(f"- &a{n} [{'*a' + str(n - 1) if n else ''}]\n" for n in range(60)), "a.yml:51: is nested too deeply"),
