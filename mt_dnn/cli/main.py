@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from data_utils.errors import RankError, UserError
+from data_utils.errors import WRITING, RankError, UserError, public_name, refused, system_error
 from mt_dnn.threads import set_threads
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
@@ -74,11 +74,23 @@ for name in COMMANDS:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Runs a subcommand. A UserError becomes one line on stderr and the exit code of the error."""
+    """Runs a subcommand. A UserError, or a file that fails, becomes one line on stderr and an exit code."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         return app(arguments)
-    except UserError as error:
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
-            print(f"mt-dnn: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        problem = error if isinstance(error, UserError) else of_file(error)
+        if problem is None:
+            raise
+        if os.environ.get("RANK", "0") == "0" or isinstance(problem, RankError):
+            print(f"mt-dnn: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
+
+
+def of_file(error: Exception) -> UserError | None:
+    """Makes the message for a file that fails where nothing else has said which command needs it for what."""
+    failure = system_error(error)
+    if failure is None or (failure.filename is None and failure.errno not in WRITING):
+        return None
+    file = "a file" if failure.filename is None else public_name(os.fsdecode(failure.filename))
+    return refused(file, "cannot be read or written", failure)

@@ -44,12 +44,13 @@ def prune(run: Path, keep: Iterable[int]) -> None:
     for path in (*leftovers, *outdated):
         if path.is_symlink():
             continue
+        left = path
         try:
             # Renamed first, so that a checkpoint that is half removed does not look like a complete one.
-            hidden = path if path in leftovers else path.rename(path.with_name(f".{path.name}.old"))
-            shutil.rmtree(hidden)
+            left = path if path in leftovers else path.rename(path.with_name(f".{path.name}.old"))
+            shutil.rmtree(left)
         except OSError as error:
-            say(f"{path}: cannot be removed ({error.strerror or error}); delete it by hand")
+            say(f"{left}: cannot be removed ({error.strerror or error}); delete it by hand")
 
 
 def forget_checkpoints(run: Path) -> None:

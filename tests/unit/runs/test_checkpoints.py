@@ -79,7 +79,7 @@ def test_links_and_busy_folders_stop_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", busy)
         prune(run, [30])
-    assert "cannot be removed (Device or resource busy)" in capsys.readouterr().out
+    assert ".step-00000010.old: cannot be removed (Device or resource busy)" in capsys.readouterr().out
     assert names(run) == {".step-00000010.old", "step-00000020", ".step-00000025.tmp", "step-00000030"}
     assert len(files_of(elsewhere)) == 5
     prune(run, [30])

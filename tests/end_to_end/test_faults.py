@@ -1,0 +1,34 @@
+"""Some of the points of ``python -m tests.faults``, and writers that it has to see."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.forks import Command, run_module
+
+
+def faults(folder: Path, *arguments: str) -> str:
+    """Runs ``python -m tests.faults``. Returns what it has printed."""
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    process = Command(["tests.faults", *arguments], environment, run=run_module)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, output + errors
+    return output
+
+
+@pytest.mark.slow
+def test_failing_calls_break_no_promise(tmp_path: Path) -> None:
+    commands = ("train", "prepare", "predict", "distill", "evaluate", "export")
+    chosen = [word for command in commands for word in ("--command", command)]
+    output = faults(tmp_path, *chosen, "--points", "24", "--seed", "3")
+    assert output.rstrip().endswith(": 0 broke a promise, 0 losses"), output
+    assert "24 points (" in output and "not reached" not in output and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_wrong_writers_are_seen(tmp_path: Path) -> None:
+    output = faults(tmp_path, "--wrong-writers")
+    assert output.count(": seen (") == len(output.splitlines()) == 6, output
