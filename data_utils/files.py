@@ -190,8 +190,14 @@ def _lock(stream: io.FileIO, path: Path) -> None:
 
     Raises:
         UserError: another process has it locked, or has just completed and renamed it.
+        OSError: it cannot be locked. An empty file is removed.
     """
-    locked = lock_descriptor(stream.fileno(), blocking=False)
+    try:
+        locked = lock_descriptor(stream.fileno(), blocking=False)
+    except OSError:  # there are no locks here, so nobody else has one
+        if path.stat().st_size == 0:
+            path.unlink()
+        raise
     if not (locked and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())):
         raise UserError(f"{path}: another process is writing it; wait for it, or choose another output")
 

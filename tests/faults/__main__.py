@@ -78,6 +78,9 @@ def main() -> int:
     parser.add_argument("--command", action="append", choices=list(COMMANDS), help="only this one; may be repeated")
     parser.add_argument("--points", type=int, help="so many points, drawn from those of all commands; default: all")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--part", default="1/1", metavar="NUMBER/PARTS", help="a share of the points, for one of several"
+    )
     parser.add_argument("--at", metavar="NUMBER:REASON[:RANK]", help="only this point of one command")
     parser.add_argument("--wrong-writers", action="store_true", help="only check that the checks see writers.py")
     options = parser.parse_args()
@@ -94,10 +97,11 @@ def chosen(undisturbed: dict[str, Undisturbed], options: argparse.Namespace) -> 
         number, kind, *rank = options.at.split(":")
         return [(next(iter(undisturbed)), Fault(int(number), kind, *rank))]
     points = [(name, fault) for name, found in undisturbed.items() for fault in found.faults()]
-    if options.points is None or options.points >= len(points):
-        return points
-    numbers = random.Random(options.seed).sample(range(len(points)), options.points)
-    return [points[number] for number in sorted(numbers)]
+    numbers = list(range(len(points)))
+    if options.points is not None and options.points < len(points):
+        numbers = sorted(random.Random(options.seed).sample(numbers, options.points))
+    first, step = map(int, options.part.split("/"))
+    return [points[number] for number in numbers[first - 1 :: step]]
 
 
 def run(faults: Faults, options: argparse.Namespace) -> int:
@@ -110,13 +114,14 @@ def run(faults: Faults, options: argparse.Namespace) -> int:
             flush=True,
         )
     losses = wrong = 0
-    for name, fault in points:
-        problems = faults.broken(COMMANDS[name], undisturbed[name], fault)
-        losses += any(problem.startswith(promise.LOSS) for problem in problems)
-        wrong += bool(problems)
-        call, file = undisturbed[name].calls[fault.rank][fault.number - 1]
-        for problem in problems:
-            print(f'--command "{name}" --at {fault} ({call} {file}): {problem}', flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C: the points so far
+        for name, fault in points:
+            problems = faults.broken(COMMANDS[name], undisturbed[name], fault)
+            losses += any(problem.startswith(promise.LOSS) for problem in problems)
+            wrong += bool(problems)
+            call, file = undisturbed[name].calls[fault.rank][fault.number - 1]
+            for problem in problems:
+                print(f'--command "{name}" --at {fault} ({call} {file}): {problem}', flush=True)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(faults.counts.items()) if name != "points")
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     print(f"seed {options.seed}, {versions}")

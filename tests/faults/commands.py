@@ -79,6 +79,19 @@ COMMANDS = {
     "evaluate": Command(
         lambda workspace, out: ["evaluate", str(workspace / "trained"), "--data", str(out / "data")], _copy_rows
     ),
+    "embed": Command(
+        lambda workspace, out: [
+            *("embed", str(workspace / "trained"), "--input", str(workspace / "input.txt")),
+            *("--output", str(out / "vectors.safetensors")),
+        ]
+    ),
+    "init-task": Command(
+        lambda workspace, out: [
+            *("init-task", str(workspace / "data" / "same_train.tsv"), "--label", "label", "--force"),
+            *("--text", "premise", "--text", "hypothesis", "--encoder", str(workspace / "encoder")),
+            *("--output", str(out / "alike.yml")),
+        ]
+    ),
     "sweep": Command(
         lambda workspace, out: ["sweep", str(workspace / "study.yml"), "--runs", str(out / "runs")],
         table=("2 of 2 runs",),

@@ -107,7 +107,7 @@ class Shim:
             self.call("write", target, lambda: real_sendfile(target, source, offset, NATIVE_BYTES, **options))
             return real_sendfile(target, source, offset, count, **options)
 
-        builtins.open = io.open = opened  # type: ignore[assignment]
+        builtins.open = io.open = opened
         if hasattr(pathlib, "_NormalAccessor"):  # Python 3.10 has its own names of these functions
             pathlib._NormalAccessor.open = staticmethod(opened)
         os.fsync, os.sendfile = fsync, sendfile  # type: ignore[assignment]
@@ -116,7 +116,7 @@ class Shim:
     def _follow_libraries(self) -> None:
         for module in (safetensors.torch, safetensors.numpy):
             module.serialize_file = self._native(module.serialize_file, 1)  # type: ignore[attr-defined]
-        tokenizers.Tokenizer.save = self._native(tokenizers.Tokenizer.save, 1)
+        tokenizers.Tokenizer.save = self._native(tokenizers.Tokenizer.save, 1)  # type: ignore[method-assign]
         real_file = pa.OSFile
 
         @contextmanager
@@ -217,7 +217,8 @@ class Raw(io.FileIO):
     """A file whose writes are seen. One that fails writes half of its bytes and refuses others, as a full disk."""
 
     def __init__(self, shim: Shim, *arguments: Any, **options: Any) -> None:
-        self._shim, self._refused = shim, None
+        self._shim = shim
+        self._refused: OSError | None = None
         super().__init__(*arguments, **options)
 
     def write(self, data: Any, /) -> int:

@@ -86,4 +86,4 @@ def use(writer: Writer) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, "replacing", None) is right and not os.path.samefile(module.__file__ or "/", files.__file__):
             module.replacing = writer  # type: ignore[attr-defined]
-    files.replacing = writer
+    files.replacing = writer  # type: ignore[assignment]

@@ -179,3 +179,19 @@ def test_a_process_that_ends_leaves_complete_lines(tmp_path: Path) -> None:
     assert partial.read_text() == "".join("ab" * number + "\n" for number in range(6)) and not path.exists()
     assert cut(lambda: write(9), resource.RLIM_INFINITY, killed=False) == CORRECT
     assert len(path.read_text().splitlines()) == 9 and not partial.exists()
+
+
+def test_a_disk_without_locks_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("data_utils.files.lock_descriptor", no_locks)
+    path, partial = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
+    message = r"out.jsonl: cannot be written \(No locks available\); choose a folder on a disk with file locks$"
+    with pytest.raises(UserError, match=message), growing(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    partial.write_text("a\n")  # of an earlier start
+    with pytest.raises(UserError, match=message), growing(path):
+        pass
+    assert partial.read_text() == "a\n"
