@@ -82,7 +82,7 @@ def os_errors(location: object, problem: str, *, written: Path | None = None) ->
         raise refused(location, problem, failure) from None
 
 
-def system_error(error: Exception) -> OSError | None:
+def system_error(error: BaseException) -> OSError | None:
     """The OSError behind an error, if there is one.
 
     Libraries that are not written in Python (safetensors, tokenizers) raise exceptions of their own, with the number of

@@ -14,21 +14,22 @@ def faults(folder: Path, *arguments: str) -> str:
     """Runs ``python -m tests.faults``. Returns what it has printed."""
     environment = {**os.environ, "TMPDIR": str(folder)}
     process = Command(["tests.faults", *arguments], environment, run=run_module)
-    output, errors = process.communicate(timeout=600)
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, output + errors
     return output
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_failing_calls_break_no_promise(tmp_path: Path) -> None:
-    commands = ("train", "prepare", "predict", "distill", "evaluate", "export")
-    chosen = [word for command in commands for word in ("--command", command)]
-    output = faults(tmp_path, *chosen, "--points", "24", "--seed", "3")
+    commands = [word for command in ("train", "prepare", "predict", "export") for word in ("--command", command)]
+    output = faults(tmp_path, *commands, "--points", "12", "--seed", "3")
     assert output.rstrip().endswith(": 0 broke a promise, 0 losses"), output
-    assert "24 points (" in output and "not reached" not in output and not list(tmp_path.iterdir())
+    assert "\n12 points (" in output and "not reached" not in output and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_wrong_writers_are_seen(tmp_path: Path) -> None:
     output = faults(tmp_path, "--wrong-writers")
     assert output.count(": seen (") == len(output.splitlines()) == 6, output
