@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from data_utils.errors import UserError
@@ -80,6 +81,9 @@ def mark_best(run: Path, step: int) -> None:
         temporary.symlink_to(target, target_is_directory=True)
         temporary.replace(link)
     except OSError as error:
+        with suppress(OSError):
+            if temporary.is_symlink():
+                temporary.unlink()
         say(f"{link}: cannot be written ({error.strerror or error}); the best checkpoint is {target}")
 
 
