@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,16 @@ WRITING = {*NO_ROOM, errno.EPIPE}  # what only writing raises
 LONGEST = 2000  # characters of a message
 SHOWN = 200  # characters of a value in a message
 LISTED = 30  # names in a list of names
+
+AGAIN = "then start the same command again"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room, {AGAIN}"),
+    errno.EIO: f"check the disk, {AGAIN}",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"change its permissions or choose another, {AGAIN}"),
+}
+
+# Names of files and folders that are not complete, or about to be removed: see files.py, and checkpoints of a run.
+TEMPORARY = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{16})?\.(tmp|old)")
 
 
 class UserError(Exception):
@@ -110,11 +122,50 @@ def os_errors(location: object, problem: str, *, written: Path | None = None) ->
     """
     try:
         yield
-    except OSError as error:
-        if written is not None and not _of_writing(error, written):
+    except Exception as error:
+        failure = system_error(error)
+        if failure is None or (written is not None and not _of_writing(failure, written)):
             raise
-        kind = NotSaved if error.errno in NO_ROOM else UserError
-        raise kind(f"{location}: {problem} ({error.strerror or error})") from None
+        raise refused(location, problem, failure) from None
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The OSError behind an error, if there is one.
+
+    Libraries that are not written in Python (safetensors, tokenizers) raise exceptions of their own, with the number of
+    the reason in their text.
+    """
+    if isinstance(error, OSError):
+        return error
+    found = None if isinstance(error, UserError) else re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
+def refused(
+    location: object, problem: str, error: OSError, *, kept: str = "", kind: type[UserError] | None = None
+) -> UserError:
+    """Makes the error for a call that the operating system has refused: why, and what to do.
+
+    Args:
+        location, problem: see ``os_errors``.
+        kept: what the user still has, for example "the last checkpoint is whole".
+        kind: the class of the error. None: as ``os_errors``.
+    """
+    kind = kind or (NotSaved if error.errno in NO_ROOM else UserError)
+    further = [text for text in (kept, REMEDIES.get(error.errno or 0, "")) if text]
+    return kind("; ".join([f"{location}: {problem} ({reason(error)})", *further]))
+
+
+def reason(error: OSError) -> str:
+    """Why a call was refused, as the operating system says it."""
+    text = error.strerror or str(error).split("\n")[0]
+    return os.strerror(error.errno) if error.errno and "errno" in text else text  # pyarrow says more
+
+
+def public_name(path: str | Path) -> Path:
+    """The path under which the user will find a file or folder that has a temporary name."""
+    found = (TEMPORARY.fullmatch(part) for part in Path(path).parts)
+    return Path(*(match["name"] if match else part for match, part in zip(found, Path(path).parts, strict=True)))
 
 
 def _of_writing(error: OSError, written: Path) -> bool:

@@ -242,16 +242,17 @@ def growing(path: Path) -> Iterator[Callable[[str], None]]:
 def _lock(stream: io.FileIO, path: Path) -> None:
     """Locks the file that was opened at the path until the stream is closed. On a disk without file locks it says so.
 
-    Raises:
-        UserError: another process has it locked, or has just completed and renamed it.
+    Raises UserError if another process has it locked, or has just renamed it. An empty file that cannot be locked goes.
     """
     try:
         locked = lock_descriptor(stream.fileno(), blocking=False)
     except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        tell(f"{path}: this disk has no file locks; let no other process write it")
-        return
+        if error.errno in NO_LOCKS:
+            tell(f"{path}: this disk has no file locks; let no other process write it")
+            return
+        if path.stat().st_size == 0:
+            path.unlink()
+        raise
     if not (locked and path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat())):
         raise UserError(f"{path}: another process is writing it; wait for it, or choose another output")
 

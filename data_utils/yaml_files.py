@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -70,6 +70,7 @@ def _compose(text: str, location: str) -> yaml.Node | None:
 def _check_depth(text: str, location: str) -> None:
     """Refuses a text that is nested too deeply, before a loader in C calls itself for each level."""
     depth = 0
+    event: Any
     for event in yaml.parse(text, CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1

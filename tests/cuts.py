@@ -39,9 +39,7 @@ def _child(write: Callable[[], object], limit: int, killed: bool) -> None:
     if "torch" in sys.modules:  # the threads of OpenMP are not in the copy, which would wait for them for ever
         sys.modules["torch"].set_num_threads(1)
     try:
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL if killed else signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        limit_files(limit, killed=killed)
         write()
         code = CORRECT
     except NotSaved:
@@ -51,6 +49,13 @@ def _child(write: Callable[[], object], limit: int, killed: bool) -> None:
         traceback.print_exc(file=sys.__stderr__)
     finally:
         os._exit(code)
+
+
+def limit_files(limit: int, *, killed: bool) -> None:
+    """Lets no file of this process become longer than ``limit`` bytes. See ``cut`` for a write that goes beyond."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL if killed else signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
 
 def cut_everywhere(write: Callable[[], object], folder: Path, *, cuts: int = 7) -> None:

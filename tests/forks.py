@@ -6,6 +6,7 @@ are those of a real start.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -24,8 +25,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+import typer.main
 
-from mt_dnn.cli.main import main
+from mt_dnn.cli.main import app, main
 from mt_dnn.distributed import launcher
 from mt_dnn.threads import NUMBER
 from tests import ROOT
@@ -43,8 +45,13 @@ STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 
 
 def import_late() -> None:
+    """Makes late imports, and what they do at their first use whatever the command is."""
     for name in LATE:
         import_module(name)
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(app)
+    with contextlib.suppress(ImportError, AttributeError):  # other versions of transformers have other names
+        import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("bert")
 
 
 class Forked:
@@ -142,7 +149,7 @@ def server() -> ForkServerContext:
     Tests fork from it and not from their own process, which may have other threads.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*LATE, "pytest", __name__])
+    context.set_forkserver_preload(["tests.preloaded", "pytest", __name__])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
     try:

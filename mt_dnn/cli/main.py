@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from data_utils.errors import RankError, UserError, os_errors, tell
+from data_utils.errors import WRITING, RankError, UserError, public_name, refused, system_error, tell
 from mt_dnn.threads import set_threads
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
@@ -75,23 +75,26 @@ for name in COMMANDS:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Runs a subcommand. A UserError becomes one line on stderr and the exit code of the error.
-
-    So does an error of the system that names a file, such as one that has vanished or may not be read.
-    """
+    """Runs a subcommand. A UserError, or a file that fails, becomes one line on stderr and an exit code."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # None if it was closed before Python started
             stream.reconfigure(errors="backslashreplace")  # a terminal may not know the characters of all texts
     try:
-        try:
-            return app(arguments)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            with os_errors(os.fsdecode(error.filename), "cannot be used"):
-                raise
-    except UserError as error:
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, RankError):
-            tell(error)
-        sys.exit(error.exit_code)
+        return app(arguments, prog_name="mt-dnn")
+    except Exception as error:
+        problem = error if isinstance(error, UserError) else of_file(error)
+        if problem is None:
+            raise
+        if os.environ.get("RANK", "0") == "0" or isinstance(problem, RankError):
+            tell(problem)
+        sys.exit(problem.exit_code)
+
+
+def of_file(error: Exception) -> UserError | None:
+    """Makes the message for a file that fails where nothing else has said which command needs it for what."""
+    failure = system_error(error)
+    if failure is None or (failure.filename is None and failure.errno not in WRITING):
+        return None
+    file = "a file" if failure.filename is None else public_name(os.fsdecode(failure.filename))
+    return refused(file, "cannot be read or written", failure)

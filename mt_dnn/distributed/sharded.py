@@ -13,6 +13,7 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from data_utils.errors import reason, system_error
 from mt_dnn.distributed.ranks import is_main
 
 
@@ -58,13 +59,16 @@ def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     All ranks have to call this, with a folder on a disk that all ranks can read.
 
     Raises:
-        OSError: a rank could not write.
+        OSError: a rank could not write. It is the error of the first of them.
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     try:
         checkpoint.save(dict(tensors), storage_writer=writer)
     except checkpoint.api.CheckpointException as error:
-        raise OSError("; ".join(f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items())) from None
+        for rank, (problem, _) in error.failures.items():
+            if (cause := system_error(problem)) is not None:
+                raise OSError(cause.errno, f"rank {rank}: {reason(cause)}", cause.filename) from None
+        raise
 
 
 def load_sharded(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,9 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from data_utils.errors import NotSaved, UserError
+from data_utils.errors import NotSaved, UserError, refused, system_error
 from data_utils.files import flush
 from mt_dnn.encoders.adapters import base_tensors
 from mt_dnn.encoders.encoder import Encoder
@@ -35,8 +33,10 @@ def write_base(run: Path, encoder: Encoder) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         flush(run)
-    except (OSError, SafetensorError) as error:
-        raise NotSaved(f"{folder}: not written ({str(error).splitlines()[0]}); the run has not begun") from None
+    except Exception as error:
+        if (failure := system_error(error)) is None:
+            raise
+        raise refused(folder, "not written", failure, kept="the run has not begun", kind=NotSaved) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import NotSaved, UserError, shortened, shown
+from data_utils.errors import NotSaved, UserError, refused, shortened, shown, system_error
 from data_utils.features import save_tokenizer
 from data_utils.files import flush, read_text
 from mt_dnn.distributed.ranks import barrier, is_main
@@ -139,10 +139,12 @@ def save_checkpoint(
             flush_tree(temporary)
             temporary.rename(final)
             flush(final.parent)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        reason = str(error).split("\n")[0]
-        raise NotSaved(f"{final}: checkpoint not written ({reason}); earlier checkpoints are untouched") from None
+        if (failure := system_error(error)) is None:
+            raise
+        kept = "earlier checkpoints are untouched"
+        raise refused(final, "checkpoint not written", failure, kept=kept, kind=NotSaved) from None
     return final
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from data_utils.errors import UserError
@@ -44,12 +45,13 @@ def prune(run: Path, keep: Iterable[int]) -> None:
     for path in (*leftovers, *outdated):
         if path.is_symlink():
             continue
+        left = path
         try:
             # Renamed first, so that a checkpoint that is half removed does not look like a complete one.
-            hidden = path if path in leftovers else path.rename(path.with_name(f".{path.name}.old"))
-            shutil.rmtree(hidden)
+            left = path if path in leftovers else path.rename(path.with_name(f".{path.name}.old"))
+            shutil.rmtree(left)
         except OSError as error:
-            say(f"{path}: cannot be removed ({error.strerror or error}); delete it by hand")
+            say(f"{left}: cannot be removed ({error.strerror or error}); delete it by hand")
 
 
 def forget_checkpoints(run: Path) -> None:
@@ -79,6 +81,9 @@ def mark_best(run: Path, step: int) -> None:
         temporary.symlink_to(target, target_is_directory=True)
         temporary.replace(link)
     except OSError as error:
+        with suppress(OSError):
+            if temporary.is_symlink():
+                temporary.unlink()
         say(f"{link}: cannot be written ({error.strerror or error}); the best checkpoint is {target}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from data_utils.bars import bar
-from data_utils.errors import NotSaved, UserError
+from data_utils.errors import NotSaved, UserError, public_name, refused
 from mt_dnn.distributed.launch import explained
 from mt_dnn.distributed.output import lasting_output
 from mt_dnn.distributed.ranks import barrier, is_main, max_over_ranks, say
@@ -189,8 +189,9 @@ def unsaved(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        file = error.filename or folder
-        raise NotSaved(f"{file}: cannot be written ({error.strerror or error}); the last checkpoint is whole") from None
+        file = public_name(error.filename) if error.filename else folder
+        kept = "the last checkpoint is whole"
+        raise refused(file, "cannot be written", error, kept=kept, kind=NotSaved) from None
 
 
 def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def draw_loss_surface(record: Mapping[str, Any], output: Path, name: str) -> lis
 def _round_levels(low: float, high: float) -> np.ndarray:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(8).tick_values(low, high)
+    return np.asarray(MaxNLocator(8).tick_values(low, high))
 
 
 def _draw_line(axis: Any, line: Mapping[str, Any], names: list[str]) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from data_utils.benchmarks.submission import write_submission
 from data_utils.features import load_tokenizer
@@ -17,15 +15,13 @@ from data_utils.prepared import Prepared
 from data_utils.rows import write_rows
 from data_utils.task_def import load_task_defs
 from experiments.glue.submission import PARTS
-from mt_dnn.cli.main import app
 from mt_dnn.inference.distill import copy_other_splits
-from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config_file import dump_config, load_config
 from mt_dnn.runs.folder import write_inputs, write_json
 from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.predictions import write_predictions
 from mt_dnn.tasks.base import Decoded
-from tests.cuts import CORRECT, NOT_SAVED, cut, cut_everywhere
+from tests.cuts import cut_everywhere
 
 
 @pytest.fixture
@@ -87,31 +83,6 @@ def test_the_log(out: Path) -> None:
     (out / "metrics.jsonl").write_text(records)
     cut_everywhere(resume, out)
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 10
-
-
-def test_checkpoints_and_predictions_of_commands(workspace: Path, out: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    train = ["train", str(workspace / "run.yml"), "tasks=[overlap]", "train.max_steps=2", f"output={out / 'run'}"]
-    source, output = workspace / "input.txt", out / "predictions.jsonl"
-    source.write_text("the dog\tthe dog\n" * 9)
-    predict = ["predict", str(out / "run"), "--task", "overlap", "--input", str(source), "--output", str(output)]
-    for killed in (False, True):
-        assert cut(lambda: command(train), 60_000, killed=killed) != CORRECT
-        assert last_checkpoint(out / "run") is None
-    assert cut(lambda: command(train), resource.RLIM_INFINITY, killed=False) == CORRECT
-    assert last_checkpoint(out / "run") is not None
-    output.write_text("old")
-    for limit in (0, 1, 99):
-        assert cut(lambda: command(predict), limit, killed=False) == NOT_SAVED
-        assert output.read_text() == "old"
-        capfd.readouterr()
-    assert cut(lambda: command(predict), resource.RLIM_INFINITY, killed=False) == CORRECT
-    assert len(output.read_text().splitlines()) == 9
-
-
-def command(arguments: list[str]) -> None:
-    """Runs a command in a copy of this process. It has one thread, and must not wait for more. Errors go through."""
-    torch.set_num_threads(1)
-    app(arguments, standalone_mode=False)
 
 
 def prepared(workspace: Path, cache: Path | None = None) -> Prepared:

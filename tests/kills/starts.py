@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Start:
 
     ``pid``: the first process, which is also the number of the group. ``log``: what the processes print.
     ``code``: the exit code of the first process when it has ended; minus the number of the signal that ended it.
+    ``before``: what a forked process does before it runs the command.
     """
 
     arguments: Sequence[str]
@@ -46,6 +47,7 @@ class Start:
     pid: int = 0
     code: int | None = None
     began: float = field(default_factory=time.time)
+    before: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         self.pid = os.fork()
@@ -56,6 +58,7 @@ class Start:
                 os.dup2(output, stream)
             if self.real:
                 os.execv(launcher.COMMAND[0], [*launcher.COMMAND, *self.arguments])
+            self.before()
             run_command(self.arguments)
         with contextlib.suppress(PermissionError):  # the child has done it, and runs another program by now
             os.setpgid(self.pid, self.pid)  # in both processes, so that it is done before anything else

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from data_utils.errors import LONGEST, tell
+from mt_dnn.cli import main as command
 from mt_dnn.cli.main import main
 
 
@@ -53,3 +56,49 @@ def test_notices_are_one_short_line_without_control_characters(capsys: pytest.Ca
     tell(f"a\x1b[31m\n{'x' * 9000}")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("mt-dnn: a\\x1b[31m\\nxxx") and len(line) == LONGEST + len("mt-dnn: ")
+
+
+def raising(error: Exception) -> object:
+    def app(arguments: list[str], prog_name: str) -> None:
+        raise error
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a/.b.json.0123456789abcdef.tmp"),
+            2,
+            "mt-dnn: /a/b.json: cannot be read or written (Permission denied); change its permissions",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", b"/a/b"),
+            1,
+            "mt-dnn: /a/b: cannot be read or written (No space left on device); make room",
+        ),
+        (
+            OSError(errno.EIO, os.strerror(errno.EIO)),
+            1,
+            "mt-dnn: a file: cannot be read or written (Input/output error); check the disk",
+        ),
+        (Exception("No space left on device (os error 28)"), 1, "mt-dnn: a file: cannot be read or written (No space"),
+    ],
+)
+def test_a_file_that_fails_anywhere_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int, line: str
+) -> None:
+    monkeypatch.setattr(command, "app", raising(error))
+    with pytest.raises(SystemExit) as ended:
+        command.main(["runs"])
+    printed = capsys.readouterr().err
+    assert ended.value.code == code and printed.startswith(line) and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), ConnectionRefusedError(errno.ECONNREFUSED, "refused")])
+def test_what_is_no_file_stays_what_it_is(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(command, "app", raising(error))
+    with pytest.raises(type(error)) as raised:
+        command.main(["runs"])
+    assert raised.value is error

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
-import pytest
+import errno
+import os
+from pathlib import Path
 
-from data_utils.errors import LONGEST, SHOWN, UserError, did_you_mean, listed, printable, shortened, shown, unknown_key
+import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models
+
+from data_utils.errors import (
+    LONGEST,
+    SHOWN,
+    NotSaved,
+    UserError,
+    did_you_mean,
+    listed,
+    os_errors,
+    printable,
+    public_name,
+    reason,
+    refused,
+    shortened,
+    shown,
+    system_error,
+    unknown_key,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +67,67 @@ def test_values_and_lists_in_messages_are_short() -> None:
 def test_a_long_name_is_compared_and_shown_in_part() -> None:
     assert did_you_mean("x" * 100_000, ["dropout"]) == ""
     assert len(str(unknown_key("a.yml", "x" * 100_000, ["dropout"]))) < 2 * SHOWN
+
+
+AGAIN = "then start the same command again"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.ENOSPC, NotSaved, f"(No space left on device); make room, {AGAIN}"),
+        (errno.EDQUOT, NotSaved, f"(Disk quota exceeded); make room, {AGAIN}"),
+        (errno.EIO, NotSaved, f"(Input/output error); check the disk, {AGAIN}"),
+        (errno.EACCES, UserError, f"(Permission denied); change its permissions or choose another, {AGAIN}"),
+        (errno.EROFS, UserError, f"(Read-only file system); change its permissions or choose another, {AGAIN}"),
+        (errno.EISDIR, UserError, "(Is a directory)"),
+    ],
+)
+def test_a_refused_call_says_why_and_what_to_do(number: int, kind: type[UserError], said: str) -> None:
+    with pytest.raises(kind) as raised, os_errors("rows.tsv", "cannot be written"):
+        raise OSError(number, os.strerror(number), "an internal name")
+    assert type(raised.value) is kind and str(raised.value) == f"rows.tsv: cannot be written {said}"
+
+
+def test_what_is_kept_is_said_before_the_remedy() -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    error = refused("run", "not written", full, kept="earlier checkpoints are untouched", kind=NotSaved)
+    assert str(error) == (
+        f"run: not written (No space left on device); earlier checkpoints are untouched; make room, {AGAIN}"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_libraries_without_python_run_into_a_full_disk_too() -> None:
+    """tokenizers raises a plain Exception."""
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
+    expected = pytest.raises(NotSaved, match=r"^model: cannot be written \(No space left on device\); make room")
+    with expected, os_errors("model", "cannot be written", written=Path("/dev/full")):
+        tokenizer.save("/dev/full")
+
+
+def test_a_missing_folder_of_a_library_without_python(tmp_path: Path) -> None:
+    expected = pytest.raises(UserError, match=r"^model: cannot be written \(No such file or directory\)$")
+    with expected, os_errors("model", "cannot be written"):
+        save_file({}, tmp_path / "none" / "model.safetensors")
+
+
+def test_other_errors_are_none_of_the_system() -> None:
+    assert system_error(ValueError("No space left on device")) is None
+    assert system_error(UserError("tokenizer: cannot be loaded (No such file (os error 2))")) is None
+    with pytest.raises(ValueError, match="a bug"), os_errors("rows.tsv", "cannot be read"):
+        raise ValueError("a bug")
+
+
+def test_the_reason_is_that_of_the_system() -> None:
+    arrow = "[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"
+    assert reason(OSError(28, arrow)) == "No space left on device"
+    assert reason(OSError("no number\nand more")) == "no number"
+
+
+def test_names_of_temporary_files_are_shown_as_the_user_knows_them() -> None:
+    assert public_name("run/.config.yml.0123456789abcdef.tmp") == Path("run/config.yml")
+    assert public_name(Path("/a/.step-00000004.tmp/encoder/config.json")) == Path(
+        "/a/step-00000004/encoder/config.json"
+    )
+    assert public_name("/a/.hidden/b.tmp") == Path("/a/.hidden/b.tmp")

@@ -179,3 +179,27 @@ def test_a_process_that_ends_leaves_complete_lines(tmp_path: Path) -> None:
     assert partial.read_text() == "".join("ab" * number + "\n" for number in range(6)) and not path.exists()
     assert cut(lambda: write(9), resource.RLIM_INFINITY, killed=False) == CORRECT
     assert len(path.read_text().splitlines()) == 9 and not partial.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EIO])
+def test_a_lock_that_fails(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object, **__: object) -> bool:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("data_utils.files.lock_descriptor", failing)
+    path, partial = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
+    if number == errno.ENOLCK:  # no process can lock it, so this one may go on
+        with growing(path) as write:
+            write("a")
+        assert path.read_text() == "a\n" and "this disk has no file locks" in capsys.readouterr().err
+        return
+    message = r"out.jsonl: cannot be written \(Input/output error\); check the disk"
+    with pytest.raises(UserError, match=message), growing(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    partial.write_text("a\n")  # of an earlier start
+    with pytest.raises(UserError, match=message), growing(path):
+        pass
+    assert partial.read_text() == "a\n"

@@ -278,5 +278,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(tmp_path: Path, monkeypa
     with Path("/dev/full").open("w") as full:  # closing it writes what is left, as the end of the process does
         monkeypatch.setattr("sys.stdout", full)
         command = ["predict", str(folder), "--task", "default", "--input", str(tmp_path / "rows.txt")]
-        with pytest.raises(NotSaved, match=r"^standard output: cannot be written \(No space left on device\)$"):
+        with pytest.raises(
+            NotSaved, match=r"^standard output: cannot be written \(No space left on device\); make room"
+        ):
             app([*command, "--device", "cpu"], standalone_mode=False)

@@ -82,11 +82,25 @@ def test_links_and_busy_folders_stop_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", busy)
         prune(run, [30])
-    assert "cannot be removed (Device or resource busy)" in capsys.readouterr().out
+    assert ".step-00000010.old: cannot be removed (Device or resource busy)" in capsys.readouterr().out
     assert names(run) == {".step-00000010.old", "step-00000020", ".step-00000025.tmp", "step-00000030"}
     assert len(files_of(elsewhere)) == 5
     prune(run, [30])
     assert names(run) == {"step-00000020", ".step-00000025.tmp", "step-00000030"}
+
+
+def test_a_link_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    make(tmp_path, 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        mark_best(tmp_path, 10)
+    assert "best: cannot be written (No space left on device)" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
 def test_the_best_checkpoint_is_the_one_that_the_last_one_names(tmp_path: Path) -> None:
