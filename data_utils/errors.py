@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 WRITING = {*NO_ROOM, errno.EPIPE}  # what only writing raises
 
+# Characters without a width: those that turn the direction of writing, and the mark at the begin of a file.
+HIDDEN = {chr(code) for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)}
 LONGEST = 2000  # characters of a message
 SHOWN = 200  # characters of a value in a message
 LISTED = 30  # names in a list of names
@@ -24,7 +27,8 @@ AGAIN = "then start the same command again"
 REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"make room, {AGAIN}"),
     errno.EIO: f"check the disk, {AGAIN}",
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"change its permissions or choose another, {AGAIN}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), f"change its permissions, {AGAIN}, or name another"),
+    errno.EROFS: "name one on a disk that may be written",
 }
 
 # Names of files and folders that are not complete, or about to be removed: see files.py, and checkpoints of a run.
@@ -64,17 +68,22 @@ class RankError(UserError):
     exit_code = 1
 
 
-class TooFewDevices(RankError):
-    """There are fewer devices than processes. The input is bad, so to start them again is of no use."""
+class RankInputError(RankError):
+    """Bad input that a single process may have, such as its environment. To start the processes again is of no use."""
 
     exit_code = 2
 
 
 def printable(text: str) -> str:
-    """Writes characters that a terminal does not show as escapes: line breaks, escape sequences, single surrogates."""
+    """Writes what would change a terminal as escapes: control characters, line breaks, single surrogates."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return "".join(char.encode("unicode_escape").decode() if _is_control(char) else char for char in text)
+
+
+def _is_control(char: str) -> bool:
+    """Whether a character is none of a text: a control, a line break, a surrogate, or hidden."""
+    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in HIDDEN
 
 
 def shortened(text: str, most: int = SHOWN) -> str:

@@ -38,7 +38,7 @@ def open_file(path: Path, *, pipe: bool = False) -> BinaryIO:
         OSError: it does not exist, is a folder, or cannot be opened.
     """
     mode = path.stat().st_mode
-    nameless = stat.S_ISFIFO(mode) and os.path.realpath(path).startswith("/proc/")
+    nameless = stat.S_ISFIFO(mode) and os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (pipe and nameless)):
         kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
         raise UserError(f"{path}: is {kind}, not a file; write what it gives into a file")

@@ -63,7 +63,7 @@ def _compose(text: str, location: str) -> yaml.Node | None:
     try:
         _check_depth(text, location)
         return yaml.compose(text, CSafeLoader)
-    except yaml.YAMLError:  # the other loader says more of what is wrong, for example that a character is a tab
+    except (yaml.YAMLError, UnicodeEncodeError):  # the other loader says more, for example that a character is a tab
         return yaml.compose(text, yaml.SafeLoader)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
@@ -79,14 +80,15 @@ def main(arguments: list[str] | None = None) -> Any:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # None if it was closed before Python started
-            stream.reconfigure(errors="backslashreplace")  # a terminal may not know the characters of all texts
+            with suppress(OSError):  # it was opened as a file, and is a pipe now
+                stream.reconfigure(errors="backslashreplace")  # a terminal may not know the characters of all texts
     try:
         return app(arguments, prog_name="mt-dnn")
     except Exception as error:
         problem = error if isinstance(error, UserError) else of_file(error)
         if problem is None:
             raise
-        if os.environ.get("RANK", "0") == "0" or isinstance(problem, RankError):
+        if (os.environ.get("RANK") or "0") == "0" or isinstance(problem, RankError):
             tell(problem)
         sys.exit(problem.exit_code)
 

@@ -23,7 +23,7 @@ def prepare(
     Files that do not exist are told. Files that are wrong are listed last, after all others are prepared.
     """
     from data_utils.features import load_tokenizer
-    from data_utils.kept import unkept_notice
+    from data_utils.kept import UNKEPT
     from data_utils.prepare import missing_notice, prepare_all
     from data_utils.task_def import load_task_defs
     from data_utils.text_table import table
@@ -44,12 +44,15 @@ def prepare(
     absent = [key for key, problem in problems.items() if isinstance(problem, MissingRows)]
     missing = missing_notice(data, wanted, absent)
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
-    for line in (*missing, *unkept_notice(splits.values()), *notices, *check_unknown(splits, most=1)):
+    for line in (*missing, *notices, *check_unknown(splits, most=1)):
         tell(line)
     wrong = [problem for problem in problems.values() if not isinstance(problem, MissingRows)]
     for problem in wrong[:-1]:
         tell(problem)
     if wrong:
         raise wrong[-1]  # printed like the others; the exit code is 2
+    if unkept := [split for split in splits.values() if UNKEPT in split.manifest]:
+        folder, reason = unkept[0].path.parent, unkept[0].manifest[UNKEPT]
+        raise UserError(f"{folder}: cannot be written ({reason}); name another folder with --cache")
     if not splits:
         raise UserError(f"{data}: no rows for any task of {task_defs}; give the folder of <task>_<split>.tsv files")

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 from tqdm import tqdm
 
-from data_utils.errors import TooFewDevices, UserError, printable, shown
+from data_utils.errors import RankInputError, UserError, printable, shown
 
 T = TypeVar("T")
 
@@ -29,11 +29,13 @@ def _number(name: str, default: int) -> int:
     """A number that a launcher has put into the environment.
 
     Raises:
-        UserError: it is none.
+        RankInputError: it is none.
     """
     text = os.environ.get(name, "")
     if text and not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UserError(f"{name}={shown(text)} in the environment is no number; a launcher sets it, so unset it here")
+        raise RankInputError(
+            f"{name}={shown(text)} in the environment is no number; a launcher sets it, so unset it here"
+        )
     return int(text or default)
 
 
@@ -41,19 +43,19 @@ def check_environment() -> None:
     """Checks what launchers such as torchrun put into the environment.
 
     Raises:
-        UserError: it names several processes, but not all that they need to find each other, or a wrong number.
+        RankInputError: it names several processes, but not all that they need to find each other, or a wrong number.
     """
     count, number = world_size(), rank()
     for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT"):
         _number(name, 0)
     if not 0 <= number < count:
-        raise UserError(
+        raise RankInputError(
             f"RANK={number} in the environment, but WORLD_SIZE is {count}; a launcher sets both, so unset them here"
         )
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if count > 1 and missing:
         absent = ", ".join(missing)
-        raise UserError(
+        raise RankInputError(
             f"WORLD_SIZE={count} in the environment says that {count} processes train together, but {absent} is "
             "missing; start them with --gpus, torchrun or srun, or unset WORLD_SIZE"
         )
@@ -75,14 +77,14 @@ def local_device(name: str) -> str:
     Libraries such as FSDP take the present device, not that of the tensors. Call this before anything uses a GPU.
 
     Raises:
-        TooFewDevices: there are fewer GPUs than processes.
+        RankInputError: there are fewer GPUs than processes.
         UserError: ``name`` is one GPU for several processes.
     """
     local = _number("LOCAL_RANK", 0)
     if name in ("auto", "cuda") and world_size() > 1 and torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             available = torch.cuda.device_count()
-            raise TooFewDevices(
+            raise RankInputError(
                 f"{local + 1} or more processes need a GPU each, this machine has {available}; start fewer processes"
             )
         torch.cuda.set_device(local)

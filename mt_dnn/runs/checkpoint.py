@@ -228,7 +228,7 @@ def load_rest(model: Model, checkpoint: Path) -> None:
         wrong = sorted({name for name in {*saved_shapes, *shapes} if saved_shapes.get(name) != shapes.get(name)})
         raise UserError(
             f"{file}: heads differ from task_defs.yml ({', '.join(wrong[:4])}); "
-            "use the task file that the run was trained with"
+            "use the task file and the version of mt-dnn that the run was trained with"
         )
     model.load_state_dict({name: as_split(value, present[name]) for name, value in saved.items()}, strict=False)
 

@@ -102,3 +102,29 @@ def test_what_is_no_file_stays_what_it_is(monkeypatch: pytest.MonkeyPatch, error
     with pytest.raises(type(error)) as raised:
         command.main(["runs"])
     assert raised.value is error
+
+
+@pytest.mark.parametrize(("rank", "said"), [("x", "RANK='x' in the environment"), ("1", "WORLD_SIZE is 1")])
+def test_a_wrong_environment_is_said_whatever_the_rank(
+    rank: str, said: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    assert ended(["train", str(workspace / "run.yml"), f"output={workspace / 'run'}"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_empty_rank_is_that_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "")
+    assert ended(["train", str(tmp_path / "no.yml")]) == 2
+    assert "no.yml" in capsys.readouterr().err
+
+
+def test_prepare_says_when_its_folder_may_not_be_written(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("data_utils.kept._write", lambda *_: "Permission denied")
+    command = ["prepare", str(workspace / "tasks.yml"), "--data", str(workspace / "data")]
+    assert ended([*command, "--encoder", str(workspace / "encoder"), "--max-length", "32"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("name another folder with --cache")

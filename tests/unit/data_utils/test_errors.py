@@ -38,6 +38,7 @@ from data_utils.errors import (
         ("\x9b2J\x7f\0", r"\x9b2J\x7f\x00"),
         ("\u202eabc\u2028\ufeff", r"\u202eabc\u2028\ufeff"),
         ("\ud83d", r"\ud83d"),
+        ("東京\u3000a\u00a0b می\u200cخواهم 👩\u200d💻", "東京\u3000a\u00a0b می\u200cخواهم 👩\u200d💻"),
     ],
 )
 def test_what_a_terminal_does_not_show_is_written_as_an_escape(text: str, printed: str) -> None:
@@ -78,8 +79,8 @@ AGAIN = "then start the same command again"
         (errno.ENOSPC, NotSaved, f"(No space left on device); make room, {AGAIN}"),
         (errno.EDQUOT, NotSaved, f"(Disk quota exceeded); make room, {AGAIN}"),
         (errno.EIO, NotSaved, f"(Input/output error); check the disk, {AGAIN}"),
-        (errno.EACCES, UserError, f"(Permission denied); change its permissions or choose another, {AGAIN}"),
-        (errno.EROFS, UserError, f"(Read-only file system); change its permissions or choose another, {AGAIN}"),
+        (errno.EACCES, UserError, f"(Permission denied); change its permissions, {AGAIN}, or name another"),
+        (errno.EROFS, UserError, "(Read-only file system); name one on a disk that may be written"),
         (errno.EISDIR, UserError, "(Is a directory)"),
     ],
 )

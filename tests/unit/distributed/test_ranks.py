@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from data_utils.errors import RankError, TooFewDevices, UserError
+from data_utils.errors import RankError, RankInputError, UserError
 from mt_dnn.distributed import ranks as distributed
 from mt_dnn.distributed.launch import explained, process_group
 from mt_dnn.distributed.launcher import BAD_INPUT
@@ -68,7 +68,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match="device: cuda:0 is one GPU for several processes"):
         local_device("cuda:0")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(TooFewDevices, match="2 or more processes need a GPU each, this machine has 1; start fewer"):
+    with pytest.raises(RankInputError, match="2 or more processes need a GPU each, this machine has 1; start fewer"):
         local_device("cuda")
 
 
@@ -79,7 +79,7 @@ def test_alone_everything_is_one_s_own() -> None:
 
 
 def test_too_few_devices_are_bad_input_so_that_the_launcher_does_not_start_again() -> None:
-    assert TooFewDevices.exit_code == BAD_INPUT
+    assert RankInputError.exit_code == BAD_INPUT
 
 
 @pytest.mark.parametrize(

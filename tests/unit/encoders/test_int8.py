@@ -83,4 +83,4 @@ def test_a_trained_run_answers_with_int8(workspace: Path) -> None:
     with pytest.raises(UserError, match="precision: no 'int4', did you mean 'int8'"):
         mt_dnn.load(workspace / "run", "cpu", precision="int4")
     with pytest.raises(UserError, match="precision: int8 runs on a CPU only, not on meta; choose the device cpu"):
-        mt_dnn.load(workspace / "run", "meta", precision="int8")
+        with_precision(exact.config, exact.model, "int8", torch.device("meta"))
