@@ -10,7 +10,7 @@ from mt_dnn.distributed.ranks import is_main, say
 from mt_dnn.runs.checkpoint import checkpoint_path, load_encoder_weights, load_rest
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.evaluate import result
-from mt_dnn.runs.folder import write_json
+from mt_dnn.runs.folder import check_not_lost, write_json
 from mt_dnn.runs.log import mean_figures
 from mt_dnn.runs.notes import adversary_notes, predicts_constant, schedule_notes, score_notes
 from mt_dnn.runs.predictions import row_texts, write_predictions
@@ -53,6 +53,7 @@ def finish(
             return stopped_by
         task, split = parts.tasks.evaluated[name], splits[name, split_name]
         if predictions is not None and is_main():
+            check_not_lost(folder)
             path = folder / "predictions" / f"{name}_{split_name}.jsonl"
             texts = row_texts(task, split_name, split, config.data.dir) if predictions.text else None
             write_predictions(path, task, split, decoded, texts)

@@ -12,16 +12,15 @@ from typing import IO, Any
 
 from filelock import lock_descriptor
 
-from data_utils.errors import UserError, os_errors
+from data_utils.errors import UserError, os_errors, tell
 from data_utils.files import NO_LOCKS, replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_yaml import read_yaml
-from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.checkpoint import damaged, read_state
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import differences, dump_config, load_config
-from mt_dnn.runs.soft_lock import is_held, soft_lock
+from mt_dnn.runs.soft_lock import is_held, lost, soft_lock
 
 CONFIG, TASKS, LOCK = "config.yml", "task_defs.yml", ".lock"
 SOFT = ".owner"  # ending of the file that is a lock where there are no file locks
@@ -150,6 +149,7 @@ def write_inputs(folder: Path, config: RunConfig, tasks: Mapping[str, TaskDef]) 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file, and makes its folder if needed. The file is complete or absent."""
+    check_not_lost(path.parent)
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -168,24 +168,44 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     with os_errors(folder, "cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / name).open("a")  # a file of this name that somebody else has written keeps its content
+    owner = folder / f"{name}{SOFT}"
     with stream, ExitStack() as stack:
-        if not _lock(stream, folder):
-            _say_once(f"{folder}: this disk has no file locks; {name}{SOFT} says instead which process is here")
-            with os_errors(folder, "cannot be locked"):
-                held = stack.enter_context(soft_lock(folder / f"{name}{SOFT}"))
-            if not held:
-                raise in_use(folder)
+        by_system = _lock(stream, folder)
+        with os_errors(folder, "cannot be locked"):
+            # Another machine may see the same disk without file locks.
+            free = not is_held(owner, may_write=True) if by_system else stack.enter_context(soft_lock(owner))
+        if not free:
+            raise in_use(folder)
+        if not by_system:
+            _say_once()
         yield
 
 
 def check_unlocked(folder: Path) -> None:
-    """Raises UserError when another process trains into the folder, because its files may change any moment."""
+    """Raises UserError when another process trains into the folder, because its files may change any moment.
+
+    Writes nothing.
+    """
     if (folder / LOCK).exists():
         with os_errors(folder / LOCK, "cannot be read"):
             stream = (folder / LOCK).open()
         with stream:
-            if not _lock(stream, folder) and is_held(folder / f"{LOCK}{SOFT}"):
+            _lock(stream, folder)
+            if is_held(folder / f"{LOCK}{SOFT}"):
                 raise in_use(folder)
+
+
+def check_not_lost(folder: Path) -> None:
+    """Raises FolderInUse when this process has locked the run folder and another process has taken it over since.
+
+    That can only be on a disk without file locks, where the heartbeat of a process that stands still stops. A run calls
+    this before it writes.
+    """
+    if lost(folder / f"{LOCK}{SOFT}"):
+        raise FolderInUse(
+            f"{folder}: {LOCK}{SOFT} was removed, or another process has taken over this folder; this one stops and "
+            "writes nothing more into it"
+        )
 
 
 def _lock(stream: IO[str], folder: Path) -> bool:
@@ -208,5 +228,5 @@ def in_use(folder: Path) -> FolderInUse:
 
 
 @cache
-def _say_once(text: str) -> None:
-    say(text)
+def _say_once() -> None:
+    tell(f"this disk has no file locks; a file {LOCK}{SOFT} says instead which process is in a folder")

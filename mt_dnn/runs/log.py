@@ -12,6 +12,7 @@ from typing import Any
 
 from data_utils.files import replacing
 from mt_dnn.distributed.ranks import is_main
+from mt_dnn.runs.folder import check_not_lost
 from mt_dnn.runs.trackers import Ending, TrackedRun
 from mt_dnn.runs.tracking import STATE, Tracking, settings_of
 
@@ -56,6 +57,7 @@ class MetricsLog:
     def write(self, record: dict[str, Any]) -> None:
         """Appends a record, which has to have the keys ``event`` and ``step``."""
         if self._stream is not None:
+            check_not_lost(self.path.parent)
             self._stream.write(json.dumps(record) + "\n")
             self._stream.flush()
         if self._tracking is not None:

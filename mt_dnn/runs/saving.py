@@ -23,6 +23,7 @@ from mt_dnn.runs.checkpoint import (
 )
 from mt_dnn.runs.checkpoints import forget_checkpoints, last_checkpoint, mark_best, prune
 from mt_dnn.runs.config_file import differences
+from mt_dnn.runs.folder import check_not_lost
 from mt_dnn.runs.progress import Progress
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from mt_dnn.training.step import Stepper
@@ -87,7 +88,9 @@ def save(
 
     Raises:
         NotSaved: the disk is full or not writable.
+        FolderInUse: another process has taken over the folder.
     """
+    check_not_lost(folder)
     parts = parts_with_state(stepper, progress)
     states = {name: part.state_dict() for name, part in parts.items()}
     tensors = {name for name, part in parts.items() if isinstance(part, TensorState)}
@@ -102,6 +105,7 @@ def save(
         state={"streams": streams(stepper), "resumable": resumable, **plain},
         files=(folder / "config.yml", folder / "task_defs.yml"),
     )
+    check_not_lost(folder)  # what follows removes checkpoints
     if is_main():
         kept = [progress.position.step]
         if progress.best_step is not None:

@@ -1,4 +1,9 @@
-"""Locks on disks without file locks: a file says which process holds the lock, and that it still does."""
+"""Locks on disks without file locks: a file says which process holds the lock, and that it still does.
+
+A heartbeat renews the time of the file. Others compare it with the time of a file that they write themselves, so only
+the clock of the disk counts. To wait and see whether the file changes would need no clock, but two minutes for each
+lock, and a sweep takes many. So before a lock is taken it is tried whether the disk keeps times.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +11,40 @@ import json
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from data_utils.errors import UserError
+
 HEARTBEAT_S = 10.0  # seconds between two renewals
 STALE_S = 120.0  # a lock that was not renewed for so long is that of a process that has ended
+EARLIER = 1_000_000_000  # a time that every disk can keep, in 2001
+
+_tokens: dict[Path, str] = {}  # of the locks that this process has taken
 
 
 @contextmanager
 def soft_lock(path: Path) -> Iterator[bool]:
-    """Gives whether this process has got the lock. It has it until the end of the block.
+    """Gives whether this process has got the lock. It has it until the end of the block, unless it is ``lost``.
 
-    A lock is taken over if its process has ended: at once on the same machine, else after ``STALE_S``. Only the clock
-    of the disk counts, so machines may have other times.
+    A lock is taken over if its process has ended. On the same machine that is known at once. The lock of a process
+    that stands still there is never taken over. On other machines, and in other containers, the heartbeat decides.
 
     Raises:
         OSError: no file can be written there.
+        UserError: the disk does not keep the times of files.
     """
+    _check_times(path.parent)
     token = secrets.token_hex(8)
-    if not (_create(path, token) or (_take_over(path) and _create(path, token))):
+    if not _acquire(path, token):
         yield False
         return
+    _tokens[path] = token
     ended = Event()
     thread = Thread(target=_renew, args=(path, token, ended), daemon=True)
     thread.start()
@@ -38,17 +53,72 @@ def soft_lock(path: Path) -> Iterator[bool]:
     finally:
         ended.set()
         thread.join()
-        if _owner(path).get("token") == token:
-            path.unlink(missing_ok=True)
+        del _tokens[path]
+        with suppress(OSError):  # then it is stale as soon as this process has ended
+            _remove(path, token)
 
 
-def is_held(path: Path) -> bool:
-    """Whether a process has the lock."""
-    return path.exists() and not _is_stale(path)
+def is_held(path: Path, *, may_write: bool = False) -> bool:
+    """Whether a process has the lock.
+
+    ``may_write``: asks the disk for the time, by writing a file. Otherwise nothing is written, and a lock of another
+    machine is compared with the clock of this one.
+    """
+    return path.exists() and not _is_stale(path, _owner(path), may_write=may_write)
+
+
+def lost(path: Path) -> bool:
+    """Whether this process had taken the lock, and another one has taken it over since, because this one stood still.
+
+    A lock that was removed is lost too: the other process may have ended already.
+    """
+    token = _tokens.get(path)
+    if token is None:
+        return False
+    try:
+        return _parsed(path.read_bytes()).get("token") != token
+    except FileNotFoundError:
+        return True
+    except OSError:  # the disk does not answer, so nobody can write now
+        return False
+
+
+@cache
+def _machine() -> dict[str, str]:
+    """What tells this machine and its space of process numbers from others. Containers may share the host's name."""
+    boot = space = ""
+    with suppress(OSError):  # not Linux
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = os.readlink("/proc/self/ns/pid")
+    return {"host": socket.gethostname(), "boot": boot, "processes": space}
+
+
+def _started(process: int) -> str:
+    """When a process has started, in ticks since boot. Empty if it is not known."""
+    try:
+        state, *fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return "ended" if state in "ZX" else fields[18]
+    except (OSError, ValueError, IndexError):
+        return ""
+
+
+def _lives(owner: dict[str, Any]) -> bool | None:
+    """Whether the process of a lock runs, or stands still. None: it cannot be known here."""
+    number, here = owner.get("process"), _machine()
+    if any(not here[key] or owner.get(key) != here[key] for key in here) or not isinstance(number, int) or number < 1:
+        return None
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it is another user's, or no number of a process
+        pass
+    started = _started(number)
+    return started == owner.get("started") if started else None  # another process may have got its number
 
 
 def _create(path: Path, token: str) -> bool:
-    owner = {"host": socket.gethostname(), "process": os.getpid(), "token": token}
+    owner = {**_machine(), "process": os.getpid(), "started": _started(os.getpid()), "token": token}
     try:
         with path.open("x", encoding="utf-8") as stream:
             stream.write(json.dumps(owner))
@@ -59,57 +129,106 @@ def _create(path: Path, token: str) -> bool:
 
 def _renew(path: Path, token: str, ended: Event) -> None:
     while not ended.wait(HEARTBEAT_S):
-        with suppress(OSError):  # the next time it may work
-            if _owner(path).get("token") == token:
-                os.utime(path)
+        with suppress(OSError):  # the next time it may work; if it never does, the lock is lost
+            _beat(path, token)
 
 
-def _owner(path: Path) -> dict[str, Any]:
+def _beat(path: Path, token: str) -> None:
+    """Renews the lock, if it is still that of this process."""
+    if _owner(path).get("token") == token:
+        os.utime(path)
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # it is just being written, or gone
+        found = json.loads(content)
+    except (ValueError, RecursionError):  # it is just being written, or of somebody else
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _is_stale(path: Path) -> bool:
-    owner = _owner(path)
-    number = owner.get("process")
-    if owner.get("host") == socket.gethostname() and isinstance(number, int) and os.name == "posix":
-        try:
-            os.kill(number, 0)
-        except ProcessLookupError:
-            return True
-        except (OSError, OverflowError):  # it is another user's, or no number of a process
-            pass
-    with suppress(OSError):  # it is gone, or the folder may only be read
-        return _now(path.parent) - path.stat().st_mtime > STALE_S
-    return False
+def _owner(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path.read_bytes())
+    except OSError:  # it is gone
+        return {}
 
 
-def _now(folder: Path) -> float:
-    """The time by the clock of the disk."""
+def _is_stale(path: Path, owner: dict[str, Any], *, may_write: bool) -> bool:
+    lives = _lives(owner)
+    if lives is not None:
+        return not lives
+    try:
+        renewed = path.stat().st_mtime
+    except OSError:  # it is gone
+        return False
+    return (_disk_time(path.parent) if may_write else time.time()) - renewed > STALE_S
+
+
+@contextmanager
+def _probe(folder: Path) -> Iterator[Path]:
+    """Gives a new file, which is removed at the end of the block."""
     probe = folder / f".{secrets.token_hex(8)}.time"
     try:
-        probe.touch()
-        return probe.stat().st_mtime
+        probe.touch(exist_ok=False)
+        yield probe
     finally:
         probe.unlink(missing_ok=True)
 
 
-def _take_over(path: Path) -> bool:
-    """Removes the lock if it is stale. Returns whether it did. Only one process at a time may try."""
+def _disk_time(folder: Path) -> float:
+    """The time by the clock of the disk."""
+    with _probe(folder) as probe:
+        return probe.stat().st_mtime
+
+
+@cache
+def _check_times(folder: Path) -> None:
+    """Raises UserError if a renewal of a lock would change no time on this disk."""
+    with _probe(folder) as probe:
+        os.utime(probe, (EARLIER, EARLIER))
+        earlier = probe.stat().st_mtime
+        os.utime(probe)
+        if not earlier < EARLIER + STALE_S < probe.stat().st_mtime:
+            raise UserError(
+                f"{folder}: cannot be locked (this disk has no file locks and keeps no times); choose another folder"
+            )
+
+
+def _acquire(path: Path, token: str) -> bool:
+    """Takes the lock if it is free or stale. Only one process at a time may try: the one that has a second lock."""
     guard = path.with_name(f"{path.name}.takeover")
-    if guard.exists() and _now(path.parent) - guard.stat().st_mtime > STALE_S:
-        guard.unlink(missing_ok=True)
-    try:
-        guard.touch(exist_ok=False)
-    except FileExistsError:
+    if not _create_or_replace(guard, token):
         return False
     try:
-        if not _is_stale(path):
-            return not path.exists()
-        path.unlink(missing_ok=True)
-        return True
+        return _create_or_replace(path, token)
     finally:
-        guard.unlink(missing_ok=True)
+        with suppress(OSError):
+            _remove(guard, token)
+
+
+def _create_or_replace(path: Path, token: str) -> bool:
+    if _create(path, token):
+        return True
+    owner = _owner(path)
+    stale = _is_stale(path, owner, may_write=True)
+    return stale and _remove(path, owner.get("token")) and _create(path, token)
+
+
+def _remove(path: Path, token: object) -> bool:
+    """Removes the lock with this token. Returns whether it did.
+
+    It gets a name of its own before it is removed. If it is another one by now, it is put back.
+    """
+    moved = path.with_name(f"{path.name}.{secrets.token_hex(8)}.old")
+    if _owner(path).get("token") != token:
+        return False
+    try:
+        path.rename(moved)
+    except FileNotFoundError:
+        return False
+    if _owner(moved).get("token") != token:
+        moved.replace(path)
+        return False
+    moved.unlink()
+    return True

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from data_utils.errors import UserError
+from mt_dnn.runs import folder
+from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import dump_config, load_config
-from mt_dnn.runs.folder import FolderInUse, check_same_config, check_unlocked, locked
+from mt_dnn.runs.folder import FolderInUse, check_same_config, check_unlocked, locked, write_json
 from mt_dnn.runs.log import MetricsLog
+from mt_dnn.runs.run import Run
 
 
 @pytest.mark.parametrize(
@@ -89,22 +93,58 @@ def resumed(folder: Path) -> None:
     MetricsLog(folder, resume_step=10).close()
 
 
-def test_a_disk_without_file_locks_gets_locks_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def no_locks(*_: object) -> None:
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("fcntl.flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", fail)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_disk_without_file_locks_gets_locks_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder._say_once.cache_clear()
     check_unlocked(tmp_path)
     with locked(tmp_path):
-        assert f"{tmp_path}: this disk has no file locks; .lock.owner says instead" in capsys.readouterr().out
         for other in (lambda: check_unlocked(tmp_path), lambda: locked(tmp_path).__enter__()):
             with pytest.raises(FolderInUse, match="another process is training into this folder"):
                 other()
     check_unlocked(tmp_path)
     with locked(tmp_path), locked(tmp_path, "other"):
         pass
+    said = capsys.readouterr()
+    assert said.err.count("this disk has no file locks") == 1 and not said.out
+
+
+def test_who_sees_file_locks_looks_at_the_lock_of_who_does_not(tmp_path: Path) -> None:
+    owner = tmp_path / ".lock.owner"
+    (tmp_path / ".lock").touch()
+    owner.write_text('{"token": "other"}')
+    for other in (lambda: check_unlocked(tmp_path), lambda: locked(tmp_path).__enter__()):
+        with pytest.raises(FolderInUse):
+            other()
+    os.utime(owner, (0, 0))
+    check_unlocked(tmp_path)
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_run_whose_folder_was_taken_over_stops_before_it_writes(workspace: Path) -> None:
+    taken = '{"token": "other"}'
+
+    def stand_still(*_: object) -> bool:
+        (workspace / "run" / ".lock.owner").write_text(taken)
+        return False
+
+    run = Run(load_config(workspace / "run.yml", ["train.epochs=2"]), shown=False, hopeless=stand_still)
+    with pytest.raises(FolderInUse, match=r"another process has taken over this folder; this one stops"):
+        run()
+    assert last_checkpoint(run.folder) is None and (run.folder / ".lock.owner").read_text() == taken
+    with locked(workspace / "other"):
+        (workspace / "other" / ".lock.owner").unlink()
+        with pytest.raises(FolderInUse):
+            write_json(workspace / "other" / "summary.json", {})
 
 
 def test_a_lock_that_fails_for_another_reason_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
