@@ -18,7 +18,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 WRITING = {*NO_ROOM, errno.EPIPE}  # what only writing raises
 
 # Characters without a width: those that turn the direction of writing, and the mark at the begin of a file.
-HIDDEN = {chr(code) for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)}
+INVISIBLE = {chr(code) for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)}
 LONGEST = 2000  # characters of a message
 SHOWN = 200  # characters of a value in a message
 LISTED = 30  # names in a list of names
@@ -82,8 +82,8 @@ def printable(text: str) -> str:
 
 
 def _is_control(char: str) -> bool:
-    """Whether a character is none of a text: a control, a line break, a surrogate, or hidden."""
-    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in HIDDEN
+    """Whether a character is none of a text: a control, a line break, a surrogate, or invisible."""
+    return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in INVISIBLE
 
 
 def shortened(text: str, most: int = SHOWN) -> str:

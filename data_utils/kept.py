@@ -82,12 +82,13 @@ def check_values(split: Prepared, classes: int | None, tokenizer: PreTrainedToke
             raise UserError(f"{split.path}: prepared data is damaged ({name} {wrong}, of {count}); delete the folder")
 
 
+def unkept(splits: Iterable[Prepared]) -> str:
+    """Which folder could not keep splits, and why. Empty if all are kept."""
+    first = next((split for split in splits if UNKEPT in split.manifest), None)
+    return "" if first is None else f"{first.path.parent}: cannot be written ({first.manifest[UNKEPT]})"
+
+
 def unkept_notice(splits: Iterable[Prepared]) -> list[str]:
     """One line about the splits that could not be kept, or none."""
-    unkept = [split for split in splits if UNKEPT in split.manifest]
-    if not unkept:
-        return []
-    folder, reason = unkept[0].path.parent, unkept[0].manifest[UNKEPT]
-    return [
-        f"{folder}: cannot be written ({reason}), so rows are prepared anew each time; data.cache sets another folder"
-    ]
+    problem = unkept(splits)
+    return [f"{problem}, so rows are prepared anew each time; data.cache sets another folder"] if problem else []

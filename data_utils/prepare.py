@@ -69,7 +69,7 @@ def prepare(
 
     Raises:
         UserError: the file of rows is missing, wrong or being changed, two rows of a split other than ``train`` have
-            the same uid, or ``cache_dir`` cannot be written.
+            the same uid, or ``cache_dir`` is a file. If it may only be read, the rows stay in memory.
     """
     source = find_rows(data_dir, task, split)
     rows_sha256 = _sha256(source)

@@ -1,6 +1,6 @@
 """Reads files of rows in every format, row by row: TSV, CSV, JSONL, Parquet and CoNLL, plain or ``.gz``.
 
-All formats follow one rule, which docs/own_data.md tells the user ("Files of rows"). Values stay as they are in the
+All formats follow one rule; docs/own_data.md describes it ("Files of rows"). Values stay as they are in the
 file. rows.py and inputs.py turn them into text and compare them with a task.
 """
 

@@ -23,7 +23,7 @@ def prepare(
     Files that do not exist are told. Files that are wrong are listed last, after all others are prepared.
     """
     from data_utils.features import load_tokenizer
-    from data_utils.kept import UNKEPT
+    from data_utils.kept import unkept
     from data_utils.prepare import missing_notice, prepare_all
     from data_utils.task_def import load_task_defs
     from data_utils.text_table import table
@@ -47,12 +47,11 @@ def prepare(
     for line in (*missing, *notices, *check_unknown(splits, most=1)):
         tell(line)
     wrong = [problem for problem in problems.values() if not isinstance(problem, MissingRows)]
-    for problem in wrong[:-1]:
-        tell(problem)
+    for error in wrong[:-1]:
+        tell(error)
     if wrong:
         raise wrong[-1]  # printed like the others; the exit code is 2
-    if unkept := [split for split in splits.values() if UNKEPT in split.manifest]:
-        folder, reason = unkept[0].path.parent, unkept[0].manifest[UNKEPT]
-        raise UserError(f"{folder}: cannot be written ({reason}); name another folder with --cache")
+    if problem := unkept(splits.values()):
+        raise UserError(f"{problem}; name another folder with --cache")
     if not splits:
         raise UserError(f"{data}: no rows for any task of {task_defs}; give the folder of <task>_<split>.tsv files")
