@@ -16,9 +16,9 @@ from tests.unit.runs.test_config import rows
 
 PAGES = ROOT / "docs" / "modes"
 SECTIONS = [
+    "Example",
     "Picture",
     "Formula",
-    "Example",
     "Options",
     "Presets",
     "Radius and step size",
