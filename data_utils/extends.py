@@ -46,7 +46,7 @@ def layers(path: Path, content: Mapping[Any, Any], read: Callable[[Path], Mappin
             raise UserError(f"{path}: {KEY}: {below}: no such file; its path counts from the folder of {path.name}")
         if below.resolve() in [known.resolve() for known, _ in found]:
             chain = " extends ".join(str(known) for known, _ in [*reversed(found), (below, {})])
-            raise UserError(f"{path}: {KEY}: {chain}, without end; remove one of them")
+            raise UserError(f"{path}: {KEY}: {chain}, in a circle; remove one of them")
         path, content = below, read(below)
 
 

@@ -48,7 +48,7 @@ def vector_file(path: Path) -> Iterator[Append]:
         ValueError: rows of another type or size than the first.
     """
     if path.suffix not in FORMATS:
-        raise UserError(f"{path}: the ending says the format; use {', '.join(FORMATS)}")
+        raise UserError(f"{path}: the name must end in {', '.join(FORMATS)}")
     with replacing(path) as temporary, temporary.open("wb") as stream:
         file = FORMATS[path.suffix](stream)
         kinds: set[tuple[np.dtype[Any], int]] = set()

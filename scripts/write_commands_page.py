@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,13 @@ def rows(command: Any) -> Iterator[str]:
     yield "| name | default | meaning |"
     yield "|---|---|---|"
     for parameter in command.params:
+        if getattr(parameter, "hidden", False):
+            continue
         argument = parameter.param_type_name == "argument"
         name = parameter.name.upper() if argument else ", ".join([*parameter.opts, *parameter.secondary_opts])
         shown = isinstance(parameter.default, str | int | float | Path) and parameter.default is not False
-        default = "required" if parameter.required else f"`{parameter.default}`" if shown else ""
+        given = parameter.default.value if isinstance(parameter.default, Enum) else parameter.default
+        default = "required" if parameter.required else f"`{given}`" if shown else ""
         yield f"| `{name}` | {default} | {text(parameter.help).replace('|', chr(92) + '|')} |"
 
 

@@ -146,7 +146,7 @@ class GroupedSource:
                 used += len(group)
         if not rows:
             raise UserError(
-                f"{path}: no first text has several second texts with exactly one '{self.right}'; is it the right file?"
+                f"{path}: no premise has several hypotheses and exactly one '{self.right}'; is it the right file?"
             )
         written = write_choices(rows, task=task, split=split, output=output, location=path)
         written.broken += count - used

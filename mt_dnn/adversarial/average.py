@@ -64,5 +64,7 @@ def build_average(model: Model, adversaries: Iterable[Adversary[Any]], warmup_st
     if not wanted:
         return None
     if len({(options.beta, options.beta_after_warmup) for options in wanted}) > 1:
-        raise UserError("adversary.tasks: bregman.beta and beta_after_warmup have to be the same for all tasks")
+        raise UserError(
+            "adversary.tasks: bregman.beta and beta_after_warmup differ between tasks; set them in adversary.bregman"
+        )
     return WeightAverage(model, wanted[0], warmup_steps)

@@ -97,8 +97,8 @@ def build_adversaries(options: Options, tasks: Mapping[str, TaskDef]) -> dict[st
         modes = {chosen[name].mode, chosen[head_owner(task)].mode}
         if len({ADVERSARIES[mode].changes_head for mode in modes}) > 1:
             raise UserError(
-                f"adversary.tasks: {name} and {task.head} share a head, which the modes {' and '.join(sorted(modes))} "
-                "cannot do; give both tasks the same mode"
+                f"adversary.tasks: {name} and {task.head} share a head, and of the modes "
+                f"{' and '.join(sorted(modes))} one changes it; give both tasks the same mode"
             )
     return {name: ADVERSARIES[settings.mode](settings, tasks[name]) for name, settings in chosen.items()}
 

@@ -36,7 +36,10 @@ def read_preset(name: str, location: str) -> dict[str, Any]:
     """
     same, *others = OLD_NAMES.get(name, (name,))
     if others:
-        raise UserError(f"{location}: preset '{name}' is now called {same}; {others[0]} is what its source means")
+        raise UserError(
+            f"{location}: preset '{name}' is now called {same}; "
+            f"the settings of its source are {others[0]}; choose one of the two"
+        )
     name = same
     known = preset_names()
     if name not in known:

@@ -24,7 +24,7 @@ SecondRun = Annotated[str | None, typer.Argument(metavar="[NAME=]RUN_B", help="A
 Task = Annotated[str, typer.Option(help="The task.")]
 Split = Annotated[str, typer.Option(help="A labelled split.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of canonical rows; default: the run's.")]
-TaskDefs = Annotated[Path | None, typer.Option(help="Task file with further tasks that read a head of the runs.")]
+TaskDefs = Annotated[Path | None, typer.Option(help="Task file with more tasks that use a head of the runs.")]
 Output = Annotated[Path, typer.Option(help="Folder for the numbers (JSON) and the figure (png, svg).")]
 Name = Annotated[str | None, typer.Option(help="Name of the files; default: analysis, task and split.")]
 Figures = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figure; needs the extra studies.")]

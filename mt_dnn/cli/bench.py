@@ -224,7 +224,7 @@ def _inference(what: str) -> None:
 
 INFERENCE = {
     "predict": "On the CPU, predictions per second beside transformers' pipeline, in batches of 32 and at its best.",
-    "evaluate": "On the CPU, evaluated rows per second beside plain transformers, in padded batches of these tokens.",
+    "evaluate": "On the CPU, evaluated rows per second, beside transformers on padded batches with as many tokens.",
     "prepare": "Prepared rows per second, from file to file, beside the tokenizer alone.",
 }
 for name in INFERENCE:

@@ -26,7 +26,9 @@ def embed(
     ] = "mean",
     level: Annotated[
         int | None,
-        typer.Option(help="Block whose output is taken, from 1; 0: what goes into block 1; default: the final states."),
+        typer.Option(
+            help="Block whose output is taken, from 1; 0: output of the embedding module; default: the final states."
+        ),
     ] = None,
     columns: Annotated[
         str | None,

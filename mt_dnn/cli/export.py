@@ -13,7 +13,7 @@ from mt_dnn.cli.arguments import RunFolder
 def export(
     run: RunFolder,
     output: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
-    to: Annotated[str, typer.Option(help="Who reads it: hf, sentence-transformers or onnx.")] = "hf",
+    to: Annotated[str, typer.Option(help="Format: hf (transformers), sentence-transformers or onnx.")] = "hf",
     task: Annotated[
         str | None, typer.Option(help="The task whose head is exported; default: the one that was trained.")
     ] = None,

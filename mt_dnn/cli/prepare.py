@@ -20,7 +20,7 @@ def prepare(
 ) -> None:
     """Turn canonical rows into token ids. Training does this by itself; here you see what it finds.
 
-    Files that do not exist are told. Files that are wrong are listed last, after all others are prepared.
+    Missing files are named. Wrong files are listed last, when all others are prepared.
     """
     from data_utils.features import load_tokenizer
     from data_utils.kept import unkept

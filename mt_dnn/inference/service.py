@@ -201,7 +201,9 @@ def serve(model: TrainedModel, host: str, port: int, limits: Limits, say: Callab
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise UserError(f"--host {host} --port {port}: cannot be used ({reason}); choose another") from None
+        raise UserError(
+            f"--host {host} --port {port}: cannot be used ({reason}); choose another address or port"
+        ) from None
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     batcher = Batcher(
         lambda task, wanted, rows: predict_inputs(model, readings(model.task(task))[-1], rows, wanted),

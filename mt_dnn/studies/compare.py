@@ -73,7 +73,10 @@ def compare(first: Path, second: Path, task: str | None = None, split: str | Non
     ]
     if not wanted:
         what = " ".join(word for word in (task, split) if word)
-        raise UserError(f"{first} and {second}: no labelled split{what and ' '}{what} that both have predicted")
+        raise UserError(
+            f"{first} and {second}: no labelled split{what and ' '}{what} that both have predicted; "
+            "train both with evaluation.predictions=true"
+        )
     for name, part in wanted:
         yield _difference(defs[name], part, files[name, part], second / "predictions" / files[name, part].name)
 

@@ -56,8 +56,8 @@ def _meaning(table: Table) -> Iterator[str]:
     if any(cell.examples for cell in table.cells.values()):
         yield (
             "Over examples: the mean difference over seeds, with the 95 % interval of "
-            f"{resamples_for(table.comparisons):,} paired bootstrap samples of the examples, corrected likewise. It "
-            "speaks of these models, that over seeds of the method."
+            f"{resamples_for(table.comparisons):,} paired bootstrap samples of the examples, corrected likewise. "
+            "This interval is about these models, the one over seeds about the method."
         )
 
 

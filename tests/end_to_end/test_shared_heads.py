@@ -110,7 +110,7 @@ def test_the_head_has_to_be_trained_too(folder: Path, tmp_path: Path) -> None:
 
 def test_modes_that_change_the_head_are_those_of_all_its_tasks(folder: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^adversary\.tasks: renamed and same share a head, which the modes none and r4f"
+        UserError, match=r"^adversary\.tasks: renamed and same share a head, and of the modes none and r4f one changes"
     ):
         build(folder, "adversary.mode=r4f", "adversary.tasks.renamed.mode=none")
     run = build(folder, "adversary.mode=r4f")

@@ -116,7 +116,7 @@ def layers_of(model: TrainedModel, owner: str) -> Layers:
         return Layers()
     if encoder.pooler_source not in ("pretrained", "fresh"):
         raise UserError(
-            f"encoder.pooler: transformers' classifiers have no {encoder.pooler_source} there; "
+            f"encoder.pooler: no classifier of transformers has the pooler {encoder.pooler_source}; "
             "train with encoder.pooler=family"
         )
     return Layers(encoder.pooler_dense, "tanh")

@@ -156,7 +156,7 @@ def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
         ("adversary=preset:tat/mtdn", "override 'adversary=preset:tat/mtdn': adversary: no preset 'tat/mtdn', did you"),
         (
             "adversary=preset:rapt/embedding",
-            "adversary: preset 'rapt/embedding' is now called rapt/words; rapt/embeddings is",
+            "adversary: preset 'rapt/embedding' is now called rapt/words; the settings",
         ),
         ("adversary={mode: rapt, level: embeddings}", "level has no effect with 'max_layer: 3'; leave it out"),
         ("adversary={mode: vat, level: 0}", "adversary.level: Input should be 'words' or 'embeddings'"),

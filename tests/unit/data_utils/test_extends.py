@@ -74,10 +74,10 @@ def test_errors_name_the_file_that_has_the_fault(tmp_path: Path) -> None:
     [
         ("extends: none.yml", "{0}/mine.yml: extends: {0}/none.yml: no such file; its path counts from the folder of"),
         ("extends: .", "{0}/mine.yml: extends: {0}: no such file"),
-        ("extends: mine.yml", "{0}/mine.yml: extends: {0}/mine.yml extends {0}/mine.yml, without end"),
+        ("extends: mine.yml", "{0}/mine.yml: extends: {0}/mine.yml extends {0}/mine.yml, in a circle"),
         (
             "extends: other.yml",
-            "{0}/other.yml: extends: {0}/mine.yml extends {0}/other.yml extends {0}/mine.yml, without",
+            "{0}/other.yml: extends: {0}/mine.yml extends {0}/other.yml extends {0}/mine.yml, in a",
         ),
         (
             "extends: [a.yml, b.yml]",

@@ -59,7 +59,7 @@ def test_a_file_is_complete_or_absent(ending: str, tmp_path: Path) -> None:
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"out.txt: the ending says the format; use .npy, .parquet, .safetensors"):
+    with pytest.raises(UserError, match=r"out.txt: the name must end in .npy, .parquet, .safetensors"):
         vector_file(tmp_path / "out.txt").__enter__()
 
 

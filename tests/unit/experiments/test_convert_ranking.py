@@ -41,7 +41,7 @@ def test_pairs_of_one_question_are_its_choices(tmp_path):
 def test_pairs_that_are_alone_are_one_line(tmp_path):
     lay_out(tmp_path, {"GLUE/QNLI/dev.tsv": tsv(("index", "question", "sentence", "label"), PAIRS[3])})
     report = convert(TASKS, tmp_path, tmp_path / "out", ["qnli_ranking"])
-    assert len(report.failed) == 1 and "no first text has several second texts" in report.failed[0]
+    assert len(report.failed) == 1 and "no premise has several hypotheses and exactly one" in report.failed[0]
 
 
 def test_smaller_sets_are_part_of_larger_ones():

@@ -80,7 +80,7 @@ def test_errors_name_the_file_that_has_the_key(base: Path) -> None:
     with pytest.raises(UserError, match=r"mine.yml: extends: .*none.yml: no such file"):
         load_config(extending(base.with_name("none.yml"), ""))
     mine.write_text("extends: mine.yml\n")
-    with pytest.raises(UserError, match=r"mine.yml extends .*mine.yml, without end"):
+    with pytest.raises(UserError, match=r"mine.yml extends .*mine.yml, in a circle"):
         load_config(mine)
 
 
