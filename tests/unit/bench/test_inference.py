@@ -91,19 +91,22 @@ def test_the_peer_gives_our_answers_if_it_has_our_head(
             ]
 
 
-def test_slower_ways_give_smaller_ratios(folder: Path, tmp_path: Path) -> None:
+def test_slower_ways_give_smaller_ratios(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only our way and the peer's move."""
     subject = build_subject(tmp_path, folder / "run", task="same", lengths="sst2", rows=4)
-    work = torch.randn(200, 200)
+    wall, cpu = [0.0], [0.0]
+    monkeypatch.setattr("mt_dnn.bench.inference.time.perf_counter", lambda: wall[0])
+    monkeypatch.setattr("mt_dnn.bench.inference.time.process_time", lambda: cpu[0])
 
-    def repeat(times: int) -> None:
-        for _ in range(times):
-            work @ work
+    def work(seconds: float) -> None:
+        wall[0] += 2 * seconds
+        cpu[0] += seconds
 
-    peers = {"batches of 32": lambda: repeat(800), "batches of 8": lambda: repeat(200)}
-    result = compare(lambda: repeat(100), peers, subject, rounds=3)
+    peers = {"batches of 32": lambda: work(8), "batches of 8": lambda: work(2)}
+    result = compare(lambda: work(1), peers, subject, rounds=3)
     assert result["best_peer"] == "batches of 8"
-    assert 4 < result["cpu_ratio"] < 16 and 1 < result["cpu_ratio_to_best"] < 4
-    assert result["ours_rows_per_s"] > result["best_peer_rows_per_s"] > result["peer_rows_per_s"]
+    assert result["ratio"] == result["cpu_ratio"] == 8 and result["ratio_to_best"] == result["cpu_ratio_to_best"] == 2
+    assert [result[f"{side}_rows_per_s"] for side in ("ours", "best_peer", "peer")] == [2.0, 1.0, 0.2]
 
 
 def test_made_up_rows_need_no_run(tmp_path: Path) -> None:
