@@ -19,8 +19,10 @@ def __getattr__(name: str) -> Any:
     """Imports a name when it is first asked for, so that ``import mt_dnn`` does not import torch."""
     if name in __all__:
         from mt_dnn.foreign import check_data_utils
+        from mt_dnn.threads import set_threads
 
         check_data_utils()
+        set_threads(None)
     if name == "load":
         from mt_dnn.inference.trained import load
 

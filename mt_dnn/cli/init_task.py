@@ -43,7 +43,7 @@ def init_task(
 
     asked = Asked(tuple(text or ()), label, uid, task_type)
     new = new_task(file, dev=dev, test=test, name=name, asked=asked, encoder=encoder, output=output, force=force)
-    print(f"{file}: {new.rows:,} rows. This was found; the options in front change it:")
+    print(f"{file}: {new.rows:,} rows. What was found (the option at the beginning of a line changes it):")
     for option, found in new.said:
         print(f"  {option:<7}  {printable(found)}")
     print(f"\nwritten: {new.task_file} (what the task is) and {new.run_file} (how to train it)")

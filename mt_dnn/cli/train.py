@@ -32,6 +32,7 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
     from mt_dnn.distributed.output import lasting_output
     from mt_dnn.distributed.ranks import is_main, say
     from mt_dnn.distributed.signals import exit_code
+    from mt_dnn.inference.next_commands import next_commands
     from mt_dnn.runs.config_file import load_config
     from mt_dnn.runs.run import Run
     from mt_dnn.runs.score_table import score_text
@@ -41,7 +42,8 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
         with process_group(timeout_s=config.distributed.timeout_s):
             for notice in notices(path, config.task_defs):
                 say(notice)
-            summary = Run(config)(ends_process=True)
+            run = Run(config)
+            summary = run(ends_process=True)
         if isinstance(summary, int):
             return exit_code(summary)
         if is_main():
@@ -50,10 +52,8 @@ def train_here(path: Path, overrides: Sequence[str]) -> int:
                 print(f"note: {note}")
             print(f"\nrun folder: {config.output} (step {summary['selected_step']} of {summary['steps']} selected)")
             print("next:")
-            print(f"  mt-dnn predict {config.output} --input FILE     answers to new rows")
-            print(f"  mt-dnn compare {config.output} OTHER_RUN        which of two runs is better, and on which rows")
-            merge = "" if config.adapter.kind == "none" else " --merge"
-            print(f"  mt-dnn export {config.output}{merge} --output FOLDER   a model for transformers")
+            for command, use in next_commands(config, run.parts):
+                print(f"  mt-dnn {command}   {use}")
     return 0
 
 

@@ -76,7 +76,10 @@ def _updates(config: RunConfig, parts: Parts) -> str:
         when = "each epoch" if every is None else f"every {counted(every, 'update')}"
         scored = f"dev scores after {when}, {chosen}"
     most = "at most " if config.evaluation.patience is not None else ""
-    return f"{most}{parts.plan.total_steps:,} in {counted(parts.plan.epochs, 'epoch')}; {scored}"
+    length = (
+        "train.max_steps" if parts.plan.total_steps == config.train.max_steps else counted(parts.plan.epochs, "epoch")
+    )
+    return f"{most}{parts.plan.total_steps:,} ({length}); {scored}"
 
 
 def _adversaries(config: RunConfig, parts: Parts) -> str:

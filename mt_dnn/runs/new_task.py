@@ -184,7 +184,7 @@ def _said(
     blank = f"; {empty:,} of them empty, and trained on too" if empty else ""
     yield "--text", f"{' and '.join(found.texts)} (data_format: {task.data_format}){blank}"
     if found.label is not None:
-        yield "--label", f"{found.label}{_labels(task, found)}"
+        yield "--label", f"{found.label}{_labels(task, found, with_dev='dev' in files)}"
     yield "--type", task.task_type
     unit = "sentence" if kind_of(files["train"]) == CONLL else "row"
     yield "--uid", found.uid or f"none; the name of a {unit} is its number in the file"
@@ -195,11 +195,12 @@ def _said(
     yield "--test", f"{files['test']}, {len(rows['test']):,} rows" if "test" in files else "none"
 
 
-def _labels(task: TaskDef, found: Guess) -> str:
+def _labels(task: TaskDef, found: Guess, *, with_dev: bool) -> str:
     if task.value_range is not None:
         return f": numbers from {task.value_range[0]:g} to {task.value_range[1]:g}"
     if not task.labels:
         return ""
     named = sorted(found.counts, key=lambda label: -found.counts[label])
     shown = ", ".join(f"{label} ({found.counts[label]:,})" for label in named[:MOST_LISTED])
-    return f": {shown}{f' and {len(named) - MOST_LISTED} more' if len(named) > MOST_LISTED else ''}"
+    more = f" and {len(named) - MOST_LISTED} more" if len(named) > MOST_LISTED else ""
+    return f": {shown}{more}{', train and dev together' if with_dev else ''}"

@@ -35,6 +35,29 @@ class Item:
         return self.cost.hours if isinstance(self.cost, Estimate) else self.cost if isinstance(self.cost, float) else 0
 
 
+class Prices:
+    """What runs cost. ``sources``: where their speed is from, ``absent``: why they have no rows, each with the runs."""
+
+    def __init__(self, rates: Rates) -> None:
+        self.rates, self.sources, self.absent = rates, Counter[str](), Counter[str]()
+
+    def __call__(self, item: Item) -> Item:
+        """The item with its cost."""
+        config = item.run.given
+        if item.state in DONE:
+            return item
+        if shape_of(config) is None:
+            return Item(item.run, item.state, estimate(config) or f"{NOT_KNOWN}: encoder or rows")
+        try:
+            characters = work(config)
+        except MissingRows as error:
+            self.absent[str(error)] += 1
+            return Item(item.run, item.state, f"{NOT_KNOWN}: rows are missing")
+        rate = self.rates(config)
+        self.sources[rate.source] += 1
+        return Item(item.run, item.state, characters * rate.seconds / 3600)
+
+
 def dry_run_text(sweeps: Sequence[Sweep]) -> str:
     """The text for studies with the same folder of runs: runs that are not done, what they cost, and sums.
 
@@ -43,17 +66,18 @@ def dry_run_text(sweeps: Sequence[Sweep]) -> str:
     """
     runs = sweeps[0].runs
     records = list(read_records(runs)) if runs.is_dir() else []
-    rates, sources = Rates(configured(records, runs)), Counter[str]()
+    prices = Prices(Rates(configured(records, runs)))
     parts, together = list[str](), dict[str, Item]()
     for sweep in sweeps:
-        items = [_priced(item, rates, sources) for item in _items(sweep)]
+        items = [prices(item) for item in _items(sweep)]
         together |= {item.run.settings_id: item for item in items}
         parts += _study_parts(sweep.grid.study.title, items)
     left = [item for item in together.values() if item.state not in DONE]
     if len(sweeps) > 1:
         parts.append(f"All {len(sweeps)} studies: {len(together)} runs. A run that several have in common counts once")
         parts += [text for text, _ in _in_all(left)]
-    parts += [f"Rate of {count} runs: measured, {source}." for source, count in sources.items()]
+    parts += [f"Speed of {count} runs: measured, {source}." for source, count in prices.sources.items()]
+    parts += [f"Rows of {count} runs are missing: {reason}" for reason, count in prices.absent.items()]
     if any(isinstance(item.cost, Estimate) for item in left):
         parts.append(f"GPU: {ASSUMPTIONS}.")
     return "\n\n".join(parts)
@@ -89,22 +113,6 @@ def _items(sweep: Sweep) -> Iterator[Item]:
             for run in (grid.run(group[0], seed) for seed in grid.study.seed_list):
                 if run.settings_id not in seen:
                     yield Item(run, UNDECIDED)
-
-
-def _priced(item: Item, rates: Rates, sources: Counter[str]) -> Item:
-    """The item with its cost. Counts where the rate is from."""
-    config = item.run.given
-    if item.state in DONE:
-        return item
-    if shape_of(config) is None:
-        return Item(item.run, item.state, estimate(config) or f"{NOT_KNOWN}: encoder or rows")
-    try:
-        characters = work(config)
-    except MissingRows:
-        return Item(item.run, item.state, f"{NOT_KNOWN}: rows are not here")
-    rate = rates(config)
-    sources[rate.source] += 1
-    return Item(item.run, item.state, characters * rate.seconds / 3600)
 
 
 def _in_all(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:

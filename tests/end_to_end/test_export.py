@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from transformers import pipeline
 
 from mt_dnn.batches.collate import collate
+from mt_dnn.cli.main import main
+from mt_dnn.cli.train import train_here
 from mt_dnn.inference.export.write import export
 from mt_dnn.inference.trained import TrainedModel, load
 from tests.exporting import rows_for, run_of
@@ -99,3 +102,28 @@ def test_feature_extraction(run: Path, model: TrainedModel, tmp_path: Path) -> N
     states = [np.array(extract(text)[0]) for text in texts]
     assert np.stack([state.mean(0) for state in states]) == pytest.approx(model.embed(texts), abs=1e-5)
     assert np.stack([state[0] for state in states]) == pytest.approx(model.embed(texts, pooling="cls"), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "exported"),
+    [
+        (["tasks=[same]"], "a model for transformers"),
+        (["tasks=[same,negated]", "encoder.pooler=mean"], "the encoder for transformers"),
+        (["tasks=[same]", "encoder.scalar_mix=true"], None),
+    ],
+)
+def test_the_commands_that_a_run_ends_with_work(
+    options: list[str], exported: str | None, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_here(workspace / "run.yml", [*options, "train.max_steps=1"]) == 0
+    _, _, said = capsys.readouterr().out.partition("next:\n")
+    commands = {use: command for command, use in (line[9:].split("   ") for line in said.splitlines())}
+    assert [use for use in commands if "transformers" in use] == [exported] * (exported is not None)
+    rows, folder = workspace / "rows.tsv", workspace / "out"
+    rows.write_text("a b\tc d\n")
+    for use, command in commands.items():
+        if "OTHER_RUN" not in command:
+            with pytest.raises(SystemExit) as ended:
+                main(shlex.split(command.replace("FILE", str(rows)).replace("FOLDER", str(folder))))
+            assert not ended.value.code, use
+    assert (folder / "config.json").exists() == (exported is not None)

@@ -9,6 +9,7 @@ import sys
 import joblib
 import pytest
 
+import mt_dnn
 from mt_dnn.threads import NUMBER, WAITING, divide_threads, set_threads
 
 
@@ -22,6 +23,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_by_default_there_are_as_many_threads_as_cores_and_they_sleep() -> None:
     set_threads(None)
+    assert os.environ[NUMBER] == "8" and WAITING.items() <= os.environ.items()
+
+
+def test_python_functions_set_the_same_before_they_import_torch() -> None:
+    assert not WAITING.items() & os.environ.items()
+    mt_dnn.__getattr__("load")
     assert os.environ[NUMBER] == "8" and WAITING.items() <= os.environ.items()
 
 

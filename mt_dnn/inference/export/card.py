@@ -98,14 +98,14 @@ def _metadata(model: TrainedModel, content: Content, results: list[dict[str, Any
     return ModelCardData(
         model_name=config.name if scores else None,
         eval_results=scores or None,
-        base_model=config.encoder.name if _on_hub(config.encoder.name, model) else None,
+        base_model=config.encoder.name if on_hub(config.encoder.name, model) else None,
         library_name=content.library,
         pipeline_tag=content.tag,
         tags=["mt-dnn", *([config.adversary.mode] if config.adversary.mode != "none" else [])],
     )
 
 
-def _on_hub(name: str | None, model: TrainedModel) -> bool:
+def on_hub(name: str | None, model: TrainedModel) -> bool:
     """Whether the name of an encoder is one on the hub: owner/name, and no such folder, nor one that may have held it.
 
     A folder may be written as it is seen from a folder above the run, where the command was, or from the current one.
@@ -117,7 +117,7 @@ def _on_hub(name: str | None, model: TrainedModel) -> bool:
 
 def shown_name(name: str, model: TrainedModel) -> str:
     """The name of an encoder as a card tells it. Of a folder only the last name."""
-    return name if name.startswith(PACKAGE) or _on_hub(name, model) else Path(name).name
+    return name if name.startswith(PACKAGE) or on_hub(name, model) else Path(name).name
 
 
 def _encoder(model: TrainedModel) -> str:
@@ -176,7 +176,7 @@ def _scores(results: list[dict[str, Any]], seed: int) -> str:
 
 
 def _training(model: TrainedModel) -> str:
-    """The settings that are not defaults, as a run file, and the command. Of folders only the last name is told."""
+    """The settings that are not defaults, as a run file. Of folders only the last name is told."""
     config = model.config
     settings = config.model_dump(mode="json", exclude_defaults=True, exclude={"output", "device", "name"})
     settings["adversary"] = {"mode": config.adversary.mode, **settings.get("adversary", {})}
@@ -192,4 +192,5 @@ def _training(model: TrainedModel) -> str:
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).strip()
     adversary = config.adversary.mode
     mode = "No adversary." if adversary == "none" else f"Adversary: {adversary}."
-    return f"{mode} Command: `mt-dnn train {config.name}.yml`, where the file holds\n\n```yaml\n{text}\n```"
+    how = "To train it again, write this into a run file with your paths, and give it to `mt-dnn train`:"
+    return f"{mode} {how}\n\n```yaml\n{text}\n```"

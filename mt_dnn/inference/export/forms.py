@@ -94,6 +94,17 @@ def form_of(model: TrainedModel, name: str) -> tuple[TaskDef, Form, Layout]:
     return owner, form, layout
 
 
+def exportable(model: TrainedModel) -> str | None:
+    """The first trained task that has a form in transformers. None: there is none."""
+    for name in model.trained:
+        try:
+            form_of(model, name)
+        except UserError:
+            continue
+        return name
+    return None
+
+
 def check_encoder(model: TrainedModel) -> None:
     """Raises UserError if transformers' model of the family does not compute the states that heads read."""
     if model.model.encoder.mix is not None:

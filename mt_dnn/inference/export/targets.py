@@ -14,7 +14,7 @@ from data_utils.task_def import TaskDef
 from mt_dnn.encoders.adapters import save_adapter as write_peft
 from mt_dnn.encoders.pooling import POOLINGS
 from mt_dnn.encoders.pretrained import quiet
-from mt_dnn.inference.export.card import Content, shown_name, write_card
+from mt_dnn.inference.export.card import Content, on_hub, write_card
 from mt_dnn.inference.export.forms import FORMS
 from mt_dnn.inference.export.model import encoder_model, task_model, tokenizer_of
 from mt_dnn.inference.trained import TrainedModel
@@ -65,7 +65,7 @@ def write_adapter(model: TrainedModel, folder: Path, name: str) -> None:
     write_peft(encoder, folder)
     save_tokenizer(tokenizer_of(model, encoder.model), folder)
     known = encoder.adapter.base_model_name_or_path
-    base = shown_name(known, model) if known else f"{model.config.output.name}/base"
+    base = known if on_hub(known, model) else f"{model.config.output.name}/base"
     revision = encoder.adapter.revision
     version = f', revision="{revision}"' if revision is not None else ""
     code = ADAPTER.format(base=base, version=version, folder=name)

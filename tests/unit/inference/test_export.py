@@ -76,7 +76,7 @@ REFUSED = [
     ("modernbert", "--task tagged", "no layer was trained below the head of tagged, but 'modernbert' has gelu and a"),
     ("modernbert", "--task found", "no layer was trained below the head of found, but 'modernbert' has gelu and a"),
     ("modernbert", "--task guessed", "layers of its head are not those that 'modernbert' has .*pooler=family"),
-    ("attention", "--task same", "classifiers have no attention there; train with encoder.pooler=family"),
+    ("attention", "--task same", "has the pooler attention; train with encoder.pooler=family"),
     ("mix", "--task same", "encoder.scalar_mix: transformers has no mix of levels"),
     ("mix", "--encoder-only", "encoder.scalar_mix: transformers has no mix of levels"),
 ]

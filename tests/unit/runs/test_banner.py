@@ -32,7 +32,7 @@ def test_it_says_what_the_run_is(workspace: Path) -> None:
         "same: train 48, dev 40, test 9 rows, batches of 8",
         "same_hard: test 10 rows, not trained",
     ]
-    assert found["updates"] == ["12 in 2 epochs; dev scores after each epoch, best model by mean"]
+    assert found["updates"] == ["12 (2 epochs); dev scores after each epoch, best model by mean"]
     assert found["adversary"] == [
         "tat (preset tat/paper: steps 1, noise_std 1e-05, step_size 0.0001, radius 1e-05, projection clip, weight 1, "
         "stop_gradient none, tally hard)"
@@ -78,7 +78,7 @@ def test_a_group_of_settings_is_shown_key_by_key() -> None:
     [
         (("evaluation.metric=null",), "last model kept"),
         (("evaluation.every_steps=1",), "every 1 update, best"),
-        (("evaluation.patience=1", "train.max_steps=1"), "at most 1 in 2 epochs"),
+        (("evaluation.patience=1", "train.max_steps=1"), "at most 1 (train.max_steps)"),
     ],
 )
 def test_it_says_when_a_model_is_scored(settings: tuple[str, ...], words: str, workspace: Path) -> None:

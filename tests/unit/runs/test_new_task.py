@@ -190,6 +190,13 @@ def test_what_is_refused_leaves_no_file(content: str, options: dict[str, Any], m
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
 
 
+def test_labels_are_counted_in_the_files_that_are_said() -> None:
+    train = table("films_train.csv", ["good", "bad"], 6)
+    assert dict(made(train, output=Path("alone.yml")).said)["--label"] == "Sentiment: good (3), bad (3)"
+    table("films_dev.csv", ["good", "bad"], 4)
+    assert dict(made(train).said)["--label"] == "Sentiment: good (5), bad (5), train and dev together"
+
+
 def test_empty_texts_are_counted() -> None:
     train = table("films.csv", ["good", "bad"])
     train.write_text(train.read_text() + ',good\n" ",bad\n')

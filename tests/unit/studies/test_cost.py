@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def test_a_dry_run_names_states_hours_and_sums(workspace: Path, monkeypatch: Any
     text = dry_run_text([Sweep(grid, runs)])
     assert text.startswith("two modes: 4 runs: 1 finished, 3 missing")
     assert "processor hours: 3.00 in all" in text and "by method: rdrop 2.00, plain 1.00" in text
-    assert "Rate of 3 runs: measured, a test." in text
+    assert "Speed of 3 runs: measured, a test." in text
     assert len([line for line in text.splitlines() if line.startswith("method=")]) == 3
 
 
@@ -130,7 +131,7 @@ def test_a_run_of_two_studies_costs_once(workspace: Path, monkeypatch: Any) -> N
     assert "processor hours: 4.00 in all" in text
     assert text.endswith(
         "All 2 studies: 6 runs. A run that several have in common counts once\n\nprocessor hours: 6.00 in all\n\n"
-        "Rate of 10 runs: measured, a test."
+        "Speed of 10 runs: measured, a test."
     )
 
 
@@ -150,6 +151,14 @@ def test_runs_that_wait_for_a_choice_are_counted(workspace: Path, monkeypatch: A
     )
     text = dry_run_text([Sweep(grid, workspace / "runs")])
     assert "4 runs: 2 missing, 2 waits for a choice" in text and "processor hours: 4.00 in all" in text
+
+
+def test_missing_rows_are_named_once(workspace: Path) -> None:
+    for rows in (workspace / "data").glob("*_train.tsv"):
+        rows.unlink()
+    text = dry_run_text([Sweep(grid_of(workspace, seeds=2), workspace / "runs")])
+    assert text.count("not known: rows are missing") == 4 and "processor hours" not in text
+    assert re.match(r"Rows of 4 runs are missing: .*_train.tsv: no such file", text.splitlines()[-1])
 
 
 def test_an_encoder_that_is_not_here_has_an_estimate(workspace: Path) -> None:
