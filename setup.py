@@ -68,6 +68,7 @@ setup(
     install_requires=[
         "datasets>=4.4.1,<6",
         "filelock>=3.30.0",
+        "huggingface-hub>=1.5.0,<3",
         "joblib>=1.4.2",
         "numpy>=2.1.3,<3",
         "omegaconf>=2.3.0,<3",

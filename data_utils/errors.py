@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_utils.secret_texts import without_secrets
+
 # The reasons that an input cannot mend: the disk, a quota or a limit of size is full, or the disk is broken.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -39,13 +41,13 @@ class UserError(Exception):
     """Bad input. The message is one line. It names the file, row or key, and says what to do.
 
     The command line prints the message and exits with ``exit_code``. The message holds names, labels and texts of the
-    user as they are. Where it is read, it is ``printable``, and not longer than ``LONGEST``.
+    user as they are. Where it is read, it is ``printable``, ``without_secrets``, and not longer than ``LONGEST``.
     """
 
     exit_code = 2
 
     def __str__(self) -> str:
-        return shortened(printable(super().__str__()), LONGEST)
+        return shortened(printable(without_secrets(super().__str__())), LONGEST)
 
 
 class NotSaved(UserError):
@@ -112,7 +114,7 @@ def listed(names: Iterable[object]) -> str:
 
 def tell(line: object) -> None:
     """Prints a line for the user to standard error, such as a notice or the message of an error."""
-    print(f"mt-dnn: {shortened(printable(f'{line}'), LONGEST)}", file=sys.stderr, flush=True)
+    print(f"mt-dnn: {shortened(printable(without_secrets(f'{line}')), LONGEST)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

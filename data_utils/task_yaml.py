@@ -96,9 +96,9 @@ def _load(text: str) -> Any:
         return yaml.load(text, _Loader)
 
 
-def read_yaml(path: Path) -> Any:
-    """Reads a task file. Raises UserError if it is not YAML, or has two values for a key."""
-    return read_yaml_file(path, _load, "task definition file")
+def read_yaml(path: Path, kind: str = "task definition file") -> Any:
+    """Reads a task file, or another ``kind`` of file. Raises UserError if it is not YAML, or has a key twice."""
+    return read_yaml_file(path, _load, kind)
 
 
 def read_tasks(path: Path) -> tuple[dict[Any, Any], dict[Any, Path]]:

@@ -103,7 +103,8 @@ class Plan:
     @property
     def _epochs_are_alike(self) -> bool:
         """True if all epochs certainly have the same number of updates: all have the same number of micro-batches."""
-        return self.mix_tasks or self.accumulate == 1 or self.sampling.takes_whole_passes
+        alike = self.mix_tasks or self.accumulate == 1 or len(self.sizes) == 1
+        return alike or self.sampling.takes_whole_passes
 
     def _batches_before(self, epoch: int) -> dict[str, int]:
         """How many micro-batches of each task all earlier epochs take together."""

@@ -13,7 +13,9 @@ def main() -> None:
         print(f"mt-dnn: {problem}", file=sys.stderr)
         sys.exit(2)
     from mt_dnn.cli.main import main as run
+    from mt_dnn.cli.main import print_traceback
 
+    sys.excepthook = lambda _, error, __: print_traceback(error)
     run()
 
 

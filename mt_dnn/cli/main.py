@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
@@ -15,8 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from data_utils.errors import WRITING, RankError, UserError, public_name, refused, system_error, tell
+from data_utils.errors import REMEDIES, WRITING, RankError, UserError, public_name, refused, system_error, tell
+from data_utils.secret_texts import without_secrets
 from mt_dnn.threads import set_threads
+
+TRACEBACK = "MT_DNN_TRACEBACK"  # set if a message follows the traceback of its error, also in processes started below
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
 # groups last, and writes init_task as init-task.
@@ -60,11 +64,16 @@ def before_every_command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of a process on a CPU; default: one per core that it may use.")
     ] = None,
+    with_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Before the message of an error, print where it was raised.")
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     set_threads(threads)
+    if with_traceback:
+        os.environ[TRACEBACK] = "1"
 
 
 for name in COMMANDS:
@@ -82,12 +91,16 @@ def main(arguments: list[str] | None = None) -> Any:
         if isinstance(stream, TextIOWrapper):  # None if it was closed before Python started
             with suppress(OSError):  # it was opened as a file, and is a pipe now
                 stream.reconfigure(errors="backslashreplace")  # a terminal may not know the characters of all texts
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.argv[1:] = map(without_secrets, sys.argv[1:])  # trackers keep them
     try:
-        return app(arguments, prog_name="mt-dnn")
+        return app(given, prog_name="mt-dnn")
     except Exception as error:
         problem = error if isinstance(error, UserError) else of_file(error)
         if problem is None:
             raise
+        if os.environ.get(TRACEBACK):
+            print_traceback(error)
         if (os.environ.get("RANK") or "0") == "0" or isinstance(problem, RankError):
             tell(problem)
         sys.exit(problem.exit_code)
@@ -99,4 +112,14 @@ def of_file(error: Exception) -> UserError | None:
     if failure is None or (failure.filename is None and failure.errno not in WRITING):
         return None
     file = "a file" if failure.filename is None else public_name(os.fsdecode(failure.filename))
-    return refused(file, "cannot be read or written", failure)
+    hint = "" if failure.errno in REMEDIES else "mt-dnn --traceback … shows what has failed"
+    return refused(file, "cannot be read or written", failure, kept=hint)
+
+
+def print_traceback(error: BaseException) -> None:
+    """Prints where an error was raised, and those that it has replaced, without secrets."""
+    found: BaseException | None = error
+    while found is not None:
+        found.__suppress_context__ = False
+        found = found.__context__
+    print(without_secrets("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from data_utils.errors import UserError, os_errors, tell
-from data_utils.files import check_not_rows, growing
+from data_utils.files import check_not_rows
+from data_utils.growing import growing
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
 
 

@@ -11,6 +11,7 @@ from torch import distributed
 from tqdm import tqdm
 
 from data_utils.errors import RankInputError, UserError, printable, shown
+from data_utils.secret_texts import without_secrets
 
 T = TypeVar("T")
 
@@ -122,7 +123,7 @@ def all_gather(value: T) -> list[T]:
 def say(text: str) -> None:
     """Prints a line from the main process only, above the progress bar."""
     if is_main():
-        tqdm.write("\n".join(map(printable, text.split("\n"))))
+        tqdm.write("\n".join(map(printable, without_secrets(text).split("\n"))))
 
 
 def barrier() -> None:

@@ -27,6 +27,7 @@ from data_utils.yaml_files import DEPTH, is_text, parse_yaml, read_yaml_file
 from mt_dnn.adversarial.modes import ADVERSARIES
 from mt_dnn.adversarial.presets import expanded, names_preset
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.references import filled
 
 NAMED = re.compile(r"\$\{(name|seed)\}")
 # What transformers' TrainingArguments call some of the settings.
@@ -65,7 +66,7 @@ def load_config(config: Path | str | Mapping[str, Any], overrides: Sequence[str]
         unresolved: dict[str, Any] = defaults
         for location, layer in [*((str(file), content) for file, content in files), *given]:
             unresolved = _with_layer(unresolved, layer, location)
-        values = _resolved(unresolved)
+        values = _resolved(unresolved, path)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {_first_line(error)}") from None
     try:
@@ -147,7 +148,7 @@ def _override(text: str) -> dict[str, Any]:
     return parse_yaml(value, location, lambda _: _unresolved(OmegaConf.from_dotlist([text])))
 
 
-def _resolved(values: dict[str, Any]) -> Any:
+def _resolved(values: dict[str, Any], location: Path) -> Any:
     """The values without ``${…}``. Where ``${name}`` and ``${seed}`` are the only ones, this is fast."""
     named = {key: values[key] for key in ("name", "seed")}
     if isinstance(named["name"], str) and "$" not in f"{named}":
@@ -155,7 +156,7 @@ def _resolved(values: dict[str, Any]) -> Any:
             return _filled(values, named)
         except LookupError:  # another key, or what OmegaConf reads otherwise
             pass
-    return OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    return filled(values, location)
 
 
 def _filled(value: Any, named: Mapping[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from data_utils.secret_texts import without_secrets
 from mt_dnn.distributed.ranks import world_size
 from mt_dnn.encoders.pretrained import commit_on_hub
 from mt_dnn.runs.config import RunConfig
@@ -56,7 +57,7 @@ def environment(parts: Parts) -> dict[str, Any]:
     device = torch.cuda.get_device_name(parts.device) if parts.device.type == "cuda" else parts.device.type
     name, changed = revision()
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:])]),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {
             "platform": platform.platform(),

@@ -57,7 +57,7 @@ def check_same_config(config: RunConfig) -> None:
     if file is None:
         _check_empty(config.output)
         return
-    raw = read_yaml(file)
+    raw = read_yaml(file, "configuration of a run")
     if not isinstance(raw, dict) or not all(isinstance(raw.get(section), dict) for section in FREE_KEYS_OF):
         raise UserError(f"{file}: is not the configuration of a run; choose another output= or move this file away")
     old = load_config(file).model_dump(mode="json")  # with defaults of keys that were added since

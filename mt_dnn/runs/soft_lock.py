@@ -3,6 +3,10 @@
 A heartbeat renews the time of the file. Others compare it with the time of a file that they write themselves, so only
 the clock of the disk counts. To wait and see whether the file changes would need no clock, but two minutes for each
 lock, and a sweep takes many. So before a lock is taken it is tried whether the disk keeps times.
+
+``filelock.SoftFileLease`` (tried: 3.30.0, 4.1.0, 4.2.11) may take the lock of a process of this machine that stands
+still, and that of a running process of another machine with the same name. It keeps the lock of a process that has
+ended until somebody has waited for that process, and watches each lock of another machine for the whole lease.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from threading import Event, Thread
 from typing import Any
 
@@ -73,14 +78,9 @@ def lost(path: Path) -> bool:
     A lock that was removed is lost too: the other process may have ended already.
     """
     token = _tokens.get(path)
-    if token is None:
-        return False
-    try:
-        return _parsed(path.read_bytes()).get("token") != token
-    except FileNotFoundError:
-        return True
-    except OSError:  # the disk does not answer, so nobody can write now
-        return False
+    with suppress(OSError):  # the disk does not answer, so nobody can write now
+        return token is not None and _owner(path).get("token") != token
+    return False
 
 
 @cache
@@ -139,19 +139,17 @@ def _beat(path: Path, token: str) -> None:
         os.utime(path)
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _owner(path: Path) -> dict[str, Any]:
+    """What a lock says about its process: nothing if the lock is gone, is just being written, or is of somebody else.
+
+    Raises:
+        OSError: the disk does not answer.
+    """
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):  # it is just being written, or of somebody else
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, PermissionError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _owner(path: Path) -> dict[str, Any]:
-    try:
-        return _parsed(path.read_bytes())
-    except OSError:  # it is gone
-        return {}
 
 
 def _is_stale(path: Path, owner: dict[str, Any], *, may_write: bool) -> bool:
@@ -165,31 +163,21 @@ def _is_stale(path: Path, owner: dict[str, Any], *, may_write: bool) -> bool:
     return (_disk_time(path.parent) if may_write else time.time()) - renewed > STALE_S
 
 
-@contextmanager
-def _probe(folder: Path) -> Iterator[Path]:
-    """Gives a new file, which is removed at the end of the block."""
-    probe = folder / f".{secrets.token_hex(8)}.time"
-    try:
-        probe.touch(exist_ok=False)
-        yield probe
-    finally:
-        probe.unlink(missing_ok=True)
-
-
 def _disk_time(folder: Path) -> float:
-    """The time by the clock of the disk."""
-    with _probe(folder) as probe:
-        return probe.stat().st_mtime
+    """The time by the clock of the disk: that of a new file."""
+    with NamedTemporaryFile(dir=folder, prefix=".", suffix=".time") as probe:
+        return os.fstat(probe.fileno()).st_mtime
 
 
 @cache
 def _check_times(folder: Path) -> None:
     """Raises UserError if a renewal of a lock would change no time on this disk."""
-    with _probe(folder) as probe:
-        os.utime(probe, (EARLIER, EARLIER))
-        earlier = probe.stat().st_mtime
-        os.utime(probe)
-        if not earlier < EARLIER + STALE_S < probe.stat().st_mtime:
+    with NamedTemporaryFile(dir=folder, prefix=".", suffix=".time") as probe:
+        times = []
+        for wanted in ((EARLIER, EARLIER), None):
+            os.utime(probe.name, wanted)
+            times.append(os.stat(probe.name).st_mtime)
+        if not times[0] < EARLIER + STALE_S < times[1]:
             raise UserError(
                 f"{folder}: cannot be locked (this disk has no file locks and keeps no times); choose another folder"
             )

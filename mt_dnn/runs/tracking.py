@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from data_utils.secret_texts import without_secrets
 from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.folder import write_json
 from mt_dnn.runs.trackers import TRACKERS, Ending, Numbers, TrackedRun, Tracker, check_installed
@@ -107,13 +108,13 @@ def numbers_of(record: Mapping[str, Any]) -> Numbers:
 
 
 def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of nested mappings by dotted key."""
+    """The values of nested mappings by dotted key, without secrets."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             found |= {f"{key}.{below}": item for below, item in settings_of(value).items()}
         else:
-            found[key] = value
+            found[key] = without_secrets(value) if isinstance(value, str) else value
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from data_utils.errors import NotSaved, UserError
+from data_utils.secret_texts import without_secrets
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.folder import SOFT, FolderInUse, locked
 from mt_dnn.runs.run import Hopeless, Run
@@ -125,7 +126,7 @@ def give_up(run: Identity, say: Callable[[str], None]) -> None:
 def one_line(problem: Exception) -> str:
     """What went wrong, as one line."""
     text = str(problem) if isinstance(problem, UserError) else f"{type(problem).__name__}: {problem}"
-    return " ".join(text.split())[:500]
+    return without_secrets(" ".join(text.split()))[:500]
 
 
 def _train(training: Run, run: Identity, keep: str, say: Callable[[str], None]) -> Record | int:

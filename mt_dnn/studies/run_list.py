@@ -64,7 +64,7 @@ def run_states(folder: Path) -> Iterator[RunState]:
 
 
 def _state(folder: Path) -> RunState:
-    config = read_yaml(folder / CONFIG)
+    config = read_yaml(folder / CONFIG, "configuration of a run")
     if not isinstance(config, dict):
         raise UserError(f"{folder / CONFIG}: is not the configuration of a run")
     tasks = config.get("tasks") or (list(read_yaml(folder / TASKS)) if (folder / TASKS).exists() else [])

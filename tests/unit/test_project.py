@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from graphlib import TopologicalSorter
@@ -396,6 +397,27 @@ def setup_literals() -> Iterator[str]:
             lists += node.value.values
         for values in lists:
             yield from ast.literal_eval(values)
+
+
+def test_setup_requires_what_is_imported():
+    """Not what some package happens to require, but for packages whose version another one decides."""
+    renamed = {"yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
+    decided = {
+        "tokenizers": "transformers",
+        "onnx-ir": "onnxscript",
+        "starlette": "fastapi",
+        "pydantic-core": "pydantic",
+    }
+    required = {canonicalize_name(Requirement(text).name) for text in setup_literals()}
+    assert set(decided.values()) <= required and not set(decided) & required
+
+    def missing(path: Path) -> set[str]:
+        names = {name.split(".")[0] for name in imported(path)} - {*sys.stdlib_module_names, *PACKAGES}
+        found = {canonicalize_name(renamed.get(name, name)) for name in names}
+        return {name for name in found if decided.get(name, name) not in required}
+
+    packaged = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("data_utils", "mt_dnn")]
+    assert broken(missing, packaged) == {}
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])

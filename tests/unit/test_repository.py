@@ -53,6 +53,15 @@ def test_the_workflow_runs_the_test_command_on_every_python() -> None:
     assert {"3.10", "3.13"} <= set(jobs["lowest"]["strategy"]["matrix"]["python"])
 
 
+def test_the_workflow_asks_for_known_vulnerabilities_of_all_pinned_versions() -> None:
+    """``--strict``: a version of which nothing is known fails too."""
+    job = read(ROOT / ".github" / "workflows" / "tests.yml")["jobs"]["vulnerabilities"]
+    assert "make audit PYTHON=python" in job["steps"][-1]["run"]
+    assert {"3.10", "3.13"} <= set(job["strategy"]["matrix"]["python"])  # some versions are pinned for 3.10 alone
+    (recipe,) = re.findall(r"^audit:.*\n\t(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M)
+    assert {"pip_audit", "--strict", "constraints.txt"} <= set(recipe.split())
+
+
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
 def test_issue_forms_have_what_they_need(path: Path) -> None:
     form = read(path)

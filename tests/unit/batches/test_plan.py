@@ -242,6 +242,15 @@ def test_batch_sizes_per_task() -> None:
     assert counted(Plan(sizes=SIZES, **options).epoch(0)) == {"mnli": 3, "rte": 2, "stsb": 2}
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_epochs_of_one_task_are_not_counted_one_by_one(strategy: str) -> None:
+    sizes = {"rte": 40}
+    options = settings_of(strategy, sizes, epochs=10**9, accumulate=4)
+    few = Plan(sizes=sizes, **{**options, "epochs": 10})
+    assert few.total_steps == sum(len(list(few.epoch(number))) for number in range(10)) == 20
+    assert Plan(sizes=sizes, **options).total_steps == 2 * 10**9
+
+
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_later_epoch_is_planned(strategy: str, accumulate: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data_utils.errors import LONGEST, tell
+from data_utils.errors import LONGEST, UserError, tell
 from mt_dnn.cli import main as command
 from mt_dnn.cli.main import main
 
@@ -84,6 +84,11 @@ def raising(error: Exception) -> object:
             "mt-dnn: a file: cannot be read or written (Input/output error); check the disk",
         ),
         (Exception("No space left on device (os error 28)"), 1, "mt-dnn: a file: cannot be read or written (No space"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/b"),
+            2,
+            "mt-dnn: /a/b: cannot be read or written (No such file or directory); mt-dnn --traceback … shows what",
+        ),
     ],
 )
 def test_a_file_that_fails_anywhere_is_one_line(
@@ -94,6 +99,27 @@ def test_a_file_that_fails_anywhere_is_one_line(
         command.main(["runs"])
     printed = capsys.readouterr().err
     assert ended.value.code == code and printed.startswith(line) and printed.count("\n") == 1
+
+
+def failing(folder: Path) -> None:
+    try:
+        raise ValueError("of a library, s3cret-s3cret")
+    except ValueError:
+        raise UserError(f"{folder}: is wrong") from None
+
+
+@pytest.mark.parametrize("option", [True, False])
+def test_an_option_prints_where_an_error_was_raised_and_what_it_replaced(
+    option: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "s3cret-s3cret")
+    monkeypatch.setitem(os.environ, command.TRACEBACK, "")  # put back what the command sets
+    monkeypatch.setattr("mt_dnn.studies.run_list.run_states", failing)
+    assert ended([*(["--traceback"] if option else []), "runs", "folder"]) == 2
+    *above, line = capsys.readouterr().err.splitlines()
+    assert line == "mt-dnn: folder: is wrong"
+    assert above[-1:] == ["data_utils.errors.UserError: folder: is wrong"] * option
+    assert ("ValueError: of a library, ***" in above) is ("in failing" in "\n".join(above)) is option
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), ConnectionRefusedError(errno.ECONNREFUSED, "refused")])

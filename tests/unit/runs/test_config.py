@@ -42,7 +42,7 @@ def test_values_are_filled_in_as_omegaconf_does(text: str) -> None:
     """The fast way for names and seeds gives what OmegaConf gives for every value."""
     merged = {"name": "n", "seed": 3, "data": {"dir": "d", "cache": [text, {"x": text}]}, "output": text}
     expected = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
-    assert _resolved(merged) == expected
+    assert _resolved(merged, Path("run.yml")) == expected
 
 
 def test_overrides_defaults_and_interpolation(path: Path, tmp_path: Path) -> None:

@@ -138,6 +138,21 @@ def test_a_lock_that_another_process_has_taken_over_is_lost(tmp_path: Path) -> N
     assert json.loads(path.read_text())["token"] == "other" and not lost(path)
 
 
+@pytest.mark.parametrize(("error", "is_lost"), [(OSError(5, "EIO"), False), (PermissionError(13, "EACCES"), True)])
+def test_a_disk_that_does_not_answer_loses_no_lock(
+    error: OSError, is_lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that may no longer be read is that of another user."""
+    path = tmp_path / "lock"
+
+    def failing(_: Path) -> bytes:
+        raise error
+
+    with soft_lock(path), monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", failing)
+        assert lost(path) is is_lost
+
+
 @linux
 def test_two_do_not_take_over_at_once(tmp_path: Path) -> None:
     path, guard = tmp_path / "lock", tmp_path / "lock.takeover"
@@ -197,7 +212,7 @@ def test_a_disk_that_keeps_no_times_is_refused(tmp_path: Path, monkeypatch: pyte
 
 def test_to_look_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lock"
-    monkeypatch.setattr(Path, "touch", lambda *_, **__: pytest.fail("writes"))
+    monkeypatch.setattr(module, "NamedTemporaryFile", lambda **_: pytest.fail("writes"))
     owned(path)
     assert is_held(path)
     owned(path, age_s=1000)
