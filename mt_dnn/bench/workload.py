@@ -34,6 +34,7 @@ from mt_dnn.runs.build import (
 )
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.tasks.run_tasks import Tasks
+from mt_dnn.training.memory import keep_freed_memory
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.precision import loss_scaler
@@ -101,6 +102,7 @@ class Workload(BenchRows):
         """Builds our training step on the shared model, in one adversarial mode. ``alone``: without other ranks."""
         optimizer = build_optimizer(self.model, self.config.optimizer)
         tasks = {self.task.name: self.task}
+        keep_freed_memory()
         return Stepper(
             parallel=Parallel(self.model, alone=alone),
             tasks=tasks,

@@ -41,6 +41,7 @@ from mt_dnn.runs.unread import check_settings
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks
 from mt_dnn.training.balance import build_balance
+from mt_dnn.training.memory import keep_freed_memory
 from mt_dnn.training.optimizers import build_optimizer
 from mt_dnn.training.parallel import Parallel, distribute
 from mt_dnn.training.precision import loss_scaler
@@ -182,6 +183,7 @@ def build_stepper(
     # Build the optimizer after ``distribute``, which may replace the parameters.
     distribute(with_memory_options(model, config.train), device, strategy)
     optimizer = build_optimizer(model, config.optimizer)
+    keep_freed_memory()
     return Stepper(
         parallel=Parallel(model),
         tasks=tasks,
