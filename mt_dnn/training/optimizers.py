@@ -20,6 +20,7 @@ from mt_dnn.tasks.model import Model
 from mt_dnn.training.groups import Groups, freeze, parameter_groups
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+SLICE = 2**15  # entries; torch gives so many to one thread, and four tensors of them fit into the cache of a core
 
 
 class LookaheadConfig(Section):
@@ -65,6 +66,9 @@ class AdamaxW(Adamax):
     """Adamax (Kingma & Ba 2015, algorithm 2) with decoupled weight decay (Loshchilov & Hutter 2019).
 
     p ← p·(1 − lr·wd), then u ← max(β₂·u, |g| + eps), p ← p − lr/(1 − β₁ᵗ)·m/u. Arguments: torch's Adamax.
+
+    torch makes one pass over memory for each operation. One thread on a CPU updates slices that stay in its cache from
+    one operation to the next. Several threads would have to be woken for each of them.
     """
 
     @torch.no_grad()
@@ -84,6 +88,29 @@ class AdamaxW(Adamax):
         for group, decay in zip(self.param_groups, decays, strict=True):
             group["weight_decay"] = decay
         return loss
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        """Fills the lists of parameters, gradients, means, norms and numbers of steps that torch's ``step`` reads."""
+        is_complex: bool = super()._init_group(group, *lists)
+        if torch.get_num_threads() == 1:
+            rows = [row for tensors in zip(*lists, strict=True) for row in in_slices(*tensors)]
+            for values, sliced in zip(lists, zip(*rows, strict=True), strict=False):  # there may be no rows
+                values[:] = sliced
+        return is_complex
+
+
+def in_slices(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """Views of slices of tensors of one shape, each with a number of steps of its own, which comes last in ``tensors``.
+
+    A large tensor that is not on a CPU, or not in one piece of memory, stays as it is.
+    """
+    *entries, steps = tensors
+    first = entries[0]
+    plain = first.device.type == "cpu" and not isinstance(first, DTensor)
+    if first.numel() <= SLICE or not plain or not all(part.is_contiguous() for part in entries):
+        return [tensors]
+    slices = zip(*(part.view(-1).split(SLICE) for part in entries), strict=True)
+    return [(*parts, steps.clone() if number else steps) for number, parts in enumerate(slices)]
 
 
 class Lookahead(Optimizer):

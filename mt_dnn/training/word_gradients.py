@@ -43,8 +43,9 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float | None) -
         return nn.utils.clip_grad_norm_(parameters, max_norm or float("inf"))
     gradients = [g._values() if g.is_sparse else g for p in parameters if (g := p.grad) is not None]
     norm = nn.utils.get_total_norm(gradients)
-    if max_norm is not None:
-        torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    factor = 1.0 if max_norm is None else max_norm / (norm + 1e-6)
+    if not factor >= 1:  # also if it is not a number; a product with 1 would change nothing
+        torch._foreach_mul_(gradients, factor)
     return norm
 
 

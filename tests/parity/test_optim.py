@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mt_dnn.training.optimizers import OPTIMIZERS, AdamaxW, OptimizerConfig
+from mt_dnn.training.optimizers import OPTIMIZERS, SLICE, AdamaxW, OptimizerConfig, in_slices
 from mt_dnn.training.schedules import ScheduleConfig, build_schedule
 from tests.tiny_model import skip_unless_installed
 
@@ -60,6 +60,36 @@ def adamax_with_decay(eps: float = 1e-8) -> list[np.ndarray]:
         p = p - LR / (1 - BETAS[0] ** t) * m / u
         trajectory.append(p)
     return trajectory
+
+
+@pytest.mark.parametrize("shape", [(SLICE + 1,), (5, SLICE - 7), (3, 5)])
+def test_slices_change_no_bit_of_adamaxw(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for threads in (1, 2):  # with two threads nothing is sliced
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(shape)), nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(shape))]
+        groups: list[Any] = [{"params": weights[:2]}, {"params": weights[2:], "weight_decay": 0.0}, {"params": []}]
+        optimizer = AdamaxW(groups, lr=LR, betas=BETAS, weight_decay=WEIGHT_DECAY)
+        for _ in range(3):
+            for weight in weights:
+                weight.grad = torch.randn_like(weight)
+            weights[0].grad = torch.randn(shape[::-1]).t()  # lies otherwise in memory
+            optimizer.step()
+        states = [optimizer.state[weight][name] for weight in weights for name in ("exp_avg", "exp_inf", "step")]
+        found.append([*weights, *states])
+    assert all(a.equal(b) for a, b in zip(*found, strict=True))
+
+
+def test_one_thread_updates_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    weight = torch.arange(2.0 * SLICE + 1)
+    parts = in_slices(weight, 2 * weight, torch.tensor(4.0))
+    assert [len(part[0]) for part in parts] == [SLICE, SLICE, 1] and [int(part[2]) for part in parts] == [4, 4, 4]
+    parts[1][0].zero_()
+    parts[1][2].add_(1)
+    assert weight[SLICE : 2 * SLICE].count_nonzero() == 0 and parts[0][2] == 4
+    assert parts[2][1].item() == 4 * SLICE
 
 
 def lamb(eps: float = 1e-6, largest_norm: float = 10.0) -> list[np.ndarray]:

@@ -100,7 +100,8 @@ def test_who_gets_rows(options: tuple[str, ...], sparse: bool, folder: Path) -> 
     assert found == [sparse] * 2 and not table_of(run).sparse and weight.grad is None
 
 
-def test_clipping_is_torchs_and_buffers_are_clean_again() -> None:
+@pytest.mark.parametrize("limit", [0.5, 1e4])  # far below and far above the norm
+def test_clipping_is_torchs_and_buffers_are_clean_again(limit: float) -> None:
     torch.manual_seed(0)
     table, layer = nn.Embedding(50, 4, sparse=True).double(), nn.Linear(4, 3).double()
     buffers = DenseGradients()
@@ -115,18 +116,29 @@ def test_clipping_is_torchs_and_buffers_are_clean_again() -> None:
             for _ in range(2):  # two passes
                 layer(table(torch.tensor(tokens))).square().sum().backward()
             if sparse:
-                norms.append(clip_gradients(parameters, 0.5))
+                norms.append(clip_gradients(parameters, limit))
                 assert table.weight.grad is not None and table.weight.grad.is_sparse
                 with buffers.of(parameters):
                     gradients.append([parameter.grad.clone() for parameter in parameters if parameter.grad is not None])
                     addresses.add(table.weight.grad.data_ptr())
                 assert not table.weight.grad.any()
             else:
-                norms.append(nn.utils.clip_grad_norm_(parameters, 0.5))
+                norms.append(nn.utils.clip_grad_norm_(parameters, limit))
                 gradients.append([parameter.grad for parameter in parameters if parameter.grad is not None])
         torch.testing.assert_close(norms[0], norms[1], rtol=1e-12, atol=0)
         torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-15)
     assert len(addresses) == 1
+
+
+def test_a_norm_that_is_not_a_number_reaches_all_gradients() -> None:
+    """As in torch: one weight alone must not be wrong in silence."""
+    table, layer = nn.Embedding(5, 2, sparse=True), nn.Linear(2, 1)
+    layer(table(torch.tensor([1]))).sum().backward()
+    assert layer.bias.grad is not None and table.weight.grad is not None
+    layer.bias.grad.fill_(torch.nan)
+    parameters: list[Any] = [table.weight, *layer.parameters()]
+    assert clip_gradients(parameters, 1.0).isnan()
+    assert all(parameter.grad.isnan().any() for parameter in parameters if parameter.grad is not None)
 
 
 def test_a_buffer_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
