@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.appended import Appended
-from data_utils.errors import UserError
+from data_utils.errors import UserError, os_errors
 from data_utils.files import read_json, read_lines, write_json_lines
 from data_utils.metrics import Answers
 from data_utils.prepare import check_unchanged
@@ -129,7 +129,8 @@ def read_predictions(path: Path, task: TaskDef, *, with_records: bool = True) ->
             yield _answers(found, task)
 
     try:
-        answers = joined_answers(parts())
+        with os_errors(path, "cannot be read"):
+            answers = joined_answers(parts())
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: is no file of predictions of {task.name} ({error!r})") from None
     if answers is None:
