@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from data_utils.repeated import repeated_rows
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from mt_dnn.batches.batch import Batch
+from mt_dnn.runs import outputs
 from mt_dnn.runs.evaluate import predict_split, result
 from mt_dnn.runs.outputs import Passes, row_outputs
 from mt_dnn.runs.predictions import prediction_records
@@ -74,13 +76,33 @@ PASSES = Passes(max_tokens=2048, precision="fp32", device=torch.device("cpu"))
 def test_outputs_are_in_row_order(decisions: bool) -> None:
     split = split_of(70, decisions=decisions)
     passes = Passes(max_tokens=20, precision="fp32", device=torch.device("cpu"))
-    outputs = row_outputs(FirstToken(), "t", split, lambda logits, batch: logits, passes)  # type: ignore[arg-type]
+    found = row_outputs(FirstToken(), "t", split, lambda logits, batch: logits, passes)  # type: ignore[arg-type]
     counts = [row % 3 + 1 if decisions else 1 for row in range(70)]
-    assert [output.tolist() for output in outputs] == [[[row, row / 2]] * count for row, count in enumerate(counts)]
-    assert len(outputs) == 70 and [part.tolist() for part in outputs[-2:]] == [
-        outputs[68].tolist(),
-        outputs[-1].tolist(),
-    ]
+    assert [output.tolist() for output in found] == [[[row, row / 2]] * count for row, count in enumerate(counts)]
+    assert len(found) == 70
+    assert [part.tolist() for part in found[-2:]] == [found[68].tolist(), found[-1].tolist()]
+
+
+def test_ranks_share_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    split, passes = split_of(70), Passes(max_tokens=20, precision="fp32", device=torch.device("cpu"))
+    shares: list[Any] = []
+
+    def run(rank: int, all_gather: Callable[[Any], Any]) -> list[Any]:
+        values: dict[str, Any] = {"connected": True, "world_size": 2, "rank": rank}
+        for name, value in values.items():
+            monkeypatch.setattr(outputs, name, partial(int, value))
+        monkeypatch.setattr(outputs, "all_gather", all_gather)
+        model: Any = FirstToken()
+        return [output.tolist() for output in row_outputs(model, "t", split, lambda logits, batch: logits, passes)]
+
+    def one_share(share: Any) -> list[Any]:
+        shares.append(share)
+        return [share]
+
+    for rank in (0, 1):
+        run(rank, one_share)
+    assert 0 < len(shares[1]) <= len(shares[0])
+    assert run(0, lambda share: shares) == [[[row, row / 2]] for row in range(70)]
 
 
 def evaluated(split: Prepared) -> None:
