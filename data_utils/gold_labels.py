@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from data_utils.errors import UserError
 from data_utils.prepared import Prepared
 from data_utils.rows import read_records
+from data_utils.scratch import chunks, scratch
 from data_utils.task_def import TaskDef
 
 FEW = 10  # as many gold labels may well be the same
@@ -18,15 +20,28 @@ FEW = 10  # as many gold labels may well be the same
 
 def check_uids(prepared: Prepared, source: Path, task: TaskDef) -> None:
     """Raises UserError if two rows of ``source`` have the same uid, because predictions are known by it."""
-    if len(pc.unique(prepared.uid_column)) == len(prepared.firsts):
+    repeated = _repeated_hashes(prepared.each_uid(), prepared.row_count)
+    if not repeated:
         return
     seen: dict[str, str] = {}
     for location, row in read_records(source, task):
+        if hash(row["uid"]) not in repeated:
+            continue
         if row["uid"] in seen:
             raise UserError(
                 f"{location}: has the uid '{row['uid']}', as {seen[row['uid']]} has; give each row another uid"
             )
         seen[row["uid"]] = location
+
+
+def _repeated_hashes(texts: Iterable[str], count: int) -> set[int]:
+    """The hashes of 64 bits that several of the texts have."""
+    hashes = scratch(count, np.int64)
+    values = map(hash, texts)
+    for part in chunks(count):
+        hashes[part] = np.fromiter(values, np.int64, part.stop - part.start)
+    hashes.sort()
+    return {int(value) for value in hashes[1:][hashes[1:] == hashes[:-1]]}
 
 
 def without_placeholders(prepared: Prepared, task: TaskDef) -> Prepared:
@@ -35,7 +50,7 @@ def without_placeholders(prepared: Prepared, task: TaskDef) -> Prepared:
     The notice for the user is in the manifest, under ``notice``. Few rows, and those of a task with
     ``constant_test_labels``, keep their labels.
     """
-    rows = len(prepared.firsts)
+    rows = prepared.row_count
     if rows <= FEW or prepared.labels is None or task.type.answer == "tokens" or task.constant_test_labels:
         return prepared
     if not _all_the_same(prepared, task):
@@ -53,7 +68,7 @@ def _all_the_same(prepared: Prepared, task: TaskDef) -> bool:
     if prepared.contexts is not None:
         return len(pc.unique(prepared.contexts.answers)) == 1
     if prepared.candidates is not None:
-        return len({tuple(right) for right in prepared.candidates.right.to_pylist()}) == 1
+        return len({tuple(right.as_py()) for right in prepared.candidates.right}) == 1
     if task.type.answer == "class_set":
         return len(np.unique(prepared.labels.reshape(-1, task.n_class), axis=0)) == 1
-    return len(np.unique(prepared.labels)) == 1
+    return bool(np.ptp(prepared.labels) == 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -20,6 +21,17 @@ from data_utils.prepared import Prepared
 
 READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}  # why a folder may not be written
 UNKEPT = "unkept"  # in the manifest of a split in memory: why it could not be kept
+
+
+def writable(folder: Path) -> Path | None:
+    """A folder, which is made if needed. None if nothing may be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in READ_ONLY:
+            return None
+        raise
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def keep(folder: Path, split: Prepared) -> Prepared:

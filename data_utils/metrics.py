@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from data_utils.answer_texts import best_f1, is_right
 from data_utils.entities import entity_score
 from data_utils.errors import UserError, did_you_mean
+from data_utils.scratch import chunks
 
 Score = float | list[list[int]]
 
@@ -96,14 +97,18 @@ def f1_micro(answers: Answers) -> float:
 def _f1(answers: Answers, average: str) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(answers.labels, answers.predictions, average=average, zero_division=0.0))
+    labels, predictions, counts = _pairs(answers)
+    return float(f1_score(labels, predictions, average=average, sample_weight=counts, zero_division=0.0))
 
 
 def mcc(answers: Answers) -> float:
     """Matthews' correlation. It is 0 for constant predictions or labels."""
     from sklearn.metrics import matthews_corrcoef
 
-    return 0.0 if _constant(answers) else float(matthews_corrcoef(answers.labels, answers.predictions))
+    if _constant(answers):
+        return 0.0
+    labels, predictions, counts = _pairs(answers)
+    return float(matthews_corrcoef(labels, predictions, sample_weight=counts))
 
 
 def pearson(answers: Answers) -> float:
@@ -127,6 +132,30 @@ def _correlation(function: Callable[..., tuple[float, float]], answers: Answers)
         warnings.simplefilter("ignore")
         value = float(function(answers.predictions.astype(float), answers.labels.astype(float))[0])
     return value if math.isfinite(value) else 0.0
+
+
+def _pairs(answers: Answers) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    """Labels and predictions, each pair of classes once, and how often it occurs.
+
+    Scores of such pairs are those of all decisions, and need less memory. Where there are more possible pairs than
+    decisions, or labels are sets, all decisions are returned, and None.
+    """
+    labels, predictions = answers.labels, answers.predictions
+    classes = 1 + max(int(labels.max()), int(predictions.max()))
+    if labels.ndim > 1 or classes**2 > len(labels):
+        return labels, predictions, None
+    counts = _counts(labels, predictions, classes)
+    found = np.flatnonzero(counts)
+    return found // classes, found % classes, counts[found]
+
+
+def _counts(labels: NDArray[Any], predictions: NDArray[Any], classes: int) -> NDArray[Any]:
+    """How often each pair of a label and a prediction occurs, (C · C,)."""
+    counts = np.zeros(classes**2, np.int64)
+    for rows in chunks(len(labels)):
+        pairs = labels[rows].astype(int) * classes + predictions[rows].astype(int)
+        counts += np.bincount(pairs, minlength=classes**2)
+    return counts
 
 
 def _constant(answers: Answers) -> bool:
@@ -158,8 +187,7 @@ def mrr(answers: Answers) -> float:
 
 def confusion_matrix(answers: Answers) -> list[list[int]]:
     """Counts, (C, C). Row = label, column = prediction."""
-    cells = answers.labels.astype(int) * answers.n_class + answers.predictions.astype(int)
-    counts = np.bincount(cells, minlength=answers.n_class**2)
+    counts = _counts(answers.labels, answers.predictions, answers.n_class)
     return [[int(count) for count in row] for row in counts.reshape(answers.n_class, -1)]
 
 
@@ -206,7 +234,8 @@ def quadratic_kappa(answers: Answers) -> float:
     if _constant(answers):
         return 0.0
     classes = range(answers.n_class)  # without this scikit-learn takes only the classes that occur, and renumbers them
-    return float(cohen_kappa_score(answers.labels, answers.predictions, labels=classes, weights="quadratic"))
+    labels, predictions, counts = _pairs(answers)
+    return float(cohen_kappa_score(labels, predictions, labels=classes, weights="quadratic", sample_weight=counts))
 
 
 def perplexity(answers: Answers) -> float:

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.encoded_rows import WINDOWED, check_single, encode_windows, masking_settings
 from data_utils.errors import UserError, os_errors
-from data_utils.features import Encoded, encode, is_fast, ragged
+from data_utils.features import is_fast
 from data_utils.files import open_file
 from data_utils.gold_labels import check_uids, without_placeholders
-from data_utils.kept import check_values, keep
+from data_utils.kept import check_values, keep, writable
 from data_utils.prepared import FORMAT, Prepared
-from data_utils.rows import Rows, find_rows, read_rows
+from data_utils.row_windows import read_windows
+from data_utils.rows import find_rows
 from data_utils.task_def import TaskDef
 from data_utils.vocabulary import unknown_share
-from data_utils.windows import encode_contexts, encode_words
 
 # Prepared rows depend on these fields of a TaskDef.
 SHARED_FIELDS = ("task_type", "data_format", "labels", "value_range", "no_answer", "enable_san")
@@ -38,13 +38,6 @@ ORIGIN = ("name_or_path", "is_local", "local_files_only", "tokenizer_file", "voc
 # These settings of a tokenizer change the ids of a text, and no file or rule of it says so. Their usual values are left
 # out of a fingerprint. padding_side and model_input_names are not read, because rows are not padded.
 USUAL = {"truncation_side": "right", "split_special_tokens": False}
-
-
-# The texts of these formats are cut into windows.
-WINDOWED: dict[str, Callable[[Rows, PreTrainedTokenizerBase, int, int], Encoded]] = {
-    "words": encode_words,
-    "question_context": encode_contexts,
-}
 
 
 def prepare(
@@ -73,6 +66,7 @@ def prepare(
     """
     source = find_rows(data_dir, task, split)
     rows_sha256 = _sha256(source)
+    options: dict[str, Any] = {"max_length": max_length, "stride": stride, "name": source.name}
     settings = {
         "rows_sha256": rows_sha256,
         "definition": _definition(task),
@@ -82,7 +76,7 @@ def prepare(
         "max_rows": max_rows,
         "format": FORMAT,
         **({"sample": True} if sample else {}),
-        **_masking(task, tokenizer),
+        **masking_settings(task, tokenizer),
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_dir / f"{task.name}_{split}-{digest}"
@@ -91,13 +85,12 @@ def prepare(
         folder = folder.with_name(f"{folder.name}-float64")
         prepared = Prepared.open(folder) if folder.exists() else None
     if prepared is None:
-        rows = read_rows(source, task, max_rows=max_rows, sample=sample, test="test" in split)
-        if task.type.answer == "choices" and split == "train":
-            _check_single(rows)
+        windows = read_windows(source, task, max_rows=max_rows, sample=sample, test="test" in split)
+        windows = check_single(windows) if task.type.answer == "choices" and split == "train" else windows
+        with os_errors(folder, "prepared data cannot be written"):
+            encoded = encode_windows(windows, task, tokenizer, folder=partial(writable, cache_dir), **options)
         check_unchanged(source, rows_sha256)  # never keep other rows under the hash of these
-        encoded = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
         named = {"task": task.name, "split": split, "source": str(source), "hash": digest}
-        named |= {"notice": rows.notice} if rows.notice else {}
         prepared = keep(folder, replace(encoded, manifest={**named, **settings, **encoded.manifest}))
     if "unknown_share" not in prepared.manifest:  # an older version has written it
         share = unknown_share(prepared.tokens, tokenizer)
@@ -107,39 +100,6 @@ def prepare(
     if split != "train":
         check_uids(prepared, source, task)
     return without_placeholders(prepared, task) if "test" in split else prepared
-
-
-def encode_rows(
-    rows: Rows, task: TaskDef, tokenizer: PreTrainedTokenizerBase, *, max_length: int, stride: int = 128
-) -> Prepared:
-    """Turns rows into token ids and labels, in memory. No file is read or written.
-
-    ``max_length``: the longest sequence in tokens. Longer sequences are truncated. Labelled sentences and contexts of
-    questions are cut into windows instead. ``stride``: how many tokens two neighbouring windows share.
-
-    Raises:
-        UserError: ``max_length`` leaves no room for text, or the tokenizer cannot do what the task type needs.
-    """
-    windowed = WINDOWED.get(task.data_format)
-    encoded = (
-        windowed(rows, tokenizer, max_length, stride)
-        if windowed
-        else encode(rows, tokenizer, max_length, text_numbers=task.enable_san, words=task.type.answer == "tokens")
-    )
-    lengths = encoded.lengths
-    manifest = {
-        "task": task.name,
-        "source": str(rows.path),
-        **_masking(task, tokenizer),
-        "rows": len(rows),
-        "labelled": rows.label is not None or task.type.answer == "tokens",
-        "tokens": int(lengths.sum()),
-        "length": {"min": int(lengths.min()), "mean": round(float(lengths.mean()), 2), "max": int(lengths.max())},
-        "truncated": encoded.truncated,
-        "unknown_share": unknown_share(encoded.tokens, tokenizer),
-        "largest_id": int(encoded.tokens.max()),
-    }
-    return Prepared.of_columns(rows.path, pa.RecordBatch.from_pydict(_columns(rows, task, encoded)), manifest)
 
 
 def prepare_all(
@@ -224,55 +184,3 @@ def _definition(task: TaskDef) -> dict[str, Any]:
     """What prepared rows depend on in a definition. Without ``columns`` it is that of earlier versions."""
     values = task.model_dump(mode="json")
     return {field: values[field] for field in (*SHARED_FIELDS, *(["columns"] if task.columns else []))}
-
-
-def _masking(task: TaskDef, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, int]]:
-    """The settings that ``Prepared.masked`` needs. Empty if the task masks no tokens."""
-    if task.type.answer != "tokens":
-        return {}
-    if tokenizer.mask_token_id is None:
-        raise UserError(f"masked_lm: {type(tokenizer).__name__} has no mask token; use an encoder trained with one")
-    return {"masking": {"mask_id": tokenizer.mask_token_id, "vocabulary": len(tokenizer)}}
-
-
-def _check_single(rows: Rows) -> None:
-    """Raises UserError for a row with several right choices, because a loss that raises one lowers the others."""
-    for location, right in zip(rows.locations, rows.label or (), strict=False):
-        if len(right) > 1:
-            raise UserError(f"{location}: {len(right)} right choices; a training row has one, so keep only one")
-
-
-def _columns(rows: Rows, task: TaskDef, encoded: Encoded) -> dict[str, pa.Array]:
-    """The Arrow columns of a split, by name."""
-    sequence_offsets = np.concatenate([[0], np.cumsum(encoded.lengths)])
-    uids = pa.array(rows.uid, pa.string())
-    further = dict(encoded.columns)
-    numbers = task.type.answer == "number"
-    if task.type.answer == "class_set":  # one decision for each class, also if the rows are unlabelled
-        labels = rows.label or [[0] * task.n_class] * len(rows)
-        further["label"] = ragged([np.asarray(classes, np.int64) for classes in labels], pa.int64())
-    if rows.soft is not None and task.data_format not in WINDOWED:
-        further["soft"] = ragged([shares.ravel() for shares in rows.soft], pa.float64() if numbers else pa.float32())
-    if encoded.rows is not None:
-        uids, further["source"] = uids.take(pa.array(encoded.rows)), pa.array(encoded.rows)
-    bounds = sequence_offsets
-    if rows.choices is not None:
-        groups = np.concatenate([[0], np.cumsum([len(choices) for choices in rows.choices])])
-        bounds = sequence_offsets[groups]
-        further["sequence_lengths"] = pa.LargeListArray.from_arrays(pa.array(groups), pa.array(encoded.lengths))
-    if task.type.answer == "choices":
-        right = rows.label or [[]] * len(rows)
-        further["candidates"] = pa.array(rows.choices, pa.list_(pa.string()))
-        further["right"] = pa.array(right, pa.list_(pa.int64()))
-        further["label"] = pa.array([numbers[0] if numbers else None for numbers in right], pa.int64())
-    if "question_id" in rows.extra and encoded.rows is None:
-        further["question"] = pa.array(np.unique(rows.extra["question_id"], return_inverse=True)[1])
-    if "label" not in further:
-        further["label"] = pa.array(rows.label or [None] * len(rows), pa.float64() if numbers else pa.int64())
-    offsets = pa.array(bounds, pa.int64())
-    return {
-        "uid": uids,
-        "tokens": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.tokens)),
-        "token_types": pa.LargeListArray.from_arrays(offsets, pa.array(encoded.token_types)),
-        **further,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 from data_utils.errors import UserError, shown
 from data_utils.files import checksum, read_text
 from data_utils.masking import masked
+from data_utils.scratch import chunks, scratch
 
 FORMAT = (
     3  # raise it when the content of a prepared file changes for the same input, or earlier versions cannot read it
@@ -100,8 +102,18 @@ class Prepared:
     @property
     def uids(self) -> list[str]:
         """The names of the rows. A row that is cut into windows is named once."""
+        return list(self.each_uid())
+
+    def each_uid(self) -> Iterator[str]:
+        """Yields the names of the rows."""
         names = self.uid_column if self.sources is None else self.uid_column.take(pa.array(self.firsts))
-        return names.to_pylist()
+        for part in chunks(len(names)):
+            yield from names[part].to_pylist()
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are. A row that is cut into windows counts once."""
+        return len(self) if self.sources is None else len(self.firsts)
 
     @property
     def firsts(self) -> np.ndarray:
@@ -117,7 +129,7 @@ class Prepared:
     @property
     def lengths(self) -> np.ndarray:
         """The number of tokens of each row, (N,)."""
-        return np.diff(self.offsets)
+        return np.subtract(self.offsets[1:], self.offsets[:-1], out=scratch(len(self), np.int64))
 
     @property
     def is_coarse(self) -> bool:
@@ -126,12 +138,6 @@ class Prepared:
             return False
         numbers = [values for values in (self.labels, self.soft) if values is not None]
         return any(np.spacing(np.abs(values).max()) > COARSE * values.std(dtype=np.float64) for values in numbers)
-
-    def size_figures(self) -> tuple[str, ...]:
-        """What ``mt-dnn prepare`` prints: rows, tokens, mean and longest length, truncated rows, unknown tokens."""
-        lengths = self.lengths
-        counts = (len(self.firsts), int(lengths.sum()), f"{lengths.mean():.1f}", int(lengths.max()))
-        return (*map(str, counts), str(self.manifest["truncated"]), f"{self.manifest['unknown_share']:.1%}")
 
     @classmethod
     def open(cls, path: Path) -> Prepared:
@@ -161,7 +167,7 @@ class Prepared:
         if "sequence_lengths" in names:
             sequences = batch.column("sequence_lengths")
             further["groups"] = sequences.offsets.to_numpy()
-            sequence_offsets = np.concatenate([[0], np.cumsum(sequences.values.to_numpy())])
+            sequence_offsets = _bounds(sequences.values.to_numpy())
         if pa.types.is_large_list(labels.type):
             further["decisions"], labels = labels.offsets.to_numpy(), labels.values
         for name, column in (("sources", "source"), ("questions", "question")):
@@ -191,6 +197,21 @@ class Prepared:
             sequence_offsets=sequence_offsets,
             **further,
         )
+
+
+def size_figures(split: Prepared) -> tuple[str, ...]:
+    """What ``mt-dnn prepare`` prints: rows, tokens, mean and longest length, truncated rows, unknown tokens."""
+    lengths = split.lengths
+    counts = (split.row_count, int(lengths.sum()), f"{lengths.mean():.1f}", int(lengths.max()))
+    return (*map(str, counts), str(split.manifest["truncated"]), f"{split.manifest['unknown_share']:.1%}")
+
+
+def _bounds(lengths: np.ndarray) -> np.ndarray:
+    """Where parts of these lengths begin and end, (N+1,)."""
+    found = scratch(len(lengths) + 1, np.int64)
+    found[0] = 0
+    np.cumsum(lengths, out=found[1:])
+    return found
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

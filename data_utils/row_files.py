@@ -7,10 +7,6 @@ file. rows.py and inputs.py turn them into text and compare them with a task.
 from __future__ import annotations
 
 import csv
-import gzip
-import shutil
-import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -26,13 +22,13 @@ from data_utils.column_names import (
     text_columns,
 )
 from data_utils.conll import read_conll
-from data_utils.errors import UserError, listed, os_errors, shortened
-from data_utils.files import LONGEST_ROW, TOO_LONG, open_file, read_json, read_lines
+from data_utils.errors import UserError, listed
+from data_utils.files import LONGEST_ROW, TOO_LONG, read_json, read_lines
 from data_utils.old_mtdnn import old_columns, old_row
+from data_utils.parquet import read_parquet
 from data_utils.task_def import TaskDef
 from data_utils.task_types import DATA_FORMATS
 
-AT_ONCE = 1000  # rows of a Parquet file that are in memory as Python values
 # Characters that are text for us, but not for Python's reader of CSV, and what stands for them there. No file has it.
 HIDDEN = {"\r": "\udc0d", "\0": "\udc00"}
 
@@ -132,54 +128,6 @@ def _revealed(cell: str) -> str:
     for char, other in () if cell.isascii() else HIDDEN.items():
         cell = cell.replace(other, char)
     return cell
-
-
-def read_parquet(path: Path) -> Values:
-    """Yields the rows of a Parquet file. Only some of them are in memory at once."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    with os_errors(path, "cannot be read"):
-        try:
-            with open_file(path) as file, tempfile.TemporaryFile() as unpacked:
-                if path.suffix == ".gz":  # Parquet is read from its end, which a compressed stream cannot
-                    shutil.copyfileobj(gzip.GzipFile(fileobj=file), unpacked)
-                for batch in pq.ParquetFile(unpacked if path.suffix == ".gz" else file).iter_batches(AT_ONCE):
-                    for row in _python_rows(path, batch, number):
-                        number += 1
-                        yield f"{path}: row {number}", row
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: the compressed file is damaged or cut off ({error})") from None
-        except (pa.ArrowException, ValueError) as error:
-            raise UserError(f"{path}: not a Parquet file, or damaged ({_first_line(error)})") from None
-
-
-def _python_rows(path: Path, batch: Any, before: int) -> Iterator[dict[str, Any]]:
-    """Yields the rows of an Arrow batch. ``before``: how many rows of the file come before it."""
-    try:
-        rows = batch.to_pylist()
-    except (UnicodeDecodeError, ValueError, OverflowError, NotImplementedError):  # one row has no value of Python's
-        rows = (row for number in range(len(batch)) for row in _python_row(path, batch, before, number))
-    for number, row in enumerate(rows, before + 1):
-        if any(isinstance(value, str | bytes) and len(value) > LONGEST_ROW for value in row.values()):
-            raise UserError(f"{path}: row {number}: {TOO_LONG}")
-        yield row
-
-
-def _python_row(path: Path, batch: Any, before: int, number: int) -> list[dict[str, Any]]:
-    try:
-        return batch.slice(number, 1).to_pylist()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: row {before + number + 1}: not UTF-8 ({error.reason})") from None
-    except (ValueError, OverflowError, NotImplementedError) as error:
-        raise UserError(
-            f"{path}: row {before + number + 1}: a value cannot be read ({_first_line(error)}); write it as a text"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return shortened((str(error).splitlines() or [type(error).__name__])[0])
 
 
 # By the ending of the file's name. Files with other endings are text.

@@ -112,13 +112,13 @@ def read_rows(
             or soft label does not fit the task. The message has the line.
     """
     if sample and max_rows is not None:
-        records: Iterable[tuple[str, dict[str, str]]] = _drawn(path, task, max_rows, labelled=not test)
+        records: Iterable[tuple[str, dict[str, str]]] = drawn_records(path, task, max_rows, labelled=not test)
     else:
         records = islice(read_records(path, task, labelled=not test), max_rows)
     return collect_rows(path, records, task, test=test)
 
 
-def _drawn(path: Path, task: TaskDef, count: int, *, labelled: bool) -> list[tuple[str, dict[str, str]]]:
+def drawn_records(path: Path, task: TaskDef, count: int, *, labelled: bool) -> list[tuple[str, dict[str, str]]]:
     """``count`` records of a file, or all of them if it has fewer, in the order in which they are drawn.
 
     The file is read twice, so that only the drawn records are in memory. ``labelled``: see ``read_records``.
@@ -130,16 +130,23 @@ def _drawn(path: Path, task: TaskDef, count: int, *, labelled: bool) -> list[tup
 
 
 def collect_rows(
-    path: Path, records: Iterable[tuple[str, Mapping[str, str]]], task: TaskDef, *, test: bool = False
+    path: Path,
+    records: Iterable[tuple[str, Mapping[str, str]]],
+    task: TaskDef,
+    *,
+    test: bool = False,
+    names: Sequence[str] = (),
 ) -> Rows:
     """Checks rows and puts them together. ``records``: (location, value of each column). ``path``: their file.
+
+    ``names``: the columns of rows of this file that were checked before.
 
     Raises:
         UserError: see ``read_rows``.
     """
     texts = DATA_FORMATS[task.data_format]
     locations: list[str] = []
-    columns: dict[str, list[str]] = {}
+    columns: dict[str, list[str]] = {name: [] for name in names}
     for location, record in records:
         if not columns:
             columns = {name: [] for name in record}
@@ -168,11 +175,8 @@ def collect_rows(
     extra = {name: values for name, values in columns.items() if name not in used}
     subjects = choices or (second or [first])[0]
     labels, notice = columns.get("label"), ""
-    if test and labels is not None and is_placeholder(labels, task.labels, task.value_range):
-        notice = f"{path}: the label of all rows is {labels[0]}, which is no label of {task.name}: unlabelled"
+    if test and (notice := _without_labels(path, labels, task)):
         labels = None
-    elif test and labels is None and (named := task.columns.get("label")):
-        notice = f"{path}: no column '{named}' (columns.label of task {task.name}), so its rows are unlabelled"
     return Rows(
         path=path,
         uid=columns["uid"],
@@ -185,6 +189,17 @@ def collect_rows(
         locations=locations,
         notice=notice,
     )
+
+
+def _without_labels(path: Path, labels: list[str] | None, task: TaskDef) -> str:
+    """Why a test split has no labels, for the user. Empty if it has some, or has none as its file says itself."""
+    if labels is None:
+        named = task.columns.get("label")
+        missing = f"{path}: no column '{named}' (columns.label of task {task.name}), so its rows are unlabelled"
+        return missing if named else ""
+    if not is_placeholder(labels, task.labels, task.value_range):
+        return ""
+    return f"{path}: the label of all rows is {labels[0]}, which is no label of {task.name}: unlabelled"
 
 
 def _widen(location: str, columns: dict[str, list[str]], record: Mapping[str, str], count: int, task: TaskDef) -> None:

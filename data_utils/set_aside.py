@@ -53,7 +53,7 @@ def sampled(split: Prepared, count: int) -> Prepared:
     Of two files with equally many rows the same rows are drawn, such as the translations of the same sentences. Rows of
     one question are all drawn, or none of them; at least one question is.
     """
-    rows = len(split.firsts)
+    rows = split.row_count
     if rows <= count:
         return split
     if split.questions is not None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import UserError
 from data_utils.prepared import Prepared
+from data_utils.scratch import chunks
 
 FEWEST = 3  # tokens beside the special ones; without vocabulary files there are up to two
 NOTABLE_SHARE = 0.05  # from this share of unknown tokens on, the user is told
@@ -33,10 +34,13 @@ def unknown_share(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> flo
     """The share of unknown tokens among the tokens that come from texts. 1 if no token comes from a text."""
     unknown = tokenizer.unk_token_id
     special = [number for number in tokenizer.all_special_ids if number != unknown]
-    of_texts = len(tokens) - int(np.isin(tokens, special).sum())
+    of_texts = len(tokens) - sum(int(np.isin(tokens[part], special).sum()) for part in chunks(len(tokens)))
     if of_texts == 0:
         return 1.0
-    return 0.0 if unknown is None else round(int((tokens == unknown).sum()) / of_texts, 6)
+    if unknown is None:
+        return 0.0
+    count = sum(int((tokens[part] == unknown).sum()) for part in chunks(len(tokens)))
+    return round(count / of_texts, 6)
 
 
 def check_unknown(splits: Mapping[tuple[str, str], Prepared], most: float) -> list[str]:

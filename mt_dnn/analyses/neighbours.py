@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.encoded_rows import encode_rows
 from data_utils.errors import UserError
 from data_utils.features import is_fast
-from data_utils.prepare import encode_rows
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, find_rows, read_rows
 from mt_dnn.adversarial.modes import build_adversaries

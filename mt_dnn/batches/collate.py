@@ -23,7 +23,7 @@ def local_batch(split: Prepared, micro_batch: MicroBatch, seed: int) -> Batch:
     """
     rows = micro_batch.rows
     masks = None if split.words is None else draw_masks(split, rows, seed)
-    share = share_of_rank(split.lengths[rows], rank(), world_size(), seed)
+    share = share_of_rank(split.offsets[rows + 1] - split.offsets[rows], rank(), world_size(), seed)
     return collate(split, rows, task=micro_batch.task, share=share, masks=masks)
 
 

@@ -149,8 +149,8 @@ def _stream(task: str, rows: int, batch_size: int, span: range, seed: int) -> It
     for position in span:
         number, batch = divmod(position, per_pass)
         if batch == 0 or position == span.start:
-            order = generator_of(seed, "rows", task, number).permutation(rows)
-        yield MicroBatch(task, order[batch * batch_size : (batch + 1) * batch_size])
+            order = generator_of(seed, "rows", task, number).permutation(np.arange(rows, dtype=np.int32))
+        yield MicroBatch(task, order[batch * batch_size : (batch + 1) * batch_size].astype(np.int64))
 
 
 def _turns(units: Mapping[str, int], *, main_last: bool, rng: np.random.Generator) -> list[str]:

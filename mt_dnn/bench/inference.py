@@ -21,8 +21,9 @@ import torch
 import transformers
 from tqdm import tqdm
 
+from data_utils.encoded_rows import encode_rows
 from data_utils.errors import UserError
-from data_utils.prepare import encode_rows, prepare
+from data_utils.prepare import prepare
 from data_utils.prepared import Prepared
 from data_utils.python_rows import rows_from_python
 from data_utils.rows import find_rows, read_records, write_rows

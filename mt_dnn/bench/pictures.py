@@ -17,7 +17,7 @@ from data_utils.files import replacing
 
 LABEL, BAR, ROW = 220, 420, 22  # pixels: of the labels, of the longest bar, of the height of a bar
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 340, 280, 56, 16, 28, 44  # of a panel and its margins, in pixels
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#e377c2")
 
 
 class Bar(NamedTuple):

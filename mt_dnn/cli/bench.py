@@ -174,6 +174,21 @@ def growth(
 
 
 @bench.command()
+def memory(
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for memory.json, memory.svg and memory.md; default: only print.")
+    ] = None,
+    rows: Annotated[str, typer.Option(help="Comma-separated numbers of rows, in order.")] = "2000,20000,200000",
+    commands: Annotated[str | None, typer.Option(help="Comma-separated commands; default: all that read rows.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How the peak memory of commands grows with rows, on Linux. Needs no data."""
+    from mt_dnn.bench.memory_growth import COMMANDS, memory_command
+
+    memory_command(output, rows=separated(rows) or [], commands=separated(commands) or COMMANDS, as_json=as_json)
+
+
+@bench.command()
 def neighbours(
     config: RunFile = None,
     overrides: Overrides = None,

@@ -25,6 +25,7 @@ def prepare(
     from data_utils.features import load_tokenizer
     from data_utils.kept import unkept
     from data_utils.prepare import missing_notice, prepare_all
+    from data_utils.prepared import size_figures
     from data_utils.task_def import load_task_defs
     from data_utils.text_table import table
     from data_utils.vocabulary import check_unknown
@@ -39,7 +40,7 @@ def prepare(
         max_length=max_length,
         stride=stride,
     )
-    rows = [(name, split, *prepared.size_figures()) for (name, split), prepared in splits.items()]
+    rows = [(name, split, *size_figures(prepared)) for (name, split), prepared in splits.items()]
     print(table(("task", "split", "rows", "tokens", "mean", "longest", "truncated", "unknown"), rows))
     absent = [key for key, problem in problems.items() if isinstance(problem, MissingRows)]
     missing = missing_notice(data, wanted, absent)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -78,7 +78,7 @@ def distill_command(
         copy_other_splits(evaluated_tasks(defs, {name: defs[name] for name in lessons}), data, output)
         for lesson in lessons.values():
             write(lesson, data, output, max_rows)
-    rows = [(name, str(len(lesson.split.firsts)), str(len(lesson.teachers))) for name, lesson in lessons.items()]
+    rows = [(name, str(lesson.split.row_count), str(len(lesson.teachers))) for name, lesson in lessons.items()]
     print(table(("task", "rows", "teachers"), rows))
     gold = all(lesson.split.labels is not None for lesson in lessons.values())  # else soft labels are the whole loss
     print(f"\nnext: mt-dnn train RUN.yml data.dir={output} distillation.weight={0.5 if gold else 1}")
@@ -134,14 +134,20 @@ def write(lesson: Lesson, data: Path, output: Path, max_rows: int | None) -> Non
     task = lesson.task
     soft_labels = KINDS[task.task_type].decoding.soft_labels(task, lesson.split, lesson.teachers)
     source = find_rows(data, task, "train")
-    records = [record for _, record in islice(read_records(source, task), max_rows)]
-    check_unchanged(source, lesson.split.manifest["rows_sha256"])  # the predictions are for the rows of that time
-    rows = [
+
+    def records() -> Iterator[dict[str, str]]:
+        """Yields the rows, and checks at their end that the predictions are for them."""
+        yield from (record for _, record in islice(read_records(source, task), max_rows))
+        check_unchanged(source, lesson.split.manifest["rows_sha256"])
+
+    # Rows may have different numbers of choices.
+    names = dict.fromkeys(name for record in records() for name in as_in_files({**record, COLUMN: ""}, task))
+    rows = (
         as_in_files({**record, COLUMN: json.dumps(soft_label, ensure_ascii=False)}, task)
-        for record, soft_label in zip(records, soft_labels, strict=True)
-    ]
-    columns = list(dict.fromkeys(name for row in rows for name in row))  # rows may have different numbers of choices
-    write_rows(output / f"{task.name}_train.tsv", ({**dict.fromkeys(columns, ""), **row} for row in rows), columns)
+        for record, soft_label in zip(records(), soft_labels, strict=True)
+    )
+    empty = dict.fromkeys(names, "")
+    write_rows(output / f"{task.name}_train.tsv", ({**empty, **row} for row in rows), list(names))
 
 
 def copy_other_splits(tasks: dict[str, TaskDef], data: Path, output: Path) -> None:

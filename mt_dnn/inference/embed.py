@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.encoded_rows import encode_rows
 from data_utils.errors import UserError, did_you_mean
-from data_utils.prepare import encode_rows
 from data_utils.python_rows import rows_from_python
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch

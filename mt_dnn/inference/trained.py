@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from data_utils.encoded_rows import encode_rows
 from data_utils.errors import UserError, did_you_mean
-from data_utils.prepare import check_questions, encode_rows
+from data_utils.prepare import check_questions
 from data_utils.prepared import Prepared
 from data_utils.python_rows import Row, rows_from_python
 from data_utils.rows import Rows

@@ -17,7 +17,7 @@ from data_utils.set_aside import CARVED
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.runs.outputs import Passes, row_outputs
-from mt_dnn.tasks.base import Decoded
+from mt_dnn.tasks.base import Decoded, Flat
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.losses import task_loss
 from mt_dnn.tasks.model import Model
@@ -47,6 +47,9 @@ def predict_split(
     outputs = row_outputs(model, task.name, split, kept, passes)
     if not with_loss:
         return decoding(task, owner, split, outputs)
+    if isinstance(outputs, Flat):
+        losses, logits = outputs.values[:, -1].copy(), Flat(outputs.values[:, :-1], outputs.bounds)
+        return replace(decoding(task, owner, split, logits), loss=float(losses.mean(dtype=np.float64)))
     loss = float(np.concatenate([output[:, -1] for output in outputs]).mean(dtype=np.float64))
     return replace(decoding(task, owner, split, [output[:, :-1] for output in outputs]), loss=loss)
 
@@ -68,7 +71,7 @@ def result(task: TaskDef, split_name: str, split: Prepared, decoded: Decoded) ->
     found = {
         "task": task.name,
         "split": split_name,
-        "rows": len(split.firsts),
+        "rows": split.row_count,
         "scores": score(task, split, decoded),
         "baseline": baseline(task, split),
     }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_utils.errors import UserError
+from data_utils.appended import Appended
+from data_utils.errors import UserError, os_errors
 from data_utils.files import read_json, read_lines, write_json_lines
 from data_utils.metrics import Answers
 from data_utils.prepare import check_unchanged
@@ -20,6 +25,8 @@ from data_utils.task_def import TaskDef
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 
+WINDOW = 4096  # predictions that are in memory at once as JSON
+
 
 def prediction_records(task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
     """Yields one object per row: ``uid``, ``prediction``, and further keys of the task type, such as ``scores``.
@@ -28,11 +35,10 @@ def prediction_records(task: TaskDef, split: Prepared, decoded: Decoded) -> Iter
     ``question``.
     """
     decoding = KINDS[task.task_type].decoding
-    uids, records = split.uids, decoding.records(task, split, decoded)
-    unknown = [None] * len(uids)
-    gold: Iterable[Any] = decoding.gold(task, split) if split.labels is not None else unknown
-    questions: Iterable[Any] = split.questions.tolist() if split.questions is not None else unknown
-    for uid, record, right, question in zip(uids, records, gold, questions, strict=True):
+    count, records = split.row_count, decoding.records(task, split, decoded)
+    gold: Iterable[Any] = decoding.gold(task, split) if split.labels is not None else repeat(None, count)
+    questions: Iterable[Any] = map(int, split.questions) if split.questions is not None else repeat(None, count)
+    for uid, record, right, question in zip(split.each_uid(), records, gold, questions, strict=True):
         further = {"gold": right, "question": question}
         yield {"uid": uid, **record, **{key: value for key, value in further.items() if value is not None}}
 
@@ -75,15 +81,14 @@ def write_predictions(
 class Predictions:
     """The predictions of a labelled split, as they were written.
 
-    ``records``: the object of each row. ``answers``: the same for metrics, rows in the same order.
+    ``answers``: for metrics. ``rows``: how many there are. ``uids_sha256``: a hash of their names in their order.
+    ``records``: the object of each row, if they were asked for.
     """
 
-    records: Sequence[Mapping[str, Any]]
     answers: Answers
-
-    @property
-    def uids(self) -> list[str]:
-        return [record["uid"] for record in self.records]
+    rows: int
+    uids_sha256: str = ""
+    records: Sequence[Mapping[str, Any]] = ()
 
     def of(self, rows: np.ndarray) -> Answers:
         """The answers to some rows, each as often as its number is in ``rows`` (n,)."""
@@ -103,19 +108,54 @@ class Predictions:
         )
 
 
-def read_predictions(path: Path, task: TaskDef) -> Predictions:
+def read_predictions(path: Path, task: TaskDef, *, with_records: bool = True) -> Predictions:
     """Reads the predictions of a labelled split.
 
     Raises:
         UserError: there is no such file, it does not fit the task, or it has no right answers.
     """
-    records = [read_json(line, f"{path}:{number}") for number, line in read_lines(path)]
-    if not records or "gold" not in records[0]:
-        raise UserError(f"{path}: has no right answers; run mt-dnn train again with labelled rows, which writes them")
+    digest, records = hashlib.sha256(), list[Mapping[str, Any]]()
+    rows = 0
+
+    def parts() -> Iterator[Answers]:
+        nonlocal rows
+        remaining = (read_json(line, f"{path}:{number}") for number, line in read_lines(path))
+        while found := list(islice(remaining, WINDOW)):
+            if rows == 0 and "gold" not in found[0]:
+                break
+            rows += len(found)
+            digest.update(json.dumps([record["uid"] for record in found]).encode())
+            records.extend(found if with_records else ())
+            yield _answers(found, task)
+
     try:
-        answers = KINDS[task.task_type].decoding.read(task, records)
-        if "question" in records[0]:
-            answers = replace(answers, questions=np.array([record["question"] for record in records]))
+        with os_errors(path, "cannot be read"):
+            answers = joined_answers(parts())
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: is no file of predictions of {task.name} ({error!r})") from None
-    return Predictions(records, answers)
+    if answers is None:
+        raise UserError(f"{path}: has no right answers; run mt-dnn train again with labelled rows, which writes them")
+    return Predictions(answers, rows, digest.hexdigest(), records)
+
+
+def _answers(records: Sequence[Mapping[str, Any]], task: TaskDef) -> Answers:
+    answers = KINDS[task.task_type].decoding.read(task, records)
+    if "question" in records[0]:
+        answers = replace(answers, questions=np.array([record["question"] for record in records]))
+    return answers
+
+
+def joined_answers(parts: Iterable[Answers]) -> Answers | None:
+    """The answers of all parts of a split together; None if there are no parts. Only one part is in memory at once."""
+    with ExitStack() as files:
+        arrays = {name: Appended(files) for name in ("predictions", "labels", "scores", "questions", "bounds")}
+        last, decisions = None, 0
+        for last in parts:
+            for name, array in arrays.items():
+                if (values := getattr(last, name)) is not None:
+                    array.append(values if name != "bounds" else values[decisions > 0 :] + decisions)
+            decisions += len(last.labels)
+        if last is None:
+            return None
+        found: dict[str, Any] = {name: array.array() for name, array in arrays.items() if not array.is_empty}
+        return replace(last, **found)

@@ -111,7 +111,7 @@ def _difference(task: TaskDef, split: str, first: Path, second: Path) -> Differe
     tests = {name: over_pairs(name, [pair]) for name in metrics}
     right = [right_examples(side) for side in pair]
     if right[0] is None or right[1] is None:
-        return Difference(task.name, split, len(pair[0].records), scores, tests)
+        return Difference(task.name, split, pair[0].rows, scores, tests)
 
     def flips(chosen: np.ndarray) -> list[Flip]:
         rows = [(pair[0].records[row], pair[1].records[row]) for row in np.flatnonzero(chosen).tolist()]
@@ -123,7 +123,7 @@ def _difference(task: TaskDef, split: str, first: Path, second: Path) -> Differe
     return Difference(
         task.name,
         split,
-        len(pair[0].records),
+        pair[0].rows,
         scores,
         tests,
         flips(right[0] & ~right[1]),

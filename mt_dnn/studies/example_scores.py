@@ -14,6 +14,7 @@ from scipy import stats
 from data_utils.answer_texts import best_f1, is_right
 from data_utils.entities import entity_counts
 from data_utils.metrics import METRICS, Answers
+from data_utils.scratch import chunks
 from mt_dnn.runs.predictions import Predictions
 
 Resampled = Callable[[np.ndarray], np.ndarray]  # the numbers of examples (..., n) → scores (...)
@@ -22,7 +23,7 @@ Resampled = Callable[[np.ndarray], np.ndarray]  # the numbers of examples (..., 
 def example_count(predictions: Predictions) -> int:
     """How many examples a split has."""
     questions = predictions.answers.questions
-    return len(predictions.records if questions is None else np.unique(questions))
+    return predictions.rows if questions is None else len(np.unique(questions))
 
 
 def resampled(metric: str, predictions: Predictions) -> Resampled:
@@ -36,10 +37,16 @@ def resampled(metric: str, predictions: Predictions) -> Resampled:
         if answers.questions is not None:
             numbers = np.unique(answers.questions, return_inverse=True)[1]
             counts = np.stack([np.bincount(numbers, weights=column) for column in counts.T], axis=1)
-        return lambda examples: score(np.stack([column[examples].sum(-1) for column in counts.T]))
+        return lambda examples: score(np.stack([_summed(column, examples) for column in counts.T]))
     if metric in VECTORIZED and answers.bounds is None and answers.questions is None:
         return lambda rows: VECTORIZED[metric](answers.predictions[rows], answers.labels[rows])
     return _each(metric, predictions)
+
+
+def _summed(column: np.ndarray, examples: np.ndarray) -> np.ndarray:
+    """The sums over examples by number, (..., n) → (...)."""
+    parts = (column[examples[..., part]].sum(-1, dtype=float) for part in chunks(examples.shape[-1]))
+    return sum(parts, np.zeros(examples.shape[:-1]))
 
 
 def _each(metric: str, predictions: Predictions) -> Resampled:
@@ -76,7 +83,7 @@ def right_examples(predictions: Predictions) -> np.ndarray | None:
 
 def _accuracy(answers: Answers) -> np.ndarray:
     right = answers.predictions == answers.labels
-    return (right if right.ndim == 1 else right.all(axis=1)).astype(float)
+    return right if right.ndim == 1 else right.all(axis=1)
 
 
 def _exact_match(answers: Answers) -> np.ndarray:
@@ -104,7 +111,8 @@ def _mean_of(values: Callable[[Answers], np.ndarray]) -> Sums:
 def _of_classes(answers: Answers) -> np.ndarray:
     """(N, 3C): for each class whether a decision is a hit of it, whether it is predicted, whether it is labelled."""
     predicted, labelled = (
-        np.eye(answers.n_class)[values.astype(int)] for values in (answers.predictions, answers.labels)
+        np.eye(answers.n_class, dtype=bool)[values.astype(int, copy=False)]
+        for values in (answers.predictions, answers.labels)
     )
     return np.concatenate([predicted * labelled, predicted, labelled], axis=1)
 

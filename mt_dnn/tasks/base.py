@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from data_utils.metrics import Answers
 from data_utils.prepared import Prepared
+from data_utils.scratch import chunks, scratch
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
@@ -41,6 +43,40 @@ class Decoded:
     details: Sequence[Any] = ()
     loss: float | None = None
     outputs: Sequence[np.ndarray] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Flat(Sequence[np.ndarray]):
+    """The outputs of rows, one after the other in one array, (decisions of all rows, options).
+
+    Row i has ``values[bounds[i]:bounds[i + 1]]``. Without ``bounds`` each row has one decision.
+    """
+
+    values: np.ndarray
+    bounds: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values) if self.bounds is None else len(self.bounds) - 1
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self)))]
+        row = range(len(self))[row]
+        start, stop = (row, row + 1) if self.bounds is None else self.bounds[row : row + 2]
+        return self.values[start:stop]
+
+
+def flat(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The outputs of all rows as one array, (decisions of all rows, options)."""
+    return outputs.values if isinstance(outputs, Flat) else np.concatenate(outputs)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """The softmax of each row in float64, (N, C)."""
+    found = scratch(logits.shape, np.float64)
+    for rows in chunks(len(logits)):
+        found[rows] = softmax(logits[rows].astype(np.float64), axis=1)
+    return found
 
 
 class Decoding(ABC):
@@ -114,7 +150,10 @@ class Decoding(ABC):
 
 def mean_scores(teachers: Sequence[Decoded]) -> np.ndarray:
     """The mean of the teachers' scores, in their shape."""
-    return np.mean([teacher.scores for teacher in teachers], axis=0)
+    found = scratch(teachers[0].scores.shape, teachers[0].scores.dtype)
+    for rows in chunks(len(found)):
+        found[rows] = np.mean([teacher.scores[rows] for teacher in teachers], axis=0)
+    return found
 
 
 def column(records: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor, nn
 
 from data_utils.metrics import Answers
@@ -15,7 +14,7 @@ from data_utils.prepared import Prepared
 from data_utils.task_def import TaskDef
 from mt_dnn.batches.batch import Batch
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding, Kind
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, flat, probabilities
 from mt_dnn.tasks.heads import HeadsConfig, PooledHead
 
 
@@ -26,8 +25,8 @@ class ClassSets(Decoding):
     """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
-        probabilities = softmax(np.stack(outputs).astype(np.float64), axis=2)[:, :, 1]
-        return Decoded((probabilities > 0.5).astype(np.int64), probabilities)
+        found = probabilities(flat(outputs))[:, 1].reshape(len(outputs), -1)
+        return Decoded((found > 0.5).astype(np.int64), found)
 
     def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
         """The most frequent set of classes, then the k most frequent classes for each k.

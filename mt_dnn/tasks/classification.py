@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from data_utils.metrics import Answers
 from data_utils.prepared import Prepared
+from data_utils.scratch import scratch
 from data_utils.task_def import TaskDef
-from mt_dnn.tasks.base import Decoded, Decoding, Kind
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, flat, probabilities
 from mt_dnn.tasks.heads import pooled_head
 
 
@@ -22,20 +22,22 @@ class Classes(Decoding):
     """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
-        probabilities = softmax(np.concatenate(outputs).astype(np.float64), axis=1)
+        found = probabilities(flat(outputs))
         if task.label_map:
-            mapped = np.zeros((len(probabilities), len(task.labels)))
+            mapped = scratch((len(found), len(task.labels)), np.float64)
+            mapped[:] = 0
             for column, label in enumerate(owner.labels):
-                mapped[:, task.labels.index(task.label_map[label])] += probabilities[:, column]
-            probabilities = mapped
-        return Decoded(probabilities.argmax(axis=1), probabilities)
+                mapped[:, task.labels.index(task.label_map[label])] += found[:, column]
+            found = mapped
+        return Decoded(found.argmax(axis=1, out=scratch(len(found), np.intp)), found)
 
     def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
         """Each class for all decisions, the most frequent class first."""
         assert split.labels is not None
         for number in np.argsort(-np.bincount(split.labels, minlength=task.n_class), kind="stable"):
-            predictions = np.full(len(split.labels), number)
-            yield Decoded(predictions, np.eye(task.n_class)[predictions])
+            count = len(split.labels)
+            scores = np.broadcast_to(np.eye(task.n_class)[number], (count, task.n_class))
+            yield Decoded(np.broadcast_to(number, count), scores)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
         for prediction, scores in zip(decoded.predictions, decoded.scores, strict=True):

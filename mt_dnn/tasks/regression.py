@@ -11,9 +11,10 @@ from torch import nn
 
 from data_utils.metrics import Answers
 from data_utils.prepared import Prepared
+from data_utils.scratch import scratch
 from data_utils.task_def import TaskDef
 from mt_dnn.encoders.encoder import Encoder
-from mt_dnn.tasks.base import Decoded, Decoding, Kind, mean_scores
+from mt_dnn.tasks.base import Decoded, Decoding, Kind, flat, mean_scores
 from mt_dnn.tasks.heads import HeadsConfig, pooled_head
 from mt_dnn.tasks.units import Units
 
@@ -25,13 +26,17 @@ class Values(Decoding):
     """
 
     def __call__(self, task: TaskDef, owner: TaskDef, split: Prepared, outputs: Sequence[np.ndarray]) -> Decoded:
-        values = np.concatenate(outputs)[:, 0].astype(np.float64)
-        return Decoded(values if task.value_range is None else values.clip(*task.value_range), values)
+        logits = flat(outputs)[:, 0]
+        values = scratch(len(logits), np.float64)
+        values[:] = logits
+        if task.value_range is None:
+            return Decoded(values, values)
+        return Decoded(values.clip(*task.value_range, out=scratch(len(values), np.float64)), values)
 
     def constants(self, task: TaskDef, split: Prepared) -> Iterator[Decoded]:
         """The mean of all labels. Correlations are 0 for every constant."""
         assert split.labels is not None
-        values = np.full(len(split), split.labels.mean())
+        values = np.broadcast_to(split.labels.mean(), len(split))
         yield Decoded(values, values)
 
     def records(self, task: TaskDef, split: Prepared, decoded: Decoded) -> Iterator[dict[str, Any]]:
@@ -52,7 +57,8 @@ class Values(Decoding):
         return replace(super().answers(task, split, decoded), predictions=decoded.scores)
 
     def soft_labels(self, task: TaskDef, split: Prepared, teachers: Sequence[Decoded]) -> Iterator[Any]:
-        yield from mean_scores(teachers).tolist()
+        for scores in mean_scores(teachers):
+            yield float(scores)
 
 
 def value_head(task: TaskDef, encoder: Encoder, dropout: float, config: HeadsConfig) -> nn.Module:

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 import mt_dnn
+from data_utils.encoded_rows import encode_rows
 from data_utils.errors import UserError
-from data_utils.prepare import encode_rows
 from data_utils.rows import find_rows, read_rows
 from mt_dnn.adversarial.modes import build_adversaries
 from mt_dnn.adversarial.view import View

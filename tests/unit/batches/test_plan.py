@@ -112,6 +112,14 @@ def test_proportional_serves_every_row_once(sizes: dict[str, int], batch: int, m
         assert len(own) == -(-rows // batch)
 
 
+def test_the_order_of_rows_is_numpys_permutation_of_64_bit_numbers() -> None:
+    """Runs of earlier versions, which held 64 bits for each row, go on with the same rows."""
+    plan = Plan(sizes={"rte": 1000}, **settings_of("proportional", {"rte": 1000}))
+    rows = np.concatenate([batch.rows for batch in batches(plan.epoch(0))])
+    assert rows.dtype == np.int64
+    assert rows.tolist() == generator_of(5, "rows", "rte", 0).permutation(1000).tolist()
+
+
 def test_every_epoch_has_new_batches() -> None:
     options = settings_of("proportional", SIZES)
 

@@ -201,7 +201,7 @@ def test_only_a_window_is_read_of_standard_input(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_files_are_read_as_they_are_asked_for(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake at the end of a CSV file is seen at the end; a Parquet file is decoded in parts."""
-    monkeypatch.setattr("data_utils.row_files.AT_ONCE", 10)
+    monkeypatch.setattr("data_utils.parquet.AT_ONCE", 10)
     path = write(tmp_path / f"rows.{kind}", [(f"{number}", "b") for number in range(35)])
     if kind == "csv":
         with path.open("a") as file:

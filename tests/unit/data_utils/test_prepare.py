@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_utils.encoded_rows import encode_rows
 from data_utils.encoder_names import resolve_name
 from data_utils.errors import MissingRows, NotSaved, UserError
 from data_utils.features import load_tokenizer, save_tokenizer
 from data_utils.files import checksum
 from data_utils.kept import unkept_notice
-from data_utils.prepare import SHARED_FIELDS, encode_rows, fingerprint, prepare, prepare_all
+from data_utils.prepare import SHARED_FIELDS, fingerprint, prepare, prepare_all
 from data_utils.prepared import FORMAT, Prepared
+from data_utils.row_windows import read_windows
 from data_utils.rows import Rows, read_rows
 from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.task_types import TASK_TYPES
@@ -276,12 +279,12 @@ def test_rows_that_are_replaced_while_they_are_read_are_not_kept(
 ) -> None:
     file = tmp_path / "data" / "nli_train.tsv"
 
-    def read_and_replace(*arguments: Any, **named: Any) -> Rows:
+    def read_and_replace(*arguments: Any, **named: Any) -> Iterator[Rows]:
         file.write_text(TEXT.replace("cat", "dog"))
-        return read_rows(*arguments, **named)
+        return read_windows(*arguments, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr("data_utils.prepare.read_rows", read_and_replace)
+        patched.setattr("data_utils.prepare.read_windows", read_and_replace)
         with pytest.raises(UserError, match=r"nli_train.tsv: was changed while it was read"):
             prepare(TASK, "train", **options)
     assert not (tmp_path / "cache").exists()

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_utils.encoded_rows import encode_rows
 from data_utils.errors import UserError
 from data_utils.features import load_tokenizer
-from data_utils.prepare import encode_rows
 from data_utils.prepared import Prepared
 from data_utils.rows import Rows, collect_rows, read_rows
 from data_utils.set_aside import CARVED, HELD_OUT, sampled, set_aside

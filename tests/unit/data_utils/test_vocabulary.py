@@ -10,7 +10,7 @@ import pytest
 from data_utils.errors import UserError
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
-from data_utils.prepared import Prepared
+from data_utils.prepared import Prepared, size_figures
 from data_utils.task_def import TaskDef
 from data_utils.task_types import TASK_TYPES
 from data_utils.vocabulary import check_unknown
@@ -49,7 +49,7 @@ def test_a_folder_without_tokenizer_files_is_one_clear_line(family: str, tmp_pat
 def test_the_share_of_unknown_tokens(text: str, share: float, tmp_path: Path) -> None:
     """Special tokens do not count: the rows have two to four tokens of text and three further ones."""
     split = prepared(tmp_path, text)
-    assert split.manifest["unknown_share"] == share and split.size_figures()[-1] == f"{share:.1%}"
+    assert split.manifest["unknown_share"] == share and size_figures(split)[-1] == f"{share:.1%}"
 
 
 def test_rows_that_an_older_version_prepared_are_opened(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_utils.encoded_rows import encode_rows
 from data_utils.features import load_tokenizer
 from data_utils.metrics import METRICS, Answers
-from data_utils.prepare import encode_rows
 from data_utils.prepared import Prepared
 from data_utils.python_rows import rows_from_python
 from data_utils.task_def import TaskDef

@@ -32,7 +32,8 @@ from mt_dnn.tasks.run_tasks import training_tasks
 from tests.parts import parts
 from tests.workspace import make_workspace
 
-SPLIT: Any = SimpleNamespace(uids=["u", "v"], labels=None, questions=None)  # of which decoding reads nothing else
+# Decoding reads nothing else of it.
+SPLIT: Any = SimpleNamespace(each_uid=lambda: iter(["u", "v"]), row_count=2, labels=None, questions=None)
 
 
 def task(name: str = "mine", **fields: Any) -> TaskDef:

@@ -77,7 +77,8 @@ def test_rows_of_one_question_are_scored_together(tmp_path: Path) -> None:
     kind = {"name": "multirc", "task_type": "classification", "labels": ("0", "1"), **names}
     task = TaskDef.model_validate({**kind, "metrics": ("question_exact_match", "accuracy")})
     labels, right = np.array([1, 0, 1, 1]), np.array([1, 0, 0, 1])
-    split: Any = SimpleNamespace(uids=["a", "b", "c", "d"], labels=right, questions=np.array([4, 4, 5, 5]))
+    questions = np.array([4, 4, 5, 5])
+    split: Any = SimpleNamespace(each_uid=lambda: iter("abcd"), row_count=4, labels=right, questions=questions)
     write_predictions(tmp_path / "p.jsonl", task, split, Decoded(labels, np.eye(2)[labels]))
     found = read_predictions(tmp_path / "p.jsonl", task)
     assert compute(task.metrics, found.answers) == {"question_exact_match": 0.5, "accuracy": 0.75}

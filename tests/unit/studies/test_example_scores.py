@@ -14,7 +14,7 @@ N, RESAMPLES = 40, 30
 
 
 def predictions(answers: Answers, rows: int = N) -> Predictions:
-    return Predictions([{"uid": str(row)} for row in range(rows)], answers)
+    return Predictions(answers, rows)
 
 
 def answers_of(metric: str, rng: np.random.Generator) -> Answers:

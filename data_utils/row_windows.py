@@ -1,0 +1,65 @@
+"""Reads a file of rows in windows, so that only the rows of a window are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from data_utils.errors import UserError
+from data_utils.rows import Rows, collect_rows, drawn_records, read_records
+from data_utils.soft_labels import COLUMN
+from data_utils.task_def import TaskDef
+
+WINDOW = 4096  # rows
+
+Record = tuple[str, Mapping[str, str]]  # the location of a row, and the value of each column
+
+
+def read_windows(
+    path: Path,
+    task: TaskDef,
+    *,
+    max_rows: int | None = None,
+    sample: bool = False,
+    test: bool = False,
+    size: int | None = None,
+) -> Iterator[Rows]:
+    """Yields the rows of a file, at most ``size`` at a time (``WINDOW``). Together they are those of ``read_rows``.
+
+    ``max_rows``, ``sample``, ``test``: see ``read_rows``. Drawn rows are all in memory.
+
+    Raises:
+        UserError: see ``read_rows``.
+    """
+    if sample and max_rows is not None:
+        records: Iterable[Record] = drawn_records(path, task, max_rows, labelled=not test)
+    else:
+        records = islice(read_records(path, task, labelled=not test), max_rows)
+    yield from windows_of(path, records, task, test=test, size=size or WINDOW)
+
+
+def windows_of(path: Path, records: Iterable[Record], task: TaskDef, *, test: bool, size: int) -> Iterator[Rows]:
+    """Yields the records as rows, ``size`` at a time. There is at least one window."""
+    remaining = iter(records)
+    found = list(islice(remaining, size))
+    opening, first = found[:1], collect_rows(path, found, task, test=test)
+    yield first
+    names = tuple(found[0][1])
+    while found := list(islice(remaining, size)):
+        rows = collect_rows(path, found, task, test=test, names=names)
+        _check_alike(first, rows, opening if first.label is None else found[:1], task)
+        yield rows
+
+
+def _check_alike(first: Rows, rows: Rows, record: list[Record], task: TaskDef) -> None:
+    """Raises UserError if only one of two windows has labels, or soft labels.
+
+    ``record``: the first row of the window that has no labels.
+    """
+    if (first.label is None) != (rows.label is None):
+        collect_rows(first.path, record, task)  # a placeholder is no label of the task
+        raise UserError(f"{record[0][0]}: no label, but other rows have one; label all rows or none")
+    if (first.soft is None) != (rows.soft is None):
+        without = first if first.soft is None else rows
+        raise UserError(f"{without.locations[0]}: no {COLUMN}, but other rows have one")
