@@ -23,7 +23,7 @@ from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.log import logged_records
 from mt_dnn.runs.run import Run
 from mt_dnn.runs.trackers import TRACKERS, Ending, Numbers, TrackedRun, Tracker
-from mt_dnn.runs.tracking import STATE, Tracking, numbers_of
+from mt_dnn.runs.tracking import STATE, Tracking, numbers_of, settings_of
 
 Entry = tuple[int, str, float]  # the update, the name of a number, and the number
 
@@ -282,3 +282,9 @@ def test_the_old_spelling_of_tensorboard(workspace: Path) -> None:
     assert config_of(workspace, "log.tensorboard=true", "log.trackers=[tensorboard]").log.trackers == ("tensorboard",)
     with pytest.raises(UserError, match=r"log.trackers.0: Input should be 'tensorboard', 'wandb' or 'mlflow'"):
         config_of(workspace, "log.tensorboard=true", "log.trackers=[wandbb]")
+
+
+def test_settings_have_no_secrets_at_any_depth() -> None:
+    values = {"a": {"b": "token=s3cret", "c": 1}, "d": ["x", "token=s3cret", ["token=s3cret"], {"e": "token=s3cret"}]}
+    hidden = ["x", "token=***", ["token=***"], {"e": "token=***"}]
+    assert settings_of(values) == {"a.b": "token=***", "a.c": 1, "d": hidden}
