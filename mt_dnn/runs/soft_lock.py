@@ -151,7 +151,7 @@ def _owner(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     except PermissionError:
-        if path.stat().st_uid == os.geteuid():
+        if path.stat().st_uid == (os.geteuid() if hasattr(os, "geteuid") else 0):  # Windows says 0
             raise
         return {}
     return found if isinstance(found, dict) else {}
