@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -241,6 +243,21 @@ def test_mlflow_shows_how_a_run_has_ended(ending: Ending, status: str, tmp_path:
     tracker.close(ending)
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert client.get_run(tracker.id).info.status == status
+
+
+@pytest.mark.parametrize(("variable", "mode"), [(None, "offline"), ("online", "online")])
+def test_wandb_is_offline_unless_it_is_told_otherwise(
+    variable: str | None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+    wandb = SimpleNamespace(init=lambda **options: given.append(options), Settings=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("WANDB_MODE", variable)
+    TRACKERS["wandb"](TrackedRun(tmp_path, "run", {}))
+    assert [options["mode"] for options in given] == [mode]
 
 
 @pytest.mark.parametrize(("ending", "code"), [("finished", 0), ("stopped", 1), ("failed", 1)])
