@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -69,7 +70,7 @@ def memory_command(output: Path | None, *, rows: Sequence[str], commands: Sequen
         raise UserError("bench memory: reads the memory of processes from /proc, which only Linux has")
     result = growth_of_memory(sizes, commands)
     if output is not None:
-        options = f"--output {output} --rows {','.join(map(str, rows))}"
+        options = f"--output {shlex.quote(str(output))} --rows {','.join(map(str, rows))}"
         options += f" --commands {','.join(commands)}" if tuple(commands) != COMMANDS else ""
         with os_errors(output, "cannot be written"):
             output.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ def growth_of_memory(sizes: Sequence[int], commands: Sequence[str]) -> dict[str,
 
 
 class Case:
-    """Files of made-up rows, and the commands that read them. Commands before one that is asked for run too.
+    """Files of made-up rows, and the commands that read them. A run that they read is trained if need be.
 
     ``size``: how many rows the measured command reads. Each row has other texts.
     """
@@ -140,13 +141,13 @@ class Case:
         train = ["train", str(self.run_file), f"output={self.run}"]
         if "train" in wanted:
             yield "train", [*train, f"data.dir={self.many}"]
-        else:
-            peak_of([*train, f"data.dir={self.few}"], self.folder / "messages")
         given: Mapping[str, list[str]] = {
             "evaluate": [str(self.run), "--data", str(self.many), "--split", "train"],
             "predict": [str(self.run), "--input", str(rows), "--output", str(self.folder / "predictions.jsonl")],
             "distill": [str(self.run), "--data", str(self.many), "--output", str(self.folder / "soft")],
         }
+        if "train" not in wanted and any(name in wanted for name in given):
+            peak_of([*train, f"data.dir={self.few}"], self.folder / "messages")
         for name in (name for name in given if name in wanted):
             yield name, [name, *given[name]]
         if "report" in wanted:
@@ -198,11 +199,12 @@ def peak_of(words: Sequence[str], messages: Path) -> Peak:
 
 
 def memory_of(number: int) -> tuple[int, int]:
-    """The private and the resident memory of a process now, in kB of 1,024 bytes as 10³ bytes. 0 if it has ended."""
+    """The private and the resident memory of a process now, in units of 1,000 bytes. 0 if it has ended."""
     try:
         status = (PROCESSES / str(number) / "status").read_text(encoding="utf-8")
     except OSError:
         return 0, 0
+    # Linux counts in units of 1,024 bytes, which it calls kB
     found = {name: int(value) * 1.024 for name, value in re.findall(r"^(\w+):\s+(\d+) kB$", status, re.MULTILINE)}
     private = sum(found.get(name, 0) for name in ("RssAnon", "RssShmem", "VmSwap"))
     return round(private), round(found.get("VmRSS", 0))

@@ -10,7 +10,10 @@ from omegaconf import OmegaConf
 
 from data_utils.errors import UserError, shortened
 
-REFERENCE = re.compile(r"\$\{(\.*)([^${}:]*)\}")  # dots at the beginning go up, as in ${..name}
+INNERMOST = re.compile(r"\$\{([^{}]*)\}")
+NAME = re.compile(r"(\.*)([^\\(){}:\s'\"\0\1]*)")  # dots at the beginning go up, as in ${..name}
+FILLED, FROM_ENVIRONMENT = "\0", "\1"  # stand for a reference inside another one
+DEPTH = 4  # references inside one another
 LARGEST = 100_000  # characters that all references of a run file add to it
 
 Keys = tuple[str, ...]
@@ -33,10 +36,18 @@ def filled(values: Mapping[str, Any], location: object) -> Any:
 def check_references(values: Mapping[str, Any], location: object) -> None:
     """Raises UserError if references grow beyond ``LARGEST``, as in ``b: ${a}${a}``, ``c: ${b}${b}`` and so on.
 
-    A circle is left to OmegaConf, which tells it.
+    So those are refused whose value cannot be foreseen, such as ``${${a}}``. A circle is left to OmegaConf, which
+    tells it.
     """
     known: dict[Keys, int] = {}
-    grown = {keys: _size(values, keys, known) - len(text) for keys, text in _texts(values, ()) if "${" in text}
+    texts = [(keys, text) for keys, text in _texts(values, ()) if "${" in text]
+    for keys, text in texts:
+        if _references(text) is None:
+            raise UserError(
+                f"{location}: {shortened('.'.join(keys))}: '{shortened(text)}' has a ${{…}} of another kind; "
+                "write ${key}, ${oc.select:key,default} or ${oc.env:NAME,default}"
+            )
+    grown = {keys: _size(values, keys, known) - len(text) for keys, text in texts}
     if sum(grown.values()) > LARGEST:
         largest = max(grown, key=lambda keys: grown[keys])
         key = shortened(".".join(largest))
@@ -64,11 +75,34 @@ def _size(values: Any, keys: Keys, known: dict[Keys, int]) -> int:
         for key in keys:
             value = next((below for name, below in _items(value) if name == key), None)
         if isinstance(value, str):
-            named = (_named(keys, *found) for found in REFERENCE.findall(value))
+            named = (_named(keys, *found) for found in _references(value) or ())
             known[keys] = len(value) + min(sum(_size(values, other, known) for other in named), LARGEST + 1)
         else:
             known[keys] = 1 + sum(_size(values, (*keys, key), known) for key, _ in _items(value))
     return known[keys]
+
+
+def _references(text: str) -> list[tuple[str, str]] | None:
+    """The dots and the name of each value that a text refers to. None: there is a ``${…}`` of another kind.
+
+    ``oc.env`` refers to no value, and neither does ``oc.decode`` of what is only from the environment.
+    """
+    found: list[tuple[str, str] | None] = []
+
+    def inside(reference: re.Match[str]) -> str:
+        resolver, colon, arguments = (part.strip(" \t") for part in reference[1].partition(":"))
+        if resolver == "oc.env" and colon:
+            return FILLED if FILLED in arguments else FROM_ENVIRONMENT
+        if (resolver, arguments) != ("oc.decode", FROM_ENVIRONMENT):
+            key = resolver if not colon else arguments.partition(",")[0] if resolver == "oc.select" else ":"
+            name = NAME.fullmatch(key.strip(" \t"))
+            found.append(name and (name[1], name[2]))
+        return FILLED
+
+    for _ in range(DEPTH):
+        text = INNERMOST.sub(inside, text)
+    known = [name for name in found if name is not None]
+    return None if len(known) < len(found) or "}" in text.partition("${")[2] else known
 
 
 def _named(keys: Keys, dots: str, name: str) -> Keys:

@@ -143,11 +143,16 @@ def _owner(path: Path) -> dict[str, Any]:
     """What a lock says about its process: nothing if the lock is gone, is just being written, or is of somebody else.
 
     Raises:
-        OSError: the disk does not answer.
+        OSError: the disk does not answer, or this user may not read a lock of his own, as when a ticket for a network
+            disk has expired.
     """
     try:
         found = json.loads(path.read_bytes())
-    except (FileNotFoundError, PermissionError, ValueError, RecursionError):
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    except PermissionError:
+        if path.stat().st_uid == (os.geteuid() if hasattr(os, "geteuid") else 0):  # Windows says 0
+            raise
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -206,7 +211,10 @@ def _create_or_replace(path: Path, token: str) -> bool:
 def _remove(path: Path, token: object) -> bool:
     """Removes the lock with this token. Returns whether it did.
 
-    It gets a name of its own before it is removed. If it is another one by now, it is put back.
+    It gets a name of its own before it is removed. If it is another one by now, or cannot be read, it is put back.
+
+    Raises:
+        OSError: the disk does not answer.
     """
     moved = path.with_name(f"{path.name}.{secrets.token_hex(8)}.old")
     if _owner(path).get("token") != token:
@@ -215,7 +223,12 @@ def _remove(path: Path, token: object) -> bool:
         path.rename(moved)
     except FileNotFoundError:
         return False
-    if _owner(moved).get("token") != token:
+    try:
+        is_same = _owner(moved).get("token") == token
+    except OSError:
+        moved.replace(path)
+        raise
+    if not is_same:
         moved.replace(path)
         return False
     moved.unlink()

@@ -114,8 +114,16 @@ def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             found |= {f"{key}.{below}": item for below, item in settings_of(value).items()}
         else:
-            found[key] = without_secrets(value) if isinstance(value, str) else value
+            found[key] = _without_secrets(value)
     return found
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item) for item in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _flat(record: Any, prefix: str = "") -> list[tuple[str, float]]:

@@ -1,4 +1,8 @@
-"""No command asks the network for what it was not told to get there, also where the hub could be reached."""
+"""No command asks the network for what it was not told to get there, also where the hub could be reached.
+
+Only calls of the Python process itself are watched. What compiled code calls is not seen, and neither is what the
+programs in ``STARTED`` do. Of these only wandb-core would send something, so it is checked that its runs are offline.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 from tests.forks import Command
 from tests.study_files import write_study
@@ -31,7 +37,7 @@ def has(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def test_nothing_asks_the_network(workspace: Path) -> None:
+def test_nothing_asks_the_network(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     w, run, data = workspace, workspace / "run", workspace / "data"
     trackers = [name for name in ("tensorboard", "wandb", "mlflow") if has(name)]
     figures = "--figures" if has("matplotlib") else "--no-figures"
@@ -68,9 +74,13 @@ def test_nothing_asks_the_network(workspace: Path) -> None:
     if has("accelerate"):
         options = ["--updates", "1", "--rounds", "1", "--no-memory"]
         commands.append(["bench", "throughput", w / "run.yml", *FAST[:3], *options])
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     found = watched(w, commands, 0)
     assert {Path(what).name for _, event, what in found if event == "subprocess.Popen"} <= STARTED
     assert [call for call in found if call[1] != "subprocess.Popen"] == []
+    if has("wandb"):
+        kept = [path.name.partition("run-")[0] for path in (run / "wandb").glob("*run-*") if not path.is_symlink()]
+        assert kept and set(kept) == {"offline-"}
 
 
 def test_an_encoder_of_the_hub_does(workspace: Path) -> None:

@@ -45,6 +45,24 @@ def test_each_command_reads_as_many_rows_as_are_asked_for(tmp_path: Path, monkey
     assert len((tmp_path / "few" / "sst2_train.tsv").read_text().splitlines()) == FEW + 1
 
 
+@pytest.mark.parametrize(
+    ("wanted", "before"),
+    [("prepare", []), ("train", []), ("report", ["sweep"]), ("evaluate", ["train"]), ("distill", ["train"])],
+)
+def test_a_run_is_trained_only_for_a_command_that_reads_it(
+    wanted: str, before: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def peak_of(words: Sequence[str], messages: Path) -> Peak:
+        started.append(words[0])
+        return Peak(1, 1, 1)
+
+    monkeypatch.setattr(memory_growth, "peak_of", peak_of)
+    assert [name for name, _ in Case(tmp_path, 100).commands([wanted])] == [wanted]
+    assert started == before
+
+
 def test_files_of_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,16 +75,16 @@ def test_files_of_the_folder(
 
     monkeypatch.setattr(memory_growth, "peak_of", peak_of)
     with pytest.raises(SystemExit) as exit_:
-        main(["bench", "memory", "--output", str(tmp_path / "out"), "--rows", "100,200", "--json"])
+        main(["bench", "memory", "--output", str(tmp_path / "the out"), "--rows", "100,200", "--json"])
     assert exit_.value.code == 0
     assert started == [*memory_growth.COMMANDS[:5], "sweep", "report"] * 2
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert printed == json.loads((tmp_path / "out" / "memory.json").read_text())
+    assert printed == json.loads((tmp_path / "the out" / "memory.json").read_text())
     assert printed["rows"] == [100, 200] and printed["private_megabytes"]["train"] == [102.0, 109.0]
-    page = (tmp_path / "out" / "memory.md").read_text()
-    assert f"mt-dnn bench memory --output {tmp_path / 'out'} --rows 100,200`" in page
+    page = (tmp_path / "the out" / "memory.md").read_text()
+    assert f"mt-dnn bench memory --output '{tmp_path / 'the out'}' --rows 100,200`" in page
     assert "| `train` | 102 | 109 | 7 |" in page and "](memory.svg)" in page
-    ElementTree.parse(tmp_path / "out" / "memory.svg")
+    ElementTree.parse(tmp_path / "the out" / "memory.svg")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,19 @@ from mt_dnn.runs.references import check_references, filled
 TEXTS = {"k0": "text", **{f"k{n}": f"${{k{n - 1}}}${{k{n - 1}}}" for n in range(1, 40)}}
 RELATIVE = {"a": {"k0": "text", **{f"k{n}": f"${{.k{n - 1}}}${{..a.k{n - 1}}}" for n in range(1, 40)}}}
 MAPPINGS = {"k0": {"x": 1}, **{f"k{n}": {"x": f"${{k{n - 1}}}", "y": f"${{k{n - 1}}}"} for n in range(1, 40)}}
+SPACED = {"k0": "text", **{f"k{n}": f"${{ k{n - 1} }}${{\tk{n - 1}}}" for n in range(1, 40)}}
+SELECTED = {"k0": "text", **{f"k{n}": f"${{oc.select:k{n - 1}}}${{ oc.select : k{n - 1} , x}}" for n in range(1, 40)}}
+DEFAULTS = {
+    "k0": "text",
+    **{f"k{n}": f"${{oc.env:NONE,${{k{n - 1}}}}}${{oc.select:z,${{k{n - 1}}}}}" for n in range(1, 40)},
+}
+DOLLARS = {"k$0": "text", **{f"k${n}": f"${{k${n - 1}}}${{k${n - 1}}}" for n in range(1, 40)}}
 LISTS = {"k0": [1, 2], **{f"k{n}": [f"${{k{n - 1}}}", f"${{k{n - 1}[0]}}", f"${{k{n - 1}}}"] for n in range(1, 40)}}
 
 
-@pytest.mark.parametrize("values", [TEXTS, RELATIVE, MAPPINGS, LISTS], ids=["texts", "relative", "mappings", "lists"])
+@pytest.mark.parametrize("values", [TEXTS, RELATIVE, MAPPINGS, SPACED, SELECTED, DEFAULTS, DOLLARS, LISTS])
 def test_references_that_double_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"^run\.yml: \S*k\d+\S*: has too many \$\{…\} of values that have such"):
+    with pytest.raises(UserError, match=r"^run\.yml: \S*k\$?\d+\S*: has too many \$\{…\} of values that have such"):
         check_references(values, "run.yml")
 
 
@@ -33,10 +40,33 @@ def test_references_that_double_are_refused(values: dict[str, Any]) -> None:
         {"a": dict(list(RELATIVE["a"].items())[:8])},
         dict(list(MAPPINGS.items())[:8]),
         {"name": "n", "output": "runs/${name}-${oc.env:NOTHING,seed}", "long": "x" * 200_000},
+        {"name": "n", "a": "${ name }-${oc.select: name ,${name}}", "b": "${oc.select:none,n}", "c": ["${..name}"]},
+        {"name": "n", "a": "${oc.env:NOTHING,${oc.env:NOTHING,${name}}}", "b": "${oc.decode:${oc.env:NUMBER}}"},
     ],
 )
-def test_what_grows_little_is_filled_in(values: dict[str, Any]) -> None:
+def test_what_grows_little_is_filled_in(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBER", "7")
     assert filled(values, "run.yml") == OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${${n}}",
+        "${a.${n}}",
+        "${oc.select:${n}}",
+        "${oc.select:'n'}",
+        "${oc.create:${n}}",
+        "${oc.decode:${n}}",
+        "${oc.decode:${oc.env:NOTHING,'\\${n}\\${n}'}}",
+        "${oc.dict.values:n}",
+        "${oc.env:NOTHING,{a:${n}}}",
+        "${" * 100_000 + "}" * 100_000,
+    ],
+)
+def test_what_cannot_be_foreseen_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"^run\.yml: a\.0: '.*' has a \$\{…\} of another kind; write \$\{key\}"):
+        filled({"n": "a", "a": [text]}, "run.yml")
 
 
 def test_the_size_is_that_of_the_text_that_omegaconf_makes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,11 +138,18 @@ def test_a_lock_that_another_process_has_taken_over_is_lost(tmp_path: Path) -> N
     assert json.loads(path.read_text())["token"] == "other" and not lost(path)
 
 
-@pytest.mark.parametrize(("error", "is_lost"), [(OSError(5, "EIO"), False), (PermissionError(13, "EACCES"), True)])
+@pytest.mark.parametrize(
+    ("error", "user", "is_lost"),
+    [
+        (OSError(5, "EIO"), os.geteuid(), False),
+        (PermissionError(13, "EACCES"), os.geteuid(), False),
+        (PermissionError(13, "EACCES"), os.geteuid() + 1, True),
+    ],
+)
 def test_a_disk_that_does_not_answer_loses_no_lock(
-    error: OSError, is_lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: OSError, user: int, is_lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock that may no longer be read is that of another user."""
+    """A lock of another user that may not be read has been taken over. To one's own the right may come back."""
     path = tmp_path / "lock"
 
     def failing(_: Path) -> bytes:
@@ -150,6 +157,7 @@ def test_a_disk_that_does_not_answer_loses_no_lock(
 
     with soft_lock(path), monkeypatch.context() as patched:
         patched.setattr(Path, "read_bytes", failing)
+        patched.setattr("os.geteuid", lambda: user)
         assert lost(path) is is_lost
 
 
@@ -184,6 +192,25 @@ def test_a_lock_that_was_replaced_since_it_was_found_stale_stays(
     with soft_lock(tmp_path / "lock") as held:
         assert not held
     assert json.loads(path.read_text())["token"] == "third" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_that_cannot_be_read_while_it_is_removed_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    owned(path, age_s=1000)
+    read = Path.read_bytes
+
+    def failing(source: Path) -> bytes:
+        if source.suffix == ".old" and source.name.startswith("lock.") and "takeover" not in source.name:
+            raise OSError(116, "ESTALE")
+        return read(source)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", failing)
+        with pytest.raises(OSError, match="ESTALE"), soft_lock(path):
+            pass
+    assert json.loads(path.read_text())["token"] == "other" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_lock_that_is_gone_when_it_is_looked_at_is_left_to_others(

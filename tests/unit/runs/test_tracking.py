@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -23,7 +25,7 @@ from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.log import logged_records
 from mt_dnn.runs.run import Run
 from mt_dnn.runs.trackers import TRACKERS, Ending, Numbers, TrackedRun, Tracker
-from mt_dnn.runs.tracking import STATE, Tracking, numbers_of
+from mt_dnn.runs.tracking import STATE, Tracking, numbers_of, settings_of
 
 Entry = tuple[int, str, float]  # the update, the name of a number, and the number
 
@@ -243,6 +245,21 @@ def test_mlflow_shows_how_a_run_has_ended(ending: Ending, status: str, tmp_path:
     assert client.get_run(tracker.id).info.status == status
 
 
+@pytest.mark.parametrize(("variable", "mode"), [(None, "offline"), ("online", "online")])
+def test_wandb_is_offline_unless_it_is_told_otherwise(
+    variable: str | None, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+    wandb = SimpleNamespace(init=lambda **options: given.append(options), Settings=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("WANDB_MODE", variable)
+    TRACKERS["wandb"](TrackedRun(tmp_path, "run", {}))
+    assert [options["mode"] for options in given] == [mode]
+
+
 @pytest.mark.parametrize(("ending", "code"), [("finished", 0), ("stopped", 1), ("failed", 1)])
 def test_wandb_shows_how_a_run_has_ended(ending: Ending, code: int, tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
@@ -282,3 +299,9 @@ def test_the_old_spelling_of_tensorboard(workspace: Path) -> None:
     assert config_of(workspace, "log.tensorboard=true", "log.trackers=[tensorboard]").log.trackers == ("tensorboard",)
     with pytest.raises(UserError, match=r"log.trackers.0: Input should be 'tensorboard', 'wandb' or 'mlflow'"):
         config_of(workspace, "log.tensorboard=true", "log.trackers=[wandbb]")
+
+
+def test_settings_have_no_secrets_at_any_depth() -> None:
+    values = {"a": {"b": "token=s3cret", "c": 1}, "d": ["x", "token=s3cret", ["token=s3cret"], {"e": "token=s3cret"}]}
+    hidden = ["x", "token=***", ["token=***"], {"e": "token=***"}]
+    assert settings_of(values) == {"a.b": "token=***", "a.c": 1, "d": hidden}
