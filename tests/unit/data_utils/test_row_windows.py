@@ -89,6 +89,9 @@ def test_questions_have_the_numbers_of_all_rows_at_once(tmp_path: Path, monkeypa
         (["", "", "yes", "no"], False),
         (["yes", "no", "no", "maybe"], False),
         (["0", "0", "yes", "no"], True),
+        (["0", "0", "-1", "-1"], True),
+        (["", "", "0", "0"], True),
+        (["0", "0", "", ""], True),
         (["yes", "yes", "0", "0"], True),
     ],
 )
