@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from data_utils import row_windows, scratch, spool
+from data_utils import bars, row_windows, scratch, spool
 from data_utils.errors import NotSaved, UserError
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
@@ -147,6 +147,18 @@ def many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(row_windows, "WINDOW", 2)
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
     return {"data_dir": folder, "cache_dir": folder / "cache", "tokenizer": tokenizer, "max_length": 9}
+
+
+def test_one_bar_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, names, real = many_rows(tmp_path, monkeypatch), list[str](), bars.tqdm
+
+    def recorded(items: Any, what: str, *arguments: Any, disable: bool, **named: Any) -> Any:
+        names.extend([] if disable else [what])
+        return real(items, what, *arguments, disable=disable, **named)
+
+    monkeypatch.setattr(bars, "tqdm", recorded)
+    prepare(CLASSES, "train", **options)
+    assert names == ["tokenize t_train.tsv"]
 
 
 def test_a_disk_that_is_full_between_two_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
