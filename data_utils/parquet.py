@@ -70,7 +70,8 @@ def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
     """
     import pyarrow.parquet as pq  # other files do not need it
 
-    leaves = pq.ParquetFile(file).schema
+    plain = pq.ParquetFile(file)
+    leaves, kinds = plain.schema, plain.schema_arrow.types
     texts = [number for number in range(len(leaves)) if leaves.column(number).physical_type == "BYTE_ARRAY"]
     parquet = pq.ParquetFile(file, read_dictionary=texts)
     at_once = int(max(1, min(AT_ONCE, MOST_BYTES / max(_bytes_per_row(parquet), 1))))
@@ -78,6 +79,10 @@ def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
         for batch in parquet.iter_batches(at_once, row_groups=[group]):
             ends, start = np.zeros(len(batch) + 1, np.int64), 0
             ends[1:] = sum(map(_text_sizes, batch.columns), np.zeros(len(batch), np.int64)).cumsum()
+            if ends[-1] <= LONGEST_ROW:
+                columns = [column.cast(kind) for column, kind in zip(batch.columns, kinds, strict=True)]
+                yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+                continue
             while start < len(batch):
                 stop = max(start + 1, int(np.searchsorted(ends, ends[start] + LONGEST_ROW, side="right")) - 1)
                 part = batch.slice(start, stop - start)

@@ -155,7 +155,7 @@ def test_rows_are_those_that_arrow_reads_at_once(tmp_path: Path, monkeypatch: py
         "structs": pa.array([{"a": "x", "b": 1}, {"a": None, "b": 2}, None, {"a": "y"}] * (len(texts) // 4)),
         "inner": pa.array([[{"a": "x"}], [], None, [{"a": "y"}, None]] * (len(texts) // 4)),
         "pairs": pa.array([[("k", "v"), ("l", None)], None] * (len(texts) // 2), pa.map_(pa.string(), pa.string())),
-        "fixed": pa.array([["a", "b"], None] * (len(texts) // 2), pa.list_(pa.string(), 2)),
+        "fixed": pa.array([["a", "b"], ["c", None]] * (len(texts) // 2), pa.list_(pa.string(), 2)),
     }
     path = tmp_path / "t_train.parquet"
     pq.write_table(pa.table(columns), path, row_group_size=100)

@@ -221,8 +221,8 @@ def test_contexts_that_come_back_are_kept_once(tmp_path: Path, monkeypatch: pyte
     tiny_tokenizer(tmp_path / "tokenizer")
     task = TaskDef(name="t", task_type="span", data_format="question_context", labels=(), **TASK_TYPES["span"].defaults)
     contexts = ["the cat sees", "a red bird", "the dog sees a bird"]
-    rows = [{"question": "the", "context": contexts[number * number % 3]} for number in range(20)]
-    rows = [{**row, "label": [[0, row["context"][:5]]]} for row in rows]
+    chosen = [contexts[number * number % 3] for number in range(20)]
+    rows = [{"question": "the", "context": text, "label": [[0, text[:5]]]} for text in chosen]
     (tmp_path / "t_train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     tokenizer = load_tokenizer(str(tmp_path / "tokenizer"))
     found = []
