@@ -80,7 +80,7 @@ def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
             ends, start = np.zeros(len(batch) + 1, np.int64), 0
             ends[1:] = sum(map(_text_sizes, batch.columns), np.zeros(len(batch), np.int64)).cumsum()
             if ends[-1] <= LONGEST_ROW:
-                columns = [column.cast(kind) for column, kind in zip(batch.columns, kinds, strict=True)]
+                columns = list(map(_plain, batch.columns, kinds))
                 yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
                 continue
             while start < len(batch):
@@ -89,6 +89,16 @@ def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
                 columns = [column.dictionary_decode() if _is_shared(column) else column for column in part.columns]
                 yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
                 start = stop
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column without dictionaries of texts, which Python reads faster, if Arrow can make it of the type ``kind``."""
+    if _is_shared(column):
+        return column.dictionary_decode()
+    try:
+        return column.cast(kind)
+    except pa.ArrowNotImplementedError:
+        return column
 
 
 def _bytes_per_row(parquet: Any) -> float:

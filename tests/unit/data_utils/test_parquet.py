@@ -163,6 +163,21 @@ def test_rows_are_those_that_arrow_reads_at_once(tmp_path: Path, monkeypatch: py
     assert [place for place, _ in read_parquet(path)][-1] == f"{path}: row {len(texts)}"
 
 
+@pytest.mark.parametrize("name", ["string_view", "binary_view"])
+def test_texts_in_views(name: str, tmp_path: Path) -> None:
+    path, kind = tmp_path / "t_train.parquet", getattr(pa, name)()
+    texts = pa.array(["a text", None, "more"]).cast(pa.binary() if "binary" in name else pa.string()).to_pylist()
+    views = pa.array(texts, kind)
+    try:
+        pq.write_table(pa.table({"text": views, "list": pa.ListArray.from_arrays([0, 2, 2, 3], views)}), path)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this version of Arrow cannot write them")
+    lists = [texts[:2], [], texts[2:]]
+    assert [row for _, row in read_parquet(path)] == [
+        {"text": text, "list": items} for text, items in zip(texts, lists, strict=True)
+    ]
+
+
 def test_rows_with_many_bytes_come_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "MOST_BYTES", 5000)
     path = tmp_path / "t_train.parquet"
