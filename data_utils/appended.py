@@ -1,4 +1,4 @@
-"""Arrays whose rows come in parts. Many of them are in a temporary file, so that memory need not hold them."""
+"""Arrays whose rows come in parts. Many bytes of them are in a temporary file, so that memory need not hold them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data_utils.spool import Stream
 
 
 class Appended:
-    """Arrays one below the other: numbers in a file without a name, objects in memory. ``files`` closes the file.
+    """Arrays one below the other: many numbers in a file without a name, others in memory. ``files`` closes the file.
 
     If an array has fewer columns than another, zeros stand in those that it lacks.
     """
@@ -29,8 +29,8 @@ class Appended:
             return
         if self._stream is None:
             self._stream = Stream(None, self._files)
-            self._stream.append(np.ascontiguousarray(self._parts[0]))
-        self._stream.append(np.ascontiguousarray(values))
+            self._stream.append(self._parts[0].ravel())
+        self._stream.append(values.ravel())
 
     @property
     def is_empty(self) -> bool:

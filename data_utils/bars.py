@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -12,6 +14,18 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 LINE_EVERY_S = 10.0  # seconds between two lines of a bar in a file
+
+_is_inside = ContextVar("is_inside", default=False)
+
+
+@contextmanager
+def inside_bar() -> Iterator[None]:
+    """Hides all bars of the block, because a bar around it shows the same work."""
+    before = _is_inside.set(True)
+    try:
+        yield
+    finally:
+        _is_inside.reset(before)
 
 
 class Lines:
@@ -58,4 +72,5 @@ def bar(
         options = {"file": Lines(stream), "mininterval": LINE_EVERY_S, "ncols": 100, **options}
         delay = max(delay, LINE_EVERY_S)
     options = {"leave": False, **options}
-    return tqdm(items, what, count, unit=unit, delay=delay, disable=hidden or stream is None, **options)
+    hidden = hidden or _is_inside.get() or stream is None
+    return tqdm(items, what, count, unit=unit, delay=delay, disable=hidden, **options)

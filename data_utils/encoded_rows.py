@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.bars import bar
+from data_utils.bars import bar, inside_bar
 from data_utils.errors import UserError
 from data_utils.features import Encoded, encode, ragged
 from data_utils.prepared import Prepared
@@ -84,7 +84,8 @@ def encode_windows(
 
     def batches() -> Iterator[pa.RecordBatch]:
         for rows in bar(windows, f"tokenize {name}", "chunk"):
-            found = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
+            with inside_bar():
+                found = encode_rows(rows, task, tokenizer, max_length=max_length, stride=stride)
             numbers = [questions.setdefault(text, len(questions)) for text in rows.extra.get("question_id", ())]
             changes = {"question": pa.array(numbers)}
             if found.sources is not None:

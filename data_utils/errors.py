@@ -17,6 +17,8 @@ from data_utils.secret_texts import without_secrets
 # The reasons that an input cannot mend: the disk, a quota or a limit of size is full, or the disk is broken.
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
+READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}  # why a folder may not be written
+
 WRITING = {*NO_ROOM, errno.EPIPE}  # what only writing raises
 
 # Characters without a width: those that turn the direction of writing, and the mark at the begin of a file.

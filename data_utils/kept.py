@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -15,23 +13,22 @@ from typing import Any
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import UserError, os_errors
+from data_utils.errors import READ_ONLY, UserError, os_errors
 from data_utils.files import checksum, flush
 from data_utils.prepared import Prepared
 
-READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}  # why a folder may not be written
 UNKEPT = "unkept"  # in the manifest of a split in memory: why it could not be kept
 
 
 def writable(folder: Path) -> Path | None:
-    """A folder, which is made if needed. None if nothing may be written into it."""
+    """A folder, which is made if needed. None if it may not be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if error.errno in READ_ONLY:
             return None
         raise
-    return folder if os.access(folder, os.W_OK) else None
+    return folder
 
 
 def keep(folder: Path, split: Prepared) -> Prepared:

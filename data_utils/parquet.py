@@ -20,20 +20,23 @@ from data_utils.files import LONGEST_ROW, TOO_LONG, open_file
 AT_ONCE = 1000  # rows that are in memory at once
 MOST_BYTES = 50_000_000  # of these rows, as the file says before it is decompressed
 START = b"PAR1"  # how a Parquet file begins
+# Bytes of a value in memory, by its type in the file. Of a text it is the number that it has in a dictionary.
+WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 4}
 
 
 def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields the rows of a Parquet file, (location, value of each column). Only some of them are in memory at once.
 
     Raises:
-        UserError: the file cannot be read, is no Parquet file, or has a value that is too long or not Python's.
+        UserError: the file cannot be read, is no Parquet file, has a value that is too long or not Python's, or is
+            compressed and has more bytes than there is room for.
     """
     number = 0
     with os_errors(path, "cannot be read"):
         try:
             with open_file(path) as file, tempfile.TemporaryFile() as unpacked:
                 if path.suffix == ".gz":  # Parquet is read from its end, which a compressed stream cannot
-                    _unpack(gzip.GzipFile(fileobj=file), unpacked)
+                    _unpack(path, gzip.GzipFile(fileobj=file), unpacked)
                 for batch in _batches(unpacked if path.suffix == ".gz" else file):
                     for row in _python_rows(path, batch, number):
                         number += 1
@@ -44,12 +47,20 @@ def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise UserError(f"{path}: not a Parquet file, or damaged ({_first_line(error)})") from None
 
 
-def _unpack(stream: gzip.GzipFile, unpacked: Any) -> None:
+def _unpack(path: Path, stream: gzip.GzipFile, unpacked: Any) -> None:
+    """Decompresses a stream into a file, which may take half of the room that the disk has."""
     start = stream.read(len(START))
     if start != START:
         raise ValueError(f"it does not begin with {START.decode()}")
     unpacked.write(start)
-    shutil.copyfileobj(stream, unpacked)
+    most = shutil.disk_usage(unpacked.fileno()).free // 2
+    while block := stream.read(1 << 20):
+        if unpacked.tell() + len(block) > most:
+            raise UserError(
+                f"{path}: unpacked, it has more than {most:,} bytes, half of the room in {tempfile.gettempdir()}; "
+                "make room, or write it as .parquet without .gz"
+            )
+        unpacked.write(block)
 
 
 def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
@@ -59,26 +70,55 @@ def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
     """
     import pyarrow.parquet as pq  # other files do not need it
 
-    names = [field.name for field in pq.ParquetFile(file).schema_arrow if _is_text(field.type)]
-    parquet = pq.ParquetFile(file, read_dictionary=names)
-    groups = [parquet.metadata.row_group(number) for number in range(parquet.num_row_groups)]
-    bytes_per_row = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=0)
-    at_once = int(max(1, min(AT_ONCE, MOST_BYTES / max(bytes_per_row, 1))))
-    for batch in parquet.iter_batches(at_once):
-        sizes = np.zeros(len(batch) + 1, np.int64)
-        for column in batch.columns:
-            sizes[1:] += _text_sizes(column)
-        ends, start = sizes.cumsum(), 0
-        while start < len(batch):
-            stop = max(start + 1, int(np.searchsorted(ends, ends[start] + LONGEST_ROW, side="right")) - 1)
-            part = batch.slice(start, stop - start)
-            columns = [column.dictionary_decode() if _is_shared(column) else column for column in part.columns]
-            yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-            start = stop
+    plain = pq.ParquetFile(file)
+    leaves, kinds = plain.schema, plain.schema_arrow.types
+    texts = [number for number in range(len(leaves)) if leaves.column(number).physical_type == "BYTE_ARRAY"]
+    parquet = pq.ParquetFile(file, read_dictionary=texts)
+    at_once = int(max(1, min(AT_ONCE, MOST_BYTES / max(_bytes_per_row(parquet), 1))))
+    for group in range(parquet.num_row_groups):  # each has dictionaries of its own
+        for batch in parquet.iter_batches(at_once, row_groups=[group]):
+            ends, start = np.zeros(len(batch) + 1, np.int64), 0
+            ends[1:] = sum(map(_text_sizes, batch.columns), np.zeros(len(batch), np.int64)).cumsum()
+            if ends[-1] <= LONGEST_ROW:
+                columns = list(map(_plain, batch.columns, kinds))
+                yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+                continue
+            while start < len(batch):
+                stop = max(start + 1, int(np.searchsorted(ends, ends[start] + LONGEST_ROW, side="right")) - 1)
+                part = batch.slice(start, stop - start)
+                columns = [column.dictionary_decode() if _is_shared(column) else column for column in part.columns]
+                yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+                start = stop
+
+
+def _plain(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column without dictionaries of texts, which Python reads faster, if Arrow can make it of the type ``kind``."""
+    if _is_shared(column):
+        return column.dictionary_decode()
+    try:
+        return column.cast(kind)
+    except pa.ArrowNotImplementedError:
+        return column
+
+
+def _bytes_per_row(parquet: Any) -> float:
+    """The bytes of a row, on average over the group of rows that has most. A text that is shared counts once."""
+    widths = []
+    for number in range(len(parquet.schema)):
+        leaf = parquet.schema.column(number)
+        widths.append(WIDTHS.get(leaf.physical_type, leaf.length))
+    found = 0.0
+    for number in range(parquet.num_row_groups):
+        group = parquet.metadata.row_group(number)
+        unpacked = sum(group.column(leaf).num_values * width for leaf, width in enumerate(widths))
+        found = max(found, max(group.total_byte_size, unpacked) / max(group.num_rows, 1))
+    return found
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    """Whether values are texts or bytes."""
+    types = pa.types
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind)
 
 
 def _is_shared(column: pa.Array) -> bool:
@@ -86,17 +126,33 @@ def _is_shared(column: pa.Array) -> bool:
 
 
 def _text_sizes(column: pa.Array) -> Any:
-    """The bytes of text of each row of a column, (N,) or 0."""
+    """The bytes of the texts in each value of a column, (N,), also of those in lists and structs."""
+    sizes, kind = np.zeros(len(column), np.int64), column.type
     if _is_shared(column):
-        if not len(column.dictionary):
-            return 0
-        sizes = pc.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
-        return sizes[column.indices.fill_null(0).to_numpy(zero_copy_only=False)]
-    return pc.binary_length(column).fill_null(0).to_numpy() if _is_text(column.type) else 0
+        if len(column.dictionary):
+            lengths = pc.binary_length(column.dictionary).to_numpy(zero_copy_only=False)
+            sizes += lengths[column.indices.fill_null(0).to_numpy(zero_copy_only=False)]
+    elif _is_text(kind):
+        sizes += pc.binary_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    elif pa.types.is_struct(kind):
+        for number in range(kind.num_fields):
+            sizes += _text_sizes(column.field(number))
+    elif pa.types.is_nested(kind):
+        if pa.types.is_fixed_size_list(kind):
+            offsets = (column.offset + np.arange(len(column) + 1)) * kind.list_size
+        else:
+            offsets = column.offsets.to_numpy()
+        parts = [column.keys, column.items] if pa.types.is_map(kind) else [column.values]
+        ends = np.concatenate([[0], sum(map(_text_sizes, parts)).cumsum()])
+        sizes += np.diff(ends[offsets])
+    return sizes
 
 
 def _python_rows(path: Path, batch: Any, before: int) -> Iterator[dict[str, Any]]:
     """Yields the rows of an Arrow batch. ``before``: how many rows of the file come before it."""
+    # Only a row alone has so many bytes: more than its characters may have.
+    if len(batch) == 1 and any(_text_sizes(column)[0] > 4 * LONGEST_ROW for column in batch.columns):
+        raise UserError(f"{path}: row {before + 1}: {TOO_LONG}")
     try:
         rows = batch.to_pylist()
     except (UnicodeDecodeError, ValueError, OverflowError, NotImplementedError):  # one row has no value of Python's

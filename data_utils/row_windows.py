@@ -48,16 +48,21 @@ def windows_of(path: Path, records: Iterable[Record], task: TaskDef, *, test: bo
     names = tuple(found[0][1])
     while found := list(islice(remaining, size)):
         rows = collect_rows(path, found, task, test=test, names=names)
-        _check_alike(first, rows, opening if first.label is None else found[:1], task)
+        _check_alike((first, opening), (rows, found[:1]), task)
         yield rows
 
 
-def _check_alike(first: Rows, rows: Rows, record: list[Record], task: TaskDef) -> None:
-    """Raises UserError if only one of two windows has labels, or soft labels.
+def _check_alike(before: tuple[Rows, list[Record]], after: tuple[Rows, list[Record]], task: TaskDef) -> None:
+    """Raises UserError if only one of two windows has labels, soft labels, or a placeholder for labels.
 
-    ``record``: the first row of the window that has no labels.
+    ``before``, ``after``: the rows of each, and its first record.
     """
-    if (first.label is None) != (rows.label is None):
+    first, rows = before[0], after[0]
+    if (first.label is None) != (rows.label is None) or first.notice != rows.notice:
+        without_labels = [window for window in (before, after) if window[0].label is None]
+        _, record = min(
+            without_labels, key=lambda window: bool(window[0].notice)
+        )  # no label comes before a placeholder
         collect_rows(first.path, record, task)  # a placeholder is no label of the task
         raise UserError(f"{record[0][0]}: no label, but other rows have one; label all rows or none")
     if (first.soft is None) != (rows.soft is None):

@@ -153,7 +153,7 @@ def joined_answers(parts: Iterable[Answers]) -> Answers | None:
         for last in parts:
             for name, array in arrays.items():
                 if (values := getattr(last, name)) is not None:
-                    array.append(values if name != "bounds" else values[decisions > 0 :] + decisions)
+                    array.append(values if name != "bounds" else values[0 if array.is_empty else 1 :] + decisions)
             decisions += len(last.labels)
         if last is None:
             return None

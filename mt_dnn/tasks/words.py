@@ -54,7 +54,7 @@ class WordClasses(Classes):
     def read(self, task: TaskDef, records: Sequence[Mapping[str, Any]]) -> Answers:
         """Without scores, because the files have only those of the predicted labels."""
         predictions, labels = (
-            np.array([task.labels.index(label) for record in records for label in record[key]])
+            np.array([task.labels.index(label) for record in records for label in record[key]], np.int64)
             for key in ("prediction", "gold")
         )
         bounds = np.cumsum([0, *(len(record["gold"]) for record in records)])

@@ -50,3 +50,9 @@ def test_short_work_and_hidden_work_show_nothing(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(sys, "stderr", stream)
         list(bars.bar(range(5), "count", "item", **options))
         assert stream.getvalue() == ""
+
+
+def test_a_bar_inside_another_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bars.inside_bar():
+        assert shown(monkeypatch, Terminal(), mininterval=0) == ""
+    assert "5/5" in shown(monkeypatch, Terminal(), mininterval=0)

@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -65,6 +66,80 @@ def test_a_text_that_all_rows_share_is_read_a_few_rows_at_a_time(tmp_path: Path)
     tracemalloc.stop()
 
 
+def values_of(kind: pa.DataType, rows: int) -> pa.Array:
+    """Rows that share one value of 1 MB, in a type."""
+    size, numbers = 1_000_000, pa.array(np.zeros(rows, np.int32))
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.array([b"x" * size] * rows, kind)
+    if pa.types.is_struct(kind):
+        return pa.StructArray.from_arrays([values_of(kind.field(0).type, rows)], ["text"])
+    if pa.types.is_list(kind):
+        return pa.ListArray.from_arrays(pa.array(range(rows + 1), pa.int32()), values_of(kind.value_type, rows))
+    text = "x" * size
+    return pa.DictionaryArray.from_arrays(numbers, pa.array([text]).cast(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows"),
+    [
+        (pa.binary(), 200),
+        (pa.large_binary(), 200),
+        (pa.binary(1_000_000), 200),
+        (pa.list_(pa.string()), 60),
+        (pa.list_(pa.list_(pa.binary())), 60),
+        (pa.struct([("text", pa.string())]), 60),
+        (pa.list_(pa.struct([("text", pa.string())])), 60),
+    ],
+    ids=str,
+)
+def test_a_value_of_any_type_that_rows_share(kind: pa.DataType, rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "t_train.parquet"
+    pq.write_table(pa.table({"premise": values_of(kind, rows)}), path, store_schema=False, compression="zstd")
+    assert path.stat().st_size < 3_000_000
+    allocated, peak, count = pa.total_allocated_bytes(), 0, 0
+    tracemalloc.start()
+    for _, row in read_parquet(path):
+        value = row["premise"]
+        while not isinstance(value, str | bytes):
+            (value,) = value.values() if isinstance(value, dict) else value
+        assert len(value) == 1_000_000
+        count, peak = count + 1, max(peak, pa.total_allocated_bytes() - allocated)
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000 * (2 if pa.types.is_fixed_size_binary(kind) else 1)
+    tracemalloc.stop()
+    assert count == rows and peak < (120_000_000 if pa.types.is_fixed_size_binary(kind) else 40_000_000)
+
+
+def test_a_list_that_has_one_text_many_times_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "t_train.parquet"
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2000, np.int32)), pa.array(["x" * 100_000]))
+    rows = pa.ListArray.from_arrays(pa.array([0, 1, 1999, 2000], pa.int32()), texts)
+    pq.write_table(pa.table({"words": rows}), path, store_schema=False)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"t_train.parquet: row 2: the row has more than 10,000,000 bytes"):
+        list(read_parquet(path))
+    assert tracemalloc.get_traced_memory()[1] < 40_000_000  # 200 MB of text
+    tracemalloc.stop()
+
+
+def test_numbers_that_are_the_same_in_long_lists(tmp_path: Path) -> None:
+    path = tmp_path / "t_train.parquet"
+    rows, length = 300, 100_000  # 0.8 MB each
+    offsets = pa.array(np.arange(rows + 1) * length, pa.int64())
+    values = pa.LargeListArray.from_arrays(offsets, pa.array(np.zeros(rows * length, np.int64)))
+    pq.write_table(pa.table({"numbers": values}), path, store_schema=False)
+    assert path.stat().st_size < 1_000_000
+    with path.open("rb") as file:
+        assert max(map(len, parquet._batches(file))) <= parquet.MOST_BYTES / 800_000
+
+
+def test_an_unpacked_file_takes_at_most_half_of_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t_train.parquet.gz"
+    path.write_bytes(gzip.compress(b"PAR1" + bytes(5_000_000), compresslevel=1))
+    monkeypatch.setattr(parquet.shutil, "disk_usage", lambda file: SimpleNamespace(free=6_000_000))
+    with pytest.raises(UserError, match=r"t_train.parquet.gz: unpacked, it has more than 3,000,000 bytes, half of the"):
+        list(read_parquet(path))
+
+
 def test_rows_are_those_that_arrow_reads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long rows among short ones, nulls, and values of other types."""
     monkeypatch.setattr(parquet, "LONGEST_ROW", 1000)
@@ -75,11 +150,32 @@ def test_rows_are_those_that_arrow_reads_at_once(tmp_path: Path, monkeypatch: py
         "number": pa.array([None, *range(1, len(texts))]),
         "words": pa.array([["a", "b"]] * len(texts)),
         "kind": pa.array(["x", "y"] * (len(texts) // 2)).dictionary_encode(),
+        "bytes": pa.array([b"a", None] * (len(texts) // 2)),
+        "lists": pa.array([[["a"], []], None, [], [None, ["b", "long" * 100]]] * (len(texts) // 4)),
+        "structs": pa.array([{"a": "x", "b": 1}, {"a": None, "b": 2}, None, {"a": "y"}] * (len(texts) // 4)),
+        "inner": pa.array([[{"a": "x"}], [], None, [{"a": "y"}, None]] * (len(texts) // 4)),
+        "pairs": pa.array([[("k", "v"), ("l", None)], None] * (len(texts) // 2), pa.map_(pa.string(), pa.string())),
+        "fixed": pa.array([["a", "b"], ["c", None]] * (len(texts) // 2), pa.list_(pa.string(), 2)),
     }
     path = tmp_path / "t_train.parquet"
     pq.write_table(pa.table(columns), path, row_group_size=100)
     assert [row for _, row in read_parquet(path)] == pq.read_table(path).to_pylist()
     assert [place for place, _ in read_parquet(path)][-1] == f"{path}: row {len(texts)}"
+
+
+@pytest.mark.parametrize("name", ["string_view", "binary_view"])
+def test_texts_in_views(name: str, tmp_path: Path) -> None:
+    path, kind = tmp_path / "t_train.parquet", getattr(pa, name)()
+    texts = pa.array(["a text", None, "more"]).cast(pa.binary() if "binary" in name else pa.string()).to_pylist()
+    views = pa.array(texts, kind)
+    try:
+        pq.write_table(pa.table({"text": views, "list": pa.ListArray.from_arrays([0, 2, 2, 3], views)}), path)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this version of Arrow cannot write them")
+    lists = [texts[:2], [], texts[2:]]
+    assert [row for _, row in read_parquet(path)] == [
+        {"text": text, "list": items} for text, items in zip(texts, lists, strict=True)
+    ]
 
 
 def test_rows_with_many_bytes_come_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import re
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from data_utils import row_windows
+from data_utils import bars, row_windows, scratch, spool
 from data_utils.errors import NotSaved, UserError
 from data_utils.features import load_tokenizer
 from data_utils.prepare import prepare
 from data_utils.row_windows import read_windows
 from data_utils.rows import read_rows
-from data_utils.spool import Stream
+from data_utils.spool import Stream, joined
 from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.task_types import TASK_TYPES
 from tests.tiny import tiny_tokenizer
@@ -62,11 +64,8 @@ def test_files_are_those_of_all_rows_at_once(
         monkeypatch.setattr(row_windows, "WINDOW", size)
         split = prepare(task, "train", cache_dir=tmp_path / str(size), **options)
         found.append(files_of(split))
-    (whole, manifest), (joined, other) = found
-    if name == "found":  # a context that two windows share is there twice
-        del manifest["checksum"], other["checksum"]
-    else:
-        assert joined == whole
+    (whole, manifest), (parts, other) = found
+    assert parts == whole
     assert other == manifest and list(other) == list(manifest)
 
 
@@ -90,6 +89,9 @@ def test_questions_have_the_numbers_of_all_rows_at_once(tmp_path: Path, monkeypa
         (["yes", "no", "no", "maybe"], False),
         (["0", "0", "yes", "no"], True),
         (["yes", "yes", "0", "0"], True),
+        (["0", "0", "-1", "-1"], True),
+        (["", "", "0", "0"], True),
+        (["0", "0", "", ""], True),
     ],
 )
 def test_errors_are_those_of_all_rows_at_once(labels: list[str], test: bool, tmp_path: Path) -> None:
@@ -122,6 +124,7 @@ def test_rows_of_later_windows_have_the_columns_of_the_first(tmp_path: Path) -> 
 
 def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_windows, "WINDOW", 200)
+    monkeypatch.setattr(scratch, "LARGE", 1)
     tiny_tokenizer(tmp_path / "tokenizer")
     tokenizer = load_tokenizer(str(tmp_path / "tokenizer"))
     peaks = []
@@ -144,6 +147,18 @@ def many_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(row_windows, "WINDOW", 2)
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
     return {"data_dir": folder, "cache_dir": folder / "cache", "tokenizer": tokenizer, "max_length": 9}
+
+
+def test_one_bar_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, names, real = many_rows(tmp_path, monkeypatch), list[str](), bars.tqdm
+
+    def recorded(items: Any, what: str, *arguments: Any, disable: bool, **named: Any) -> Any:
+        names.extend([] if disable else [what])
+        return real(items, what, *arguments, disable=disable, **named)
+
+    monkeypatch.setattr(bars, "tqdm", recorded)
+    prepare(CLASSES, "train", **options)
+    assert names == ["tokenize t_train.tsv"]
 
 
 def test_a_disk_that_is_full_between_two_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +186,70 @@ def test_rows_that_cannot_be_kept_are_read_all_the_same(tmp_path: Path, monkeypa
         found = prepare(CLASSES, "train", **options)
     assert not (tmp_path / "cache").exists() and found.uids == [str(row) for row in range(9)]
     assert found.tokens.tolist() == prepare(CLASSES, "train", **options).tokens.tolist()
+
+
+@pytest.mark.parametrize("rooms", ["system", "none"])
+def test_rows_go_where_there_is_room_if_the_cache_may_only_be_read(
+    rooms: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, tried = many_rows(tmp_path, monkeypatch), list[Path | None]()
+    real, made = tempfile.TemporaryFile, Path.mkdir
+
+    def refused(*arguments: Any, dir: Path | None = None, **named: Any) -> Any:
+        tried.append(dir)
+        if dir is not None:
+            raise OSError(errno.EACCES, "Permission denied")
+        if rooms == "none":
+            raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+        return real(*arguments, **named)
+
+    def mkdir(path: Path, *arguments: Any, **named: Any) -> None:
+        if path.parent == options["cache_dir"]:
+            raise OSError(errno.EACCES, "Permission denied")
+        made(path, *arguments, **named)
+
+    monkeypatch.setattr(scratch, "LARGE", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "TemporaryFile", refused)
+        patched.setattr(Path, "mkdir", mkdir)
+        found = prepare(CLASSES, "train", **options)
+    assert {options["cache_dir"], None} == set(tried) and list(options["cache_dir"].iterdir()) == []
+    assert found.batch.equals(prepare(CLASSES, "train", **options).batch)
+
+
+def test_contexts_that_come_back_are_kept_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_tokenizer(tmp_path / "tokenizer")
+    task = TaskDef(name="t", task_type="span", data_format="question_context", labels=(), **TASK_TYPES["span"].defaults)
+    contexts = ["the cat sees", "a red bird", "the dog sees a bird"]
+    chosen = [contexts[number * number % 3] for number in range(20)]
+    rows = [{"question": "the", "context": text, "label": [[0, text[:5]]]} for text in chosen]
+    (tmp_path / "t_train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tokenizer = load_tokenizer(str(tmp_path / "tokenizer"))
+    found = []
+    for size in (100, 3):
+        monkeypatch.setattr(row_windows, "WINDOW", size)
+        folder = tmp_path / str(size)
+        found.append(prepare(task, "train", data_dir=tmp_path, cache_dir=folder, tokenizer=tokenizer, max_length=16))
+    assert files_of(found[0]) == files_of(found[1])
+
+
+def test_texts_of_a_dictionary_are_kept_once() -> None:
+    texts = [f"context {number % 7}" for number in range(40)]
+    parts = [pa.array(texts[start : start + 3]).dictionary_encode() for start in range(0, 40, 3)]
+    batch = joined((pa.record_batch([part], ["context"]) for part in parts), lambda: None)
+    expected = pa.array(texts).dictionary_encode()
+    assert batch.column(0).dictionary.equals(expected.dictionary) and batch.column(0).equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["four", "more"], "all texts of a column have more than 7 bytes; divide"),
+        ([[1, 2, 3, 4]] * 2, "all lists of a column have more than 7 entries; divide"),
+    ],
+)
+def test_columns_with_too_many_parts(values: list[Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MOST_PARTS", 7)
+    batches = [pa.record_batch([pa.array([value])], ["column"]) for value in values]
+    with pytest.raises(UserError, match=message):
+        joined(batches, lambda: None)

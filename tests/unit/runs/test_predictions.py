@@ -14,6 +14,7 @@ from data_utils.errors import UserError
 from data_utils.metrics import compute
 from data_utils.rows import read_rows
 from data_utils.task_def import TaskDef, load_task_defs
+from mt_dnn.runs import predictions
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.predictions import read_predictions, write_predictions
 from mt_dnn.runs.run import Run
@@ -84,6 +85,19 @@ def test_rows_of_one_question_are_scored_together(tmp_path: Path) -> None:
     assert compute(task.metrics, found.answers) == {"question_exact_match": 0.5, "accuracy": 0.75}
     drawn = compute(task.metrics, found.of(np.array([0, 1, 1])))
     assert drawn == {"question_exact_match": 1, "accuracy": 1}
+
+
+def test_sentences_stay_where_they_are_if_the_first_ones_have_no_words(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load_task_defs(run / "task_defs.yml")["tagged"]
+    label = task.labels[0]
+    rows = [{"uid": f"{i}", "prediction": [label] * i, "gold": [label] * i} for i in (0, 0, 2, 1)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(predictions, "WINDOW", 2)
+    answers = read_predictions(tmp_path / "p.jsonl", task).answers
+    assert answers.bounds is not None and answers.bounds.tolist() == [0, 0, 0, 2, 3]
+    assert answers.labels.dtype == np.int64 and answers.labels.tolist() == [0, 0, 0]
 
 
 def test_without_the_setting_there_are_no_texts(workspace: Path) -> None:
