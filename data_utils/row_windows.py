@@ -60,9 +60,8 @@ def _check_alike(before: tuple[Rows, list[Record]], after: tuple[Rows, list[Reco
     first, rows = before[0], after[0]
     if (first.label is None) != (rows.label is None) or first.notice != rows.notice:
         without_labels = [window for window in (before, after) if window[0].label is None]
-        _, record = min(
-            without_labels, key=lambda window: bool(window[0].notice)
-        )  # no label comes before a placeholder
+        # A window without any label comes before one with a placeholder.
+        _, record = min(without_labels, key=lambda window: bool(window[0].notice))
         collect_rows(first.path, record, task)  # a placeholder is no label of the task
         raise UserError(f"{record[0][0]}: no label, but other rows have one; label all rows or none")
     if (first.soft is None) != (rows.soft is None):
