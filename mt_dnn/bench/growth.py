@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,9 @@ def growth_command(output: Path | None, *, most_rows: int, most_tasks: int, roun
         "machine": machine(torch.device("cpu")),
     }
     if output is not None:
-        options = f"--output {output} --most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}"
+        options = (
+            f"--output {shlex.quote(str(output))} --most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}"
+        )
         with os_errors(output, "cannot be written"):
             output.mkdir(parents=True, exist_ok=True)
             for name, content in (
