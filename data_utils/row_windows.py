@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from data_utils.errors import UserError
-from data_utils.rows import Rows, collect_rows, drawn_records, read_records
+from data_utils.rows import Rows, chosen_records, collect_rows
 from data_utils.soft_labels import COLUMN
 from data_utils.task_def import TaskDef
 
@@ -32,10 +32,7 @@ def read_windows(
     Raises:
         UserError: see ``read_rows``.
     """
-    if sample and max_rows is not None:
-        records: Iterable[Record] = drawn_records(path, task, max_rows, labelled=not test)
-    else:
-        records = islice(read_records(path, task, labelled=not test), max_rows)
+    records = chosen_records(path, task, max_rows=max_rows, sample=sample, labelled=not test)
     yield from windows_of(path, records, task, test=test, size=size or WINDOW)
 
 

@@ -111,14 +111,20 @@ def read_rows(
         UserError: the file is empty or not UTF-8, a column is missing, a row has another number of columns, or a label
             or soft label does not fit the task. The message has the line.
     """
-    if sample and max_rows is not None:
-        records: Iterable[tuple[str, dict[str, str]]] = drawn_records(path, task, max_rows, labelled=not test)
-    else:
-        records = islice(read_records(path, task, labelled=not test), max_rows)
+    records = chosen_records(path, task, max_rows=max_rows, sample=sample, labelled=not test)
     return collect_rows(path, records, task, test=test)
 
 
-def drawn_records(path: Path, task: TaskDef, count: int, *, labelled: bool) -> list[tuple[str, dict[str, str]]]:
+def chosen_records(
+    path: Path, task: TaskDef, *, max_rows: int | None, sample: bool, labelled: bool
+) -> Iterable[tuple[str, dict[str, str]]]:
+    """The records of the rows that are read, see ``read_rows``. ``labelled``: see ``read_records``."""
+    if sample and max_rows is not None:
+        return _drawn_records(path, task, max_rows, labelled=labelled)
+    return islice(read_records(path, task, labelled=labelled), max_rows)
+
+
+def _drawn_records(path: Path, task: TaskDef, count: int, *, labelled: bool) -> list[tuple[str, dict[str, str]]]:
     """``count`` records of a file, or all of them if it has fewer, in the order in which they are drawn.
 
     The file is read twice, so that only the drawn records are in memory. ``labelled``: see ``read_records``.

@@ -63,16 +63,22 @@ def growth_command(output: Path | None, *, most_rows: int, most_tasks: int, roun
         options = (
             f"--output {shlex.quote(str(output))} --most-rows {most_rows} --most-tasks {most_tasks} --rounds {rounds}"
         )
-        with os_errors(output, "cannot be written"):
-            output.mkdir(parents=True, exist_ok=True)
-            for name, content in (
-                ("scaling.json", json.dumps(result, indent=1) + "\n"),
-                ("scaling.svg", drawing(panels(result))),
-                ("scaling.md", page(result, options)),
-            ):
-                with replacing(output / name) as temporary:
-                    temporary.write_text(content, encoding="utf-8")
+        write_result(output, "scaling", result, panels(result), page(result, options))
     print(json.dumps(result) if as_json else summary(result))
+
+
+def write_result(folder: Path, name: str, result: Mapping[str, Any], pictures: Sequence[Panel], text: str) -> None:
+    """Writes a result as ``name`` with .json, .svg (the pictures) and .md (the text).
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with os_errors(folder, "cannot be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = {"json": json.dumps(result, indent=1) + "\n", "svg": drawing(pictures), "md": text}
+        for ending, content in contents.items():
+            with replacing(folder / f"{name}.{ending}") as temporary:
+                temporary.write_text(content, encoding="utf-8")
 
 
 def cpu_seconds() -> float:

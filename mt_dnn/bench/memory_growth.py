@@ -21,11 +21,11 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from data_utils.errors import UserError, os_errors
-from data_utils.files import read_lines, replacing
+from data_utils.errors import UserError
+from data_utils.files import read_lines
 from data_utils.text_table import markdown, table
-from mt_dnn.bench.growth import LENGTHS, OPTIONS
-from mt_dnn.bench.pictures import Panel, drawing
+from mt_dnn.bench.growth import LENGTHS, OPTIONS, write_result
+from mt_dnn.bench.pictures import Panel
 from mt_dnn.bench.synthetic import write_run
 from mt_dnn.bench.workload import machine
 from mt_dnn.runs.config_file import dump_config, load_config
@@ -72,15 +72,7 @@ def memory_command(output: Path | None, *, rows: Sequence[str], commands: Sequen
     if output is not None:
         options = f"--output {shlex.quote(str(output))} --rows {','.join(map(str, rows))}"
         options += f" --commands {','.join(commands)}" if tuple(commands) != COMMANDS else ""
-        with os_errors(output, "cannot be written"):
-            output.mkdir(parents=True, exist_ok=True)
-            for name, content in (
-                ("memory.json", json.dumps(result, indent=1) + "\n"),
-                ("memory.svg", drawing(panels(result))),
-                ("memory.md", page(result, options)),
-            ):
-                with replacing(output / name) as temporary:
-                    temporary.write_text(content, encoding="utf-8")
+        write_result(output, "memory", result, panels(result), page(result, options))
     print(json.dumps(result) if as_json else summary(result))
 
 

@@ -1,4 +1,4 @@
-"""Fills in ``${…}`` in a run file, and bounds what they can grow to: OmegaConf makes the value of each anew."""
+"""Fills in the references ``${…}`` of a run file, and bounds how many characters they may add."""
 
 from __future__ import annotations
 
@@ -36,22 +36,21 @@ def filled(values: Mapping[str, Any], location: object) -> Any:
 def check_references(values: Mapping[str, Any], location: object) -> None:
     """Raises UserError if references grow beyond ``LARGEST``, as in ``b: ${a}${a}``, ``c: ${b}${b}`` and so on.
 
-    So those are refused whose value cannot be foreseen, such as ``${${a}}``. A circle is left to OmegaConf, which
-    tells it.
+    References whose size cannot be known before, such as ``${${a}}``, are refused too. OmegaConf reports circles.
     """
     known: dict[Keys, int] = {}
     texts = [(keys, text) for keys, text in _texts(values, ()) if "${" in text]
     for keys, text in texts:
         if _references(text) is None:
             raise UserError(
-                f"{location}: {shortened('.'.join(keys))}: '{shortened(text)}' has a ${{…}} of another kind; "
+                f"{location}: {shortened('.'.join(keys))}: '{shortened(text)}' has a ${{…}} that is not supported; "
                 "write ${key}, ${oc.select:key,default} or ${oc.env:NAME,default}"
             )
     grown = {keys: _size(values, keys, known) - len(text) for keys, text in texts}
     if sum(grown.values()) > LARGEST:
         largest = max(grown, key=lambda keys: grown[keys])
         key = shortened(".".join(largest))
-        raise UserError(f"{location}: {key}: has too many ${{…}} of values that have such themselves; write it out")
+        raise UserError(f"{location}: {key}: grows too large when its ${{…}} are filled in; write the value out")
 
 
 def _texts(value: Any, keys: Keys) -> Iterator[tuple[Keys, str]]:
@@ -83,7 +82,7 @@ def _size(values: Any, keys: Keys, known: dict[Keys, int]) -> int:
 
 
 def _references(text: str) -> list[tuple[str, str]] | None:
-    """The dots and the name of each value that a text refers to. None: there is a ``${…}`` of another kind.
+    """The dots and the name of each value that a text refers to. None: there is a ``${…}`` that is not supported.
 
     ``oc.env`` refers to no value, and neither does ``oc.decode`` of what is only from the environment.
     """

@@ -4,9 +4,9 @@ A heartbeat renews the time of the file. Others compare it with the time of a fi
 the clock of the disk counts. To wait and see whether the file changes would need no clock, but two minutes for each
 lock, and a sweep takes many. So before a lock is taken it is tried whether the disk keeps times.
 
-``filelock.SoftFileLease`` (tried: 3.30.0, 4.1.0, 4.2.11) may take the lock of a process of this machine that stands
-still, and that of a running process of another machine with the same name. It keeps the lock of a process that has
-ended until somebody has waited for that process, and watches each lock of another machine for the whole lease.
+``filelock.SoftFileLease`` (tried: 3.30.0, 4.1.0, 4.2.11) is not used. It may take the lock of a suspended process of
+this machine, and that of a running process of another machine with the same name. It does not free the lock of a zombie
+process. It watches each lock of another machine for the whole lease.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ LISTS = {"k0": [1, 2], **{f"k{n}": [f"${{k{n - 1}}}", f"${{k{n - 1}[0]}}", f"${{
 
 @pytest.mark.parametrize("values", [TEXTS, RELATIVE, MAPPINGS, SPACED, SELECTED, DEFAULTS, DOLLARS, LISTS])
 def test_references_that_double_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"^run\.yml: \S*k\$?\d+\S*: has too many \$\{…\} of values that have such"):
+    with pytest.raises(UserError, match=r"^run\.yml: \S*k\$?\d+\S*: grows too large when its \$\{…\} are filled in"):
         check_references(values, "run.yml")
 
 
@@ -65,7 +65,7 @@ def test_what_grows_little_is_filled_in(values: dict[str, Any], monkeypatch: pyt
     ],
 )
 def test_what_cannot_be_foreseen_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match=r"^run\.yml: a\.0: '.*' has a \$\{…\} of another kind; write \$\{key\}"):
+    with pytest.raises(UserError, match=r"^run\.yml: a\.0: '.*' has a \$\{…\} that is not supported; write \$\{key\}"):
         filled({"n": "a", "a": [text]}, "run.yml")
 
 
@@ -101,5 +101,5 @@ def test_a_long_chain_is_one_message(workspace: Path) -> None:
 def test_a_run_file_that_doubles_is_one_message(workspace: Path) -> None:
     file = workspace / "bomb.yml"
     file.write_text("".join(f"{key}: {value}\n" for key, value in TEXTS.items()), encoding="utf-8")
-    with pytest.raises(UserError, match=re.escape(f"{file}: k13: has too many")):
+    with pytest.raises(UserError, match=re.escape(f"{file}: k13: grows too large")):
         load_config(file)
