@@ -31,6 +31,7 @@ from mt_dnn.runs.outputs import Passes
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.run_tasks import Tasks, check_heads, evaluated_tasks, training_tasks
+from mt_dnn.threads import watch_neighbours
 from mt_dnn.training.precision import lacks_units
 
 
@@ -243,6 +244,8 @@ def with_memory_options(model: Model, options: TrainConfig) -> Model:
 def choose_device(name: str) -> torch.device:
     """The device of this name. ``auto`` means the GPU if this machine has one, else the CPU.
 
+    On a CPU, idle threads sleep from now on while other processes need the cores.
+
     Raises:
         UserError: this machine does not have the device.
     """
@@ -261,6 +264,8 @@ def choose_device(name: str) -> torch.device:
         ) from None
     if device.type == "cuda":  # cuDNN's attention makes a plan for each shape, and no two batches have the same
         torch.backends.cuda.enable_cudnn_sdp(False)
+    if device.type == "cpu":
+        watch_neighbours(torch.get_num_threads())
     return device
 
 
