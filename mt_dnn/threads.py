@@ -37,6 +37,20 @@ def set_threads(number: int | None) -> None:
         os.environ[NUMBER] = os.environ[CORES] = str(cpu_count())
 
 
+def ignore_neighbours() -> None:
+    """Idle threads spin for a moment and then sleep, whatever others do. Call it before torch is imported.
+
+    For measuring two processes in turns: each would find the other one a neighbour. What the user has set stays.
+    """
+    if not is_chosen():
+        os.environ |= {**WAITING, "GOMP_SPINCOUNT": "50000"}  # another number than the usual one counts as chosen
+
+
+def is_chosen() -> bool:
+    """Whether the user has set how threads wait."""
+    return POLICY in os.environ or any(os.environ.get(name, value) != value for name, value in WAITING.items())
+
+
 def divide_threads(processes: int) -> None:
     """Divides the cores between processes that this one is going to start, unless the user has set a number."""
     if os.environ.get(NUMBER) == os.environ.get(CORES, ""):
@@ -53,9 +67,8 @@ def watch_neighbours(threads: int) -> None:
     Args:
         threads: how many threads torch uses.
     """
-    chosen = os.environ.get(POLICY) or any(os.environ.get(name, value) != value for name, value in WAITING.items())
     watched = any(isinstance(thread, Watch) for thread in threading.enumerate())
-    if threads > 1 and not chosen and not watched and hasattr(os, "sched_getaffinity"):
+    if threads > 1 and not is_chosen() and not watched and hasattr(os, "sched_getaffinity"):
         Watch(threads).start()
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mt_dnn.cli.arguments import AsJson, Overrides, Precision, end, separated
+from mt_dnn.threads import ignore_neighbours
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed on this machine. Without a run file no data is needed.")
 
@@ -74,6 +75,8 @@ def adversary(
     as_json: AsJson = False,
 ) -> None:
     """What each adversarial mode costs, as a multiple of a plain training step."""
+    if before is not None:
+        ignore_neighbours()
     from mt_dnn.bench.adversary import adversary_command
 
     path, changes = settings(config, overrides)

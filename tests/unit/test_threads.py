@@ -13,7 +13,19 @@ import pytest
 
 import mt_dnn
 from mt_dnn import threads
-from mt_dnn.threads import CALM, NUMBER, POLICY, WAITING, Teams, Watch, busy_seconds, divide_threads, set_threads
+from mt_dnn.threads import (
+    CALM,
+    NUMBER,
+    POLICY,
+    WAITING,
+    Teams,
+    Watch,
+    busy_seconds,
+    divide_threads,
+    ignore_neighbours,
+    is_chosen,
+    set_threads,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +63,17 @@ def test_what_the_user_has_set_stays() -> None:
     set_threads(5)  # the option is stronger than the environment
     divide_threads(2)
     assert os.environ[NUMBER] == "5"
+
+
+def test_a_measurement_of_two_processes_watches_no_neighbours() -> None:
+    set_threads(None)
+    assert not is_chosen()
+    ignore_neighbours()
+    assert is_chosen() and POLICY not in os.environ
+    del os.environ["GOMP_SPINCOUNT"]
+    os.environ[POLICY] = "active"
+    ignore_neighbours()
+    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_torch_gets_the_number() -> None:
