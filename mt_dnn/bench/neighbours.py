@@ -43,7 +43,7 @@ def neighbours_command(
     """Prints the time of a step beside others, as multiples of the time alone.
 
     ``busy``: beside a busy process. ``pair``: two runs side by side, as a multiple of one after the other.
-    ``passive``: alone, as a multiple of threads that wait actively.
+    ``alone``: the time alone, as a multiple of that with threads that wait actively.
 
     Raises:
         UserError: the configuration does not choose one task.
@@ -68,7 +68,7 @@ def measure(path: Path, overrides: Sequence[str], *, updates: int, rounds: int) 
     return {
         "busy": round(medians["busy"] / medians["alone"], 3),
         "pair": round(medians["pair"] / (2 * medians["alone"]), 3),
-        "passive": round(medians["alone"] / medians["active"], 3),
+        "alone": round(medians["alone"] / medians["active"], 3),
         **{f"{name}_ms_per_step": round(1000 * value / updates, 1) for name, value in medians.items()},
         **machine(work.device),
     }

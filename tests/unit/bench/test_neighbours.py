@@ -34,7 +34,7 @@ def test_every_case_is_measured(
     assert min(times.values()) > 0
     assert found["busy"] == pytest.approx(times["busy"] / times["alone"], rel=0.05)
     assert found["pair"] == pytest.approx(times["pair"] / times["alone"] / 2, rel=0.05)
-    assert found["passive"] == pytest.approx(times["alone"] / times["active"], rel=0.05)
+    assert found["alone"] == pytest.approx(times["alone"] / times["active"], rel=0.05)
 
 
 @pytest.mark.slow
