@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 
 # GOMP_SPINCOUNT is for GNU's OpenMP, KMP_BLOCKTIME (in ms) for Intel's, whose threads always sleep.
 WAITING = {"GOMP_SPINCOUNT": "100000", "KMP_BLOCKTIME": "0"}
@@ -84,11 +85,12 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         teams, times = Teams(self.threads, len(self.cores)), deque([self._times()], maxlen=WINDOW + 1)
-        teams.adapt(crowded=True)  # until something is known
-        while True:
-            time.sleep(INTERVAL)
-            times.append(self._times())
-            teams.adapt(crowded=self.is_crowded(times[0], times[-1]))
+        with suppress(RuntimeError, ValueError):  # no more threads can be had, or an unknown format: only time is lost
+            teams.adapt(crowded=True)  # until something is known
+            while True:
+                time.sleep(INTERVAL)
+                times.append(self._times())
+                teams.adapt(crowded=self.is_crowded(times[0], times[-1]))
 
     def _times(self) -> tuple[float, float, float]:
         """Seconds on the clock, and seconds of processor time of all processes on these cores and of this one."""

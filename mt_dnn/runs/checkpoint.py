@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -288,8 +289,14 @@ def damaged(file: Path, error: Exception) -> UserError:
 
 
 def flush_tree(folder: Path) -> None:
-    """Flushes the folder and everything in it to disk, so that a later rename is never on disk before the data."""
+    """Flushes the folder and everything in it to disk, so that a later rename is never on disk before the data.
+
+    Weights get the rights of other new files: safetensors writes them for their owner only.
+    """
     for directory, _, files in os.walk(folder):
-        for name in files:
-            flush(Path(directory) / name)
+        rights = stat.S_IMODE(os.stat(directory).st_mode) & 0o666
+        for file in (Path(directory) / name for name in files):
+            if file.suffix == ".safetensors" and stat.S_IMODE(file.stat().st_mode) != rights:
+                file.chmod(rights)
+            flush(file)
         flush(Path(directory))

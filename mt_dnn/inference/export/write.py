@@ -53,7 +53,9 @@ def export(
     adapter_alone = _merge(model, merge, alone=encoder_only and target == "hf")
     if not encoder_only and task is None:
         if len(model.trained) > 1:
-            raise UserError(f"--task: {run} was trained on several tasks; give one of {', '.join(model.trained)}")
+            raise UserError(
+                f"--task: {run} was trained on several tasks; give one of {', '.join(model.trained)}, or --encoder-only"
+            )
         (task,) = model.trained
     with new_folder(output) as folder:
         if adapter_alone:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
-from mt_dnn.runs.checkpoint import FORMAT, files_of, read_state
+from mt_dnn.runs.checkpoint import FORMAT, files_of, flush_tree, read_state
 from mt_dnn.runs.checkpoints import find_checkpoint, last_checkpoint, mark_best, prune
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import same_form
@@ -207,3 +207,15 @@ def test_saved_states_have_the_form_of_those_of_new_parts() -> None:
     ):
         assert not same_form({**good, key: value}, fresh)
     assert not same_form([], fresh)
+
+
+def test_weights_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    """safetensors writes files for their owner only. Files that the user made private stay so."""
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o750)
+    for name in ("model.safetensors", "task_defs.yml"):
+        (folder / name).write_text("")
+        (folder / name).chmod(0o600)
+    flush_tree(tmp_path)
+    rights = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert rights == {"model.safetensors": 0o640, "task_defs.yml": 0o600}
