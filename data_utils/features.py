@@ -20,6 +20,7 @@ from data_utils.masking import numbered
 from data_utils.rows import PLACEHOLDER, Rows
 from data_utils.vocabulary import check_vocabulary
 
+VERY_LONG = 10_000  # characters
 CHUNK = 4096  # rows in one call of the tokenizer, which spreads them over its threads
 
 
@@ -133,6 +134,8 @@ def encode(
         long = [i for i, ids in enumerate(encoded["input_ids"]) if len(ids) > max_length]
         if long:
             cut = [[column[i] for i in long] for column in chunk]
+            if len(cut) == 2 and is_fast(tokenizer):
+                cut = _without_ends(cut, tokenizer, 4 * max_length)
             short = _call(tokenizer, cut, max_length, text_numbers=text_numbers, words=words)
             for name, values in encoded.items():
                 for i, value in zip(long, short[name], strict=True):
@@ -153,6 +156,21 @@ def encode(
         truncated=len(np.unique(row_of[truncated])),
         columns=columns,
     )
+
+
+def _without_ends(columns: list[list[str]], tokenizer: PreTrainedTokenizerBase, tokens: int) -> list[list[str]]:
+    """Cuts both texts of a row to so many tokens if both are very long. What is cut would be dropped anyway.
+
+    The library makes a sequence of every dropped part of one text with every one of the other. For two texts of 40,000
+    words this took 20 GB.
+    """
+    first, second = map(list, columns)
+    for row, pair in enumerate(zip(first, second, strict=True)):
+        if min(map(len, pair)) > VERY_LONG:
+            encoded = tokenizer(list(pair), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            ends = [offsets[:tokens][-1][1] if offsets else 0 for offsets in encoded["offset_mapping"]]
+            first[row], second[row] = (text[:end] for text, end in zip(pair, ends, strict=True))
+    return [first, second]
 
 
 def ragged(parts: Sequence[np.ndarray], kind: pa.DataType) -> pa.LargeListArray:

@@ -50,6 +50,29 @@ def test_encoded_rows_are_the_tokenizers_own(
     assert encoded.truncated == sum(len(ids) > max_length for ids in whole)
 
 
+def test_two_very_long_texts_are_cut_before_the_library_sees_them(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it needs memory for each part of one text with each part of the other."""
+    texts = [["the cat and the dog " * 5, "the cat"], ["a small red bird " * 6, "the old man " * 9]]
+    monkeypatch.setattr(data_utils.features, "VERY_LONG", 50)
+    longest: list[int] = []
+    call = data_utils.features._call
+
+    def watched(tokenizer: Any, columns: list[list[str]], max_length: int | None = None, **options: bool) -> Any:
+        longest.extend(len(text) for column in columns for text in column if max_length)
+        return call(tokenizer, columns, max_length, **options)
+
+    monkeypatch.setattr(data_utils.features, "_call", watched)
+    encoded = encode(Rows(Path("x.tsv"), ["0", "1"], *texts, label=None, extra={}), tokenizer, 5)
+    options = {"truncation": "longest_first", "max_length": 5}
+    expected = [tokenizer(*row, **options)["input_ids"] for row in zip(*texts, strict=True)]
+    assert encoded.tokens.tolist() == [token for ids in expected for token in ids] and encoded.truncated == 2
+    (first, short), (second, long) = ([len(text) for text in column] for column in texts)
+    assert longest[0] < first and longest[2] < second  # the row whose texts are both long
+    assert [longest[1], longest[3]] == [short, long]
+
+
 @pytest.mark.parametrize(("pair", "special"), [(True, 3), (False, 2)])
 def test_a_max_length_without_room_for_text_is_refused(tokenizer: Any, pair: bool, special: int) -> None:
     for max_length in (special, 1):
