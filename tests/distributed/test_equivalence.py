@@ -21,7 +21,7 @@ from tests.extras import missing_extra, skip_without
 from tests.parts import parts
 from tests.tiny import tiny_encoder
 from tests.wild import add_tokens
-from tests.workspace import make_workspace
+from tests.workspace import make_workspace, rows_of, write_task
 
 pytestmark = pytest.mark.timeout(1200)  # the first test waits for the weights that all tests here read
 
@@ -37,7 +37,7 @@ OPTIONS = [
     "train.batch_size=16",
     "train.epochs=1",
     "tasks=[same,overlap]",
-]  # of 17 rows each: four updates, two of them with one row
+]  # of 16 and 17 rows: three updates, one of them with one row
 SETTINGS = {
     "vat": ["adversary.radius=0.1", "adversary.step_size=1", "adversary.noise_std=0.05"],
     "tat": ["adversary.radius=0.1", "adversary.step_size=1", "adversary.noise_std=0.05"],
@@ -48,7 +48,7 @@ SETTINGS = {
 MODES = {
     f"{mode}-{accumulate}": [
         f"train.accumulate={accumulate}",
-        f"train.epochs={accumulate}",  # four updates either way
+        f"train.epochs={accumulate}",  # three updates, or two of two batches and two of one
         f"train.mix_tasks={str(accumulate > 1).lower()}",
         f"adversary.mode={mode}",
         *SETTINGS.get(mode, []),
@@ -60,7 +60,7 @@ ADAPTIVE = ["optimizer.eps=1e-3", "optimizer.lr=1e-3", "optimizer.layer_decay=0.
 ADAPTIVE += ["optimizer.lookahead.enabled=true", "optimizer.lookahead.steps=2"]
 OPTIMIZERS = {name: [f"optimizer.name={name}", *ADAPTIVE] for name in ("adamax", "adamw", "adam", "radam")}
 DROPOUT = ["encoder.dropout=0.3", "encoder.attention_dropout=0.3", "heads.dropout=0.3", "optimizer.lr=0.02"]
-ONE_TASK = ["train.epochs=2"]  # as many updates as with two tasks
+ONE_TASK = ["train.epochs=2"]  # about as many updates as with two tasks
 OTHERS = {
     "bregman": ["adversary=preset:vat/smart"],
     "embeddings": ["adversary.mode=tat", "adversary.level=embeddings", *SETTINGS["tat"]],
@@ -72,7 +72,6 @@ OTHERS = {
     "single_words": [  # a rank may have no neighbours
         "data.dir=SINGLE",
         "tasks=[chained]",
-        *ONE_TASK,
         "train.batch_size=8",
         "adversary.mode=freelb",
     ],
@@ -102,7 +101,12 @@ OTHERS = {
         "train.gradient_surgery=pcgrad",
     ],
     "dropout": [*DROPOUT, "tasks=[same,odd]", "adversary.mode=rdrop"],
-    "dropout_small": [*DROPOUT, "tasks=[linked]", "train.batch_size=2"],  # one example for each of two ranks
+    "dropout_small": [  # one example for each of two ranks
+        *DROPOUT,
+        "tasks=[linked]",
+        "train.batch_size=2",
+        "data.max_rows=7",
+    ],
     "dropout_padded": [*DROPOUT, "encoder.attention=padded", "encoder.attention_dropout=0"],
     "dropout_words": [*DROPOUT, "tasks=[tagged,chained,marks]", "adversary.mode=freelb"],
     "padded": ["encoder.attention=padded", "adversary.mode=rapt", *SETTINGS["rapt"]],
@@ -155,7 +159,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
             run = parts(folder, *options, f"distributed.strategy={strategy}")
             assert is_sharded(run.model) == (strategy == "fsdp")
             events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
-            assert sum(1 for _ in events) >= 4
+            assert sum(1 for _ in events) >= 3
             weights = full_tensors(run.model.state_dict())
         if is_main():
             weights = {key: value.detach().contiguous() for key, value in weights.items()}
@@ -164,10 +168,14 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of one, two and three processes. The last batch of each task has one row, fewer than there are ranks."""
+    """Weights of one, two and three processes.
+
+    The last batch of each task but ``same`` has one row, fewer than there are ranks.
+    """
     folder = tmp_path_factory.mktemp("ranks")
     more = ["odd", "tagged", "chained", "found", "marks", "guessed", "graded", "renamed", "linked"]
     make_workspace(folder, train_rows=17, more=more, soft=True)
+    write_task(folder / "data", "same", "train", rows_of("same", 16, 1), soft=True)
     defs = (folder / "tasks.yml").read_text().replace("task_type: span", "task_type: span\n  kd_loss: mse")
     (folder / "mse.yml").write_text(
         defs.replace("task_type: multiple_choice", "task_type: multiple_choice\n  kd_loss: mse")

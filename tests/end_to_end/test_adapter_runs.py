@@ -23,7 +23,7 @@ from tests.exporting import rows_for
 pytest.importorskip("peft", reason="the extra adapters is not installed")
 
 TIMINGS = {"examples_per_s", "tokens_per_s"}
-LORA = ("adapter.kind=lora", "adapter.dropout=0.2", "optimizer.lr=0.01", "train.epochs=4", "train.max_steps=20")
+LORA = ("adapter.kind=lora", "adapter.dropout=0.2", "optimizer.lr=0.01", "train.epochs=2", "train.max_steps=10")
 MODES = {
     "none": (),
     "vat": ("adversary=preset:vat/smart",),  # with averaged weights
@@ -36,7 +36,7 @@ MODES = {
 
 def run_of(folder: Path, output: str, *options: str, stopped: bool = False) -> Run:
     """A run that was trained. ``stopped``: only up to its first evaluation."""
-    settings = ["tasks=[same]", f"output={folder / output}", "evaluation.every_steps=10", *options]
+    settings = ["tasks=[same]", f"output={folder / output}", "evaluation.every_steps=5", *options]
     run = Run(load_config(folder / "run.yml", settings), shown=False, hopeless=lambda *_: stopped)
     assert isinstance(run(), int) == stopped
     return run
@@ -68,7 +68,7 @@ def test_only_the_adapter_is_trained_and_a_run_resumes_bit_identically(mode: str
         run_of(workspace, "cut", *options)
     assert_same(workspace / "cut", workspace / "whole")
     assert records(workspace / "cut") == records(workspace / "whole")
-    # The encoder below the adapter is bit for bit what it was before 20 updates, in memory and in the run folder.
+    # The encoder below the adapter is bit for bit what it was before 10 updates, in memory and in the run folder.
     before, base = (
         load_file(folder / "model.safetensors") for folder in (workspace / "encoder", whole.folder / "base")
     )
@@ -132,8 +132,8 @@ def test_a_trained_run_gives_the_same_answers_wherever_it_is_used(workspace: Pat
 
 
 def test_what_cannot_be_done_with_an_adapter_is_refused(workspace: Path) -> None:
-    run = run_of(workspace, "run", "adapter.kind=ia3", "train.max_steps=10")
-    plain = run_of(workspace, "plain", "train.max_steps=10")
+    run = run_of(workspace, "run", "adapter.kind=ia3", "train.max_steps=5")
+    plain = run_of(workspace, "plain", "train.max_steps=5")
 
     def refused(message: str, **options: Any) -> None:
         with pytest.raises(UserError, match=message):
@@ -149,7 +149,7 @@ def test_what_cannot_be_done_with_an_adapter_is_refused(workspace: Path) -> None
     with pytest.raises(UserError, match="fsdp cannot split an encoder with an adapter; use ddp"):
         run_of(workspace, "next", "adapter.kind=lora", "distributed.strategy=fsdp")
     # An adapter on the encoder of another run.
-    started = run_of(workspace, "next", "adapter.kind=ia3", f"train.init_from={plain.folder}", "train.max_steps=10")
+    started = run_of(workspace, "next", "adapter.kind=ia3", f"train.init_from={plain.folder}", "train.max_steps=5")
     checkpoint = last_checkpoint(plain.folder)
     assert checkpoint is not None
     expected = load_file(checkpoint / "encoder" / "model.safetensors")
