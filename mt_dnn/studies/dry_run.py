@@ -62,8 +62,10 @@ def dry_run_text(sweeps: Sequence[Sweep]) -> str:
     """The text for studies with the same folder of runs: runs that are not done, what they cost, and sums.
 
     Raises:
-        UserError: settings are wrong, or a probe cannot begin.
+        UserError: settings are wrong, the table of a study cannot be made, or a probe cannot begin.
     """
+    for sweep in sweeps:
+        sweep.check_table()
     runs = sweeps[0].runs
     records = list(read_records(runs)) if runs.is_dir() else []
     prices = Prices(Rates(configured(records, runs)))

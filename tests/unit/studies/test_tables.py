@@ -205,7 +205,7 @@ def test_single_tasks_beside_all_together(tmp_path: Path) -> None:
 def test_a_cell_that_two_runs_belong_to_is_refused(tmp_path: Path) -> None:
     axes = {"task": ["rte"], "method": METHODS, "train.epochs": [2, 3]}
     grid = made_up_grid(tmp_path, axes=axes)
-    with pytest.raises(UserError, match=r"A study: show: one cell .* 'task=rte, method=plain, train.epochs=2' .*rows"):
+    with pytest.raises(UserError, match=r"study.yml: show: one cell .*method=plain, train.epochs=2' .*rows"):
         make_table(grid, {})
 
 
