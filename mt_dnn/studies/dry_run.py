@@ -11,6 +11,7 @@ from data_utils.text_table import table
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.studies.choice import chosen
 from mt_dnn.studies.cost import Rates, configured, shape_of, work
+from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.full_size import ASSUMPTIONS, Estimate, estimate
 from mt_dnn.studies.grid import PlannedRun
 from mt_dnn.studies.records import read_records
@@ -65,7 +66,7 @@ def dry_run_text(sweeps: Sequence[Sweep]) -> str:
         UserError: settings are wrong, the table of a study cannot be made, or a probe cannot begin.
     """
     for sweep in sweeps:
-        sweep.check_table()
+        make_table(sweep.grid, {})
     runs = sweeps[0].runs
     records = list(read_records(runs)) if runs.is_dir() else []
     prices = Prices(Rates(configured(records, runs)))

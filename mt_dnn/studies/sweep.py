@@ -108,7 +108,7 @@ class Sweep:
 
     def check(self) -> None:
         """Raises UserError if the table cannot be made, or if training rows of a run that is missing are not there."""
-        self.check_table()
+        make_table(self.grid, {})
         for run in self.missing():
             trained = run_tasks(run.given).trained
             for name in run.given.tasks or ():
@@ -117,10 +117,6 @@ class Sweep:
                         find_rows(run.given.data.dir, trained[name], "train")
                     except UserError as error:
                         raise type(error)(f"{run}: {error}") from None
-
-    def check_table(self) -> None:
-        """Raises UserError if ``show`` asks for what the runs will not have. No run has to exist."""
-        make_table(self.grid, {})
 
     def is_late(self) -> bool:
         """Whether no further run may begin."""
