@@ -11,10 +11,11 @@ from data_utils.text_table import table
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.studies.choice import chosen
 from mt_dnn.studies.cost import Rates, configured, shape_of, work
+from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.full_size import ASSUMPTIONS, Estimate, estimate
 from mt_dnn.studies.grid import PlannedRun
 from mt_dnn.studies.records import read_records
-from mt_dnn.studies.sweep import Sweep
+from mt_dnn.studies.sweep import Sweep, duration
 
 DONE = ("finished", "failed")
 NEW, CUT_OFF, UNDECIDED, WAITS = "missing", "cut off", "waits for a choice", "waits for its start"
@@ -62,8 +63,10 @@ def dry_run_text(sweeps: Sequence[Sweep]) -> str:
     """The text for studies with the same folder of runs: runs that are not done, what they cost, and sums.
 
     Raises:
-        UserError: settings are wrong, or a probe cannot begin.
+        UserError: settings are wrong, the table of a study cannot be made, or a probe cannot begin.
     """
+    for sweep in sweeps:
+        make_table(sweep.grid, {})
     runs = sweeps[0].runs
     records = list(read_records(runs)) if runs.is_dir() else []
     prices = Prices(Rates(configured(records, runs)))
@@ -89,7 +92,7 @@ def _study_parts(title: str, items: Sequence[Item]) -> Iterator[str]:
     yield f"{title}: {len(items)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items())
     left = [item for item in items if item.state not in DONE]
     if left:
-        yield table(("run", "state", "hours"), [(str(item.run), item.state, _shown(item.cost)) for item in left])
+        yield table(("run", "state", "time"), [(str(item.run), item.state, _shown(item.cost)) for item in left])
     for text, priced in _in_all(left):
         yield text
         yield from _by_label(priced)
@@ -116,29 +119,29 @@ def _items(sweep: Sweep) -> Iterator[Item]:
 
 
 def _in_all(items: Sequence[Item]) -> Iterator[tuple[str, list[Item]]]:
-    """Yields the hours of all runs on processors here, then on GPUs, each with the runs that are counted."""
-    for kind, unit in ((float, "processor hours"), (Estimate, "GPU hours (estimate)")):
+    """Yields the time of all runs on processors here, then on GPUs, each with the runs that are counted."""
+    for kind, unit in ((float, "processor time"), (Estimate, "GPU time (estimate)")):
         priced = [item for item in items if isinstance(item.cost, kind)]
         if priced:
-            yield f"{unit}: {_hours(sum(item.hours for item in priced))} in all", priced
+            yield f"{unit}: {_time(sum(item.hours for item in priced))} in all", priced
 
 
 def _by_label(items: Sequence[Item]) -> Iterator[str]:
-    """The hours for each label of each axis."""
+    """The time for each label of each axis."""
     for axis in items[0].run.cell.labels:
         by_label: dict[str, float] = {}
         for item in items:
             label = item.run.cell.labels[axis]
             by_label[label] = by_label.get(label, 0) + item.hours
         if len(by_label) > 1:
-            yield f"by {axis}: " + ", ".join(f"{label} {_hours(hours)}" for label, hours in by_label.items())
+            yield f"by {axis}: " + ", ".join(f"{label} {_time(hours)}" for label, hours in by_label.items())
 
 
 def _shown(cost: float | Estimate | str) -> str:
     if isinstance(cost, Estimate):
-        return f"{_hours(cost.hours)} of a GPU with {cost.gigabytes:.0f} GB or more"
-    return cost if isinstance(cost, str) else _hours(cost)
+        return f"{_time(cost.hours)} of a GPU with {cost.gigabytes:.0f} GB or more"
+    return cost if isinstance(cost, str) else _time(cost)
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:.2f}" if hours < 10 else f"{hours:.0f}"
+def _time(hours: float) -> str:
+    return "under 1 s" if 0 < hours < 1 / 3600 else duration(3600 * hours)

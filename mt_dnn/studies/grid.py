@@ -13,6 +13,7 @@ from data_utils.errors import UserError, did_you_mean
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config, read_layers
 from mt_dnn.studies.cells import START, Cell, cells_of, sources_of
+from mt_dnn.studies.decision import Decision
 from mt_dnn.studies.identity import Identity, run_tasks
 from mt_dnn.studies.show import Score
 from mt_dnn.studies.study import OF_THE_SWEEP, Study
@@ -99,7 +100,7 @@ class Grid:
         select = self.study.select
         run = self._planned(cell, seed, select.settings if select else {})
         if select is not None:
-            _check_metric(select.metric, run, "select")
+            _check_decision(select, run, "select")
         return run
 
     def run(self, cell: Cell, seed: int) -> PlannedRun:
@@ -117,7 +118,7 @@ class Grid:
         if str(cell) in self._sources:
             raise UserError(f"cell {cell}: {START}: a search cannot make another cell first; name the folder of a run")
         run = PlannedRun(cell, search.seed, self._load(cell, search.seed, {**search.carve, **settings}))
-        _check_metric(search.metric, run, "search")
+        _check_decision(search, run, "search")
         return run
 
     def _planned(self, cell: Cell, seed: int, settings: Mapping[str, Any]) -> PlannedRun:
@@ -166,11 +167,18 @@ class Grid:
             raise UserError(f"cell {cell}: {error}") from None
 
 
-def _check_metric(metric: str | None, run: PlannedRun, key: str) -> None:
+def _check_decision(decision: Decision, run: PlannedRun, key: str) -> None:
     """Raises UserError unless a run has the score that decides."""
-    if metric is None:
+    tasks = run_tasks(run.given).trained
+    wanted = None if decision.metric is None else Score.parse(decision.metric)
+    deciding = [task for name, task in tasks.items() if wanted is None or wanted.task == name]
+    if deciding and decision.split == "dev" and not any(task.dev_splits for task in deciding):
+        raise UserError(
+            f"cell {run.cell}: {key}.split: {' and '.join(task.name for task in deciding)} has no dev split; "
+            f"write {key}: {{split: carved}}, which reads rows carved from train"
+        )
+    if wanted is None:
         return
-    tasks, wanted = run_tasks(run.given).trained, Score.parse(metric)
     if wanted.task not in tasks:
         raise UserError(
             f"cell {run.cell}: {key}.metric: '{wanted.task}' is not trained{did_you_mean(wanted.task, tasks)}; "

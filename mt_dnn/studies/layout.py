@@ -14,7 +14,7 @@ from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.show import Score, Show
-from mt_dnn.studies.study import TASK, axis_items
+from mt_dnn.studies.study import TASK, Study, axis_items
 from mt_dnn.tasks.run_tasks import Tasks
 
 
@@ -65,11 +65,11 @@ def layout(grid: Grid) -> Layout:
     further = [Entry({}, None, value, value) for value in show.further]
     average = [Entry({}, None, "average", "average")] if show.average != "none" else []
     if show.values == "scores" and not any(entry.score for entry in (*rows, *columns)):
-        raise UserError(f"{grid.study.title}: show.split: no task that is trained has a split '{show.split}'")
+        raise _no_scores(grid)
     if show.tested is not None and not any(e.score and e.score.split == show.tested for e in (*rows, *columns)):
-        raise UserError(f"{grid.study.title}: show.tested: no score of the split '{show.tested}' is shown")
+        raise UserError(f"{grid.study.location}: show.tested: no score of the split '{show.tested}' is shown")
     if average and any(row.score for row in rows):
-        raise UserError(f"{grid.study.title}: show.average: needs scores in columns; leave it out, or change rows")
+        raise UserError(f"{grid.study.location}: show.average: needs scores in columns; leave it out, or change rows")
     return Layout(_named(rows, show), [*_named(columns, show), *average, *further], _reference(grid))
 
 
@@ -79,7 +79,7 @@ def _axes(grid: Grid) -> tuple[list[str], list[str]]:
     chosen = study.select.over if study.select else ()
     for axis in show.axes():
         if axis in chosen:
-            raise UserError(f"{study.title}: show: the labels of '{axis}' compete (select.over); name another axis")
+            raise UserError(f"{study.location}: show: the labels of '{axis}' compete (select.over); name another axis")
     default = TASK if TASK in study.axes and TASK not in (*chosen, *show.row_axes) else None
     column = show.columns if isinstance(show.columns, str) else default if show.columns is None else None
     rows = show.row_axes or [
@@ -101,7 +101,7 @@ def _combinations(grid: Grid, axes: Sequence[str]) -> list[Entry]:
 
 def _check_metrics(grid: Grid) -> None:
     """Raises UserError if ``show.metrics`` names a task or a metric that no run has."""
-    location = f"{grid.study.title}: show.metrics"
+    location = f"{grid.study.location}: show.metrics"
     known = _known_tasks(grid)
     for name, metrics in grid.study.show.metrics.items():
         if name not in known:
@@ -127,22 +127,57 @@ def _with_scores(grid: Grid, entries: Iterable[Entry]) -> Iterator[Entry]:
         found: dict[Score, None] = {}
         for group in grid.groups:
             if group[0].fits(entry.labels):
+                carves = _carves(grid, group[0])
                 for task in tasks_of(grid, group[0]).trained.values():
-                    found.update(dict.fromkeys(_scores(task, Score(task.name), grid.study.show)))
+                    found.update(dict.fromkeys(_scores(task, Score(task.name), grid.study, carves=carves)))
         yield from (Entry(entry.labels, score) for score in found)
 
 
-def _scores(task: TaskDef, wanted: Score, show: Show) -> Iterator[Score]:
-    """The scores of a task that are wanted, with split and metric."""
-    split = wanted.split or show.split
-    if wanted.split is not None or split in (CARVED, HELD_OUT):
-        splits: Sequence[str] = [split] if split else []
-    elif split is not None:
-        splits = [name for name in task.splits if name == split or name.startswith(f"{split}_")]
-    else:
-        splits = task.dev_splits or [name for name in task.splits if name != "train"]
-    metrics = [wanted.metric] if wanted.metric else show.metrics.get(task.name, task.metrics)
+def _carves(grid: Grid, cell: Cell) -> bool:
+    """Whether the runs of a cell carve rows from the training rows of the tasks that they train."""
+    return grid.run(cell, grid.study.seed_list[0]).given.data.carve is not None
+
+
+def _scores(task: TaskDef, wanted: Score, study: Study, *, carves: bool) -> Iterator[Score]:
+    """The scores of a task that are wanted, with split and metric. ``carves``: whether rows of it are carved."""
+    splits = [wanted.split] if wanted.split is not None else _splits(task, study, carves=carves)
+    metrics = [wanted.metric] if wanted.metric else study.show.metrics.get(task.name, task.metrics)
     yield from (Score(task.name, name, metric) for name in splits for metric in metrics if METRICS[metric].scalar)
+
+
+def _splits(task: TaskDef, study: Study, *, carves: bool) -> Sequence[str]:
+    """The splits of a task that ``show.split`` means."""
+    split = study.show.split
+    if split == HELD_OUT or (split == CARVED and carves):
+        return [split]
+    if split is not None:
+        return [name for name in task.splits if name == split or name.startswith(f"{split}_")]
+    others = [name for name in task.splits if name != "train"]
+    if study.select is not None and study.select.split == CARVED and others:
+        carves = False  # carved rows have chosen the settings, and other rows are there
+    return task.dev_splits or ([CARVED] if carves else others)
+
+
+def _no_scores(grid: Grid) -> UserError:
+    """The error for a table of scores that has none, before any run is made."""
+    split, where = grid.study.show.split, f"{grid.study.location}: show"
+    tasks: dict[str, TaskDef] = {}
+    known: dict[str, None] = {}
+    for group in grid.groups:
+        trained = tasks_of(grid, group[0]).trained
+        tasks |= trained
+        known |= dict.fromkeys(name for task in trained.values() for name in task.splits if name != "train")
+        known |= {CARVED: None} if _carves(grid, group[0]) else {}
+    shown = [metric for task in tasks.values() for metric in grid.study.show.metrics.get(task.name, task.metrics)]
+    if not any(METRICS[metric].scalar for metric in shown):
+        return UserError(f"{where}.metrics: no metric that is shown is a single number; name another one")
+    what = f"a split '{split}'{did_you_mean(split, known)}" if split else "rows besides train"
+    if known:
+        return UserError(f"{where}.split: no task that is trained has {what}; splits: {', '.join(known)}")
+    return UserError(
+        f"{where}.split: no task that is trained has {what}; to show carved rows, write settings: {{data.carve: 0.1}} "
+        "and show: {split: carved}"
+    )
 
 
 def _expanded(grid: Grid, wanted: Score) -> Iterator[Score]:
@@ -152,7 +187,7 @@ def _expanded(grid: Grid, wanted: Score) -> Iterator[Score]:
         UserError: no run of the study gives it.
     """
     known = _known_tasks(grid)
-    location = f"{grid.study.title}: show.columns"
+    location = f"{grid.study.location}: show.columns"
     if wanted.task not in known:
         raise UserError(f"{location}: no run scores the task '{wanted.task}'{did_you_mean(wanted.task, known)}")
     task = known[wanted.task]
@@ -160,7 +195,8 @@ def _expanded(grid: Grid, wanted: Score) -> Iterator[Score]:
     for word, options in ((wanted.split, splits), (wanted.metric, task.metrics)):
         if word is not None and word not in options:
             raise UserError(f"{location}: {task.name} has no '{word}'{did_you_mean(word, options)}")
-    yield from _scores(task, wanted, grid.study.show)
+    training = [group[0] for group in grid.groups if wanted.task in tasks_of(grid, group[0]).trained]
+    yield from _scores(task, wanted, grid.study, carves=any(_carves(grid, cell) for cell in training))
 
 
 def _named(entries: Sequence[Entry], show: Show) -> list[Entry]:
@@ -177,7 +213,7 @@ def _named(entries: Sequence[Entry], show: Show) -> list[Entry]:
             ]
             if TASK not in entry.labels and (len(tasks) > 1 or not parts):
                 parts.append(entry.score.task)
-            if len({score.split for score in of_task}) > 1 or show.split:
+            if len({score.split for score in of_task}) > 1 or show.split or entry.score.split == CARVED:
                 parts.append(str(entry.score.split))
             if len({score.metric for score in of_task}) > 1 or TASK in entry.labels or len(tasks) > 1 or not parts[1:]:
                 parts.append(str(entry.score.metric))
@@ -198,7 +234,7 @@ def _reference(grid: Grid) -> tuple[str, str] | None:
     known = {label: axis for axis in [*columns, *rows] for label, _ in axis_items(grid.study.axes[axis])}
     if show.reference not in known:
         hint = did_you_mean(show.reference, known)
-        raise UserError(f"{grid.study.title}: show.reference: no row or column '{show.reference}'{hint}")
+        raise UserError(f"{grid.study.location}: show.reference: no row or column '{show.reference}'{hint}")
     return known[show.reference], show.reference
 
 
@@ -215,7 +251,7 @@ def group_at(grid: Grid, labels: Mapping[str, str], score: Score | None) -> list
             found = [group for group in found if score.task in tasks_of(grid, group[0]).trained] or found
     if len(found) > 1:
         raise UserError(
-            f"{grid.study.title}: show: one cell of the table would stand for '{found[0][0]}' and for '{found[1][0]}'; "
-            "name the axis in which they differ in show.rows"
+            f"{grid.study.location}: show: one cell of the table would stand for '{found[0][0]}' and for "
+            f"'{found[1][0]}'; name the axis in which they differ in show.rows"
         )
     return found[0] if found else None

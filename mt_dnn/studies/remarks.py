@@ -13,9 +13,10 @@ from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.published import AVERAGE
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.statistics import resamples_for
-from mt_dnn.studies.tables import PUBLISHED, Table
+from mt_dnn.studies.tables import PUBLISHED, Table, result_of, score_at
 
 CANNOT = "cannot show an effect"
+FEW_ROWS = 30  # a split with fewer rows is named
 
 
 def remarks(table: Table, command: str) -> list[str]:
@@ -31,6 +32,7 @@ def remarks(table: Table, command: str) -> list[str]:
         _missing(table, command),
         _failed(table),
         _effects(table),
+        _small_splits(table),
         _at_the_floor(table),
         _same_scores(table),
         _unknown(table),
@@ -137,6 +139,20 @@ def _effects(table: Table) -> Iterator[str]:
         )
 
 
+def _small_splits(table: Table) -> Iterator[str]:
+    """Splits that are shown and have few rows."""
+    found: dict[str, dict[int, None]] = defaultdict(dict)
+    for position, cell in table.cells.items():
+        score = score_at(*table.entries(position))
+        for record in cell.records.values() if score is not None else ():
+            entry = result_of(record, score) if score is not None and "error" not in record else None
+            if entry is not None and entry.get("rows", FEW_ROWS) < FEW_ROWS:
+                found[f"{entry['task']} {entry['split']}"][entry["rows"]] = None
+    for split, counts in found.items():
+        rows = " or ".join(map(str, sorted(counts)))
+        yield f"{split}: {rows} row{'' if rows == '1' else 's'}, too few to compare methods."
+
+
 def _row_records(table: Table, row: int) -> dict[str, Record]:
     """The finished runs of a row by name."""
     return {
@@ -182,7 +198,14 @@ def _same_scores(table: Table) -> Iterator[str]:
 
 
 def _unknown(table: Table) -> Iterator[str]:
-    """Figures that no run has, such as misspelled ones."""
+    """Figures that no run has, such as misspelled ones, and splits that no run has scored."""
+    scored: dict[str, bool] = {}
+    for position, cell in table.cells.items():
+        score = score_at(*table.entries(position))
+        if score is not None and any("error" not in record for record in cell.records.values()):
+            split = f"{score.task} {score.split}"
+            scored[split] = bool(cell.values) or scored.get(split, False)
+    yield from (f"No run has scores of {split}." for split, is_scored in scored.items() if not is_scored)
     for j, column in enumerate(table.columns):
         cells = [cell for (_, number), cell in table.cells.items() if number == j]
         if column.value not in ("", AVERAGE, PUBLISHED) and table.used() and not any(cell.values for cell in cells):

@@ -46,7 +46,9 @@ class Show(Section):
         default_factory=dict, description="task → the metrics of it that are shown; default: all"
     )
     split: str | None = Field(
-        None, description="split whose scores are shown, test for test_matched too; default: the dev splits"
+        None,
+        description="split whose scores are shown, test for test_matched too; default: the dev splits of a task, else "
+        "the rows carved from train, else all splits besides train",
     )
     values: str = Field(
         "scores",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from data_utils.errors import UserError, did_you_mean, unknown_key
 from data_utils.shipped import find
@@ -58,6 +58,7 @@ class Study(Section):
     show: Show = Field(Show(), description="the table")
     published: Published | None = Field(None, description="numbers of a paper to stand beside ours")
     figures: dict[str, dict[str, Any]] = Field(default_factory=dict, description="name → what to draw")
+    _file: Path | None = PrivateAttr(None)
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -121,6 +122,14 @@ class Study(Section):
                     raise ValueError(f"{key}: {axis}: no label '{label}'{did_you_mean(label, known)}")
         return self
 
+    def model_post_init(self, context: Any) -> None:
+        self._file = context
+
+    @property
+    def location(self) -> str:
+        """What messages about the study begin with: its file, or its title if it is from no file."""
+        return self.title if self._file is None else str(self._file)
+
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(1, self.seeds + 1)) if isinstance(self.seeds, int) else self.seeds
@@ -164,7 +173,7 @@ def load_study(path: Path, profile: str | None = None) -> Study:
             )
         content = _with_profile(content, profiles[profile], f"{path}: profiles.{profile}")
     try:
-        return Study.model_validate(content)
+        return Study.model_validate(content, context=path)
     except ValidationError as error:
         raise _located(path, content, error) from None
 

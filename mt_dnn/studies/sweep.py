@@ -14,6 +14,7 @@ from data_utils.rows import find_rows
 from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.studies.attempts import note_death
 from mt_dnn.studies.choice import is_decided, wanted_runs
+from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.make import Busy, give_up, kept_record, make_run
@@ -106,7 +107,8 @@ class Sweep:
         return 0
 
     def check(self) -> None:
-        """Raises UserError if training rows of a run that is missing are not there."""
+        """Raises UserError if the table cannot be made, or if training rows of a run that is missing are not there."""
+        make_table(self.grid, {})
         for run in self.missing():
             trained = run_tasks(run.given).trained
             for name in run.given.tasks or ():

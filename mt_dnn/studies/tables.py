@@ -187,13 +187,13 @@ def _cell(grid: Grid, records: Records, row: Entry, column: Entry) -> TableCell 
         return TableCell(group, cell, runs, found, known(read), lower_is_better=True)
     lower = METRICS[str(score.metric)].lower_is_better
     scale = 1 if lower else 100
-    entries = known({seed: _result(record, score) for seed, record in finished.items()})
+    entries = known({seed: result_of(record, score) for seed, record in finished.items()})
     values = {seed: scale * entry["scores"][score.metric] for seed, entry in entries.items()}
     constants = [scale * entry["baseline"][score.metric] for entry in entries.values()]
     return TableCell(group, cell, runs, found, values, means.mean(constants) if constants else None, lower)
 
 
-def _result(record: Record, score: Score) -> Mapping[str, Any] | None:
+def result_of(record: Record, score: Score) -> Mapping[str, Any] | None:
     """The entry of a record that has a score."""
     for entry in record["results"]:
         if (entry["task"], entry["split"]) == (score.task, score.split) and score.metric in entry["scores"]:

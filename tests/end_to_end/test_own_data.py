@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_utils.task_def import load_task_defs
 from mt_dnn.cli.main import main
@@ -84,6 +85,30 @@ def test_a_csv_with_names_of_its_own(capsys: Capture) -> None:
     assert "train 36, carved 4 rows" in run(capsys, "train", "my_reviews_run.yml", *student)[0]
     vectors = run(capsys, "embed", "runs/my_reviews-seed1", "--input", "my reviews.csv", "--output", "v.npy")[1]
     assert "my reviews.csv: the texts are Review Text" in vectors
+
+
+def test_a_study_of_one_file_shows_its_carved_rows(capsys: Capture) -> None:
+    rows = [f"{text},{['good', 'bad'][number % 2]}" for number, text in enumerate(sentences(40))]
+    Path("mood.csv").write_text("\n".join(["Text,Mood", *rows]) + "\n")
+    run(capsys, "init-task", "mood.csv", "--encoder", "encoder")
+    study = {
+        "title": "Moods",
+        "base": "mood_run.yml",
+        "settings": {"device": "cpu", "data.max_length": 32, "train.batch_size": 8, "train.max_steps": 2},
+        "axes": {"method": {"plain": {"adversary": "none"}, "rdrop": {"adversary": "preset:rdrop/paper"}}},
+        "show": {"rows": "method", "reference": "plain"},
+    }
+    Path("study.yml").write_text(yaml.safe_dump(study))
+    run(capsys, "sweep", "study.yml")
+    table, _ = run(capsys, "report", "study.yml")
+    assert "mood carved accuracy" in table and "mood carved: 4 rows, too few to compare methods." in table
+    for command in (["sweep"], ["sweep", "--dry-run"], ["report"]):  # nothing is trained
+        with pytest.raises(SystemExit) as exit_:
+            main([command[0], "study.yml", "data.carve=null", "--runs", "none", *command[1:]])
+        assert exit_.value.code == 2 and not Path("none").exists()
+        error = capsys.readouterr().err
+        assert "study.yml: show.split: no task that is trained has rows besides train; to show carved rows, " in error
+        assert "show: {split: carved}" in error and "None" not in error
 
 
 def test_conll_files_for_every_split(capsys: Capture) -> None:

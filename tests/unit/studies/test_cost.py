@@ -112,14 +112,14 @@ def test_a_probe_measures_processor_seconds_for_a_character(workspace: Path, mon
     assert rate == pytest.approx(5 / 30 / (characters(workspace, "train") / 48))
 
 
-def test_a_dry_run_names_states_hours_and_sums(workspace: Path, monkeypatch: Any) -> None:
+def test_a_dry_run_names_states_times_and_sums(workspace: Path, monkeypatch: Any) -> None:
     runs = workspace / "runs"
     grid = grid_of(workspace, seeds=2)
     make_run(grid.run(grid.cells[0], 1).located(runs), "nothing", print, label="first")
     monkeypatch.setattr(Rates, "__call__", lambda self, config: cost.Rate(3600 / work(config), "a test"))
     text = dry_run_text([Sweep(grid, runs)])
     assert text.startswith("two modes: 4 runs: 1 finished, 3 missing")
-    assert "processor hours: 3.00 in all" in text and "by method: rdrop 2.00, plain 1.00" in text
+    assert "processor time: 3 h 0 min in all" in text and "by method: rdrop 2 h 0 min, plain 1 h 0 min" in text
     assert "Speed of 3 runs: measured, a test." in text
     assert len([line for line in text.splitlines() if line.startswith("method=")]) == 3
 
@@ -128,9 +128,9 @@ def test_a_run_of_two_studies_costs_once(workspace: Path, monkeypatch: Any) -> N
     monkeypatch.setattr(Rates, "__call__", lambda self, config: cost.Rate(3600 / work(config), "a test"))
     runs = workspace / "runs"
     text = dry_run_text([Sweep(grid_of(workspace, seeds=2), runs), Sweep(grid_of(workspace, seeds=3), runs)])
-    assert "processor hours: 4.00 in all" in text
+    assert "processor time: 4 h 0 min in all" in text
     assert text.endswith(
-        "All 2 studies: 6 runs. A run that several have in common counts once\n\nprocessor hours: 6.00 in all\n\n"
+        "All 2 studies: 6 runs. A run that several have in common counts once\n\nprocessor time: 6 h 0 min in all\n\n"
         "Speed of 10 runs: measured, a test."
     )
 
@@ -150,14 +150,14 @@ def test_runs_that_wait_for_a_choice_are_counted(workspace: Path, monkeypatch: A
         workspace, axes={"optimizer.lr": [0.1, 0.2]}, seeds=3, select={"over": ["optimizer.lr"], "seeds": [1]}
     )
     text = dry_run_text([Sweep(grid, workspace / "runs")])
-    assert "4 runs: 2 missing, 2 waits for a choice" in text and "processor hours: 4.00 in all" in text
+    assert "4 runs: 2 missing, 2 waits for a choice" in text and "processor time: 4 h 0 min in all" in text
 
 
 def test_missing_rows_are_named_once(workspace: Path) -> None:
     for rows in (workspace / "data").glob("*_train.tsv"):
         rows.unlink()
     text = dry_run_text([Sweep(grid_of(workspace, seeds=2), workspace / "runs")])
-    assert text.count("not known: rows are missing") == 4 and "processor hours" not in text
+    assert text.count("not known: rows are missing") == 4 and "processor time" not in text
     assert re.match(r"Rows of 4 runs are missing: .*_train.tsv: no such file", text.splitlines()[-1])
 
 
@@ -173,8 +173,8 @@ def test_an_encoder_that_is_not_here_has_an_estimate(workspace: Path) -> None:
     assert found.gigabytes == pytest.approx(16 * (84_934_656 + 30522 * 768) / 1e9, rel=0.02)  # short rows
     grid = grid_of(workspace, "encoder.name=google-bert/bert-base-uncased")
     text = dry_run_text([Sweep(grid, workspace / "runs")])
-    assert "GPU hours (estimate): " in text and "an estimate, nothing is measured" in text
-    assert "processor hours" not in text
+    assert "GPU time (estimate): " in text and "an estimate, nothing is measured" in text
+    assert "processor time" not in text
     text = dry_run_text([Sweep(grid_of(workspace, "encoder.name=some/encoder"), workspace / "runs")])
     assert "not known: encoder or rows" in text
 

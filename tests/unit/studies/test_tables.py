@@ -21,12 +21,14 @@ from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.formats import as_csv, latex_text
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import Identity
+from mt_dnn.studies.layout import layout
 from mt_dnn.studies.records import Record, read_records
 from mt_dnn.studies.remarks import remarks
 from mt_dnn.studies.sheets import score_text, sheets, signed
 from mt_dnn.studies.tables import Table, TableCell
-from tests.studies import METHODS, all_records, failure_of, made_up_grid
+from tests.studies import METHODS, TASK_DEFS, all_records, failure_of, made_up_grid
 
+SELECT = {"over": ["optimizer.lr"]}
 GAINS = {"plain": 0.0, "freelb": 0.02, "vat": 0.0}
 
 
@@ -205,7 +207,7 @@ def test_single_tasks_beside_all_together(tmp_path: Path) -> None:
 def test_a_cell_that_two_runs_belong_to_is_refused(tmp_path: Path) -> None:
     axes = {"task": ["rte"], "method": METHODS, "train.epochs": [2, 3]}
     grid = made_up_grid(tmp_path, axes=axes)
-    with pytest.raises(UserError, match=r"A study: show: one cell .* 'task=rte, method=plain, train.epochs=2' .*rows"):
+    with pytest.raises(UserError, match=r"study.yml: show: one cell .*method=plain, train.epochs=2' .*rows"):
         make_table(grid, {})
 
 
@@ -218,7 +220,12 @@ def test_a_cell_that_two_runs_belong_to_is_refused(tmp_path: Path) -> None:
         ({"rows": ["method", "task"], "average": "task_means"}, "show.average: needs scores in columns"),
         ({"metrics": {"mrpc": ["acuracy"]}}, "show.metrics: mrpc has no 'acuracy', did you mean 'accuracy'"),
         ({"metrics": {"mprc": ["f1"]}}, "show.metrics: no run scores the task 'mprc', did you mean 'mrpc'"),
-        ({"split": "devv"}, "show.split: no task that is trained has a split 'devv'"),
+        (
+            {"split": "devv"},
+            "show.split: no task that is trained has a split 'devv', did you mean 'dev'.; splits: dev, ",
+        ),
+        ({"split": "carved"}, "show.split: no task that is trained has a split 'carved'"),
+        ({"metrics": {"rte": [], "mrpc": ["confusion_matrix"]}}, "show.metrics: no metric that is shown is a single"),
         ({"rows": "method", "columns": "seed"}, "no axis 'seed'"),
     ],
 )
@@ -249,6 +256,48 @@ def test_rows_held_out_have_columns_of_their_own(tmp_path: Path) -> None:
     table = make_table(grid, records)
     assert [column.name for column in table.columns] == ["rte dev", "rte held_out"]
     assert cell(table, "vat", "rte held_out").summary.mean == 75  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("splits", "keys", "shown"),
+    [
+        (["train", "dev", "test"], {"settings": {"data.carve": 0.1}}, "dev"),
+        (["train", "test"], {"settings": {"data.carve": 0.1}}, "carved"),
+        (["train", "test"], {}, "test"),
+        (["train"], {"select": SELECT}, "carved"),
+        (["train", "test"], {"select": SELECT}, "test"),
+    ],
+)
+def test_the_split_that_is_shown_by_default(
+    splits: list[str], keys: dict[str, Any], shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASK_DEFS, "rte", {**TASK_DEFS["rte"], "splits": splits})
+    axes = {"task": ["rte"], "method": METHODS, "optimizer.lr": [0.1, 0.2] if "select" in keys else [0.1]}
+    for columns in ("task", ["rte"]):
+        form = layout(made_up_grid(tmp_path, axes=axes, show={"rows": "method", "columns": columns}, **keys))
+        assert [column.score.split for column in form.columns if column.score] == [shown]
+        assert ("carved" in form.columns[0].name) == (shown == "carved")
+
+
+def test_settings_are_not_chosen_on_a_split_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASK_DEFS, "rte", {**TASK_DEFS["rte"], "splits": ["train", "test"]})
+    axes = {"task": ["rte"], "optimizer.lr": [0.1, 0.2]}
+    grid = made_up_grid(tmp_path, axes=axes, show=None, select={**SELECT, "split": "dev"})
+    with pytest.raises(UserError, match=r"select.split: rte has no dev split; write select: {split: carved}"):
+        make_table(grid, {})
+
+
+def test_small_splits_and_splits_without_scores_are_said(tmp_path: Path) -> None:
+    grid = made_up_grid(tmp_path)
+    records = all_records(grid, scores)
+    assert not any("too few" in sentence for sentence in remarks(make_table(grid, records), ""))
+    for record in records.values():
+        for result in record["results"]:
+            result["rows"] = 29 if result["task"] == "rte" else 30
+    assert "rte dev: 29 rows, too few to compare methods." in remarks(make_table(grid, records), "")
+    assert not any("mrpc dev: " in sentence for sentence in remarks(make_table(grid, records), ""))
+    without = {name: {**record, "results": []} for name, record in records.items() if "rte" in record["tasks"]}
+    assert "No run has scores of rte dev." in remarks(make_table(grid, {**records, **without}), "")
 
 
 def test_a_figure_that_no_run_has_is_said(tmp_path: Path) -> None:
