@@ -59,22 +59,24 @@ def sweep(
     worker, which then saves and is queued again.
     """
     from mt_dnn.studies.figures import load_grid
-    from mt_dnn.studies.records import restore
+    from mt_dnn.studies.records import restorable, restore
     from mt_dnn.studies.sweep import Sweep
 
     if workers > 1 and cluster is None:
         divide_threads(workers)
     deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
     overrides, others = _told_apart(overrides or [], dry_run=dry_run)
-    if records is not None:
-        restore(records, runs)
-    work = Sweep(load_grid(study, profile, overrides), runs, deadline, workers)
+    restored = {} if records is None else restorable(records)
+    work = Sweep(load_grid(study, profile, overrides), runs, deadline, workers, restored=restored)
+    if restored and not dry_run:
+        work.records()  # checks them, so that none is written that is not of its run
+        restore(restored, runs)
     profiled = [] if profile is None else ["--profile", profile]
     arguments = ["sweep", str(study), *overrides, "--runs", str(runs), *profiled]
     if dry_run:
         from mt_dnn.studies.dry_run import dry_run_text
 
-        more = [Sweep(load_grid(path, profile, overrides), runs) for path in others]
+        more = [Sweep(load_grid(path, profile, overrides), runs, restored=restored) for path in others]
         print(dry_run_text([work, *more]))
     elif cluster is not None:
         _submit(work, [*arguments, "--guarded"], partition, gpus_per_run, max_hours)

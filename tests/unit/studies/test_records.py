@@ -1,0 +1,74 @@
+"""Records that are given to commands: those of other runs are refused, and a dry run writes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_utils.errors import UserError
+from mt_dnn.cli.main import main
+from mt_dnn.studies.grid import Grid, PlannedRun
+from mt_dnn.studies.records import RECORD, Record, save_records, write_record
+from mt_dnn.studies.sweep import Sweep
+from tests.studies import record_of
+from tests.study_files import grid_of
+
+
+def made_up_record(run: PlannedRun) -> Record:
+    """The record of a run, with the name and hashes that it has on the rows of the workspace."""
+    return {**record_of(run, lambda *_: 0.5), "run": run.name, "id": run.identity.run_id}
+
+
+def planned(grid: Grid) -> list[PlannedRun]:
+    return [grid.run(cell, 1) for cell in grid.cells]
+
+
+def files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_a_record_of_another_run_in_a_run_folder_is_refused(workspace: Path) -> None:
+    """Else the sweep looks for ever at a run that stays unknown."""
+    grid = grid_of(workspace)
+    ours, theirs = planned(grid)
+    folder = workspace / "runs" / ours.name
+    folder.mkdir(parents=True)
+    write_record(folder, made_up_record(theirs))
+    with pytest.raises(UserError) as raised:
+        Sweep(grid, workspace / "runs").records()
+    assert str(raised.value) == (
+        f"{folder / RECORD}: settings_id: '{theirs.settings_id}' is that of another run, not of {ours.name}; "
+        "remove this record, and mt-dnn sweep makes the run again"
+    )
+    write_record(folder, {**made_up_record(ours), "id": theirs.identity.run_id})
+    with pytest.raises(UserError, match=r"record\.json: id: .* is that of another run"):
+        Sweep(grid, workspace / "runs").records()
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_file_with_a_record_of_another_run_is_refused_and_nothing_is_written(
+    workspace: Path, dry: list[str], capsys: Any
+) -> None:
+    run, other = planned(grid_of(workspace))
+    file, runs = workspace / "records.jsonl", workspace / "runs"
+    lines = [made_up_record(other), {**made_up_record(run), "settings_id": "000000000000"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(SystemExit) as left:
+        main(["sweep", str(workspace / "study.yml"), "--runs", str(runs), "--records", str(file), *dry])
+    assert left.value.code == 2 and not runs.exists()
+    assert f"{file}:2: settings_id: '000000000000' is that of another run" in capsys.readouterr().err
+
+
+def test_a_dry_run_counts_the_records_of_a_file_and_writes_nothing(workspace: Path, capsys: Any) -> None:
+    file = workspace / "records.jsonl"
+    save_records(file, map(made_up_record, planned(grid_of(workspace))))
+    before = files(workspace)
+    with pytest.raises(SystemExit) as left:
+        main(
+            ["sweep", str(workspace / "study.yml"), "--runs", str(workspace / "r"), "--records", str(file), "--dry-run"]
+        )
+    assert left.value.code == 0 and capsys.readouterr().out == "two modes: 2 runs: 2 finished\n"
+    assert files(workspace) == before
