@@ -17,6 +17,7 @@ from mt_dnn.runs.environment import processor, revision
 from mt_dnn.runs.folder import write_json
 from mt_dnn.runs.log import mean_figures
 from mt_dnn.studies.identity import Identity, data_hashes, run_tasks
+from mt_dnn.studies.record_form import check_record
 
 RECORD = "record.json"
 Record = dict[str, Any]
@@ -106,14 +107,8 @@ def read_record(folder: Path) -> Record | None:
             raise UserError(f"{file}: is damaged (not UTF-8: {error.reason}); {remedy}") from None
         except UserError as error:
             raise UserError(f"{error}; {remedy}") from None
-    if missing := sorted(needed_keys(record) - record.keys()):
-        raise UserError(f"{file}: is damaged (it has no '{missing[0]}'); {remedy}")
+    check_record(record, str(file), remedy)
     return record
-
-
-def needed_keys(record: Mapping[str, Any]) -> set[str]:
-    """The keys without which a record cannot be read: those of every record, and those of a finished run."""
-    return {"run", "id", "settings_id", "settings", "tasks"} | (set() if "error" in record else {"results"})
 
 
 def check_is_of(record: Record, location: str, run: Identity) -> None:
@@ -145,10 +140,7 @@ def located_records(location: Path) -> Iterator[Located]:
     elif location.exists():
         for number, line in read_lines(location):
             record = read_json(line, f"{location}:{number}")
-            if not needed_keys(record) <= record.keys():
-                raise UserError(
-                    f"{location}:{number}: is no record of a run; give a file that mt-dnn report --save-records made"
-                )
+            check_record(record, f"{location}:{number}", "give a file that mt-dnn report --save-records made")
             yield f"{location}:{number}", record
     else:
         raise UserError(f"{location}: no such folder of runs, or file of records")

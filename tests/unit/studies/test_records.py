@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from data_utils.errors import UserError
 from mt_dnn.cli.main import main
 from mt_dnn.studies.grid import Grid, PlannedRun
-from mt_dnn.studies.records import RECORD, Record, save_records, write_record
+from mt_dnn.studies.records import RECORD, Record, read_record, read_records, save_records, write_record
 from mt_dnn.studies.sweep import Sweep
 from tests.studies import record_of
 from tests.study_files import grid_of
@@ -72,3 +73,60 @@ def test_a_dry_run_counts_the_records_of_a_file_and_writes_nothing(workspace: Pa
         )
     assert left.value.code == 0 and capsys.readouterr().out == "two modes: 2 runs: 2 finished\n"
     assert files(workspace) == before
+
+
+GOOD: dict[str, Any] = {
+    "run": "a-none-seed1-0",
+    "id": "0",
+    "settings_id": "1",
+    "settings": {},
+    "tasks": ["a"],
+    "results": [{"task": "a", "split": "dev", "scores": {"accuracy": 0.5}, "baseline": {"accuracy": 0.25}}],
+}
+
+
+@pytest.mark.parametrize("name", ["evidence", "evidence_pilot", "freelb_constant"])
+def test_records_of_earlier_versions_are_read(name: str) -> None:
+    file = Path(__file__).parents[3] / "experiments" / "results" / f"{name}.jsonl"
+    assert len(list(read_records(file))) == len(file.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "where"),
+    [
+        ("run", "../../escaped", "run"),
+        ("run", "..", "run"),
+        ("run", ".", "run"),
+        ("run", "a\n", "run"),
+        ("run", 1, "run"),
+        ("settings_id", ["1"], "settings_id"),
+        ("settings", [], "settings"),
+        ("settings", {"encoder": 1}, "settings.encoder"),
+        ("settings", {"encoder": {"name": []}}, "settings.encoder"),
+        ("tasks", "a", "tasks"),
+        ("data", ["x"], "data"),
+        ("data", {"x": []}, "data.x"),
+        ("encoder", {"x": 1}, "encoder.x"),
+        ("versions", [], "versions"),
+        ("machine", {"threads": "2"}, "machine.threads"),
+        ("machine", None, "machine"),
+        ("commit", {}, "commit"),
+        ("figures", {"regularizer": "x"}, "figures.regularizer"),
+        ("results", {}, "results"),
+        ("results", [1], "results.0"),
+        ("results", [{**GOOD["results"][0], "scores": {"accuracy": "0.5"}}], "results.0"),
+        ("results", [{**GOOD["results"][0], "scores": {"acuracy": 0.5}}], "results.0"),
+        ("results", [{**GOOD["results"][0], "baseline": {}}], "results.0"),
+        ("seconds", "fast", "seconds"),
+        ("predictions", {"splits": "all"}, "predictions.text"),
+        ("error", None, "error"),
+    ],
+)
+def test_a_wrong_value_names_file_line_and_key(tmp_path: Path, key: str, value: Any, where: str) -> None:
+    file = tmp_path / "records.jsonl"
+    file.write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, key: value}) + "\n")
+    with pytest.raises(UserError, match=rf"^{re.escape(f'{file}:2: {where}')}: .*; give a file that mt-dnn report"):
+        list(read_records(file))
+    (tmp_path / RECORD).write_text(json.dumps({**GOOD, key: value}))
+    with pytest.raises(UserError, match=rf"^{re.escape(f'{tmp_path / RECORD}: {where}')}: .*; remove this file"):
+        read_record(tmp_path)
