@@ -130,3 +130,20 @@ def test_a_wrong_value_names_file_line_and_key(tmp_path: Path, key: str, value: 
     (tmp_path / RECORD).write_text(json.dumps({**GOOD, key: value}))
     with pytest.raises(UserError, match=rf"^{re.escape(f'{tmp_path / RECORD}: {where}')}: .*; remove this file"):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("report", "--html", "page", "--output", "t.md"),
+        ("report", "--html", "page", "--format", "csv"),
+        ("sweep", "--partition", "x"),
+        ("sweep", "--gpus-per-run", "0", "--dry-run"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: tuple[str, ...], capsys: Any) -> None:
+    command, *rest = options
+    with pytest.raises(SystemExit) as left:
+        main([command, "study.yml", *rest])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 2 and ("does not go with --html" in line or "has no effect without --cluster" in line)
