@@ -41,7 +41,8 @@ def report(
     save_records: Annotated[Path | None, typer.Option(help="File for the records that the table is made of.")] = None,
 ) -> None:
     """Print the table of a study, from the records of its runs. Neither data nor weights are needed."""
-    from data_utils.files import replacing
+    from data_utils.files import check_not_read, replacing
+    from mt_dnn.runs.config_file import read_layers
     from mt_dnn.studies.figures import draw_figures, load_grid
     from mt_dnn.studies.page import write_page
     from mt_dnn.studies.report import Report
@@ -55,7 +56,12 @@ def report(
     commands = {name: shlex.join(["mt-dnn", name, *words]) for name in ("sweep", "report")}
     if records is not None:
         commands["report"] += shlex.join(["", "--records", str(records)]).removeprefix("''")
-    made = Report(load_grid(study, profile, overrides or []), commands, runs, records=records, scores=scores)
+    grid = load_grid(study, profile, overrides or [])
+    inputs = [study, *(layer for layer, _ in read_layers(grid.study.base)), *filter(None, (records, scores))]
+    for option, file in (("--output", output), ("--save-records", save_records)):
+        if file is not None:
+            check_not_read(file, *inputs, *runs.glob("*/record.json"), option=option)
+    made = Report(grid, commands, runs, records=records, scores=scores)
     if save_records is not None:
         made.save_records(save_records)
     if html is not None:

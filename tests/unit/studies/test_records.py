@@ -14,7 +14,7 @@ from mt_dnn.cli.main import main
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.records import RECORD, Record, read_record, read_records, save_records, write_record
 from mt_dnn.studies.sweep import Sweep
-from tests.studies import record_of
+from tests.studies import made_up_grid, record_of
 from tests.study_files import grid_of
 
 
@@ -147,3 +147,16 @@ def test_options_that_do_not_fit_are_refused(options: tuple[str, ...], capsys: A
         main([command, "study.yml", *rest])
     (line,) = capsys.readouterr().err.splitlines()
     assert left.value.code == 2 and ("does not go with --html" in line or "has no effect without --cluster" in line)
+
+
+@pytest.mark.parametrize("option", ["--output", "--save-records"])
+@pytest.mark.parametrize("name", ["study.yml", "run.yml", "records.jsonl"])
+def test_a_report_does_not_replace_what_it_reads(tmp_path: Path, option: str, name: str, capsys: Any) -> None:
+    made_up_grid(tmp_path)
+    records, file = tmp_path / "records.jsonl", tmp_path / name
+    records.write_text(json.dumps(GOOD) + "\n")
+    before = file.read_bytes()
+    with pytest.raises(SystemExit) as left:
+        main(["report", str(tmp_path / "study.yml"), "--records", str(records), option, str(file)])
+    message = f"mt-dnn: {file}: is read by this command, and would be replaced; choose another name with {option}\n"
+    assert (left.value.code, capsys.readouterr().err, file.read_bytes()) == (2, message, before)
