@@ -47,11 +47,7 @@ class Sweep:
     _said: str = ""
 
     def records(self) -> dict[str, Record]:
-        """The records of all planned runs that are finished or given up, by settings.
-
-        Raises:
-            UserError: a record is damaged, or that of another run.
-        """
+        """The records of all planned runs that are finished or given up, by settings. Raises as ``kept_record``."""
         while True:  # a record may decide which runs come next
             unknown = [run for run in self.planned() if run.settings_id not in self._known]
             keep = self.grid.study.keep
