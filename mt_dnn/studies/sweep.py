@@ -32,8 +32,7 @@ class Sweep:
         deadline: time (``time.monotonic``) after which no further run is begun; None: never.
         workers: processes that make runs at the same time; ``time_left`` depends on it.
         alone: False for one of several workers, which does not say how far the sweep is.
-        shown: whether the user sees the bars of each run.
-        restored: records by the names of their runs, for folders that have none yet, see ``restorable``.
+        shown, restored: whether the user sees the bars of each run; records for folders without one (``restorable``).
     """
 
     grid: Grid
