@@ -147,8 +147,15 @@ def as_text(values: dict[str, Any]) -> dict[str, str]:
 
 def check_not_rows(output: Path, *rows: str | Path) -> None:
     """Raises UserError for an output that is one of the files of rows, which it would replace."""
-    if any(output.is_file() and Path(file).is_file() and output.samefile(file) for file in rows):
-        raise UserError(f"{output}: has rows, and would be replaced; choose another name with --output")
+    check_not_read(output, *rows, what="has rows")
+
+
+def check_not_read(
+    output: Path, *files: str | Path, option: str = "--output", what: str = "is read by this command"
+) -> None:
+    """Raises UserError for an output that is one of these files, which it would replace. ``option``: that names it."""
+    if any(output.is_file() and Path(file).is_file() and output.samefile(file) for file in files):
+        raise UserError(f"{output}: {what}, and would be replaced; choose another name with {option}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from data_utils.errors import UserError
 from mt_dnn.cli.arguments import Overrides
 from mt_dnn.cli.sweep import RUNS, Profile, Runs, StudyFile
 
@@ -28,8 +29,9 @@ def report(
     runs: Runs = RUNS,
     records: Annotated[Path | None, typer.Option(help="File of records, instead of the folder of run folders.")] = None,
     format: Annotated[
-        Format, typer.Option(help="How the table is written; csv has a line for each cell.")
-    ] = Format.terminal,
+        Format | None,
+        typer.Option(help="How the table is written; csv has a line for each cell. Default: terminal."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write; default: the terminal.")] = None,
     html: Annotated[
         Path | None,
@@ -39,17 +41,27 @@ def report(
     save_records: Annotated[Path | None, typer.Option(help="File for the records that the table is made of.")] = None,
 ) -> None:
     """Print the table of a study, from the records of its runs. Neither data nor weights are needed."""
-    from data_utils.files import replacing
+    from data_utils.files import check_not_read, replacing
+    from mt_dnn.runs.config_file import read_layers
     from mt_dnn.studies.figures import draw_figures, load_grid
     from mt_dnn.studies.page import write_page
     from mt_dnn.studies.report import Report
 
+    if html is not None:
+        for name, given in (("--output", output), ("--format", format and format.value)):
+            if given is not None:
+                raise UserError(f"{name} {given}: does not go with --html, which writes a page; leave one of them out")
     words = [str(study), *(overrides or []), *(["--profile", profile] if profile else [])]
     words += ["--runs", str(runs)] if runs != RUNS else []
     commands = {name: shlex.join(["mt-dnn", name, *words]) for name in ("sweep", "report")}
     if records is not None:
         commands["report"] += shlex.join(["", "--records", str(records)]).removeprefix("''")
-    made = Report(load_grid(study, profile, overrides or []), commands, runs, records=records, scores=scores)
+    grid = load_grid(study, profile, overrides or [])
+    inputs = [study, *(layer for layer, _ in read_layers(grid.study.base)), *filter(None, (records, scores))]
+    for option, file in (("--output", output), ("--save-records", save_records)):
+        if file is not None:
+            check_not_read(file, *inputs, *runs.glob("*/record.json"), option=option)
+    made = Report(grid, commands, runs, records=records, scores=scores)
     if save_records is not None:
         made.save_records(save_records)
     if html is not None:
@@ -57,7 +69,7 @@ def report(
         print(write_page(made, html))
         return
     shown = output is None and sys.stdout.isatty()
-    text = made.text(format.value, width=shutil.get_terminal_size().columns if shown else None)
+    text = made.text((format or Format.terminal).value, width=shutil.get_terminal_size().columns if shown else None)
     if output is None:
         sys.stdout.write(text)
     else:

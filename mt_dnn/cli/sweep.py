@@ -48,7 +48,9 @@ def sweep(
         Cluster | None, typer.Option(help="Submit the workers to Slurm as a job array, and do not wait for them.")
     ] = None,
     partition: Annotated[str | None, typer.Option(help="With --cluster: partition of Slurm.")] = None,
-    gpus_per_run: Annotated[int, typer.Option(min=0, max=1, help="With --cluster: GPUs of a worker.")] = 1,
+    gpus_per_run: Annotated[
+        int | None, typer.Option(min=0, max=1, help="With --cluster: GPUs of a worker (1).")
+    ] = None,
     worker: Annotated[bool, typer.Option("--worker", hidden=True)] = False,
     guarded: Annotated[bool, typer.Option("--guarded", hidden=True)] = False,
 ) -> None:
@@ -59,29 +61,47 @@ def sweep(
     worker, which then saves and is queued again.
     """
     from mt_dnn.studies.figures import load_grid
-    from mt_dnn.studies.records import restore
+    from mt_dnn.studies.records import restorable
     from mt_dnn.studies.sweep import Sweep
 
+    _check_fits(cluster, partition, gpus_per_run)
     if workers > 1 and cluster is None:
         divide_threads(workers)
     deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
     overrides, others = _told_apart(overrides or [], dry_run=dry_run)
-    if records is not None:
-        restore(records, runs)
-    work = Sweep(load_grid(study, profile, overrides), runs, deadline, workers)
+    restored = {} if records is None else restorable(records)
+    work = Sweep(load_grid(study, profile, overrides), runs, deadline, workers, restored=restored)
+    if not dry_run:
+        _restore(work)
     profiled = [] if profile is None else ["--profile", profile]
     arguments = ["sweep", str(study), *overrides, "--runs", str(runs), *profiled]
     if dry_run:
         from mt_dnn.studies.dry_run import dry_run_text
 
-        more = [Sweep(load_grid(path, profile, overrides), runs) for path in others]
+        more = [Sweep(load_grid(path, profile, overrides), runs, restored=restored) for path in others]
         print(dry_run_text([work, *more]))
     elif cluster is not None:
-        _submit(work, [*arguments, "--guarded"], partition, gpus_per_run, max_hours)
+        _submit(work, [*arguments, "--guarded"], partition, 1 if gpus_per_run is None else gpus_per_run, max_hours)
     elif workers > 1 or guarded:
         raise typer.Exit(_several(work, [*arguments, "--worker"]))
     else:
         raise typer.Exit(_alone(work, is_worker=worker))
+
+
+def _check_fits(cluster: Cluster | None, partition: str | None, gpus_per_run: int | None) -> None:
+    """Raises UserError for options that only a cluster reads, if there is none."""
+    for name, given in (("--partition", partition), ("--gpus-per-run", gpus_per_run)):
+        if cluster is None and given is not None:
+            raise UserError(f"{name} {given}: has no effect without --cluster; leave it out, or add --cluster slurm")
+
+
+def _restore(work: Any) -> None:
+    """Writes the records that a sweep was given. They are checked first, so that none is written into a wrong run."""
+    from mt_dnn.studies.records import restore
+
+    if work.restored:
+        work.records()
+        restore(work.restored, work.runs)
 
 
 def _told_apart(arguments: list[str], *, dry_run: bool) -> tuple[list[str], list[Path]]:

@@ -14,7 +14,17 @@ from mt_dnn.runs.folder import SOFT, FolderInUse, locked
 from mt_dnn.runs.run import Hopeless, Run
 from mt_dnn.studies.attempts import KEEP, SPENT, begin, end, failed, failure, read_spent, times
 from mt_dnn.studies.identity import Identity
-from mt_dnn.studies.records import RECORD, Record, commit, failure_record, read_record, run_record, write_record
+from mt_dnn.studies.records import (
+    RECORD,
+    Located,
+    Record,
+    check_is_of,
+    commit,
+    failure_record,
+    read_record,
+    run_record,
+    write_record,
+)
 from mt_dnn.studies.weights import AWAITED, LOCK, awaited, forget_model, forget_weights, has_weights, is_noted, note
 
 USUAL_PREDICTIONS = {"splits": "labelled", "text": False}  # of runs whose record does not say it
@@ -57,7 +67,7 @@ def make_run(
         with locked(folder, LOCK):
             _finish_forgetting(folder)
             note(folder, keep, starting)
-            made = kept_record(config, keep, starting)
+            made = kept_record(run, keep, starting)
             if made is not None:
                 return made
             forget_model(folder)  # it is made again
@@ -83,18 +93,26 @@ def make_run(
         return Busy
 
 
-def kept_record(config: RunConfig, keep: str, starting: Collection[str] = ()) -> Record | None:
-    """The record of a run, if nothing is left to do for it.
+def kept_record(
+    run: Identity, keep: str, starting: Collection[str] = (), *, restored: Located | None = None
+) -> Record | None:
+    """The record of a run, if nothing is left to do for it. ``restored``: its record if its folder has none yet.
 
     None if it is not finished, or lacks predictions that it asks for, or weights that ``keep`` or the runs ``starting``
     from it need. So a study that keeps weights makes a run again whose weights another study has not kept, unless that
     has failed as often as a run may fail. Nor does a failure count that was the failure of the run before it, if that
     has been mended.
+
+    Raises:
+        UserError: the record is damaged, or that of another run.
     """
-    folder = config.output
-    record = read_record(folder)
+    config, folder = run.config, run.config.output
+    record, location = read_record(folder), str(folder / RECORD)
     if record is None:
-        return None
+        if restored is None:
+            return None
+        location, record = restored
+    check_is_of(record, location, run)
     if "error" in record:
         return record if record.get("attempts", 1) or _has_failed(config.train.init_from) else None
     if failure(folder) is not None:  # it could not be made again

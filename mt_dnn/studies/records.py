@@ -17,9 +17,11 @@ from mt_dnn.runs.environment import processor, revision
 from mt_dnn.runs.folder import write_json
 from mt_dnn.runs.log import mean_figures
 from mt_dnn.studies.identity import Identity, data_hashes, run_tasks
+from mt_dnn.studies.record_form import check_record
 
 RECORD = "record.json"
 Record = dict[str, Any]
+Located = tuple[str, Record]  # where a record stands, for messages, and the record
 
 
 def run_record(run: Identity, summary: Mapping[str, Any], spent: Mapping[str, float]) -> Record:
@@ -105,14 +107,18 @@ def read_record(folder: Path) -> Record | None:
             raise UserError(f"{file}: is damaged (not UTF-8: {error.reason}); {remedy}") from None
         except UserError as error:
             raise UserError(f"{error}; {remedy}") from None
-    if missing := sorted(needed_keys(record) - record.keys()):
-        raise UserError(f"{file}: is damaged (it has no '{missing[0]}'); {remedy}")
+    check_record(record, str(file), remedy)
     return record
 
 
-def needed_keys(record: Mapping[str, Any]) -> set[str]:
-    """The keys without which a record cannot be read: those of every record, and those of a finished run."""
-    return {"run", "id", "settings_id", "settings", "tasks"} | (set() if "error" in record else {"results"})
+def check_is_of(record: Record, location: str, run: Identity) -> None:
+    """Raises UserError for a record that is not of this run. ``location``: where it stands."""
+    for key, wanted in (("settings_id", run.settings_id), ("id", run.run_id)):
+        if record[key] != wanted:
+            raise UserError(
+                f"{location}: {key}: '{record[key]}' is that of another run, not of {run.config.name}; "
+                "remove this record, and mt-dnn sweep makes the run again"
+            )
 
 
 def read_records(location: Path) -> Iterator[Record]:
@@ -121,19 +127,21 @@ def read_records(location: Path) -> Iterator[Record]:
     Raises:
         UserError: the location does not exist, a record is damaged, or a line of the file is no record.
     """
+    return (record for _, record in located_records(location))
+
+
+def located_records(location: Path) -> Iterator[Located]:
+    """The same records as ``read_records``, each with its file, or its file and line. Raises as ``read_records``."""
     if location.is_dir():
         for file in sorted(location.glob(f"*/{RECORD}"), key=lambda file: (file.stat().st_mtime_ns, file)):
             record = read_record(file.parent)
             if record is not None:
-                yield record
+                yield str(file), record
     elif location.exists():
         for number, line in read_lines(location):
             record = read_json(line, f"{location}:{number}")
-            if not needed_keys(record) <= record.keys():
-                raise UserError(
-                    f"{location}:{number}: is no record of a run; give a file that mt-dnn report --save-records made"
-                )
-            yield record
+            check_record(record, f"{location}:{number}", "give a file that mt-dnn report --save-records made")
+            yield f"{location}:{number}", record
     else:
         raise UserError(f"{location}: no such folder of runs, or file of records")
 
@@ -168,19 +176,27 @@ def save_records(file: Path, records: Iterable[Record]) -> None:
     write_json_lines(file, sorted(records, key=lambda record: record["run"]))
 
 
-def restore(file: Path, runs: Path) -> int:
+def restorable(file: Path) -> dict[str, Located]:
+    """The records of a file by the names of their runs, as ``restore`` takes them. Raises as ``read_records``."""
+    found: dict[str, Located] = {}
+    for location, record in located_records(file):
+        found.setdefault(record["run"], (location, record))
+    return found
+
+
+def restore(records: Mapping[str, Located], runs: Path) -> int:
     """Writes records into the run folders that they are of, so that a sweep does not make these runs again.
 
     Args:
-        file: records, one JSON object a line.
+        records: by the names of their runs, see ``restorable``.
         runs: folder of run folders. A folder that has a record keeps it.
 
     Returns:
         How many were written.
     """
     count = 0
-    for record in read_records(file):
-        folder = runs / record["run"]
+    for name, (_, record) in records.items():
+        folder = runs / name
         if not (folder / RECORD).exists():
             with os_errors(folder, "cannot be written"):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.make import Busy, give_up, kept_record, make_run
-from mt_dnn.studies.records import Record, by_settings
+from mt_dnn.studies.records import Located, Record, by_settings
 from mt_dnn.studies.weights import release
 
 POLL_S = 2.0  # seconds between two looks at runs of other processes
@@ -33,7 +33,7 @@ class Sweep:
         deadline: time (``time.monotonic``) after which no further run is begun; None: never.
         workers: processes that make runs at the same time; ``time_left`` depends on it.
         alone: False for one of several workers, which does not say how far the sweep is.
-        shown: whether the user sees the bars of each run.
+        shown, restored: whether the user sees the bars of each run; records for folders without one (``restorable``).
     """
 
     grid: Grid
@@ -42,15 +42,16 @@ class Sweep:
     workers: int = 1
     alone: bool = True
     shown: bool = False
+    restored: Mapping[str, Located] = field(default_factory=dict)
     _known: dict[str, Record] = field(default_factory=dict)
     _said: str = ""
 
     def records(self) -> dict[str, Record]:
-        """The records of all planned runs that are finished or given up, by settings."""
+        """The records of all planned runs that are finished or given up, by settings. Raises as ``kept_record``."""
         while True:  # a record may decide which runs come next
             unknown = [run for run in self.planned() if run.settings_id not in self._known]
             keep = self.grid.study.keep
-            found = [kept_record(run.config(self.runs), keep) for run in unknown]
+            found = [kept_record(run.located(self.runs), keep, restored=self.restored.get(run.name)) for run in unknown]
             new = by_settings(record for record in found if record is not None)
             if not new:
                 return self._known
@@ -70,7 +71,7 @@ class Sweep:
             gone = [
                 source
                 for name, source in sources.items()
-                if name not in known and kept_record(source.config(self.runs), keep, starting(source, missing)) is None
+                if name not in known and kept_record(source.located(self.runs), keep, starting(source, missing)) is None
             ]
             if not gone:
                 return missing
@@ -131,7 +132,7 @@ class Sweep:
         undecided = "" if is_decided(self.grid, records) else " so far; more are planned when these are done"
         parts = [f"{len(done)} of {len(planned)} runs done{undecided}"]
         parts += [f"{failed} failed"] if failed else []
-        seconds = [record["seconds"] for record in done if "error" not in record]
+        seconds = [record["seconds"] for record in done if "error" not in record and "seconds" in record]
         if missing and seconds:
             rounds = max(len(missing) / self.workers, 1)
             parts.append(f"about {duration(rounds * statistics.mean(seconds))} left")

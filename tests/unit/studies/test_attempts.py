@@ -73,7 +73,7 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
         (b"\xff", r"is damaged \(not UTF-8: .*\)"),
         (
             json.dumps({**good, "results": 1, "error": "x"}).replace('"id"', '"ID"').encode(),
-            r"is damaged \(it has no 'id'\)",
+            r"is no record of a run \(it has no 'id'\)",
         ),
         (json.dumps({name: good[name] for name in good if name != "results"}).encode(), r".*no 'results'\)"),
     ):

@@ -19,7 +19,7 @@ from mt_dnn.studies.cost import Rates, configured, probe, texts, work
 from mt_dnn.studies.dry_run import dry_run_text
 from mt_dnn.studies.full_size import FLOPS_PER_S, estimate
 from mt_dnn.studies.make import make_run
-from mt_dnn.studies.records import read_records, restore, save_records
+from mt_dnn.studies.records import read_records, restorable, restore, save_records
 from mt_dnn.studies.run_list import run_states
 from mt_dnn.studies.sweep import Sweep
 from tests.study_files import grid_of
@@ -140,7 +140,7 @@ def test_restored_records_count_as_finished(workspace: Path) -> None:
     runs, elsewhere, file = workspace / "runs", workspace / "elsewhere", workspace / "records.jsonl"
     make_run(grid.run(grid.cells[0], 1).located(runs), "nothing", print, label="first")
     save_records(file, read_records(runs))
-    assert (restore(file, elsewhere), restore(file, elsewhere)) == (1, 0)
+    assert (restore(restorable(file), elsewhere), restore(restorable(file), elsewhere)) == (1, 0)
     assert len(Sweep(grid, elsewhere).missing()) == len(Sweep(grid, runs).missing()) == 1
 
 

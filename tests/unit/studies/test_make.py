@@ -69,7 +69,7 @@ def test_a_run_that_diverges_has_two_attempts_and_then_a_record(workspace: Path)
 def test_a_study_that_wants_weights_makes_a_run_again_whose_weights_are_gone(workspace: Path, keep: str) -> None:
     config, said = config_of(workspace), list[str]()
     first = make(config, said=said)
-    assert kept_record(config, keep) is None
+    assert kept_record(Identity(config), keep) is None
     again = make(config, keep, said)
     assert isinstance(first, dict) and isinstance(again, dict) and len(said) == 2
     assert again["results"] == first["results"]
@@ -170,8 +170,8 @@ def test_weights_that_a_killed_process_has_left_are_removed(workspace: Path, mon
         make(config)
     record = read_record(config.output)
     assert record is not None and last_checkpoint(config.output) is not None
-    assert kept_record(config, "nothing") is None, "a sweep looks at it again"
-    assert make(config) == record == kept_record(config, "nothing")
+    assert kept_record(Identity(config), "nothing") is None, "a sweep looks at it again"
+    assert make(config) == record == kept_record(Identity(config), "nothing")
     assert last_checkpoint(config.output) is None and not (config.output / SPENT).exists()
 
 
@@ -179,10 +179,10 @@ def test_a_study_that_wants_more_predictions_makes_a_run_again(workspace: Path) 
     config = config_of(workspace)
     assert isinstance(make(config), dict)
     more = config_of(workspace, "evaluation.predictions={splits: all, text: true}")
-    assert more.output == config.output and kept_record(more, "nothing") is None
+    assert more.output == config.output and kept_record(Identity(more), "nothing") is None
     record, file = make(more), config.output / "predictions" / "negated_test.jsonl"
     assert "first" in json.loads(file.read_text().splitlines()[0])
-    assert kept_record(more, "nothing") == kept_record(config, "nothing") == record
+    assert kept_record(Identity(more), "nothing") == kept_record(Identity(config), "nothing") == record
 
 
 def test_a_run_that_was_cut_off_goes_on_with_rows_and_cache_elsewhere(workspace: Path) -> None:

@@ -441,7 +441,7 @@ def test_references_are_looked_up_for_rows_and_columns_and_not_for_each_cell(tmp
 
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text('{"run": "a", "score": 1}\n')
-    with pytest.raises(UserError, match=r"records.jsonl:1: is no record of a run; give a file that mt-dnn report"):
+    with pytest.raises(UserError, match=r"records.jsonl:1: is no record of a run \(it has no 'id'\); give a file that"):
         list(read_records(tmp_path / "records.jsonl"))
 
 
