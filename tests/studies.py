@@ -14,7 +14,7 @@ from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.study import load_study
 
-TASK_DEFS = {
+TASK_DEFS: dict[str, dict[str, Any]] = {
     "mnli": {
         "task_type": "classification",
         "data_format": "pair",

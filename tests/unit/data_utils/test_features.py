@@ -64,7 +64,7 @@ def test_two_very_long_texts_are_cut_before_the_library_sees_them(
         return call(tokenizer, columns, max_length, **options)
 
     monkeypatch.setattr(data_utils.features, "_call", watched)
-    encoded = encode(Rows(Path("x.tsv"), ["0", "1"], *texts, label=None, extra={}), tokenizer, 5)
+    encoded = encode(Rows(Path("x.tsv"), ["0", "1"], texts[0], texts[1], label=None, extra={}), tokenizer, 5)
     options = {"truncation": "longest_first", "max_length": 5}
     expected = [tokenizer(*row, **options)["input_ids"] for row in zip(*texts, strict=True)]
     assert encoded.tokens.tolist() == [token for ids in expected for token in ids] and encoded.truncated == 2

@@ -29,6 +29,7 @@ from mt_dnn.studies.tables import Table, TableCell
 from tests.studies import METHODS, TASK_DEFS, all_records, failure_of, made_up_grid
 
 SELECT = {"over": ["optimizer.lr"]}
+RTE = TASK_DEFS["rte"]
 GAINS = {"plain": 0.0, "freelb": 0.02, "vat": 0.0}
 
 
@@ -271,7 +272,7 @@ def test_rows_held_out_have_columns_of_their_own(tmp_path: Path) -> None:
 def test_the_split_that_is_shown_by_default(
     splits: list[str], keys: dict[str, Any], shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TASK_DEFS, "rte", {**TASK_DEFS["rte"], "splits": splits})
+    monkeypatch.setitem(TASK_DEFS, "rte", {**RTE, "splits": splits})
     axes = {"task": ["rte"], "method": METHODS, "optimizer.lr": [0.1, 0.2] if "select" in keys else [0.1]}
     for columns in ("task", ["rte"]):
         form = layout(made_up_grid(tmp_path, axes=axes, show={"rows": "method", "columns": columns}, **keys))
@@ -280,7 +281,7 @@ def test_the_split_that_is_shown_by_default(
 
 
 def test_settings_are_not_chosen_on_a_split_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASK_DEFS, "rte", {**TASK_DEFS["rte"], "splits": ["train", "test"]})
+    monkeypatch.setitem(TASK_DEFS, "rte", {**RTE, "splits": ["train", "test"]})
     axes = {"task": ["rte"], "optimizer.lr": [0.1, 0.2]}
     grid = made_up_grid(tmp_path, axes=axes, show=None, select={**SELECT, "split": "dev"})
     with pytest.raises(UserError, match=r"select.split: rte has no dev split; write select: {split: carved}"):
