@@ -180,6 +180,8 @@ def _input(location: str, number: int, values: Mapping[str, Any] | list[str], *,
 def _read_text(source: str, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, Mapping[str, str | None] | list[str]]]:
     """The rows of plain text, or of a TSV with a header line. In the latter, cells that a row lacks are None."""
     if source == STDIN:
+        if sys.stdin is None:  # it was closed before Python started
+            raise UserError(f"{source}: standard input is closed; give the rows through a pipe, or name a file")
         found = decoded_lines(sys.stdin.buffer, source, blank=True)
     else:
         found = read_lines(Path(source), blank=True, pipe=True)

@@ -10,6 +10,7 @@ import typer
 
 from data_utils.errors import tell
 from mt_dnn.cli.arguments import AsJson, Device, Precision, RunFolder
+from mt_dnn.cli.streams import check_open
 
 
 def evaluate(
@@ -27,6 +28,7 @@ def evaluate(
     """Score a trained model on labelled splits, also of tasks that it was not trained on but whose head it has."""
     from mt_dnn.inference.trained import load
 
+    check_open()
     evaluation = load(run, device, task_defs, precision=precision).evaluate(task, split, data=data)
     for problem in evaluation.missing:
         tell(problem)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -18,6 +19,7 @@ import typer
 
 from data_utils.errors import REMEDIES, WRITING, RankError, UserError, public_name, refused, system_error, tell
 from data_utils.secret_texts import without_secrets
+from mt_dnn.cli.streams import discard, failure_of, fill_closed
 from mt_dnn.threads import set_threads
 
 TRACEBACK = "MT_DNN_TRACEBACK"  # set if a message follows the traceback of its error, also in processes started below
@@ -87,23 +89,46 @@ for name in COMMANDS:
 def main(arguments: list[str] | None = None) -> Any:
     """Runs a subcommand. A UserError, or a file that fails, becomes one line on stderr and an exit code."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    fill_closed()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # None if it was closed before Python started
+        if isinstance(stream, TextIOWrapper):
             with suppress(OSError):  # it was opened as a file, and is a pipe now
                 stream.reconfigure(errors="backslashreplace")  # a terminal may not know the characters of all texts
     given = sys.argv[1:] if arguments is None else arguments
     sys.argv[1:] = map(without_secrets, sys.argv[1:])  # trackers keep them
     try:
-        return app(given, prog_name="mt-dnn")
+        return _run(given)
     except Exception as error:
         problem = error if isinstance(error, UserError) else of_file(error)
         if problem is None:
             raise
-        if os.environ.get(TRACEBACK):
-            print_traceback(error)
-        if (os.environ.get("RANK") or "0") == "0" or isinstance(problem, RankError):
-            tell(problem)
+        try:
+            if os.environ.get(TRACEBACK):
+                print_traceback(error)
+            if (os.environ.get("RANK") or "0") == "0" or isinstance(problem, RankError):
+                tell(problem)
+        except OSError:  # nobody can read the message, but the exit code says it too
+            discard(sys.stderr)
+        failure_of(sys.stdout)
         sys.exit(problem.exit_code)
+
+
+def _run(given: list[str]) -> Any:
+    """Runs a subcommand, and writes all that it has printed before it ends.
+
+    Raises:
+        UserError: standard output cannot be written.
+        SystemExit: how the command has ended. It is 1, without a message, if nobody reads standard output any more.
+    """
+    try:
+        return app(given, prog_name="mt-dnn")
+    except SystemExit as end:
+        failure = failure_of(sys.stdout)
+        if failure is None or end.code not in (0, None):
+            raise
+        if failure.errno == errno.EPIPE:
+            sys.exit(1)
+        raise refused("standard output", "cannot be written", failure) from None
 
 
 def of_file(error: Exception) -> UserError | None:
@@ -111,6 +136,8 @@ def of_file(error: Exception) -> UserError | None:
     failure = system_error(error)
     if failure is None or (failure.filename is None and failure.errno not in WRITING):
         return None
+    if failure.filename is None and failure_of(sys.stdout) is not None:
+        return refused("standard output", "cannot be written", failure)
     file = "a file" if failure.filename is None else public_name(os.fsdecode(failure.filename))
     hint = "" if failure.errno in REMEDIES else "mt-dnn --traceback … shows what has failed"
     return refused(file, "cannot be read or written", failure, kept=hint)

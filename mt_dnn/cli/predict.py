@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from data_utils.errors import UserError, os_errors, tell
 from data_utils.files import check_not_rows
 from data_utils.growing import growing
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
+from mt_dnn.cli.streams import check_open, discard
 
 
 def predict(
@@ -52,7 +52,9 @@ def predict(
 
     if all_tasks and task is not None:
         raise UserError(f"--task {task}: does not go with --all-tasks; leave one of them out")
-    if output is not None:
+    if output is None:
+        check_open()
+    else:
         check_not_rows(output, input)
     model = load(run, device, precision=precision, batch_size=batch_size)
     check_tasks(model)
@@ -90,7 +92,6 @@ def _print(line: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # Python would try to write what is left in the buffer again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)  # Python would try to write what is left in the buffer again at its end
         with os_errors("standard output", "cannot be written"):
             raise error

@@ -13,6 +13,7 @@ import pytest
 from data_utils.errors import LONGEST, UserError, tell
 from mt_dnn.cli import main as command
 from mt_dnn.cli.main import main
+from tests.study_files import write_study
 
 
 def ended(arguments: list[str]) -> object:
@@ -154,3 +155,57 @@ def test_prepare_says_when_its_folder_may_not_be_written(
     command = ["prepare", str(workspace / "tasks.yml"), "--data", str(workspace / "data")]
     assert ended([*command, "--encoder", str(workspace / "encoder"), "--max-length", "32"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("name another folder with --cache")
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full. ``late``: only its flush fails."""
+
+    late = False
+
+    def write(self, text: str) -> int:
+        return len(text) if self.late else self.flush()
+
+    def flush(self) -> int:  # type: ignore[override]
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class LateFull(Full):
+    late = True
+
+
+@pytest.mark.parametrize("stream", [Full, LateFull])
+@pytest.mark.parametrize("arguments", [["--version"], ["config", "--schema"]])
+def test_a_full_disk_behind_standard_output_is_named(
+    stream: type[Full], arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stream())
+    assert ended(arguments) == 1
+    assert capsys.readouterr().err.startswith("mt-dnn: standard output: cannot be written (No space left on device)")
+
+
+def test_an_error_keeps_its_exit_code_where_its_message_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert ended(["train", str(tmp_path / "no.yml")]) == 2
+
+
+def test_a_command_prints_nothing_into_closed_streams(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(workspace)
+    (workspace / "runs").mkdir()
+    monkeypatch.setattr(sys, "stderr", None)
+    assert ended(["train", str(workspace / "no.yml")]) == 2
+    assert not capsys.readouterr().out  # the message does not go to the other stream
+    monkeypatch.setattr(sys, "stdout", None)
+    assert ended(["report", str(workspace / "study.yml"), "--runs", str(workspace / "runs")]) == 0
+
+
+@pytest.mark.parametrize("arguments", [["predict", "run", "--input", "-"], ["evaluate", "run"]])
+def test_results_are_not_computed_for_a_closed_output(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert ended(arguments) == 2
+    assert capsys.readouterr().err.startswith("mt-dnn: standard output: is closed")

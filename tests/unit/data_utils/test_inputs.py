@@ -302,3 +302,9 @@ def test_a_column_of_any_name_in_plain_text(tmp_path: Path) -> None:
     named = task("single", {"premise": "text"})
     _, rows = matching(read_inputs(str(tmp_path / "rows.txt"), [named]), [named])
     assert [row.texts(named) for row in rows] == [{"premise": "a cat"}, {"premise": "a dog"}]
+
+
+def test_a_standard_input_that_is_closed_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UserError, match="standard input is closed; give the rows"):
+        read_inputs("-", [TASK])
