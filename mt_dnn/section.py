@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from data_utils.yaml_files import is_text
 
 LARGEST = 1_000_000_000
+LARGEST_FLOAT = 1e30  # a multiple of it still fits into 32 bits
 LONGEST_NAME = 255  # bytes of a name of a file or folder
 LONGEST_PATH = 4000  # bytes
 
@@ -31,9 +32,16 @@ UsablePath = Annotated[Path, AfterValidator(_usable)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings. Unknown keys are errors, and so are infinite numbers."""
+    """A frozen group of settings. Unknown keys are errors, and so are infinite and very large numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_very_large(cls, value: Any) -> Any:
+        if isinstance(value, float) and abs(value) > LARGEST_FLOAT:
+            raise ValueError(f"is too large: at most {LARGEST_FLOAT:g}")
+        return value
 
     def _refuse_unread(self, choice: str, keys: set[str], reads: set[str]) -> None:
         """Refuses settings that would have no effect.

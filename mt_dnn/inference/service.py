@@ -196,11 +196,13 @@ def serve(model: TrainedModel, host: str, port: int, limits: Limits, say: Callab
     Raises:
         UserError: the address cannot be used.
     """
+    if not host:
+        raise UserError("--host is empty; give an address, such as 127.0.0.1")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(
             f"--host {host} --port {port}: cannot be used ({reason}); choose another address or port"
         ) from None

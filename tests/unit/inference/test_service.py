@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import mt_dnn
+from data_utils.errors import UserError
 from data_utils.task_types import DATA_FORMATS
 from mt_dnn.inference.batcher import Batcher
 from mt_dnn.inference.predict import Wanted, has_probabilities, predict_file, predict_inputs
@@ -28,7 +29,7 @@ pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 
 import uvicorn
 
-from mt_dnn.inference.service import Server, build_app
+from mt_dnn.inference.service import Server, build_app, serve
 
 TASKS = ["same", "negated", "overlap", "graded", "odd", "tagged", "marks", "guessed", "gap", "found"]
 TIMEOUT = 30
@@ -263,3 +264,8 @@ def test_the_end_waits_for_what_was_accepted_and_refuses_what_comes_later(model:
     for thread in threads:
         thread.join(TIMEOUT)
     assert sorted((status, len(answer["predictions"])) for status, answer, _ in found) == [(200, 1), (200, 2), (200, 3)]
+
+
+def test_an_empty_host_does_not_mean_every_address() -> None:
+    with pytest.raises(UserError, match="--host is empty"):
+        serve(None, "", 0, None, print)  # type: ignore[arg-type]
