@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -69,14 +70,10 @@ def predict(
                 )
             (task,) = model.trained
         found = predict_file(model, task, input, wanted)
-    if output is None:
-        escaped = (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")  # JSON can say it in ASCII too
+    with nullcontext(_print) if output is None else growing(output) as append:
+        escaped = output is None and (sys.stdout.encoding or "").lower() not in ("utf-8", "utf8")
         for prediction in found:
-            _print(json.dumps(prediction, ensure_ascii=escaped))
-        return
-    with growing(output) as append:
-        for prediction in found:
-            append(json.dumps(prediction, ensure_ascii=False))
+            append(json.dumps(prediction, ensure_ascii=escaped))  # JSON can say it in ASCII too
 
 
 def _print(line: str) -> None:

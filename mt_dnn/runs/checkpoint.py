@@ -289,10 +289,7 @@ def damaged(file: Path, error: Exception) -> UserError:
 
 
 def flush_tree(folder: Path) -> None:
-    """Flushes the folder and everything in it to disk, so that a later rename is never on disk before the data.
-
-    Weights get the rights of other new files: safetensors writes them for their owner only.
-    """
+    """Flushes a folder and all in it, before it is renamed. Gives weights the rights that other new files have."""
     for directory, _, files in os.walk(folder):
         rights = stat.S_IMODE(os.stat(directory).st_mode) & 0o666
         for file in (Path(directory) / name for name in files):

@@ -110,14 +110,7 @@ class Sweep:
     def check(self) -> None:
         """Raises UserError if the table cannot be made, or if training rows of a run that is missing are not there."""
         make_table(self.grid, {})
-        for run in self.missing():
-            trained = run_tasks(run.given).trained
-            for name in run.given.tasks or ():
-                if name in trained:
-                    try:
-                        find_rows(run.given.data.dir, trained[name], "train")
-                    except UserError as error:
-                        raise type(error)(f"{run}: {error}") from None
+        check_rows(self.missing())
 
     def is_late(self) -> bool:
         """Whether no further run may begin."""
@@ -176,6 +169,18 @@ class Sweep:
         for name in {run.source.name: None for run in self.planned() if run.source is not None}:
             if name not in waiting:
                 release(self.runs / name)
+
+
+def check_rows(runs: Sequence[PlannedRun]) -> None:
+    """Raises UserError if training rows of one of these runs are not there."""
+    for run in runs:
+        trained = run_tasks(run.given).trained
+        for name in run.given.tasks or ():
+            if name in trained:
+                try:
+                    find_rows(run.given.data.dir, trained[name], "train")
+                except UserError as error:
+                    raise type(error)(f"{run}: {error}") from None
 
 
 def starting(source: PlannedRun, missing: Sequence[PlannedRun]) -> list[str]:
