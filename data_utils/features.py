@@ -20,7 +20,7 @@ from data_utils.masking import numbered
 from data_utils.rows import PLACEHOLDER, Rows
 from data_utils.vocabulary import check_vocabulary
 
-VERY_LONG = 10_000  # characters
+VERY_LONG = 10_000  # characters; see _without_ends
 CHUNK = 4096  # rows in one call of the tokenizer, which spreads them over its threads
 
 
