@@ -106,7 +106,7 @@ def test_a_command_is_one_file_and_one_line_of_main() -> None:
     groups = [name for name, command in commands.commands.items() if hasattr(command, "commands")]
     plain = [name.replace("_", "-") for name in COMMANDS if name not in groups]
     assert list(commands.commands) == [*plain, *groups] and len(COMMANDS) == len({*plain, *groups})
-    helpers = {"__init__.py", "__main__.py", "main.py", "arguments.py", "analysis_files.py"}
+    helpers = {"__init__.py", "__main__.py", "main.py", "arguments.py", "analysis_files.py", "streams.py"}
     files = {path.name for path in (ROOT / "mt_dnn" / "cli").glob("*.py")} - helpers
     assert files == {f"{name}.py" for name in COMMANDS}
 
