@@ -17,10 +17,8 @@ from data_utils.prepared import Prepared
 from mt_dnn.analyses.answers import NamedRun, Record
 from mt_dnn.analyses.attack import AttackConfig, attack
 from mt_dnn.inference.evaluation import check_labelled, read_splits
-from mt_dnn.inference.huggingface import in_transformers_format
 from mt_dnn.inference.trained import TrainedModel
 from mt_dnn.runs.build import build_passes
-from mt_dnn.runs.checkpoints import find_checkpoint
 
 Progress = Callable[[list[np.ndarray], str], Iterable[np.ndarray]]
 
@@ -183,9 +181,7 @@ def _journal_path(folder: Path | None, attacked: Sequence[Attacked], settings: M
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files of weights of a run, or of a model of transformers, which may have them in PyTorch's format."""
-    if not in_transformers_format(folder):
-        return sorted(find_checkpoint(folder).rglob("*.safetensors"))
+    """The files of weights of a checkpoint, or of a model of transformers, which may have them in PyTorch's format."""
     return sorted([*folder.rglob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
 
 

@@ -46,8 +46,10 @@ def embed(
     from mt_dnn.distributed.signals import exit_on_signals
     from mt_dnn.inference.embed_file import embed_file
     from mt_dnn.inference.trained import load
+    from mt_dnn.runs.folder import check_not_of_run
 
     check_not_rows(output, input)
+    check_not_of_run(output)
     model = load(run, device, precision=precision, batch_size=batch_size)
     parts = embed_file(
         model,

@@ -97,6 +97,7 @@ def main(arguments: list[str] | None = None) -> Any:
     given = sys.argv[1:] if arguments is None else arguments
     sys.argv[1:] = map(without_secrets, sys.argv[1:])  # trackers keep them
     try:
+        check_utf8(given)
         return _run(given)
     except Exception as error:
         problem = error if isinstance(error, UserError) else of_file(error)
@@ -111,6 +112,15 @@ def main(arguments: list[str] | None = None) -> Any:
             discard(sys.stderr)
         failure_of(sys.stdout)
         sys.exit(problem.exit_code)
+
+
+def check_utf8(given: list[str]) -> None:
+    """Raises UserError for an argument that is not UTF-8. No file that a command writes could hold it."""
+    for word in given:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{public_name(word)}: is not UTF-8; rename the file or folder") from None
 
 
 def _run(given: list[str]) -> Any:
@@ -138,7 +148,7 @@ def of_file(error: Exception) -> UserError | None:
         return None
     if failure.filename is None and failure_of(sys.stdout) is not None:
         return refused("standard output", "cannot be written", failure)
-    file = "a file" if failure.filename is None else public_name(os.fsdecode(failure.filename))
+    file = "a file or standard output" if failure.filename is None else public_name(os.fsdecode(failure.filename))
     hint = "" if failure.errno in REMEDIES else "mt-dnn --traceback … shows what has failed"
     return refused(file, "cannot be read or written", failure, kept=hint)
 

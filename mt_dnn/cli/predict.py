@@ -50,6 +50,7 @@ def predict(
     """Predict the rows of a file. Each row is a line of JSON, in the same order."""
     from mt_dnn.inference.predict import Wanted, check_tasks, predict_all, predict_file
     from mt_dnn.inference.trained import load
+    from mt_dnn.runs.folder import check_not_of_run
 
     if all_tasks and task is not None:
         raise UserError(f"--task {task}: does not go with --all-tasks; leave one of them out")
@@ -57,6 +58,7 @@ def predict(
         check_open()
     else:
         check_not_rows(output, input)
+        check_not_of_run(output)
     model = load(run, device, precision=precision, batch_size=batch_size)
     check_tasks(model)
     wanted = Wanted(probabilities, logits)

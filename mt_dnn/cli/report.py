@@ -43,11 +43,13 @@ def report(
     """Print the table of a study, from the records of its runs. Neither data nor weights are needed."""
     from data_utils.files import check_not_read, replacing
     from mt_dnn.runs.config_file import read_layers
+    from mt_dnn.runs.folder import check_not_of_run
     from mt_dnn.studies.figures import draw_figures, load_grid
-    from mt_dnn.studies.page import write_page
+    from mt_dnn.studies.page import check_ours, write_page
     from mt_dnn.studies.report import Report
 
     if html is not None:
+        check_ours(html / "index.html")
         for name, given in (("--output", output), ("--format", format and format.value)):
             if given is not None:
                 raise UserError(f"{name} {given}: does not go with --html, which writes a page; leave one of them out")
@@ -57,10 +59,13 @@ def report(
     if records is not None:
         commands["report"] += shlex.join(["", "--records", str(records)]).removeprefix("''")
     grid = load_grid(study, profile, overrides or [])
+    published = grid.study.published
     inputs = [study, *(layer for layer, _ in read_layers(grid.study.base)), *filter(None, (records, scores))]
+    inputs += [published.file] if published else []
     for option, file in (("--output", output), ("--save-records", save_records)):
         if file is not None:
             check_not_read(file, *inputs, *runs.glob("*/record.json"), option=option)
+            check_not_of_run(file, option)
     made = Report(grid, commands, runs, records=records, scores=scores)
     if save_records is not None:
         made.save_records(save_records)

@@ -20,7 +20,7 @@ from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.text_table import table
 from mt_dnn.inference.evaluation import read_splits
 from mt_dnn.inference.trained import TrainedModel, load
-from mt_dnn.runs.checkpoints import find_checkpoint
+from mt_dnn.runs.checkpoints import read_checkpoint
 from mt_dnn.tasks.base import Decoded
 from mt_dnn.tasks.kinds import KINDS
 from mt_dnn.tasks.run_tasks import evaluated_tasks
@@ -94,12 +94,16 @@ def definitions(runs: Sequence[Path], tasks: Sequence[str] | None) -> dict[str, 
     """
     defs: dict[str, TaskDef] = {}
     for run in runs:
-        for name, task in load_task_defs(find_checkpoint(run) / "task_defs.yml").items():
+        for name, task in read_checkpoint(run, _tasks_of).items():
             first = defs.setdefault(name, task)
             differing = [key for key in ANSWERS if getattr(first, key) != getattr(task, key)]
             if differing and (tasks is None or name in tasks):
                 raise UserError(f"{run}: {name}: {differing[0]} differs from an earlier run; leave one of them out")
     return defs
+
+
+def _tasks_of(checkpoint: Path) -> dict[str, TaskDef]:
+    return load_task_defs(checkpoint / "task_defs.yml")
 
 
 def ask(

@@ -24,7 +24,7 @@ from mt_dnn.inference.embed import Text, embed
 from mt_dnn.inference.evaluation import Evaluation, check_labelled, check_scored, read_splits, splits_to_score
 from mt_dnn.inference.huggingface import TransformersModel, describe, in_transformers_format, locate
 from mt_dnn.runs.build import build_model, build_passes, build_tokenizer, choose_device
-from mt_dnn.runs.checkpoints import find_checkpoint
+from mt_dnn.runs.checkpoints import read_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.runs.evaluate import predict_split, result, score
@@ -72,29 +72,38 @@ def load(
     source = locate(run)
     # Building a model seeds the random generators. Here they belong to the caller.
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        foreign, checkpoint = None, None
         if in_transformers_format(source):
-            foreign = TransformersModel.load(source)
-            config, known = describe(source, foreign)
+            folder, (config, tasks, tokenizer, model) = source, _read(source, task_defs)
         else:
-            checkpoint = find_checkpoint(source)
-            config, known = load_config(checkpoint / "config.yml"), load_task_defs(checkpoint / "task_defs.yml")
-        trained = {name: task for name, task in known.items() if task.trainable}
-        given = evaluated_tasks(load_task_defs(task_defs, trained), trained) if task_defs else {}
-        if task_defs:
-            check_given(given, trained, task_defs)
-        tasks = Tasks(trained, evaluated_tasks({**known, **given}, trained))
-        tokenizer = build_tokenizer(config, checkpoint)
-        model = foreign or build_model(config, tasks, tokenizer, checkpoint)
+            folder, (config, tasks, tokenizer, model) = read_checkpoint(
+                source, lambda checkpoint: (checkpoint, _read(checkpoint, task_defs))
+            )
     chosen = choose_device(config.device if device is None else device)
     config = with_precision(config, model.to(chosen), precision, chosen)
-    return TrainedModel(Path(run), source, with_batch_size(config, batch_size), tasks, tokenizer, model.eval())
+    return TrainedModel(Path(run), folder, with_batch_size(config, batch_size), tasks, tokenizer, model.eval())
+
+
+def _read(folder: Path, task_defs: Path | str | None) -> tuple[RunConfig, Tasks, PreTrainedTokenizerBase, Model]:
+    """Reads a checkpoint, or a folder in the format of transformers. ``task_defs``: see ``load``."""
+    foreign = TransformersModel.load(folder) if in_transformers_format(folder) else None
+    if foreign is not None:
+        config, known = describe(folder, foreign)
+    else:
+        config, known = load_config(folder / "config.yml"), load_task_defs(folder / "task_defs.yml")
+    trained = {name: task for name, task in known.items() if task.trainable}
+    given = evaluated_tasks(load_task_defs(task_defs, trained), trained) if task_defs else {}
+    if task_defs:
+        check_given(given, trained, task_defs)
+    tasks = Tasks(trained, evaluated_tasks({**known, **given}, trained))
+    tokenizer = build_tokenizer(config, None if foreign else folder)
+    return config, tasks, tokenizer, foreign or build_model(config, tasks, tokenizer, folder)
 
 
 class TrainedModel:
     """A trained model with its tokenizer. ``mt_dnn.load`` makes it.
 
-    ``run``: what ``load`` was given. ``folder``: where that is, see ``huggingface.locate``.
+    ``run``: what ``load`` was given. ``folder``: the checkpoint that was read, or the folder in the format of
+    transformers.
     ``tasks``: the definitions of the tasks that the model can answer, by name. ``trained``: those among them that it
     was trained on. The other tasks read the head of a trained task.
 

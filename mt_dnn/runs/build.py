@@ -26,6 +26,7 @@ from mt_dnn.encoders.memory import compile_blocks, fuse_layer_norms, recompute_a
 from mt_dnn.runs.build_encoder import build_encoder
 from mt_dnn.runs.checkpoint import load_rest
 from mt_dnn.runs.config import RunConfig, TrainConfig
+from mt_dnn.runs.damaged import of_checkpoint
 from mt_dnn.runs.initial import read_initial
 from mt_dnn.runs.outputs import Passes
 from mt_dnn.tasks.kinds import KINDS
@@ -49,7 +50,8 @@ def build_tasks(config: RunConfig) -> Tasks:
 def build_tokenizer(config: RunConfig, checkpoint: Path | None = None) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a checkpoint. Without a checkpoint, loads the tokenizer that the configuration names."""
     if checkpoint is not None:
-        return load_tokenizer(str(checkpoint / "encoder"))
+        with of_checkpoint(checkpoint / "encoder"):
+            return load_tokenizer(str(checkpoint / "encoder"))
     name = config.encoder.tokenizer or config.encoder.name
     assert name is not None  # RunConfig guarantees one of them
     return load_tokenizer(name, config.encoder.revision if config.encoder.tokenizer is None else None)

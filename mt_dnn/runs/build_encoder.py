@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ from mt_dnn.encoders.pretrained import add_words, only_bin
 from mt_dnn.runs.base import base_of
 from mt_dnn.runs.checkpoint import adapted_encoder, load_encoder_weights
 from mt_dnn.runs.config import RunConfig
+from mt_dnn.runs.damaged import of_checkpoint
 from mt_dnn.runs.hashes import file_hash
 from mt_dnn.runs.initial import Initial
 
@@ -47,18 +49,21 @@ def build_encoder(
     elif options.sha256 is not None:
         check_sha256(options.name or "", options.sha256)
     revision = options.revision if name == options.name else None
-    encoder = load_encoder(
-        name=name,
-        revision=revision,
-        config=options.config if name is None else None,
-        attention=options.attention,
-        pooler=pooler,
-        scalar_mix=options.scalar_mix,
-        dropout=options.dropout,
-        attention_dropout=options.attention_dropout,
-        blocks=None if checkpoint is not None else options.blocks,  # a checkpoint holds only the blocks that were kept
-        state=state,
-    )
+    with nullcontext() if checkpoint is None or adapted else of_checkpoint(checkpoint / "encoder"):
+        encoder = load_encoder(
+            name=name,
+            revision=revision,
+            config=options.config if name is None else None,
+            attention=options.attention,
+            pooler=pooler,
+            scalar_mix=options.scalar_mix,
+            dropout=options.dropout,
+            attention_dropout=options.attention_dropout,
+            blocks=None
+            if checkpoint is not None
+            else options.blocks,  # a checkpoint has only the blocks that were kept
+            state=state,
+        )
     if initial is not None and pooler != "fresh":
         initial.load_pooler(encoder)
     if initial is not None and not config.train.init_heads:

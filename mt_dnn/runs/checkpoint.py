@@ -24,13 +24,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, StrictBool, StrictInt, StrictStr
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from data_utils.errors import NotSaved, UserError, refused, shortened, shown, system_error
+from data_utils.errors import NotSaved, UserError, refused, shown, system_error
 from data_utils.features import save_tokenizer
 from data_utils.files import flush, read_text
 from mt_dnn.distributed.ranks import barrier, is_main
@@ -38,6 +38,7 @@ from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_
 from mt_dnn.encoders.adapters import CONFIG, WEIGHTS, load_adapter, save_adapter
 from mt_dnn.encoders.encoder import Encoder
 from mt_dnn.encoders.pretrained import load_weights, read_config
+from mt_dnn.runs.damaged import damaged, of_checkpoint
 from mt_dnn.section import NonNegativeInt
 from mt_dnn.tasks.model import Model
 from mt_dnn.tasks.units import new_units
@@ -262,7 +263,8 @@ def load_encoder_weights(encoder: Encoder, checkpoint: Path) -> None:
             raise UserError(f"{file}: does not fit the section adapter of config.yml ({', '.join(misfits[:4])})")
         return
     folder = str(checkpoint / "encoder")
-    saved, absent, _ = load_weights(folder, read_config(folder))
+    with of_checkpoint(checkpoint / "encoder"):
+        saved, absent, _ = load_weights(folder, read_config(folder))
     present = encoder.model.state_dict()
     local = {
         name: as_split(value, present.get(name, value))
@@ -273,19 +275,6 @@ def load_encoder_weights(encoder: Encoder, checkpoint: Path) -> None:
     if unexpected or set(missing) - {name for name, _ in encoder.model.named_buffers()}:
         wrong = ", ".join([*missing, *unexpected][:4])
         raise UserError(f"{folder}: its weights do not fit this encoder ({wrong}); use the encoder settings of the run")
-
-
-def damaged(file: Path, error: Exception) -> UserError:
-    """Makes the error for a file of a checkpoint that cannot be read."""
-    reason = shortened(str(error).split("\n")[0])
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    elif isinstance(error, KeyError):
-        reason = f"no key {reason}"
-    return UserError(
-        f"{file}: damaged or missing ({reason}); delete this checkpoint folder to resume from an earlier one"
-    )
 
 
 def flush_tree(folder: Path) -> None:

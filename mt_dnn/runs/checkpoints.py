@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from data_utils.errors import UserError
 from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.base import forget_base
 from mt_dnn.runs.checkpoint import CONTENT, checkpoint_path, files_of, read_state
 
+Content = TypeVar("Content")
 BEST = "best"
 NAME = re.compile(r"step-(\d{8,})")
 LEFTOVER = re.compile(r"\.step-\d{8,}\.(tmp|old)")
@@ -100,6 +102,20 @@ def find_checkpoint(path: Path) -> Path:
     if (path / BEST / "heads.safetensors").exists():  # a copy of a run folder without its checkpoints
         return (path / BEST).resolve()
     raise UserError(f"{path}: no checkpoint here; give a run folder or one of its checkpoints/step-… folders")
+
+
+def read_checkpoint(path: Path, read: Callable[[Path], Content]) -> Content:
+    """Returns what ``read`` makes of the checkpoint that a user means, see ``find_checkpoint``.
+
+    A run that trains meanwhile may remove a checkpoint while it is read. Then a newer one is read.
+    """
+    while True:
+        before = set(checkpoints(path))
+        try:
+            return read(find_checkpoint(path))
+        except (UserError, OSError):
+            if before <= set(checkpoints(path)):  # none was removed
+                raise
 
 
 def best_checkpoint(run: Path, last: Path) -> Path:

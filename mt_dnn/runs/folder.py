@@ -16,10 +16,11 @@ from data_utils.errors import UserError, os_errors, tell
 from data_utils.files import NO_LOCKS, replacing
 from data_utils.task_def import TaskDef, dump_task_defs, load_task_defs
 from data_utils.task_yaml import read_yaml
-from mt_dnn.runs.checkpoint import damaged, read_state
+from mt_dnn.runs.checkpoint import read_state
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import differences, dump_config, load_config
+from mt_dnn.runs.damaged import damaged
 from mt_dnn.runs.soft_lock import is_held, lost, soft_lock
 
 CONFIG, TASKS, LOCK = "config.yml", "task_defs.yml", ".lock"
@@ -101,6 +102,24 @@ def _kept(folder: Path, name: str) -> Path | None:
     return checkpoint and checkpoint / name
 
 
+def check_not_of_run(output: Path, option: str = "--output") -> None:
+    """Raises UserError for an output that is a file of a run or of its checkpoints, which it would replace.
+
+    Other files in a run folder may be replaced. ``option``: that names the output.
+    """
+    with os_errors(output, "cannot be written"):
+        file = output.resolve()
+        if not file.is_file():
+            return
+        for folder in file.parents:
+            name = file.relative_to(folder)
+            written = name.parts[0] == "checkpoints" or any(name.match(pattern) for pattern in (CONFIG, *WRITTEN))
+            if written and (folder / CONFIG).is_file() and (folder / "checkpoints").is_dir():
+                raise UserError(
+                    f"{output}: belongs to the run {folder}, and would be replaced; choose another {option}"
+                )
+
+
 def _check_empty(folder: Path) -> None:
     """Raises UserError if a folder without a run holds a file that a run would replace. So nothing foreign is lost."""
     found = [path for pattern in WRITTEN for path in sorted(folder.glob(pattern))]
@@ -121,9 +140,16 @@ def check_same_tasks(folder: Path, tasks: Mapping[str, TaskDef]) -> None:
     """
     file = _kept(folder, TASKS)
     old, new = _without_files(tasks if file is None else load_task_defs(file)), _without_files(tasks)
-    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    if changed:
-        raise UserError(f"{folder}: holds a run with another definition of {changed[0]}; choose another output=")
+    for name in {**old, **new}:
+        if name not in new:
+            problem = f"that has the task {name}, whose training rows or definition are gone; put them back, or"
+        elif name not in old:
+            problem = f"without the task {name}; take away its training rows or definition, or"
+        elif old[name] != new[name]:
+            problem = f"with another definition of {name};"
+        else:
+            continue
+        raise UserError(f"{folder}: holds a run {problem} choose another output=")
 
 
 def _without_files(tasks: Mapping[str, TaskDef]) -> dict[str, TaskDef]:

@@ -15,7 +15,6 @@ from mt_dnn.adversarial.base import Adversary
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.runs.checkpoint import (
     checkpoint_path,
-    damaged,
     forget_trainer_tensors,
     read_state,
     read_trainer_tensors,
@@ -23,6 +22,7 @@ from mt_dnn.runs.checkpoint import (
 )
 from mt_dnn.runs.checkpoints import forget_checkpoints, last_checkpoint, mark_best, prune
 from mt_dnn.runs.config_file import differences
+from mt_dnn.runs.damaged import damaged
 from mt_dnn.runs.folder import check_not_lost
 from mt_dnn.runs.progress import Progress
 from mt_dnn.training.optimizer_state import load_optimizer_tensors, optimizer_tensors

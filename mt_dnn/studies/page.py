@@ -10,14 +10,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from data_utils.errors import os_errors
-from data_utils.files import replacing
+from data_utils.errors import UserError, os_errors
+from data_utils.files import open_file, replacing
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.report import Report
 from mt_dnn.studies.sheets import Sheet, SheetRow
 from mt_dnn.studies.tables import Table
 
 PICTURES = {".svg": "image/svg+xml", ".png": "image/png"}
+GENERATOR = '<meta name="generator" content="mt-dnn report">'  # a page without it is of somebody else
 HIDDEN = ("seed", "tasks", "name")  # settings that rows need not be told apart by
 NUMBER = re.compile(r"[+−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -39,9 +40,19 @@ def write_page(report: Report, folder: Path) -> Path:
     return file
 
 
+def check_ours(page: Path) -> None:
+    """Raises UserError for a page that ``mt-dnn report`` has not written, and would replace."""
+    with os_errors(page, "cannot be read"):
+        if page.exists():
+            with open_file(page) as stream:
+                if GENERATOR.encode() not in stream.read(1000):
+                    raise UserError(f"{page}: was not written by mt-dnn report; choose another folder with --html")
+
+
 def _page(report: Report, folder: Path, pictures: Sequence[Path]) -> Iterator[str]:
     title = escape(report.grid.study.title)
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield GENERATOR
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>"
     for number, sheet in enumerate(report.sheets):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mt_dnn.studies.page import write_page
+from data_utils.errors import UserError
+from mt_dnn.studies.page import check_ours, write_page
 from mt_dnn.studies.records import save_records
 from mt_dnn.studies.report import Report
 from mt_dnn.studies.study import load_study
@@ -42,6 +43,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     commands = {"sweep": "mt-dnn sweep s.yml", "report": "mt-dnn report s.yml"}
     report = Report(grid, commands, folder / "runs", records=folder / "records.jsonl")
     return write_page(report, folder / "html")
+
+
+def test_a_page_of_somebody_else_stays(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<h1>mine</h1>")
+    with pytest.raises(UserError, match="was not written by mt-dnn report; choose another folder with --html"):
+        check_ours(tmp_path / "index.html")
+    check_ours(page)
+    check_ours(tmp_path / "missing.html")
 
 
 class Cells(HTMLParser):

@@ -17,7 +17,6 @@ from data_utils.task_def import TaskDef
 from mt_dnn.inference.huggingface import HUB_NAME
 from mt_dnn.inference.trained import TrainedModel
 from mt_dnn.runs.checkpoint import read_state
-from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.runs.config import RunConfig
 
 LICENCE = "# license: the name of a licence, such as apache-2.0. Write it here before you publish the model."
@@ -50,7 +49,7 @@ def read_results(model: TrainedModel, task: TaskDef | None) -> list[dict[str, An
 
     They are of the checkpoint that the run has selected.
     """
-    checkpoint = find_checkpoint(model.run).resolve()
+    checkpoint = model.folder.resolve()
     file = checkpoint.parent.parent / "summary.json"
     if task is None or not file.is_file():
         return []
@@ -141,7 +140,7 @@ def _reading(config: RunConfig, task: TaskDef | None) -> Iterator[str]:
 
 def row_counts(model: TrainedModel, task: TaskDef) -> dict[str, int]:
     """How many rows the splits of a task have that the run has read, as far as its prepared rows are still there."""
-    checkpoint, cache = find_checkpoint(model.run), model.config.data.cache_dir
+    checkpoint, cache = model.folder, model.config.data.cache_dir
     known = read_state(checkpoint)["progress"]["data"] if (checkpoint / "trainer").is_dir() else {}
     folders = {
         name.partition("/")[2]: cache / f"{name.replace('/', '_')}-{digest}"

@@ -17,7 +17,6 @@ from mt_dnn.encoders.pretrained import quiet, read_config
 from mt_dnn.inference.export.forms import Form, check_encoder, form_of, layers_of
 from mt_dnn.inference.export.layouts import FREE, Layout
 from mt_dnn.inference.trained import TrainedModel
-from mt_dnn.runs.checkpoints import find_checkpoint
 from mt_dnn.tasks.masked_lm import MaskedLMHead
 from mt_dnn.tasks.spans import SpanHead
 
@@ -80,7 +79,9 @@ def input_names(built: PreTrainedModel) -> list[str]:
 
 
 def _checkpoint(model: TrainedModel) -> Path:
-    return find_checkpoint(model.run)
+    if not model.folder.is_dir():
+        raise UserError(f"{model.folder}: the run has removed this checkpoint meanwhile, since it trains; export again")
+    return model.folder
 
 
 def _settings(model: TrainedModel, owner: TaskDef, form: Form, layout: Layout) -> Any:

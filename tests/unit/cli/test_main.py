@@ -39,6 +39,12 @@ def test_a_name_that_no_file_can_have_is_one_line(arguments: list[str], capsys: 
     assert line.startswith("mt-dnn: aaa") and len(line) < 700
 
 
+@pytest.mark.parametrize("command", ["export", "prepare", "train"])
+def test_an_argument_that_is_not_utf_8_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended([command, os.fsdecode(b"a/\xfe")]) == 2
+    assert capsys.readouterr().err == "mt-dnn: a/\\udcfe: is not UTF-8; rename the file or folder\n"
+
+
 @pytest.mark.parametrize("name", ["ascii", "latin-1", "utf-8"])
 def test_a_terminal_that_lacks_characters_gets_escapes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,9 +88,9 @@ def raising(error: Exception) -> object:
         (
             OSError(errno.EIO, os.strerror(errno.EIO)),
             1,
-            "mt-dnn: a file: cannot be read or written (Input/output error); check the disk",
+            "mt-dnn: a file or standard output: cannot be read or written (Input/output error); check the disk",
         ),
-        (Exception("No space left on device (os error 28)"), 1, "mt-dnn: a file: cannot be read or written (No space"),
+        (Exception("No space left on device (os error 28)"), 1, "mt-dnn: a file or standard output: cannot be read or written (No space"),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/b"),
             2,

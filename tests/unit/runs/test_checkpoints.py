@@ -11,7 +11,7 @@ import pytest
 
 from data_utils.errors import UserError
 from mt_dnn.runs.checkpoint import FORMAT, files_of, flush_tree, read_state
-from mt_dnn.runs.checkpoints import find_checkpoint, last_checkpoint, mark_best, prune
+from mt_dnn.runs.checkpoints import find_checkpoint, last_checkpoint, mark_best, prune, read_checkpoint
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import same_form
 
@@ -219,3 +219,32 @@ def test_weights_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
     flush_tree(tmp_path)
     rights = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
     assert rights == {"model.safetensors": 0o640, "task_defs.yml": 0o600}
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_a_newer_one(tmp_path: Path) -> None:
+    """As a run that trains removes it."""
+    tried = []
+
+    def read(checkpoint: Path) -> str:
+        tried.append(checkpoint.name)
+        if len(tried) < 4:
+            make(tmp_path, 10 * len(tried) + 10)
+            shutil.rmtree(checkpoint)
+        return (checkpoint / "config.yml").read_text()
+
+    make(tmp_path, 10)
+    assert read_checkpoint(tmp_path, read) == ""
+    assert tried == ["step-00000010", "step-00000020", "step-00000030", "step-00000040"]
+
+
+def test_a_checkpoint_that_is_damaged_is_read_once(tmp_path: Path) -> None:
+    tried = []
+
+    def read(checkpoint: Path) -> str:
+        tried.append(checkpoint)
+        raise UserError("damaged")
+
+    make(tmp_path, 10)
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path, read)
+    assert len(tried) == 1

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
+from mt_dnn.cli.main import main
 from mt_dnn.runs import folder
 from mt_dnn.runs.checkpoints import last_checkpoint
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import dump_config, load_config
-from mt_dnn.runs.folder import FolderInUse, check_same_config, check_unlocked, locked, write_json
+from mt_dnn.runs.folder import FolderInUse, check_not_of_run, check_same_config, check_unlocked, locked, write_json
 from mt_dnn.runs.log import MetricsLog
 from mt_dnn.runs.run import Run
 
@@ -43,6 +44,44 @@ def test_a_file_that_a_run_would_replace_is_refused(workspace: Path, name: str) 
         check_same_config(config)
     dump_config(config, config.output / "config.yml")
     check_same_config(config)
+
+
+@pytest.mark.parametrize("command", ["predict", "embed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.yml", "metrics.jsonl", "summary.json", "predictions/same_dev.jsonl"),
+        *("checkpoints/step-00000001/heads.safetensors", "best/config.yml"),
+    ],
+)
+def test_answers_do_not_replace_files_of_a_run(
+    tmp_path: Path, command: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    (tmp_path / "best").symlink_to(checkpoint)
+    for file in (tmp_path / "config.yml", checkpoint / "config.yml", tmp_path / name):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        main([command, "another_run", "--input", "rows.tsv", "--output", str(tmp_path / name)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and (tmp_path / name).read_text() == "mine"
+    assert (
+        line
+        == f"mt-dnn: {tmp_path / name}: belongs to the run {tmp_path}, and would be replaced; choose another --output"
+    )
+
+
+def test_other_files_in_a_run_folder_may_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("config.yml", "mine.jsonl", "predictions.jsonl"):
+        (tmp_path / name).write_text("mine")
+    check_not_of_run(tmp_path / "mine.jsonl")
+    check_not_of_run(tmp_path / "predictions.jsonl")
+    check_not_of_run(tmp_path / "summary.json")  # there is none
+    (tmp_path / "checkpoints").rmdir()
+    check_not_of_run(tmp_path / "config.yml")  # of no run
 
 
 def test_a_foreign_lock_file_stays_as_it_is(tmp_path: Path) -> None:

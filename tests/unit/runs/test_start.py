@@ -133,6 +133,34 @@ def test_a_run_goes_on_with_rows_in_a_file_of_another_name(workspace: Path) -> N
         parts(workspace, *options)
 
 
+def test_a_run_whose_rows_are_gone_or_new_says_so(workspace: Path) -> None:
+    rows, aside = workspace / "data" / "same_train.tsv", workspace / "aside.tsv"
+    saved(workspace, "train.epochs=1")
+    rows.rename(aside)
+    with pytest.raises(UserError, match="that has the task same, whose training rows or definition are gone; put"):
+        parts(workspace, "train.epochs=1")
+    other = ("train.epochs=1", f"output={workspace / 'other'}")
+    saved(workspace, *other)
+    aside.rename(rows)
+    with pytest.raises(UserError, match="holds a run without the task same; take away its training rows or"):
+        parts(workspace, *other)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_encoder_of_a_checkpoint_says_what_to_do(workspace: Path, name: str) -> None:
+    options = ("tasks=[same]", "train.epochs=1")
+    saved(workspace, *options)
+    (file,) = workspace.glob(f"run/checkpoints/*/encoder/{name}")
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(
+        UserError, match=r"encoder: damaged or missing \(.*; delete this checkpoint folder to"
+    ) as raised:
+        parts(workspace, *options)
+    assert "give a hub name" not in str(raised.value)
+    with pytest.raises(UserError, match=r"encoder: damaged or missing \("):
+        mt_dnn.load(workspace / "run")
+
+
 def test_a_folder_that_has_lost_its_task_file_gets_it_again(workspace: Path) -> None:
     config = load_config(workspace / "run.yml")
     tasks = parts(workspace).tasks.evaluated

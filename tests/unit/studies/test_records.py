@@ -150,9 +150,10 @@ def test_options_that_do_not_fit_are_refused(options: tuple[str, ...], capsys: A
 
 
 @pytest.mark.parametrize("option", ["--output", "--save-records"])
-@pytest.mark.parametrize("name", ["study.yml", "run.yml", "records.jsonl"])
+@pytest.mark.parametrize("name", ["study.yml", "run.yml", "records.jsonl", "paper.yml"])
 def test_a_report_does_not_replace_what_it_reads(tmp_path: Path, option: str, name: str, capsys: Any) -> None:
-    made_up_grid(tmp_path)
+    (tmp_path / "paper.yml").write_text("t: {columns: {rte: [accuracy]}, rows: {plain: {rte: [63.5]}}}")
+    made_up_grid(tmp_path, published={"file": str(tmp_path / "paper.yml"), "table": "t"})
     records, file = tmp_path / "records.jsonl", tmp_path / name
     records.write_text(json.dumps(GOOD) + "\n")
     before = file.read_bytes()
