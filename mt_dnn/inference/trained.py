@@ -102,8 +102,7 @@ def _read(folder: Path, task_defs: Path | str | None) -> tuple[RunConfig, Tasks,
 class TrainedModel:
     """A trained model with its tokenizer. ``mt_dnn.load`` makes it.
 
-    ``run``: what ``load`` was given. ``folder``: the checkpoint that was read, or the folder in the format of
-    transformers.
+    ``run``: what ``load`` was given. ``folder``: the checkpoint, or the folder of transformers, that was read.
     ``tasks``: the definitions of the tasks that the model can answer, by name. ``trained``: those among them that it
     was trained on. The other tasks read the head of a trained task.
 
