@@ -190,6 +190,8 @@ def configured(records: Iterable[Record], runs: Path) -> Iterable[tuple[Record, 
     """
     for record in records:
         missing = [key for key in ("run", "mode", "tasks", "machine", "encoder", "cpu_seconds") if key not in record]
+        if not missing and "processor" not in record["machine"]:
+            missing = ["machine.processor"]
         if "error" in record:
             continue
         if missing:
