@@ -279,7 +279,11 @@ def test_scores_of_another_checkpoint_are_left_out(runs: dict[str, Path]) -> Non
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "is damaged (Expecting"), ("[]", "is damaged (list indices"), ("{}", "is damaged (no 'selected_step'); rest")],
+    [
+        ("{", "is damaged (Expecting"),
+        ("[]", "is damaged (list indices"),
+        ("{}", "is damaged (no 'selected_step'); rest"),
+    ],
 )
 def test_a_damaged_summary_is_named_and_nothing_is_exported(
     content: str, said: str, runs: dict[str, Path], tmp_path: Path
