@@ -3,6 +3,7 @@
 JSONL, Parquet and Python have more than text. They are read like this:
 
 - Numbers and truth values are what JSON writes for them: ``1``, ``2.5``, ``true``. Nothing (null, None) is empty.
+- Dates and times are written as in ISO 8601, ``2020-01-31T12:00:00``, and decimal numbers with all their digits.
 - A list is read in the columns ``words``, ``choices`` and ``soft_label``. In ``label`` it is read if an answer of the
   task may have several parts. An object is read in ``soft_label``.
 - A nested value is an error in any other column that the task reads. In all other columns it is kept as JSON.
@@ -48,9 +49,9 @@ def cells(location: str, values: Mapping[str, Any], task: TaskDef) -> dict[str, 
     row: dict[str, str] = {}
     for name, value in values.items():
         if listed and name == "choices":
-            row |= _choices(f"{location}: choices", _plain(value))
+            row |= _choices(f"{location}: choices", plain(value))
         else:
-            row[name] = _cell(f"{location}: {task.columns.get(name, name)}", name, _plain(value), task)
+            row[name] = _cell(f"{location}: {task.columns.get(name, name)}", name, plain(value), task)
     return row
 
 
@@ -76,7 +77,7 @@ def _label(here: str, value: Any, answer: str) -> str:
                 raise UserError(f"{here}: the list is empty; write {WANTED[answer]}, or null in all rows")
             return _spaced(here, value, "label")
         if answer == "class_set":
-            return _json(here, [_scalar(here, _plain(item), WANTED[answer]) for item in value])
+            return _json(here, [_scalar(here, plain(item), WANTED[answer]) for item in value])
         if answer == "spans":
             return _json(here, value)
     return _scalar(here, value, WANTED[answer])
@@ -89,7 +90,7 @@ def _choices(here: str, value: Any) -> dict[str, str]:
         texts = None
     if not isinstance(texts, list | tuple):
         raise UserError(f'{here}: write a list of texts, ["a", "b"]; or give the columns choice1, choice2, …')
-    found = [_scalar(here, _plain(text), "a text for each choice") for text in texts]
+    found = [_scalar(here, plain(text), "a text for each choice") for text in texts]
     if "" in found:
         raise UserError(f"{here}: choice {found.index('') + 1} is empty; leave it out of the list")
     found += [""] * (2 - len(found))
@@ -98,7 +99,7 @@ def _choices(here: str, value: Any) -> dict[str, str]:
 
 def _spaced(here: str, items: Sequence[Any], item_name: str) -> str:
     """The texts of a list with one space between two. ``item_name``: what an item is."""
-    texts = [_scalar(here, _plain(item), f"a text for each {item_name}") for item in items]
+    texts = [_scalar(here, plain(item), f"a text for each {item_name}") for item in items]
     if spaced := [text for text in texts if " " in text]:
         hint = ", or the sentence as a text" if item_name == "word" else ""
         raise UserError(f"{here}: '{spaced[0]}' has a space; give each {item_name} by itself{hint}")
@@ -144,13 +145,13 @@ def _json(here: str, value: Any) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    if (plain := _plain(value)) is value:
+    if (found := plain(value)) is value:
         raise TypeError
-    return plain
+    return found
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's values as Python's. A date or a decimal number as text."""
+def plain(value: Any) -> Any:
+    """NumPy's values as Python's, dates and times in the form of ISO 8601, and a decimal number as text."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, date | time):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.bars import bar
+from data_utils.cells import plain
 from data_utils.column_names import check_columns
 from data_utils.errors import UserError
-from data_utils.files import read_lines, spelled
+from data_utils.files import Spelled, read_lines, spelled
 from data_utils.row_files import CONLL, READERS, kind_of
 
 KINDS = ("tsv", *READERS, CONLL)
@@ -77,7 +78,7 @@ def as_list(value: Any) -> list[str] | None:
     """The texts of a list, which TSV and CSV have as JSON. None for another value."""
     if isinstance(value, str) and value.startswith("["):
         try:
-            value = json.loads(value)
+            value = json.loads(value, parse_float=Spelled)
         except (ValueError, RecursionError):
             return None
     return [as_text(item) for item in value] if isinstance(value, list | tuple) else None
@@ -85,7 +86,7 @@ def as_list(value: Any) -> list[str] | None:
 
 def as_text(value: Any) -> str:
     """The text that a reader of rows makes of a value."""
-    text = spelled(value)
+    text = spelled(value := plain(value))
     return f"{value}" if text is None else text
 
 

@@ -164,8 +164,7 @@ def check_columns(location: object, columns: Iterable[str], needed: Sequence[str
     """Raises UserError if two columns have the same name, one of the needed columns is missing, or one is no name."""
     columns = list(columns)
     _check_line_ends(location, columns)
-    if twice := {name for name, times in Counter(columns).items() if times > 1}:
-        raise UserError(f"{location}: two columns have the name '{shortened(min(twice))}'; rename one of them")
+    check_twice(location, columns)
     for name in needed:
         if name not in columns:
             found = other_name([column for column in columns if column not in needed], name)
@@ -175,6 +174,12 @@ def check_columns(location: object, columns: Iterable[str], needed: Sequence[str
                 else ""
             )
             raise UserError(f"{location}: no column '{name}' (columns: {listed(columns)}){hint}")
+
+
+def check_twice(location: object, columns: Iterable[str]) -> None:
+    """Raises UserError if two columns have the same name."""
+    if twice := {name for name, times in Counter(columns).items() if times > 1}:
+        raise UserError(f"{location}: two columns have the name '{shortened(min(twice))}'; rename one of them")
 
 
 def _check_line_ends(location: object, columns: Iterable[str]) -> None:

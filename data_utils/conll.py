@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_utils.column_names import LABELS, closest
+from data_utils.column_names import LABELS, check_twice, closest
 from data_utils.errors import UserError
 from data_utils.files import read_lines
 
@@ -55,9 +55,10 @@ class Layout:
         """The position of a column, counted from 0. ``column``: its name, or its number, counted from 1.
 
         Raises:
-            UserError: there is no such column.
+            UserError: there is no such column, or two have this name.
         """
         if column in self.names:
+            check_twice(location, [name for name in self.names if name == column])
             return self.names.index(column)
         if column.isascii() and column.isdigit() and 1 <= int(column) <= self.width:
             return int(column) - 1

@@ -10,7 +10,8 @@ import secrets
 import shutil
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -119,19 +120,39 @@ def spelled(value: Any) -> str | None:
     return json.dumps(value) if isinstance(value, bool | int | float) else None
 
 
+class Twice(ValueError):
+    """A JSON object has a key twice."""
+
+
+def single_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes a JSON object of its keys and values, as ``object_pairs_hook`` of ``json.loads``.
+
+    Raises:
+        Twice: a key is there twice. JSON itself would keep the last value and say nothing.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        key = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise Twice(f"'{shortened(key)}' occurs twice; keep one")
+    return values
+
+
 def read_json(text: str, location: str) -> dict[str, Any]:
     """Reads a JSON object, such as a line of JSONL. Messages begin with ``location``.
 
     Raises:
-        UserError: the text is not JSON, not an object, or holds an unpaired surrogate such as ``"\\ud83d"``.
+        UserError: the text is not JSON, not an object, has a key twice, or holds an unpaired surrogate such as
+            ``"\\ud83d"``.
     """
     try:
-        values = json.loads(text, parse_float=Spelled)
+        values = json.loads(text, parse_float=Spelled, object_pairs_hook=single_keys)
         if "\\u" in text:  # the file is UTF-8, so only an escape can give an unpaired surrogate
             json.dumps(values, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         lone = error.object[error.start]
         raise UserError(f"{location}: unpaired surrogate {lone!r} is not valid text; remove it") from None
+    except Twice as error:
+        raise UserError(f"{location}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{location}: not JSON ({shortened(str(error))})") from None
     if not isinstance(values, dict):

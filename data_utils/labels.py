@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data_utils.errors import UserError, did_you_mean, listed, shortened
-from data_utils.files import Spelled, spelled
+from data_utils.files import Spelled, single_keys, spelled
 from data_utils.task_def import TaskDef
 
 LARGEST = 3.4028234e38  # losses are computed in single precision
@@ -89,7 +89,7 @@ def _choices(location: str, label: str, choices: Sequence[str], task: TaskDef) -
 def _spans(location: str, label: str, context: str, task: TaskDef) -> list[tuple[int, str]]:
     """The right answers as (first character in the context, text)."""
     try:
-        answers = [_answer(value) for value in json.loads(label)]
+        answers = [_answer(value) for value in json.loads(label, object_pairs_hook=single_keys)]
         if not all(type(start) is int and isinstance(text, str) and text for start, text in answers):
             raise ValueError
     except (ValueError, TypeError, RecursionError):

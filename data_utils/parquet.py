@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_utils.column_names import check_twice
 from data_utils.errors import UserError, os_errors, shortened
 from data_utils.files import LONGEST_ROW, TOO_LONG, open_file
 
@@ -28,8 +29,8 @@ def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields the rows of a Parquet file, (location, value of each column). Only some of them are in memory at once.
 
     Raises:
-        UserError: the file cannot be read, is no Parquet file, has a value that is too long or not Python's, or is
-            compressed and has more bytes than there is room for.
+        UserError: the file cannot be read, is no Parquet file, has two columns of one name, has a value that is too
+            long or not Python's, or is compressed and has more bytes than there is room for.
     """
     number = 0
     with os_errors(path, "cannot be read"):
@@ -37,7 +38,7 @@ def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             with open_file(path) as file, tempfile.TemporaryFile() as unpacked:
                 if path.suffix == ".gz":  # Parquet is read from its end, which a compressed stream cannot
                     _unpack(path, gzip.GzipFile(fileobj=file), unpacked)
-                for batch in _batches(unpacked if path.suffix == ".gz" else file):
+                for batch in _batches(path, unpacked if path.suffix == ".gz" else file):
                     for row in _python_rows(path, batch, number):
                         number += 1
                         yield f"{path}: row {number}", row
@@ -63,14 +64,17 @@ def _unpack(path: Path, stream: gzip.GzipFile, unpacked: Any) -> None:
         unpacked.write(block)
 
 
-def _batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, file: BinaryIO) -> Iterator[pa.RecordBatch]:
     """Yields the rows in batches of at most ``AT_ONCE`` rows and about ``LONGEST_ROW`` bytes of text.
 
     A text that rows share is in a dictionary, and there once. A few bytes may stand for gigabytes of rows.
+
+    Raises UserError if two columns have the same name.
     """
     import pyarrow.parquet as pq  # other files do not need it
 
     plain = pq.ParquetFile(file)
+    check_twice(path, plain.schema_arrow.names)
     leaves, kinds = plain.schema, plain.schema_arrow.types
     texts = [number for number in range(len(leaves)) if leaves.column(number).physical_type == "BYTE_ARRAY"]
     parquet = pq.ParquetFile(file, read_dictionary=texts)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.errors import UserError
+from data_utils.files import single_keys
 from data_utils.task_def import TaskDef
 
 COLUMN = "soft_label"
@@ -51,7 +52,7 @@ def read_soft_labels(
     found = []
     for location, text, subject in zip(locations, texts, subjects, strict=True):
         try:
-            found.append(read(json.loads(text), task, subject))
+            found.append(read(json.loads(text, object_pairs_hook=single_keys), task, subject))
         except (ValueError, TypeError, AttributeError, RecursionError):
             raise UserError(f"{location}: {COLUMN}: write {form} as JSON (got {text[:60]!r})") from None
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_utils.column_names import check_twice
 from data_utils.errors import UserError
 from data_utils.files import as_text, read_json, read_lines
 
@@ -44,8 +45,9 @@ class Table:
                 )
 
     def need(self, *columns: str) -> None:
-        """Raises UserError if the file lacks one of `columns`."""
+        """Raises UserError if the file lacks one of `columns`, or has it twice."""
         self.required = columns
+        check_twice(self.path, [name for name in self.columns if name in columns])
         for column in columns:
             if column not in self.columns:
                 raise UserError(f"{self.path}: no column '{column}' among {', '.join(self.columns)}")

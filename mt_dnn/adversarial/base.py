@@ -28,9 +28,12 @@ def _above_zero(radius: float | None) -> float | None:
 Radius = Annotated[float | None, AfterValidator(_above_zero)]
 DivergenceName = Literal["kl", "sym_kl", "js", "hellinger"]
 LevelName = Literal["words", "embeddings"]
+MEASURES = "kl, sym_kl (kl in both directions, added up), js (Jensen-Shannon) or hellinger"
+REGRESSION = "a regression task always has the squared difference"
 STOP_GRADIENT = (
-    "none: l_s trains both of its arguments; target: each of its terms trains the second only; "
-    "kl_target: as target, but a squared difference trains both"
+    "which outputs the divergence trains, of the two that it compares. none: both; target: the second only, towards "
+    "the first, but sym_kl has a term for each direction, so it trains both; kl_target: as target, but the squared "
+    "difference of a regression task trains both"
 )
 LEVELS: Mapping[LevelName, Level] = {"words": 0, "embeddings": EMBEDDINGS}
 

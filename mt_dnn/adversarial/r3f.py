@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
+from mt_dnn.adversarial.base import LEVELS, MEASURES, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
 from mt_dnn.adversarial.perturbation import gaussian, report_size, uniform
 from mt_dnn.adversarial.view import View
 from mt_dnn.tasks.losses import StopGradient
@@ -25,7 +25,11 @@ class R3FOptions(Options):
     noise: Literal["uniform", "normal"] = Field("uniform", description="U(−ε, ε) or N(0, ε²)")
     epsilon: NonNegativeFloat = Field(1e-5, description="ε, size of the noise")
     weight: NonNegativeFloat = Field(1.0, description="λ, weight of the regulariser")
-    divergence: DivergenceName | None = Field("sym_kl", description="KL_S; null: the task's adv_loss")
+    divergence: DivergenceName | None = Field(
+        "sym_kl",
+        description=f"KL_S, the measure that compares outputs: {MEASURES}. null: adv_loss in the task file; "
+        "a regression task has no regulariser",
+    )
     stop_gradient: StopGradient = Field("none", description=STOP_GRADIENT)
 
 

@@ -10,7 +10,16 @@ from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
 from data_utils.errors import UserError
-from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Regularized
+from mt_dnn.adversarial.base import (
+    LEVELS,
+    MEASURES,
+    REGRESSION,
+    STOP_GRADIENT,
+    DivergenceName,
+    LevelName,
+    Options,
+    Regularized,
+)
 from mt_dnn.adversarial.perturbation import Scope, gaussian, report_size, unit
 from mt_dnn.adversarial.view import View
 from mt_dnn.encoders.encoder import Level
@@ -32,7 +41,9 @@ class RAPTOptions(Options):
     norm: Scope = Field("sentence", description="what ‖δ‖∞ is taken over: the whole example, or each token")
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
     divergence: DivergenceName | None = Field(
-        "kl", description="l_s of classification tasks; null: the task's adv_loss (regression: always mse)"
+        "kl",
+        description=f"l_s, the measure that compares outputs: {MEASURES}. null: adv_loss in the task file; "
+        f"{REGRESSION}",
     )
     stop_gradient: StopGradient = Field("target", description=STOP_GRADIENT)
     share_prefix: bool = Field(True, description="run what is below the perturbed state once, not twice")

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from mt_dnn.adversarial.base import STOP_GRADIENT, DivergenceName, Options, Regularized
+from mt_dnn.adversarial.base import MEASURES, REGRESSION, STOP_GRADIENT, DivergenceName, Options, Regularized
 from mt_dnn.adversarial.view import View
 from mt_dnn.tasks.losses import StopGradient
 
@@ -19,7 +19,11 @@ class RDropOptions(Options):
 
     mode: Literal["rdrop"] = "rdrop"
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser; half of the paper's")
-    divergence: DivergenceName | None = Field("kl", description="d, in both directions; null: the task's adv_loss")
+    divergence: DivergenceName | None = Field(
+        "kl",
+        description=f"d, the measure that compares outputs, taken in both directions: {MEASURES}. null: adv_loss in "
+        f"the task file; {REGRESSION}",
+    )
     stop_gradient: StopGradient = Field("none", description=STOP_GRADIENT)
 
 

@@ -9,7 +9,17 @@ from typing import Literal, TypeVar
 from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
-from mt_dnn.adversarial.base import LEVELS, STOP_GRADIENT, DivergenceName, LevelName, Options, Radius, Regularized
+from mt_dnn.adversarial.base import (
+    LEVELS,
+    MEASURES,
+    REGRESSION,
+    STOP_GRADIENT,
+    DivergenceName,
+    LevelName,
+    Options,
+    Radius,
+    Regularized,
+)
 from mt_dnn.adversarial.perturbation import (
     NORMALIZE_EPS,
     gaussian,
@@ -56,7 +66,9 @@ class VirtualOptions(Options):
     gradient_norm: Literal["2", "inf"] = Field("inf", description="norm that normalize_gradient divides by")
     weight: NonNegativeFloat = Field(1.0, description="α, weight of the regulariser")
     divergence: DivergenceName | None = Field(
-        None, description="l_s of classification tasks; default: the task's adv_loss (regression: always mse)"
+        None,
+        description=f"l_s, the measure that compares outputs: {MEASURES}. default: adv_loss in the task file, which is "
+        f"sym_kl if it is not given; {REGRESSION}",
     )
     stop_gradient: StopGradient = Field("target", description=STOP_GRADIENT)
     reuse_dropout_mask: bool = Field(False, description="the same dropout masks in all passes")

@@ -47,7 +47,8 @@ def prepare(
     notices = [prepared.manifest["notice"] for prepared in splits.values() if "notice" in prepared.manifest]
     for line in (*missing, *notices, *check_unknown(splits, most=1)):
         tell(line)
-    wrong = [problem for problem in problems.values() if not isinstance(problem, MissingRows)]
+    found = (problem for problem in problems.values() if not isinstance(problem, MissingRows))
+    wrong = list({str(problem): problem for problem in found}.values())  # what is wrong with an option is said once
     for error in wrong[:-1]:
         tell(error)
     if wrong:

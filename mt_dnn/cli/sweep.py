@@ -121,8 +121,10 @@ def _told_apart(arguments: list[str], *, dry_run: bool) -> tuple[list[str], list
 def _submit(work: Any, arguments: list[str], partition: str | None, gpus: int, max_hours: float | None) -> None:
     """Submits workers to the cluster."""
     from mt_dnn.studies.cluster import Job, submit
+    from mt_dnn.studies.sweep import say_unshown
 
     work.check()
+    say_unshown(work.grid, print)
     folder = work.runs / "slurm"
     ids = submit(arguments, work.workers, folder.resolve(), Job(partition, gpus, max_hours))
     print(f"submitted {len(ids)} workers: {' '.join(ids)}; they print into {folder}")
@@ -134,6 +136,7 @@ def _several(work: Any, arguments: list[str]) -> int:
     A worker that is killed, for example because no memory is left, counts as a failed attempt of its run.
     """
     from mt_dnn.distributed.output import lasting_output
+    from mt_dnn.studies.sweep import say_unshown
     from mt_dnn.studies.workers import Workers
 
     def all_arguments() -> list[str]:
@@ -143,6 +146,7 @@ def _several(work: Any, arguments: list[str]) -> int:
 
     with lasting_output():
         work.check()
+        say_unshown(work.grid, say)
         return Workers(
             work.workers, all_arguments, partial(work.note_death, say), say, partial(work.say_progress, say)
         )()

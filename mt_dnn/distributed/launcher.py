@@ -41,7 +41,8 @@ def launch(processes: int, arguments: Sequence[str], *, restarts: int = 0, stop_
         if received:
             name = signal.Signals(received[0]).name
             tell(
-                f"stopped by {name} before all processes had saved; the same command continues from the last checkpoint"
+                f"stopped by {name} before all processes had saved; the same command continues from the last "
+                "checkpoint, or begins if there is none"
             )
         return BAD_INPUT if BAD_INPUT in failed else 1
 

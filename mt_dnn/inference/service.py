@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -168,12 +169,14 @@ def _json(status: int, content: Any, headers: Any = None) -> Response:
 class Server(uvicorn.Server):
     """Ends at SIGTERM or SIGINT after it has answered what it had accepted. A second signal ends it at once.
 
-    The code is then 128 + the number of the signal, as shells report it.
+    The code is then 128 + the number of the signal, as shells report it. The port stays open while a client still sends
+    its request or reads its answer, so that others get an answer too, for ``timeout_graceful_shutdown`` at most.
     """
 
     def __init__(self, config: uvicorn.Config, batcher: Batcher, started: Callable[[], None]) -> None:
         super().__init__(config)
         self.batcher, self.say_started = batcher, started
+        self.last_moment: float | None = None  # when slow clients are given up; None: rows may still be computed
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -186,7 +189,12 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if self.batcher.draining and self.batcher.idle:
-            self.should_exit = True
+            now = time.monotonic()
+            if self.last_moment is None:
+                self.last_moment = now + (self.config.timeout_graceful_shutdown or 0)
+            if not self.server_state.tasks or now >= self.last_moment:  # a task is a request that is not answered
+                self.config.timeout_graceful_shutdown = max(1, round(self.last_moment - now))
+                self.should_exit = True
         return await super().on_tick(counter)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mt_dnn.distributed.sharded import local_parts
 from mt_dnn.distributed.signals import stop_signals
 from mt_dnn.runs.banner import banner
 from mt_dnn.runs.base import write_base
-from mt_dnn.runs.checkpoints import mark_best
+from mt_dnn.runs.checkpoints import last_checkpoint, mark_best
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.environment import write_environment
 from mt_dnn.runs.evaluate import dev_scores, reads_loss, selection_score
@@ -118,7 +118,7 @@ class Run:
                 speed.count(event)
                 shown.update()
                 if event.position.step % self.config.log.every_steps == 0 or event.last:
-                    record = train_record(event, progress, parts.stepper, speed)
+                    record = train_record(event, progress, parts.stepper, speed, self.folder)
                     log.write(record)
                     shown.set_postfix(loss=f"{record['loss']:.4f}", epoch=f"{record['epoch']}/{epochs}")
                 elif event.position.step == position.step + 1 and not hidden:
@@ -129,7 +129,7 @@ class Run:
                     write_tallies(self.folder, parts.stepper, event.position.epoch)
                 evaluates = self._evaluates_after(event)
                 if evaluates or self._saves_after(event) or stopped_by:
-                    check_finite(parts.model, progress)
+                    check_finite(parts.model, progress, self.folder)
                     if evaluates:
                         shown.set_description("evaluate")
                         hopeless = self._evaluate(log)
@@ -190,18 +190,22 @@ def unsaved(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         file = public_name(error.filename) if error.filename else folder
-        kept = "the last checkpoint is whole"
+        kept = ""  # a disk that fails may not list its folders either
+        with suppress(OSError):
+            kept = "there is no checkpoint yet" if last_checkpoint(folder) is None else "the last checkpoint is whole"
         raise refused(file, "cannot be written", error, kept=kept, kind=NotSaved) from None
 
 
-def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed) -> dict[str, Any]:
+def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed, folder: Path) -> dict[str, Any]:
     """Makes a line of the log: means since the last line, over all ranks. Begins a new window of progress and speed.
+
+    ``folder``: of the run, for messages.
 
     Raises:
         UserError: the loss is not finite.
     """
     per_second = speed.per_second()
-    figures = finite_figures(progress)
+    figures = finite_figures(progress, folder)
     progress.new_window()
     record = {
         "event": "train",
@@ -217,7 +221,7 @@ def train_record(event: Step, progress: Progress, stepper: Stepper, speed: Speed
     return {**record, **{name: group for name, group in groups.items() if group}}
 
 
-def finite_figures(progress: Progress) -> dict[str, float]:
+def finite_figures(progress: Progress, folder: Path) -> dict[str, float]:
     """The means since the last line of the log, over all ranks.
 
     Raises:
@@ -225,11 +229,11 @@ def finite_figures(progress: Progress) -> dict[str, float]:
     """
     figures = progress.collect()
     if not math.isfinite(figures.get("loss", 0.0)):
-        raise not_finite("the loss", progress)
+        raise not_finite("the loss", progress, folder)
     return figures
 
 
-def check_finite(model: nn.Module, progress: Progress) -> None:
+def check_finite(model: nn.Module, progress: Progress, folder: Path) -> None:
     """Checks the loss and every weight before a model is scored or saved. Every rank has to call it.
 
     An infinite gradient makes weights infinite or NaN, while the loss of its update is still finite.
@@ -237,10 +241,10 @@ def check_finite(model: nn.Module, progress: Progress) -> None:
     Raises:
         UserError: the loss since the last line of the log, or a weight, is not finite.
     """
-    finite_figures(progress)
+    finite_figures(progress, folder)
     spoilt = any(not bool(weight.isfinite().all()) for weight in local_parts(model.parameters()))
     if max_over_ranks(spoilt):
-        raise not_finite("a weight", progress)
+        raise not_finite("a weight", progress, folder)
 
 
 def first_signal(received: list[int]) -> int:
@@ -248,10 +252,12 @@ def first_signal(received: list[int]) -> int:
     return max_over_ranks(received[0] if received else 0)
 
 
-def not_finite(what: str, progress: Progress) -> UserError:
+def not_finite(what: str, progress: Progress, folder: Path) -> UserError:
+    there = last_checkpoint(folder) is not None
+    saved = "The last checkpoint was saved before this" if there else "There is no checkpoint yet"
     return UserError(
         f"update {progress.position.step}: {what} is not finite; lower optimizer.lr, or use "
-        "train.precision=fp32. The last checkpoint was saved before this"
+        f"train.precision=fp32. {saved}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterable
@@ -13,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from data_utils.encoder_names import resolve_name
-from data_utils.errors import MissingRows, UserError
+from data_utils.errors import MissingRows, UserError, os_errors
+from data_utils.files import read_json, read_text
 from data_utils.rows import find_rows, read_records
 from data_utils.task_def import TaskDef
 from mt_dnn.adversarial.modes import build_adversaries
@@ -130,14 +130,21 @@ def blocks(config: RunConfig) -> int:
 
 
 def shape_of(config: RunConfig) -> dict[str, Any] | None:
-    """The transformers configuration of the encoder, or None if it is not on this machine."""
+    """The transformers configuration of the encoder, or None if it is not on this machine.
+
+    Raises:
+        UserError: its file is damaged.
+    """
     if config.encoder.name is None:
         return config.encoder.config
     try:
         file = Path(resolve_name(config.encoder.name)) / "config.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     except UserError:  # of a package that is not installed, or a folder that is not there
         return None
+    if not file.exists():
+        return None
+    with os_errors(file, "cannot be read"):
+        return read_json(read_text(file), str(file))
 
 
 @dataclass
@@ -190,6 +197,8 @@ def configured(records: Iterable[Record], runs: Path) -> Iterable[tuple[Record, 
     """
     for record in records:
         missing = [key for key in ("run", "mode", "tasks", "machine", "encoder", "cpu_seconds") if key not in record]
+        if not missing and "processor" not in record["machine"]:
+            missing = ["machine.processor"]
         if "error" in record:
             continue
         if missing:

@@ -14,6 +14,7 @@ from mt_dnn.studies.cost import Rates, configured, shape_of, work
 from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.full_size import ASSUMPTIONS, Estimate, estimate
 from mt_dnn.studies.grid import PlannedRun
+from mt_dnn.studies.layout import unshown
 from mt_dnn.studies.records import read_records
 from mt_dnn.studies.sweep import Sweep, duration
 
@@ -74,7 +75,7 @@ def dry_run_text(sweeps: Sequence[Sweep]) -> str:
     for sweep in sweeps:
         items = [prices(item) for item in _items(sweep)]
         together |= {item.run.settings_id: item for item in items}
-        parts += _study_parts(sweep.grid.study.title, items)
+        parts += [*_study_parts(sweep.grid.study.title, items), *unshown(sweep.grid)]
     left = [item for item in together.values() if item.state not in DONE]
     if len(sweeps) > 1:
         parts.append(f"All {len(sweeps)} studies: {len(together)} runs. A run that several have in common counts once")

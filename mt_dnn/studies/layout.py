@@ -124,13 +124,50 @@ def tasks_of(grid: Grid, cell: Cell) -> Tasks:
 def _with_scores(grid: Grid, entries: Iterable[Entry]) -> Iterator[Entry]:
     """Each entry once for each score of the tasks that its cells train."""
     for entry in entries:
-        found: dict[Score, None] = {}
-        for group in grid.groups:
-            if group[0].fits(entry.labels):
-                carves = _carves(grid, group[0])
-                for task in tasks_of(grid, group[0]).trained.values():
-                    found.update(dict.fromkeys(_scores(task, Score(task.name), grid.study, carves=carves)))
+        found = dict.fromkeys(score for _, scores in _by_task(grid, entry) for score in scores)
         yield from (Entry(entry.labels, score) for score in found)
+
+
+def _by_task(grid: Grid, entry: Entry) -> Iterator[tuple[TaskDef, list[Score]]]:
+    """The tasks that the cells of an entry train, with their scores that are shown. A task may come several times."""
+    for group in grid.groups:
+        if group[0].fits(entry.labels):
+            carves = _carves(grid, group[0])
+            for task in tasks_of(grid, group[0]).trained.values():
+                yield task, list(_scores(task, Score(task.name), grid.study, carves=carves))
+
+
+def unshown(grid: Grid) -> list[str]:
+    """For each task or score that has no column and no row, although ``show`` means it, a sentence that says why."""
+    show = grid.study.show
+    if isinstance(show.columns, tuple):
+        wanted = {text: Score.parse(text) for text in show.columns}
+        empty = {text: score for text, score in wanted.items() if not list(_expanded(grid, score))}
+        return [_unshown(grid, text, _known_tasks(grid)[score.task], score) for text, score in empty.items()]
+    if show.values != "scores":
+        return []
+    rows, columns = _axes(grid)
+    sentences: dict[str, None] = {}
+    for entry in _combinations(grid, rows if TASK in rows else columns):
+        found = list(_by_task(grid, entry))
+        has_scores = {task.name for task, scores in found if scores}
+        for task, _ in found:
+            if task.name not in has_scores and show.metrics.get(task.name) != ():  # nobody wants it
+                name = ", ".join(dict.fromkeys([*entry.labels.values(), task.name]))
+                sentences[_unshown(grid, name, task, Score(task.name))] = None
+    return list(sentences)
+
+
+def _unshown(grid: Grid, name: str, task: TaskDef, wanted: Score) -> str:
+    """Why a table has no score of a task. ``name``: what people read. ``wanted``: what was to be shown of the task."""
+    show = grid.study.show
+    metrics = [wanted.metric] if wanted.metric else show.metrics.get(task.name, task.metrics)
+    if not any(METRICS[metric].scalar for metric in metrics):
+        return f"{name} cannot be shown, because no metric of it ({', '.join(metrics)}) is a single number."
+    if show.split is not None and show.split != CARVED:
+        return f"{name} cannot be shown, because it has no split {show.split} (show.split)."
+    why = "it has training rows only" if show.split is None else "none of its rows are carved"
+    return f"{name} cannot be shown, because {why}. Write settings: {{data.carve: 0.1}}, or give it dev rows."
 
 
 def _carves(grid: Grid, cell: Cell) -> bool:

@@ -109,14 +109,23 @@ def check_record(record: Mapping[str, Any], location: str, remedy: str) -> None:
     needed = ("run", "id", "settings_id", "settings", "tasks", *(() if "error" in record else ("results",)))
     if missing := [key for key in needed if key not in record]:
         raise UserError(f"{location}: is no record of a run (it has no '{missing[0]}'); {remedy}")
+    check_form(RecordForm, record, location, remedy)
+    encoder = record["settings"].get("encoder", {})
+    if not isinstance(encoder, Mapping) or not isinstance(encoder.get("name", ""), str):
+        raise UserError(f"{location}: settings.encoder: has no name that is a text; {remedy}")
+
+
+def check_form(form: type[BaseModel], content: Any, location: str, remedy: str) -> None:
+    """Checks what a file holds. Messages begin with ``location`` and end with ``remedy``.
+
+    Raises:
+        UserError: it does not have this form.
+    """
     try:
-        RecordForm.model_validate(record)
+        form.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         text = first["msg"].removeprefix("Value error, ")
         value = "" if first["type"] == "value_error" else f"{shown(first['input'])}: "
         raise UserError(f"{location}: {where}: {value}{text}; {remedy}") from None
-    encoder = record["settings"].get("encoder", {})
-    if not isinstance(encoder, Mapping) or not isinstance(encoder.get("name", ""), str):
-        raise UserError(f"{location}: settings.encoder: has no name that is a text; {remedy}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from data_utils.set_aside import CARVED
 from mt_dnn.runs.notes import FLOOR
 from mt_dnn.studies.cells import Cell
+from mt_dnn.studies.layout import unshown
 from mt_dnn.studies.published import AVERAGE
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.statistics import resamples_for
@@ -29,6 +30,7 @@ def remarks(table: Table, command: str) -> list[str]:
         _meaning(table),
         _encoders(table),
         _choices(table),
+        unshown(table.grid),
         _missing(table, command),
         _failed(table),
         _effects(table),

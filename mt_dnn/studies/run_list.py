@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from data_utils.errors import UserError, os_errors
+from data_utils.files import read_json, read_text
 from data_utils.task_yaml import read_yaml
 from mt_dnn.runs.evaluate import reads_loss
 from mt_dnn.runs.folder import CONFIG, TASKS, FolderInUse, check_unlocked
-from mt_dnn.studies.records import RECORD
+from mt_dnn.studies.record_form import check_form
+from mt_dnn.studies.records import read_record
 
+SUMMARY = "summary.json"
 State = Literal["finished", "failed", "running", "cut off", "unreadable"]
+
+
+class _Mode(BaseModel):
+    mode: str = "none"
+
+
+class _Config(BaseModel):
+    """What is read of the configuration of a run."""
+
+    tasks: list[Any] | None = None
+    adversary: _Mode | None = None
+    seed: int = 1
+
+
+class _Selection(BaseModel):
+    metric: str | None = None
+    score: float | None = None
+
+
+class _Summary(BaseModel):
+    """What is read of the summary of a run."""
+
+    selection: _Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +94,8 @@ def _state(folder: Path) -> RunState:
     config = read_yaml(folder / CONFIG, "configuration of a run")
     if not isinstance(config, dict):
         raise UserError(f"{folder / CONFIG}: is not the configuration of a run")
-    tasks = config.get("tasks") or (list(read_yaml(folder / TASKS)) if (folder / TASKS).exists() else [])
-    mode = (config.get("adversary") or {}).get("mode", "none")
-    record, summary = _json(folder / RECORD), _json(folder / "summary.json")
+    check_form(_Config, config, f"{folder / CONFIG}", "restore this file, or remove the folder")
+    record, summary = read_record(folder) or {}, _summary(folder / SUMMARY)
     selection = summary.get("selection") or {}
     error = record.get("error", "")
     state: State = "failed" if error else "finished" if summary else "cut off"
@@ -77,18 +103,26 @@ def _state(folder: Path) -> RunState:
         check_unlocked(folder)
     except FolderInUse:
         state = "running"
-    names = [str(task) for task in tasks]
-    return RunState(
-        folder, names, mode, config.get("seed", 1), selection.get("metric"), selection.get("score"), state, error
-    )
+    mode, seed = (config.get("adversary") or {}).get("mode", "none"), config.get("seed", 1)
+    names = [str(task) for task in config.get("tasks") or _task_names(folder / TASKS)]
+    return RunState(folder, names, mode, seed, selection.get("metric"), selection.get("score"), state, error)
 
 
-def _json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file. Empty if there is no file."""
+def _task_names(file: Path) -> list[Any]:
+    """The names of the tasks in the task file of a run. None if there is no file."""
+    if not file.exists():
+        return []
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: is no task file; restore it, or remove the folder")
+    return list(content)
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    """The summary of a run. Empty if there is no file."""
     if not file.exists():
         return {}
     with os_errors(file, "cannot be read"):
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{file}: is damaged ({error})") from None
+        content = read_json(read_text(file), str(file))
+    check_form(_Summary, content, str(file), "restore this file, or remove the folder")
+    return content

@@ -17,6 +17,7 @@ from mt_dnn.studies.choice import is_decided, wanted_runs
 from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import run_tasks
+from mt_dnn.studies.layout import unshown
 from mt_dnn.studies.make import Busy, give_up, kept_record, make_run
 from mt_dnn.studies.records import Located, Record, by_settings
 from mt_dnn.studies.weights import release
@@ -88,6 +89,8 @@ class Sweep:
             NotSaved: the disk is full.
         """
         self.check()
+        if self.alone:
+            say_unshown(self.grid, say)
         with stop_signals() as received:
             while missing := self.missing():
                 if self.alone:
@@ -169,6 +172,12 @@ class Sweep:
         for name in {run.source.name: None for run in self.planned() if run.source is not None}:
             if name not in waiting:
                 release(self.runs / name)
+
+
+def say_unshown(grid: Grid, say: Callable[[str], None]) -> None:
+    """Says what the table of a study cannot show, before time is spent on it."""
+    for sentence in unshown(grid):
+        say(f"{grid.study.location}: {sentence}")
 
 
 def check_rows(runs: Sequence[PlannedRun]) -> None:

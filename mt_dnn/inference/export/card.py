@@ -13,6 +13,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from data_utils.encoder_names import PACKAGE
+from data_utils.errors import UserError, os_errors
+from data_utils.files import read_text
 from data_utils.task_def import TaskDef
 from mt_dnn.inference.huggingface import HUB_NAME
 from mt_dnn.inference.trained import TrainedModel
@@ -48,15 +50,24 @@ def read_results(model: TrainedModel, task: TaskDef | None) -> list[dict[str, An
     """The scores of a task that stand in ``summary.json`` of the run folder. Empty if they are of another checkpoint.
 
     They are of the checkpoint that the run has selected.
+
+    Raises:
+        UserError: the file is damaged.
     """
     checkpoint = model.folder.resolve()
     file = checkpoint.parent.parent / "summary.json"
     if task is None or not file.is_file():
         return []
-    summary = json.loads(file.read_text(encoding="utf-8"))
-    if checkpoint.name != f"step-{summary['selected_step']:08d}":
-        return []
-    return [result for result in summary["results"] if result["task"] == task.name]
+    with os_errors(file, "cannot be read"):
+        content = read_text(file)
+    try:
+        summary = json.loads(content)
+        selected = f"step-{summary['selected_step']:08d}"
+        results = [result for result in summary["results"] if result["task"] == task.name]
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"{file}: is damaged ({problem}); restore it, or remove it to write no scores") from None
+    return results if checkpoint.name == selected else []
 
 
 def _parts(model: TrainedModel, content: Content, results: list[dict[str, Any]]) -> Iterator[str]:

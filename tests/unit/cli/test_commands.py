@@ -101,6 +101,21 @@ def test_prepare_fails_after_all_files_if_one_is_wrong(tmp_path: Path, capsys: p
     assert exit_.value.code == 0
 
 
+def test_prepare_says_once_what_is_wrong_with_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = "task_type: classification, data_format: single, labels: [a, b], splits: [train, dev, test]"
+    row = "uid\tlabel\tpremise\n0\ta\tx\n"
+    files = {f"{name}_{split}.tsv": row for name in ("one", "two") for split in ("train", "dev", "test")}
+    lay_out(tmp_path, {"tasks.yml": f"one: {{{task}}}\ntwo: {{{task}}}\n", **files})
+    lay_out(tmp_path, {"two_train.tsv": row.replace("a\tx", "c\tx")})
+    tiny_tokenizer(tmp_path / "encoder")
+    options = ["--data", f"{tmp_path}", "--encoder", f"{tmp_path / 'encoder'}", "--max-length", "1"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["prepare", f"{tmp_path / 'tasks.yml'}", *options])
+    first, second = capsys.readouterr().err.splitlines()
+    assert exit_.value.code == 2 and "max_length: 1 leaves no room for text beside 2 special tokens" in first
+    assert "two_train.tsv:2: label 'c' is not one of a, b" in second
+
+
 def test_a_command_is_one_file_and_one_line_of_main() -> None:
     commands: Any = typer.main.get_command(app)
     groups = [name for name, command in commands.commands.items() if hasattr(command, "commands")]

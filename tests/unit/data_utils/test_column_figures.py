@@ -40,7 +40,7 @@ def test_texts(values: tuple[object, ...], is_text: bool) -> None:
 
 
 def test_lists_and_numbers() -> None:
-    assert as_list('["a", 1]') == ["a", "1"] and as_list("[1] see there") is None and as_list("a") is None
+    assert as_list('["a", 1, 1.50]') == ["a", "1", "1.50"] and as_list("[1] see there") is None and as_list("a") is None
     assert [as_number(text) for text in ("1", "-2.5e3", "1_000", "nan", "x")] == [1, -2500, None, None, None]
 
 

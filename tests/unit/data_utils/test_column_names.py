@@ -104,3 +104,11 @@ def test_missing_columns_under_another_name(name: str, tmp_path: Path) -> None:
             read(tmp_path, written(*columns), kind, name)
     assert read(tmp_path, written("uid", "premise", "tags"), MASKED, name) == (["yes"], ["yes"])
     assert read(tmp_path, written("uid", "premise", "score"), SINGLE, name) == (["yes"], ["yes"])
+
+
+def test_a_foreign_table_has_each_needed_column_once(tmp_path: Path) -> None:
+    (tmp_path / "foreign.tsv").write_text("sentence\tlabel\tlabel\tx\tx\na\tb\tc\td\te\n")
+    table = open_table(tmp_path / "foreign.tsv", marker="sentence")
+    table.need("sentence")
+    with pytest.raises(UserError, match=r"foreign\.tsv: two columns have the name 'label'; rename one of them"):
+        table.need("sentence", "label")

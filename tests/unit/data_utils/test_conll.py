@@ -115,6 +115,7 @@ def test_sentences_to_predict(tmp_path: Path) -> None:
             ":1: looks like names of columns; name two of them in the task file, such as columns: {w",
         ),
         ("Word\tNER\na\tO\n", "", ":1: looks like names of columns; name two of them"),
+        ("Word Tag Tag\na X O\n", ", columns: {words: Word, label: Tag}", ": two columns have the name 'Tag'; rename"),
         ("a O\n\nb B-LOC\n", "", ":3: label 'B-LOC' is not one of O, B-ORG, B-PER"),
         ("\n# nothing\n-DOCSTART- O\n", "", ": the file is empty"),
     ],

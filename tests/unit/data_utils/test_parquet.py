@@ -129,7 +129,7 @@ def test_numbers_that_are_the_same_in_long_lists(tmp_path: Path) -> None:
     pq.write_table(pa.table({"numbers": values}), path, store_schema=False)
     assert path.stat().st_size < 1_000_000
     with path.open("rb") as file:
-        assert max(map(len, parquet._batches(file))) <= parquet.MOST_BYTES / 800_000
+        assert max(map(len, parquet._batches(path, file))) <= parquet.MOST_BYTES / 800_000
 
 
 def test_an_unpacked_file_takes_at_most_half_of_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,4 +183,4 @@ def test_rows_with_many_bytes_come_in_small_batches(tmp_path: Path, monkeypatch:
     path = tmp_path / "t_train.parquet"
     pq.write_table(pa.table({"premise": [f"{row:01000d}" for row in range(50)]}), path, use_dictionary=False)
     with path.open("rb") as file:
-        assert max(map(len, parquet._batches(file))) <= 5
+        assert max(map(len, parquet._batches(path, file))) <= 5

@@ -117,6 +117,31 @@ def test_blank_lines_are_rows_to_predict_only(name: str, tmp_path: Path) -> None
     assert [row.number for row in found] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize("twice", ["premise", "genre"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_name_that_two_columns_have_is_refused(name: str, twice: str, count: int, tmp_path: Path) -> None:
+    kind, names = name.removesuffix(".gz"), [*COLUMNS, twice, twice]
+    rows = [[*row, "one", "other"] for row in ROWS][:count]
+    if kind == "parquet":
+        values = list(map(list, zip(*rows, strict=True))) if rows else [[]] * len(names)
+        pq.write_table(
+            pa.Table.from_arrays([pa.array(column, pa.string()) for column in values], names), tmp_path / "p"
+        )
+        data = (tmp_path / "p").read_bytes()
+    elif kind == "jsonl":
+        pairs = [zip(names, row, strict=True) for row in [*rows, *([] if rows else [[""] * len(names)])]]
+        lines = [", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in row) for row in pairs]
+        data = "".join(f"{{{line}}}\n" for line in lines).encode()
+    else:
+        data = "".join(("\t" if kind == "tsv" else ",").join(row) + "\n" for row in [names, *rows]).encode()
+    path = write(tmp_path, name, data)
+    if kind == "jsonl":
+        assert refused(path) == f":1: '{twice}' occurs twice; keep one"
+    else:
+        assert refused(path) == f": two columns have the name '{twice}'; rename one of them"
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_bytes_that_are_not_utf_8(name: str, tmp_path: Path) -> None:
     kind = name.removesuffix(".gz")

@@ -81,6 +81,7 @@ def test_workers_that_do_not_save_in_time_are_a_failure(
     assert stopped(tmp_path, monkeypatch, signal.SIGTERM, "time.sleep(60)", stop_timeout_s=0.5) == 1
     said = capsys.readouterr().err
     assert "have not saved within 0.5 s" in said and "stopped by SIGTERM before all processes had saved" in said
+    assert "continues from the last checkpoint, or begins if there is none" in said
 
 
 def test_one_worker_that_cannot_save_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,26 @@ def test_scores_of_another_checkpoint_are_left_out(runs: dict[str, Path]) -> Non
     assert read_results(model, model.task("same")) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is damaged (Expecting"),
+        ("[]", "is damaged (list indices"),
+        ("{}", "is damaged (no 'selected_step'); rest"),
+    ],
+)
+def test_a_damaged_summary_is_named_and_nothing_is_exported(
+    content: str, said: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    file = runs["bert"] / "summary.json"
+    before = file.read_text()
+    file.write_text(content)
+    with pytest.raises(UserError) as error:
+        export(runs["bert"], tmp_path / "out", task="same")
+    file.write_text(before)
+    assert f"{file}: {said}" in str(error.value) and not list(tmp_path.iterdir())
+
+
 def test_labels_and_lengths_are_those_of_the_run(exported: Path, runs: dict[str, Path]) -> None:
     settings, tokenizer = AutoConfig.from_pretrained(exported), AutoTokenizer.from_pretrained(exported)
     assert settings.id2label == {0: "different", 1: "same"} and settings.label2id == {"different": 0, "same": 1}

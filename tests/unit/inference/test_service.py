@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event, Thread
@@ -20,8 +20,9 @@ from data_utils.errors import UserError
 from data_utils.task_types import DATA_FORMATS
 from mt_dnn.inference.batcher import Batcher
 from mt_dnn.inference.predict import Wanted, has_probabilities, predict_file, predict_inputs
+from mt_dnn.inference.requests import Limits
 from mt_dnn.inference.trained import TrainedModel
-from tests.hostile import BODY, HEAD, JSON, LIMITS, RAW, ROW, refused
+from tests.hostile import BODY, HEAD, JSON, LIMITS, PAIR, RAW, ROW, refused
 from tests.workspace import MORE_TASKS, make_workspace, rows_of
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
@@ -33,6 +34,8 @@ from mt_dnn.inference.service import Server, build_app, serve
 
 TASKS = ["same", "negated", "overlap", "graded", "odd", "tagged", "marks", "guessed", "gap", "found"]
 TIMEOUT = 30
+PATIENT = replace(LIMITS, body_s=TIMEOUT)
+START = f"POST {PAIR} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ class Running:
             return answer
 
 
-def start(model: TrainedModel) -> Running:
+def start(model: TrainedModel, limits: Limits = LIMITS) -> Running:
     held, started = Event(), Event()
     held.set()
 
@@ -90,7 +93,7 @@ def start(model: TrainedModel) -> Running:
         return predict_inputs(model, model.task(task), rows, wanted)
 
     batcher = Batcher(predict, queue_rows=LIMITS.queue_rows, batch_rows=100)
-    config = uvicorn.Config(build_app(model, LIMITS, batcher), log_level="critical", timeout_graceful_shutdown=10)
+    config = uvicorn.Config(build_app(model, limits, batcher), log_level="critical", timeout_graceful_shutdown=10)
     server = Server(config, batcher, started.set)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = Thread(target=server.run, args=([listening],))
@@ -264,6 +267,45 @@ def test_the_end_waits_for_what_was_accepted_and_refuses_what_comes_later(model:
     for thread in threads:
         thread.join(TIMEOUT)
     assert sorted((status, len(answer["predictions"])) for status, answer, _ in found) == [(200, 1), (200, 2), (200, 3)]
+
+
+def slow_clients(running: Running, count: int) -> list[socket.socket]:
+    """Connections of clients that have sent the head of a request, and half of its body."""
+    streams = [socket.create_connection(("127.0.0.1", running.port), timeout=TIMEOUT) for _ in range(count)]
+    for stream in streams:
+        stream.sendall(START.encode() + BODY[:1])
+    until(lambda: len(running.server.server_state.tasks) == count)
+    return streams
+
+
+def test_the_end_answers_new_connections_while_slow_clients_send(model: TrainedModel) -> None:
+    running = start(model, PATIENT)
+    streams = slow_clients(running, 200)
+    running.server.handle_exit(signal.SIGTERM, None)
+    for path in ("/health", "/predict/same") * 5:
+        status, refused, headers = running.ask("POST" if "same" in path else "GET", path, {"rows": [ROW]})
+        assert status == 503 and "shutting down" in refused["error"] and headers["Connection"] == "close"
+        time.sleep(0.1)  # until the server looks again whether it may end
+    for stream in streams:
+        stream.sendall(BODY[1:])
+        assert stream.recv(65536).startswith(b"HTTP/1.1 503 ")
+        stream.close()
+    running.thread.join(TIMEOUT)
+    with pytest.raises(ConnectionError):
+        running.ask("GET", "/health")
+    end(running)
+
+
+def test_the_end_does_not_wait_for_slow_clients_for_ever(model: TrainedModel) -> None:
+    running = start(model, PATIENT)
+    running.server.config.timeout_graceful_shutdown = 1
+    begun, streams = time.monotonic(), slow_clients(running, 3)
+    running.server.handle_exit(signal.SIGTERM, None)
+    running.thread.join(TIMEOUT)
+    assert not running.thread.is_alive() and 1 < time.monotonic() - begun < 8
+    for stream in streams:
+        stream.close()
+    end(running)
 
 
 def test_an_empty_host_does_not_mean_every_address() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_utils.errors import UserError
@@ -53,6 +57,34 @@ HOSTILE = [
     "{x}",
     "2026-01-02",
 ]
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([datetime(2020, 1, 31, 12), datetime(2021, 1, 31)], ("2020-01-31T12:00:00", "2021-01-31T00:00:00")),
+        ([datetime(2020, 1, 31, 12, tzinfo=timezone.utc)], ("2020-01-31T12:00:00+00:00",)),
+        ([date(2020, 1, 31), date(2021, 1, 31)], ("2020-01-31", "2021-01-31")),
+        ([time(12), time(13, 30)], ("12:00:00", "13:30:00")),
+        ([Decimal("1.50"), Decimal("0.0000001")], ("0.0000001", "1.5000000")),
+        ([True, False], ("false", "true")),
+        ([1, 2], ("1", "2")),
+        ([0.5, 1e-7], ("1e-07", "0.5")),
+    ],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_labels_of_any_type_in_parquet_are_those_that_reading_the_rows_gives(
+    values: list[Any], labels: tuple[str, ...], listed: bool
+) -> None:
+    texts = [f"It is number {number}" for number in range(12)]
+    column = [values[number % len(values)] for number in range(12)]
+    if len(values) == 1:
+        column, labels = [*column[1:], values[0].replace(year=2022)], (*labels, "2022-01-31T12:00:00+00:00")
+    table = {"text": texts, "label": pa.array([[value] for value in column] if listed else column)}
+    pq.write_table(pa.table(table), "t_train.parquet")
+    new = made(Path("t_train.parquet"), asked=Asked(task_type="multi_label" if listed else "classification"))
+    task = only_task(new.task_file)
+    assert task.labels == labels and read_rows(find_rows(Path(), task, "train"), task).label is not None
 
 
 def test_labels_stay_as_they_are_in_the_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data_utils.errors import UserError
+from data_utils.errors import NotSaved, UserError
 from mt_dnn.runs import evaluate
 from mt_dnn.runs import run as run_module
 from mt_dnn.runs.config_file import load_config
@@ -147,3 +148,14 @@ def test_a_stop_says_whether_the_run_goes_on(workspace: Path, capsys: pytest.Cap
         settings = ["tasks=[same]", f"output={workspace / keep}", f"checkpoint.keep_optimizer={keep}"]
         assert Run(load_config(workspace / "run.yml", settings), shown=False, hopeless=stop)() == signal.SIGTERM
         assert f"stopped after update 7; the same command {goes_on}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "kept"), [(False, "there is no checkpoint yet"), (True, "the last checkpoint is whole")]
+)
+def test_a_write_that_fails_says_which_checkpoint_there_is(checkpoint: bool, kept: str, tmp_path: Path) -> None:
+    if checkpoint:
+        (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    with pytest.raises(NotSaved) as error, run_module.unsaved(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", f"{tmp_path / 'metrics.jsonl'}")
+    assert f"metrics.jsonl: cannot be written (No space left on device); {kept}; " in f"{error.value}; "

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from data_utils.errors import MissingRows
+from data_utils.errors import MissingRows, UserError
 from data_utils.task_def import load_task_defs
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.config_file import load_config
 from mt_dnn.studies import cost
-from mt_dnn.studies.cost import Rates, configured, probe, texts, work
+from mt_dnn.studies.cost import Rates, configured, probe, shape_of, texts, work
 from mt_dnn.studies.dry_run import dry_run_text
 from mt_dnn.studies.full_size import FLOPS_PER_S, estimate
 from mt_dnn.studies.make import make_run
-from mt_dnn.studies.records import read_records, restorable, restore, save_records
+from mt_dnn.studies.records import read_records, restorable, restore, save_records, write_record
 from mt_dnn.studies.run_list import run_states
 from mt_dnn.studies.sweep import Sweep
 from tests.study_files import grid_of
@@ -177,6 +177,34 @@ def test_an_encoder_that_is_not_here_has_an_estimate(workspace: Path) -> None:
     assert "processor time" not in text
     text = dry_run_text([Sweep(grid_of(workspace, "encoder.name=some/encoder"), workspace / "runs")])
     assert "not known: encoder or rows" in text
+
+
+@pytest.mark.parametrize("machine", [{}, {"threads": 1}])
+def test_a_record_without_a_processor_is_named_and_has_no_rate(
+    machine: dict[str, int], workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    runs, grid = workspace / "runs", grid_of(workspace)
+    record = make_run(grid.run(grid.cells[0], 1).located(runs), "nothing", print, label="first")
+    assert isinstance(record, dict)
+    write_record(runs / record["run"], {**record, "machine": machine})
+    monkeypatch.setattr(cost, "probe", lambda config: 1.0)
+    capsys.readouterr()
+    text = dry_run_text([Sweep(grid, runs)])
+    assert "Speed of 1 runs: measured, 8 updates of plain training with" in text
+    said = capsys.readouterr()
+    assert f"{record['run']}: is left out, because its record has no 'machine.processor'" in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", r"config\.json: not JSON"), ("[]", r"config\.json: a JSON object is expected, not list")],
+)
+def test_a_damaged_configuration_of_an_encoder_is_one_line(content: str, said: str, workspace: Path) -> None:
+    (workspace / "damaged").mkdir()
+    (workspace / "damaged" / "config.json").write_text(content)
+    with pytest.raises(UserError, match=said) as error:
+        shape_of(config_of(workspace, f"encoder.name={workspace / 'damaged'}"))
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_of_another_version_is_named_and_left_out(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

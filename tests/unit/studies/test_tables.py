@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from mt_dnn.studies.derived_cells import make_table
 from mt_dnn.studies.formats import as_csv, latex_text
 from mt_dnn.studies.grid import Grid, PlannedRun
 from mt_dnn.studies.identity import Identity
-from mt_dnn.studies.layout import layout
+from mt_dnn.studies.layout import layout, unshown
 from mt_dnn.studies.records import Record, read_records
 from mt_dnn.studies.remarks import remarks
 from mt_dnn.studies.sheets import score_text, sheets, signed
+from mt_dnn.studies.sweep import Sweep
 from mt_dnn.studies.tables import Table, TableCell
 from tests.studies import METHODS, TASK_DEFS, all_records, failure_of, made_up_grid
 
@@ -278,6 +280,59 @@ def test_the_split_that_is_shown_by_default(
         form = layout(made_up_grid(tmp_path, axes=axes, show={"rows": "method", "columns": columns}, **keys))
         assert [column.score.split for column in form.columns if column.score] == [shown]
         assert ("carved" in form.columns[0].name) == (shown == "carved")
+
+
+TRAIN_ONLY = "because it has training rows only. Write settings: {data.carve: 0.1}, or give it dev rows."
+
+
+@pytest.mark.parametrize(
+    ("show", "metrics", "said"),
+    [
+        ({"rows": "method", "columns": "task"}, ["accuracy"], f"rte cannot be shown, {TRAIN_ONLY}"),
+        ({"rows": "task", "columns": "method"}, ["accuracy"], f"rte cannot be shown, {TRAIN_ONLY}"),
+        ({"rows": "method", "columns": ["rte", "mrpc"]}, ["accuracy"], f"rte cannot be shown, {TRAIN_ONLY}"),
+        (
+            {"rows": "method", "columns": "task", "split": "dev"},
+            ["accuracy"],
+            "rte cannot be shown, because it has no split dev (show.split).",
+        ),
+        (
+            {"rows": "method", "columns": ["mrpc.f1", "mrpc.confusion_matrix"]},
+            ["accuracy"],
+            "mrpc.confusion_matrix cannot be shown, because no metric of it (confusion_matrix) is a single number.",
+        ),
+        (
+            {"rows": "method", "columns": "task"},
+            ["confusion_matrix"],
+            "rte cannot be shown, because no metric of it (confusion_matrix) is a single number.",
+        ),
+    ],
+)
+def test_a_task_without_a_score_is_said_below_the_table_and_before_training(
+    show: dict[str, Any], metrics: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASK_DEFS, "rte", {**RTE, "splits": ["train"], "metrics": metrics})
+    grid = made_up_grid(tmp_path, show=show)
+    table = make_table(grid, all_records(grid, scores))
+    assert [sentence for sentence in remarks(table, "") if "cannot be shown" in sentence] == [said]
+    lines: list[str] = []
+    none: dict[str, Any] = {"check": None, "missing": [], "_release": None, "progress": "0 of 0 runs done"}
+    with ExitStack() as patches:
+        for name, found in none.items():
+            patches.enter_context(patch.object(Sweep, name, return_value=found))
+        Sweep(grid, tmp_path / "runs")(lines.append)
+        Sweep(grid, tmp_path / "runs", alone=False)(lines.append)
+        assert lines.pop() == "0 of 0 runs done"
+    assert lines == [f"{tmp_path / 'study.yml'}: {said}"]
+
+
+def test_a_task_that_is_shown_or_that_nobody_wants_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unshown(made_up_grid(tmp_path)) == []
+    monkeypatch.setitem(TASK_DEFS, "rte", {**RTE, "splits": ["train"]})
+    shown = {"rows": "method", "columns": "task"}
+    assert unshown(made_up_grid(tmp_path, show=shown, settings={"data.carve": 0.1})) == []
+    assert unshown(made_up_grid(tmp_path, show={**shown, "metrics": {"rte": []}})) == []
+    assert unshown(made_up_grid(tmp_path, show={**shown, "values": "seconds"})) == []
 
 
 def test_settings_are_not_chosen_on_a_split_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,7 @@ def test_every_task_type_has_its_form(kind: str) -> None:
         ("sequence_labelling", '{"no": [1, 1, 1], "yes": [0, 0]}'),
         ("sequence_labelling", '{"no": [1, 1, 1], "yes": [0, 0, 0.1]}'),
         ("multi_label", '{"no": 0.5, "yes": 1.5}'),
+        ("multi_label", '{"no": 0.5, "yes": 0.5, "no": 0.1}'),
         ("span", "[[4, 8, 1]]"),
         ("span", "[[4, 4, 1]]"),
         ("span", "[[-1, 4, 1]]"),
