@@ -90,7 +90,11 @@ def raising(error: Exception) -> object:
             1,
             "mt-dnn: a file or standard output: cannot be read or written (Input/output error); check the disk",
         ),
-        (Exception("No space left on device (os error 28)"), 1, "mt-dnn: a file or standard output: cannot be read or written (No space"),
+        (
+            Exception("No space left on device (os error 28)"),
+            1,
+            "mt-dnn: a file or standard output: cannot be read or written (No space",
+        ),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/b"),
             2,
