@@ -99,7 +99,13 @@ class Recorder(TorchDispatchMode):
         extra = {"pageable": self.copies["pageable"], "waits": dict(sorted(self.waits.items()))}
         return {**found, **{name: value for name, value in extra.items() if value}}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or torch wraps the method below; here nothing is compiled, and each operation would cost more
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.prim.device.default:  # the device of a tensor, which is asked for all the time
+            return torch.device("meta") if args[0].fake_mode.in_kernel_invocation else args[0].fake_device
         kwargs = kwargs or {}
         on_device = _any_on_device(args) or _any_on_device(kwargs.values())
         goes_to = kwargs.get("device")
