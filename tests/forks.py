@@ -57,10 +57,13 @@ def import_late() -> None:
 class Forked:
     """A worker of the launcher, forked instead of started. It has the methods of Popen that the launcher calls."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int]) -> None:
+    begin: Callable[[], None] = staticmethod(lambda: None)  # what it does first
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
         self.code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
+            self.begin()
             low = 3
             for handle in sorted(pass_fds):  # Popen closes all others
                 os.closerange(low, handle)
@@ -73,7 +76,7 @@ class Forked:
     def poll(self) -> int | None:
         return self._collect(os.WNOHANG)
 
-    def wait(self) -> int | None:
+    def wait(self, timeout: float | None = None) -> int | None:
         return self._collect(0)
 
     def send_signal(self, number: int) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,12 @@ from mt_dnn.batches.collate import share_of_rank
 from mt_dnn.batches.plan import Plan
 from mt_dnn.runs.checkpoints import last_checkpoint
 from tests import forks
-from tests.distributed.workers import free_port
+from tests.distributed.workers import free_port, run_torchrun
 from tests.end_to_end.test_resume import assert_same_run, finish, wait_for_step
-from tests.forks import Process
+from tests.forks import Command, Process
 from tests.workspace import make_workspace
 
+ROWS = 25  # with the batch size of 8 the last batch of an epoch has one row
 OPTIONS = ["tasks=[same,overlap]", "checkpoint.every_steps=3", "evaluation.every_steps=24", "train.epochs=4"]
 OPTIONS += ["adversary.mode=tat", "distributed.timeout_s=60"]
 SHORT = ["train.epochs=3"]
@@ -42,7 +42,7 @@ def train(folder: Path, output: str) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("restart")
-    make_workspace(folder, train_rows=41)
+    make_workspace(folder, train_rows=ROWS)
     finish(start(folder, "whole", *SHORT, "--gpus", "2"))
     finish(start(folder, "whole_fsdp", *FSDP, "--gpus", "2"))
     return folder
@@ -98,21 +98,15 @@ def test_a_signal_saves_and_another_number_of_ranks_goes_on(
     tallies = [sorted((folder / run / "adversary").iterdir()) for run in ("alone", f"{before}to{after}")]
     assert [path.name for path in tallies[0]] == [path.name for path in tallies[1]]
     totals = [np.sum(json.loads(path.read_text())["counts"]) for path in tallies[1]]
-    assert totals == [41] * len(totals)  # every row of each epoch once, over all ranks
+    assert totals == [ROWS] * len(totals)  # every row of each epoch once, over all ranks
 
 
 def test_two_machines_train_one_job(folder: Path) -> None:
     options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=localhost", f"--master-port={free_port()}"]
-    torchrun, command = [sys.executable, "-m", "torch.distributed.run", *options], [*train(folder, "nodes"), *SHORT]
+    command = ["-m", "mt_dnn.cli", *train(folder, "nodes"), *SHORT]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     agents = [
-        subprocess.Popen(
-            [*torchrun, f"--node-rank={rank}", "-m", "mt_dnn.cli", *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in ("0", "1")
+        Command([*options, f"--node-rank={rank}", *command], environment, run=run_torchrun) for rank in ("0", "1")
     ]
     for agent in agents:
         finish(agent)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import multiprocessing
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
+from mt_dnn.distributed import launcher
 from mt_dnn.distributed.launch import process_group
-from tests.forks import check_forked, server
+from tests.forks import Forked, check_forked, end_with, server
 
 
 def free_port() -> int:
@@ -36,3 +39,18 @@ def _enter(
     check_forked()
     with process_group(timeout_s=timeout_s):
         work(*arguments)
+
+
+class ForkedByTorchrun(Forked):
+    """A worker of torchrun, forked instead of started. It has a session of its own, as a started one."""
+
+    begin = staticmethod(os.setsid)
+
+    def __init__(self, args: Sequence[str], env: Mapping[str, str], **_: object) -> None:
+        super().__init__([*launcher.COMMAND, *args[args.index("mt_dnn.cli") + 1 :]], env=env)
+
+
+def run_torchrun(arguments: Sequence[str]) -> None:
+    """Runs ``torchrun`` with these arguments in a process that was just forked, and ends it with the exit code."""
+    subprocess_handler.Popen = ForkedByTorchrun  # type: ignore[misc, assignment]
+    end_with(lambda: run.main(list(arguments)))
