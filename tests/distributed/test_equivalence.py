@@ -137,11 +137,16 @@ ADAPTED = {
 }
 OTHERS |= ADAPTED
 CASES = {**MODES, **OPTIMIZERS, **OTHERS}
+THREE = {  # three ranks share no batch evenly; two need not train these again
+    "ddp": [f"{mode}-{1 + number % 2}" for number, mode in enumerate(ADVERSARIES)],
+    "fsdp": [f"{mode}-{2 - number % 2}" for number, mode in enumerate(ADVERSARIES)],  # the others
+}
+REFUSED = ("masks", *ADAPTED)  # with split weights
 TOGETHER = {
-    ("ddp", 2): list(CASES),
-    ("ddp", 3): [f"{mode}-{1 + number % 2}" for number, mode in enumerate(ADVERSARIES)],
-    ("fsdp", 2): [name for name in CASES if name not in ("masks", *ADAPTED)],  # refused
-    ("fsdp", 3): [f"{mode}-{2 - number % 2}" for number, mode in enumerate(ADVERSARIES)],  # the others
+    ("ddp", 2): [name for name in CASES if name not in THREE["ddp"]],
+    ("ddp", 3): THREE["ddp"],
+    ("fsdp", 2): [name for name in CASES if name not in (*REFUSED, *THREE["fsdp"])],
+    ("fsdp", 3): THREE["fsdp"],
 }
 
 
