@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,6 +153,7 @@ TOGETHER = {
 
 def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp") -> None:
     """Writes the weights after the updates of each case."""
+    encoders: dict[str, Any] = {}
     for name in TOGETHER.get((strategy, world_size), CASES):
         options = CASES[name]
         if missing_extra(options):
@@ -160,7 +162,7 @@ def weights_after_training(folder: Path, world_size: int, strategy: str = "ddp")
         options = [f"{key}={value}" for key, value in chosen.items()]
         for word, path in PATHS.items():
             options = [option.replace(f"={word}", f"={folder / path}") for option in options]
-        with in_double_precision():
+        with in_double_precision(encoders):
             run = parts(folder, *options, f"distributed.strategy={strategy}")
             assert is_sharded(run.model) == (strategy == "fsdp")
             events = train(run.stepper, run.train_splits, run.plan, device=run.device, start=Position())
