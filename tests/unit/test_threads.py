@@ -147,15 +147,15 @@ def test_idle_teams_come_at_once_and_go_after_some_calm(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("environment", "number", "watches"),
+    ("given", "number", "watches"),
     [({}, 2, 1), (WAITING, 2, 1), (WAITING, 1, 0), ({POLICY: "passive"}, 2, 0), ({"GOMP_SPINCOUNT": "5"}, 2, 0)],
 )
 def test_neighbours_are_watched_only_if_the_user_chose_no_policy(
-    environment: dict[str, str], number: int, watches: int, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], number: int, watches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Watch] = []
     monkeypatch.setattr(Watch, "start", lambda watch: started.append(watch))
-    os.environ |= environment
+    os.environ |= given
     watch_neighbours(number)
     assert len(started) == watches
 
