@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask the hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would keep the cores of other tests busy
 
 import pytest
 from hypothesis import settings
@@ -17,7 +18,7 @@ from hypothesis import settings
 from mt_dnn.threads import set_threads
 from tests.workspace import make_workspace
 
-set_threads(None)  # before torch is imported, as a command does; idle threads would keep the cores of other tests busy
+set_threads(None)  # before torch is imported, as a command does
 MEMORY = "/dev/shm"  # runs flush what they save, and tests would wait for a disk
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)

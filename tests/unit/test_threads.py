@@ -10,9 +10,11 @@ from pathlib import Path
 
 import joblib
 import pytest
+import torch
 
 import mt_dnn
 from mt_dnn import threads
+from mt_dnn.runs import build
 from mt_dnn.threads import (
     CALM,
     NUMBER,
@@ -25,6 +27,7 @@ from mt_dnn.threads import (
     ignore_neighbours,
     is_chosen,
     set_threads,
+    watch_neighbours,
 )
 
 
@@ -144,30 +147,44 @@ def test_idle_teams_come_at_once_and_go_after_some_calm(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("environment", "number", "watches"),
+    ("given", "number", "watches"),
     [({}, 2, 1), (WAITING, 2, 1), (WAITING, 1, 0), ({POLICY: "passive"}, 2, 0), ({"GOMP_SPINCOUNT": "5"}, 2, 0)],
 )
-def test_neighbours_are_watched_once_and_only_if_the_user_chose_no_policy(
-    environment: dict[str, str], number: int, watches: int
+def test_neighbours_are_watched_only_if_the_user_chose_no_policy(
+    given: dict[str, str], number: int, watches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a process of its own. The watch makes OpenMP's threads sleep by adding some: see the threads of the system."""
-    code = f"""
+    started: list[Watch] = []
+    monkeypatch.setattr(Watch, "start", lambda watch: started.append(watch))
+    os.environ |= given
+    watch_neighbours(number)
+    assert len(started) == watches
+
+
+def test_a_watch_makes_the_threads_of_openmp_sleep_by_adding_some() -> None:
+    """In a process of its own, whose first look finds the cores busy. See the threads of the system."""
+    code = """
 import os, threading, time
 import torch
-from mt_dnn.runs.build import choose_device
+from mt_dnn.threads import watch_neighbours
 torch.zeros(1 << 18).add_(1)
 before = len(os.listdir("/proc/self/task"))
 for _ in range(2):
-    choose_device("cpu")
+    watch_neighbours(2)
 watches = [thread for thread in threading.enumerate() if thread.name == "neighbours"]
-assert len(watches) == {watches}, watches
-teams = len(os.sched_getaffinity(0)) - 1 if watches else 0  # each is a thread of Python, and with it one of OpenMP
+assert len(watches) == 1, watches
+teams = len(os.sched_getaffinity(0)) - 1  # each is a thread of Python, and with it one of OpenMP
 for _ in range(100):
-    if len(os.listdir("/proc/self/task")) == before + len(watches) + 2 * teams:
+    if len(os.listdir("/proc/self/task")) == before + 1 + 2 * teams:
         break
     time.sleep(0.1)
 else:
     raise AssertionError(os.listdir("/proc/self/task"))
 """
-    given = {**os.environ, **environment, NUMBER: str(number)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=given)
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, NUMBER: "2"})
+
+
+def test_a_device_is_chosen_with_an_eye_on_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[int] = []
+    monkeypatch.setattr(build, "watch_neighbours", watched.append)
+    build.choose_device("cpu")
+    assert watched == [torch.get_num_threads()]
