@@ -59,9 +59,7 @@ def build_encoder(
             scalar_mix=options.scalar_mix,
             dropout=options.dropout,
             attention_dropout=options.attention_dropout,
-            blocks=None
-            if checkpoint is not None
-            else options.blocks,  # a checkpoint has only the blocks that were kept
+            blocks=options.blocks if checkpoint is None else None,  # a checkpoint has only those that were kept
             state=state,
         )
     if initial is not None and pooler != "fresh":
