@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-import typer.main
 
 from mt_dnn.cli.main import app, main
 from mt_dnn.distributed import launcher
@@ -48,8 +47,7 @@ def import_late() -> None:
     """Makes late imports, and what they do at their first use whatever the command is."""
     for name in LATE:
         import_module(name)
-    typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(app)
+    _ = app.parser
     with contextlib.suppress(ImportError, AttributeError):  # other versions of transformers have other names
         import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("bert")
 
