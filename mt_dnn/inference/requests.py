@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from data_utils.cells import CHOICE
+from data_utils.files import Twice, single_keys
 from data_utils.inputs import Input
 from data_utils.rows import PLACEHOLDER
 from data_utils.task_def import TaskDef
@@ -107,7 +109,7 @@ def read_body(content: bytes, body: type[BaseModel]) -> tuple[Wanted, list[Input
     """Returns what is wanted, and the rows, as a file of JSONL would have them.
 
     Raises:
-        Refused: the content is not JSON (400), or JSON of another form (422).
+        Refused: the content is not JSON (400), or JSON of another form or with a key that occurs twice (422).
     """
     try:
         found: Any = body.model_validate_json(content)
@@ -118,6 +120,10 @@ def read_body(content: bytes, body: type[BaseModel]) -> tuple[Wanted, list[Input
                 400, f"the body is not JSON in UTF-8: {problem['msg'].removeprefix('Invalid JSON: ')}"
             ) from None
         raise Refused(422, f"{_location(problem['loc'])}{problem['msg']}") from None
+    try:
+        json.loads(content.decode(), object_pairs_hook=single_keys)  # pydantic keeps the last of two equal keys
+    except Twice as error:
+        raise Refused(422, f"{error}") from None
     rows = [row.model_dump(exclude_none=True) for row in found.rows]
     wanted = Wanted(getattr(found, "probabilities", False), found.logits)
     return wanted, [Input(f"row {number}", number, row, tuple(row)) for number, row in enumerate(rows, 1)]

@@ -13,13 +13,14 @@ from typing import Any
 from data_utils.errors import UserError, os_errors
 from mt_dnn.runs.folder import FolderInUse, locked, write_json
 from mt_dnn.studies.identity import Identity
+from mt_dnn.studies.record_form import SpentForm, check_form
 from mt_dnn.studies.records import RECORD, Record, failure_record, read_record, write_record
 from mt_dnn.studies.weights import LOCK
 
 ATTEMPTS = 2  # a run that has failed so often is given up
 SPENT = "spent.json"  # while a run is not finished: time of earlier starts, what went wrong in them, who makes it
 KEEP = "keep"  # key of SPENT: the record is about to be written, and what stays of the weights then
-EMPTY = {"seconds": 0.0, "cpu_seconds": 0.0, "cut_off": 0, "errors": [], "process": None, "since": 0.0}
+REMEDY = "remove it, then the time spent so far is lost"
 TIMES = ("seconds", "cpu_seconds", "cut_off")  # keys that a record has too
 
 
@@ -30,13 +31,15 @@ def read_spent(folder: Path) -> dict[str, Any]:
         UserError: the file is damaged.
     """
     file = folder / SPENT
-    if not file.exists():
-        return {**EMPTY, "errors": []}
-    with os_errors(file, "cannot be read"):
-        try:
-            return {**EMPTY, "errors": [], **json.loads(file.read_text(encoding="utf-8"))}
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{file}: is damaged ({error}); remove it, then the time spent so far is lost") from None
+    content: dict[str, Any] = {}
+    if file.exists():
+        with os_errors(file, "cannot be read"):
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise UserError(f"{file}: is damaged ({error}); {REMEDY}") from None
+        check_form(SpentForm, content, f"{file}: is damaged", REMEDY)
+    return {**SpentForm().model_dump(), **content}
 
 
 def times(spent: dict[str, Any]) -> dict[str, float]:

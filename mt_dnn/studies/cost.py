@@ -107,7 +107,8 @@ def texts(config: RunConfig, task: TaskDef, split: str, start: int = 0, stop: in
         labelled = False
         for _, row in islice(read_records(file, task), start, stop):
             rows += 1
-            characters += min(sum(len(text) for column, text in row.items() if column not in NO_TEXT), longest)
+            written = sum(len(text) for column, text in row.items() if column not in NO_TEXT)
+            characters += min(max(written, 1), longest)  # an empty row has special tokens
             labelled = labelled or bool(row.get("label"))
         _READ[key] = Texts(rows, characters, labelled)
     return _READ[key]

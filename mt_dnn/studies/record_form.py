@@ -100,6 +100,18 @@ class RecordForm(BaseModel):
     attempts: NonNegativeInt = 1
 
 
+class SpentForm(BaseModel):
+    """What is known of the attempts of a run that is not finished, see ``mt_dnn.studies.attempts``."""
+
+    model_config = Form
+    seconds: Annotated[Number, Field(ge=0)] = 0.0
+    cpu_seconds: Annotated[Number, Field(ge=0)] = 0.0
+    cut_off: NonNegativeInt = 0
+    errors: list[StrictStr] = []
+    process: StrictStr | None = None
+    since: Annotated[Number, Field(ge=0)] = 0.0
+
+
 def check_record(record: Mapping[str, Any], location: str, remedy: str) -> None:
     """Checks the keys and values of a record. Messages begin with ``location`` and end with ``remedy``.
 

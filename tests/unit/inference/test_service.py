@@ -217,6 +217,20 @@ def test_rows_words_and_choices_of_messages_count_from_1(running: Running, task:
     assert status == 422 and found["error"].startswith(location), found
 
 
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ('{"rows": [ROW], "logits": true, "logits": false}', "logits"),
+        ('{"rows": [{"premise": "a", "premise": "b", "hypothesis": "c"}]}', "premise"),
+        ('{"rows": [1], "rows": [ROW]}', "rows"),
+    ],
+)
+def test_a_key_that_occurs_twice_is_refused(running: Running, body: str, key: str) -> None:
+    content = body.replace("ROW", json.dumps(ROW)).encode()
+    status, found, _ = running.ask("POST", "/predict/same", content, JSON)
+    assert (status, found) == (422, {"error": f"'{key}' occurs twice; keep one"})
+
+
 def test_a_body_that_does_not_arrive_is_not_waited_for(running: Running) -> None:
     with socket.create_connection(("127.0.0.1", running.port), timeout=TIMEOUT) as stream:
         stream.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")

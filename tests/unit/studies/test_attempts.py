@@ -62,6 +62,25 @@ def test_a_death_that_is_noted_adds_its_time(workspace: Path) -> None:
     assert times(read_spent(run.config.output)) == {"seconds": 65.0, "cpu_seconds": 3.0, "cut_off": 1}
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ([], ": .*"),
+        ({"seconds": "3"}, "seconds: '3': .*"),
+        ({"cpu_seconds": -1}, "cpu_seconds: -1: .*"),
+        ({"cut_off": 1.5}, "cut_off: 1.5: .*"),
+        ({"errors": "none"}, "errors: 'none': .*"),
+        ({"errors": [1]}, "errors.0: 1: .*"),
+        ({"process": 4}, "process: 4: .*"),
+        ({"since": None}, "since: None: .*"),
+    ],
+)
+def test_values_of_the_wrong_type_are_named(content: object, problem: str, tmp_path: Path) -> None:
+    (tmp_path / SPENT).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"{SPENT}: is damaged: {problem}; remove it, then the time spent"):
+        read_spent(tmp_path)
+
+
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / SPENT).write_text("{")
     with pytest.raises(UserError, match=rf"{SPENT}: is damaged \(.*\); remove it, then the time spent so far is lost$"):

@@ -18,6 +18,7 @@ from mt_dnn.studies import cost
 from mt_dnn.studies.cost import Rates, configured, probe, shape_of, texts, work
 from mt_dnn.studies.dry_run import dry_run_text
 from mt_dnn.studies.full_size import FLOPS_PER_S, estimate
+from mt_dnn.studies.identity import run_tasks
 from mt_dnn.studies.make import make_run
 from mt_dnn.studies.records import read_records, restorable, restore, save_records, write_record
 from mt_dnn.studies.run_list import run_states
@@ -67,6 +68,14 @@ def test_two_tasks_that_read_one_file_are_read_apart(workspace: Path, tmp_path: 
     one, two = load_task_defs(tmp_path / "tasks.yml").values()
     config = config_of(workspace, f"data.dir={tmp_path}")
     assert (texts(config, one, "train").labelled, texts(config, two, "train").labelled) == (True, False)
+
+
+def test_rows_of_empty_texts_have_a_cost(workspace: Path) -> None:
+    for split in ("train", "dev"):
+        (workspace / "data" / f"negated_{split}.tsv").write_text("uid\tlabel\tpremise\n" + "1\tplain\t\n" * 20)
+    config = config_of(workspace)
+    assert work(config) == pytest.approx(4 * 20 + 4 * 20 / 3)
+    assert texts(config, run_tasks(config).trained["negated"], "train").characters == 20
 
 
 def test_rows_that_are_not_here_have_no_work(workspace: Path) -> None:
