@@ -33,11 +33,14 @@ from tests import ROOT
 
 # Modules that a run imports late. They are imported once for all processes that are forked.
 LATE = (
+    "mt_dnn.inference.next_commands",
     "mt_dnn.runs.run",
+    "mt_dnn.runs.score_table",
     "scipy.stats",
     "sklearn.metrics",
     "torch.distributed.checkpoint",
     "torch.distributed.fsdp",
+    "transformers.models.auto.tokenization_auto",
     "transformers.models.bert.modeling_bert",
 )
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
@@ -150,7 +153,7 @@ def server() -> ForkServerContext:
     Tests fork from it and not from their own process, which may have other threads.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.preloaded", "pytest", __name__])
+    context.set_forkserver_preload(["pytest", __name__, "tests.preloaded"])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
     try:
