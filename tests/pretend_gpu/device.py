@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -133,6 +134,8 @@ class Recorder(TorchDispatchMode):
             return WITHOUT_RULE[func](*args)
         if not (func.is_view or func in WITHOUT_LAUNCH or func.namespace == "prim"):
             self.operations[str(func)] += 1
+        if _changes_a_list(func) and _are_like_the_first(args, kwargs):
+            return None  # tensors without numbers stay as they are; torch would look at each of them for long
         try:
             return func(*args, **kwargs)
         except DynamicOutputShapeException:
@@ -150,6 +153,33 @@ def _any_on_device(values: Iterable[Any]) -> bool:
         isinstance(value, FakeTensor) or (isinstance(value, (list, tuple)) and _any_on_device(value))
         for value in values
     )
+
+
+@cache
+def _changes_a_list(func: Any) -> bool:
+    """Whether this is an operation of an optimizer: it changes a list of tensors in place."""
+    return func._schema.name.startswith("aten::_foreach_") and func._schema.name.endswith("_")
+
+
+def _is_like(value: Any, other: Any) -> bool:
+    if not isinstance(value, FakeTensor):
+        return isinstance(value, (int, float))
+    return isinstance(other, FakeTensor) and (value.shape, value.dtype) == (other.shape, other.dtype)
+
+
+def _are_like_the_first(args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Whether all arguments are numbers, on the device or not, or lists of tensors like those of the first list."""
+    first = args[0]
+    kinds = {value.dtype for value in first}
+
+    def fits(value: Any) -> bool:
+        if isinstance(value, (list, tuple)):
+            return len(value) == len(first) and all(map(_is_like, value, first))
+        return isinstance(value, (int, float)) or (
+            isinstance(value, FakeTensor) and value.dim() == 0 and kinds == {value.dtype}
+        )
+
+    return all(map(fits, (*args, *kwargs.values())))
 
 
 def _location() -> str:

@@ -11,6 +11,7 @@ from tests.pretend_gpu.device import DEVICE, Wait, pretend_device
 
 FAULTS: dict[str, Callable[[Tensor], object]] = {
     "two devices": lambda x: x + torch.ones(3, 2),
+    "two shapes in lists": lambda x: torch._foreach_add_([x], [torch.ones(3, 3).to(DEVICE)]),
     "item": lambda x: x.sum().item(),
     "tolist": lambda x: x.tolist(),
     "a condition": lambda x: 1 if x.sum() > 0 else 0,
