@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -25,6 +26,10 @@ if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
 
 settings.register_profile("tests", deadline=None)  # a busy machine is slow, which is no failure
 settings.load_profile("tests")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # or each full collection of garbage would go through all objects of the imports
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -153,7 +153,7 @@ def server() -> ForkServerContext:
     Tests fork from it and not from their own process, which may have other threads.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", __name__, "tests.preloaded"])
+    context.set_forkserver_preload(["tests.preloaded", __name__])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), before]))
     try:
