@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 WORDS = ["the", "a", "cat", "dog", "bird", "man", "woman", "sees", "hears", "likes", "finds", "red", "blue", "small"]
@@ -67,7 +68,29 @@ def tiny_tokenizer(folder: Path, *, extra_words: list[str] | None = None, withou
 
 
 def tiny_encoder(folder: Path, family: str = "bert", *, seed: int = 0, **shape: Any) -> Path:
-    """Writes a tokenizer and a randomly initialised encoder of a family; returns the folder."""
+    """Writes a tokenizer and a randomly initialised encoder of a family; returns the folder.
+
+    A process makes each encoder once and writes the same files again, with the same random numbers to follow.
+    """
+    import torch
+
+    asked = f"{family} {seed} {shape} {FAMILIES[family]} {torch.get_default_dtype()}"
+    if asked not in _made:
+        with TemporaryDirectory() as made:
+            _make_encoder(Path(made), family, seed, shape)
+            _made[asked] = {path.name: path.read_bytes() for path in Path(made).iterdir()}, torch.get_rng_state()
+    files, state = _made[asked]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    torch.set_rng_state(state)
+    return folder
+
+
+_made: dict[str, tuple[dict[str, bytes], Any]] = {}
+
+
+def _make_encoder(folder: Path, family: str, seed: int, shape: dict[str, Any]) -> None:
     import torch
     from transformers import AutoConfig, AutoModel
 
@@ -75,7 +98,6 @@ def tiny_encoder(folder: Path, family: str = "bert", *, seed: int = 0, **shape: 
     torch.manual_seed(seed)
     config = AutoConfig.for_model(family, **{"vocab_size": vocabulary, **SHAPE, **FAMILIES[family], **shape})
     AutoModel.from_config(config).save_pretrained(folder)
-    return folder
 
 
 CLASSES = {0: "bad", 1: "fine", 2: "good"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mt_dnn.tasks.model import Model
 from mt_dnn.telemetry import Telemetry
 from mt_dnn.training.parallel import Parallel
 from mt_dnn.training.step import Stepper
+from tests.copies import fresh
 from tests.parity import boxes
 from tests.parity.boxes import BOXES, Example, Net, Ordered, Vocabulary
 from tests.tiny import tiny_encoder
@@ -181,16 +183,27 @@ def name_of(value: Any) -> str:
     return ",".join(f"{key}={setting}" for key, setting in value.items()) if isinstance(value, dict) else str(value)
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny encoder of a family, its weights moved so that biases are not zero and logits differ."""
-    folder = tiny_encoder(tmp_path_factory.mktemp(request.param), request.param, **FAMILIES[request.param])
-    model = AutoModel.from_pretrained(folder)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
+    """A tiny encoder of each family, its weights moved so that biases are not zero and logits differ."""
+    made = {}
+    for family, shape in FAMILIES.items():
+        made[family] = tiny_encoder(tmp_path_factory.mktemp(family), family, **shape)
+        model = AutoModel.from_pretrained(made[family])
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        model.save_pretrained(made[family])
+    yield made
+    for folder in made.values():  # no test has changed what the next one got
+        for kept, again in zip(load_both(folder), load_both.__wrapped__(folder), strict=True):
+            assert_same(kept.double().state_dict(), again.double().state_dict())
+
+
+@pytest.fixture(params=list(FAMILIES))
+def folder(folders: dict[str, Path], request: pytest.FixtureRequest) -> Path:
+    """Made once for all tests, in whatever order they ask: with the module's scope pytest makes it again each time."""
+    return folders[request.param]
 
 
 @pytest.fixture(params=list(TASKS))
@@ -207,7 +220,7 @@ def load_both(folder: Path) -> tuple[Encoder, Any]:
 
 def make_model(folder: Path, task: TaskDef, *, head_dropout: float = 0.0) -> Model:
     """The toolkit's model, its head large enough to matter."""
-    encoder = copy.deepcopy(load_both(folder)[0])
+    encoder = fresh(load_both(folder)[0])
     encoder.draws_masks = False  # the boxes draw the head's masks from torch's generator
     model = Model(encoder, {task.name: task}, {task.name: task}, HeadsConfig(dropout=head_dropout))
     if task.name == "scores":
@@ -221,7 +234,7 @@ def make_model(folder: Path, task: TaskDef, *, head_dropout: float = 0.0) -> Mod
 
 def make_net(folder: Path, model: Model, task: TaskDef, *, spectral: bool = False) -> Net:
     """The same weights in a plain transformers model and head."""
-    encoder = copy.deepcopy(load_both(folder)[1])
+    encoder = fresh(load_both(folder)[1])
     encoder.load_state_dict(model.encoder.model.state_dict())
     width, ours = encoder.config.hidden_size, model.heads[task.name]
     head: nn.Linear | Ordered | Vocabulary = nn.Linear(width, 2 if task.name == "spans" else task.n_class)
