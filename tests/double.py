@@ -38,6 +38,8 @@ def in_double_precision(kept: dict[str, Any] | None = None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PreTrainedModel, "from_pretrained", classmethod(load_double))
         patch.setattr(Tensor, "float", Tensor.double)
+        # Tests of numbers run on the CPU. For a GPU to come, each seed would be kept with a written stack.
+        patch.setattr(torch, "manual_seed", torch.default_generator.manual_seed)
         torch.set_default_dtype(torch.float64)
         try:
             yield

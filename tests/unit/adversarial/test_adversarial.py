@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -94,7 +96,21 @@ class Spy(View):
 
 def build(folder: Path, *options: str) -> Parts:
     """A run whose weights are large enough for perturbations to matter."""
-    run = parts(folder, *options)
+    return moved(parts(folder, *options))
+
+
+def untrained(folder: Path, *options: str) -> Parts:
+    """As ``build``, for tests that make no update: what each of them gets is a copy of a run that was built once."""
+    run, nothing = built_once(folder, *options), cast(Any, None)
+    return moved(replace(run, model=copy.deepcopy(run.model), stepper=nothing, decoder=nothing))
+
+
+@cache
+def built_once(folder: Path, *options: str) -> Parts:
+    return parts(folder, *options)
+
+
+def moved(run: Parts) -> Parts:
     torch.manual_seed(7)
     with torch.no_grad():
         for parameter in run.model.parameters():
@@ -198,7 +214,7 @@ WITHOUT_EFFECT: list[tuple[str, dict[str, Any]]] = [
 def test_without_perturbation_and_dropout_a_mode_is_plain_training(
     mode: str, options: dict[str, Any], task: str, folder: Path
 ) -> None:
-    view = spy_on(build(folder, *NO_DROPOUT), task)
+    view = spy_on(untrained(folder, *NO_DROPOUT), task)
     (plain,) = losses_of(view, "none")
     expected = gradients(view.model)
     losses = losses_of(view, mode, **options)
@@ -207,13 +223,13 @@ def test_without_perturbation_and_dropout_a_mode_is_plain_training(
 
 
 def test_every_pass_of_freeat_is_plain_training_at_delta_zero(folder: Path) -> None:
-    view = spy_on(build(folder, *NO_DROPOUT))
+    view = spy_on(untrained(folder, *NO_DROPOUT))
     (plain,) = losses_of(view, "none")
     assert torch.stack(losses_of(view, "freeat", **STILL_BALL)).tolist() == pytest.approx([plain.item()] * 3)
 
 
 def test_yopo_with_one_inner_step_is_freelb(folder: Path) -> None:
-    run = build(folder)  # dropout on: its masks are the same too
+    run = untrained(folder)  # dropout on: its masks are the same too
     expected = losses_of(spy_on(run), "freelb", **BALL)
     theirs = gradients(run.model)
     torch.testing.assert_close(losses_of(spy_on(run), "yopo", inner_steps=1, **BALL), expected)
@@ -223,7 +239,7 @@ def test_yopo_with_one_inner_step_is_freelb(folder: Path) -> None:
 
 def test_freelb_reports_the_losses_of_its_first_and_last_pass(folder: Path) -> None:
     for mode in ("freelb", "freeat"):
-        view = spy_on(build(folder))
+        view = spy_on(untrained(folder))
         losses = losses_of(view, mode, **BALL)
         figures, passes = view.telemetry.values(), len(losses) if mode == "freelb" else 1
         assert figures["first_pass_loss"] == pytest.approx(losses[0].item() * passes)
@@ -232,7 +248,7 @@ def test_freelb_reports_the_losses_of_its_first_and_last_pass(folder: Path) -> N
 
 
 def test_r3f_leaves_regression_alone(folder: Path) -> None:
-    view = spy_on(build(folder), "overlap")
+    view = spy_on(untrained(folder), "overlap")
     (plain,) = losses_of(view, "none")
     expected = gradients(view.model)
     (loss,) = losses_of(view, "r3f", epsilon=1.0)
@@ -242,7 +258,7 @@ def test_r3f_leaves_regression_alone(folder: Path) -> None:
 def test_a_gradient_at_the_clean_pass_is_that_at_small_noise(folder: Path) -> None:
     deltas = []
     for reuse in (False, True):
-        view = spy_on(build(folder, *NO_DROPOUT))
+        view = spy_on(untrained(folder, *NO_DROPOUT))
         losses_of(view, "tat", **{**STEPS, "noise_std": 1e-5}, reuse_clean_pass=reuse)
         assert len(view.logits) == 3 - reuse  # one forward pass less
         deltas.append(view.deltas()[-1])
@@ -255,17 +271,17 @@ def test_a_gradient_at_the_clean_pass_is_that_at_small_noise(folder: Path) -> No
 
 @pytest.mark.parametrize("mode", BALL_MODES)
 def test_replayed_masks_give_identical_passes(mode: str, folder: Path) -> None:
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     losses_of(view, mode, **STILL_BALL, reuse_dropout_mask=True)
     assert len(view.logits) >= 3 and all(torch.equal(logits, view.logits[0]) for logits in view.logits)
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     losses_of(view, mode, **STILL_BALL, reuse_dropout_mask=False)
     assert not any(torch.equal(logits, view.logits[0]) for logits in view.logits[1:])
 
 
 def test_inner_steps_of_yopo_have_the_masks_of_the_full_passes(folder: Path) -> None:
     for reuse in (True, False):
-        view = spy_on(build(folder))
+        view = spy_on(untrained(folder))
         losses_of(view, "yopo", **STILL_BALL, inner_steps=3, reuse_dropout_mask=reuse)
         assert len(view.left) == 3 + 2 * 2
         assert all(torch.equal(state, view.left[0]) == reuse for state in view.left[1:])
@@ -273,9 +289,9 @@ def test_inner_steps_of_yopo_have_the_masks_of_the_full_passes(folder: Path) -> 
 
 def test_replayed_masks_give_identical_losses_of_freelb(folder: Path) -> None:
     for options in ({}, {"include_clean": True}):
-        kept = losses_of(spy_on(build(folder)), "freelb", **STILL_BALL, **options)
+        kept = losses_of(spy_on(untrained(folder)), "freelb", **STILL_BALL, **options)
         assert len({loss.item() for loss in kept}) == 1
-        fresh = losses_of(spy_on(build(folder)), "freelb", **STILL_BALL, reuse_dropout_mask=False, **options)
+        fresh = losses_of(spy_on(untrained(folder)), "freelb", **STILL_BALL, reuse_dropout_mask=False, **options)
         assert len({loss.item() for loss in fresh}) == len(fresh)
 
 
@@ -316,10 +332,10 @@ def test_replayed_masks_leave_no_regularizer_at_delta_zero(
     mode: str, steps: int, level: str, attention: str, folder: Path
 ) -> None:
     still = {**STILL, "steps": steps, "level": level}
-    view = spy_on(build(folder, f"encoder.attention={attention}"))
+    view = spy_on(untrained(folder, f"encoder.attention={attention}"))
     losses_of(view, mode, **still, reuse_dropout_mask=True)
     assert view.telemetry.values()["regularizer"] == 0
-    view = spy_on(build(folder, f"encoder.attention={attention}"))
+    view = spy_on(untrained(folder, f"encoder.attention={attention}"))
     losses_of(view, mode, **still, reuse_dropout_mask=False)
     assert view.telemetry.values()["regularizer"] > 1e-5
 
@@ -337,7 +353,7 @@ def test_replayed_masks_leave_no_regularizer_at_delta_zero(
 )
 def test_dropout_inside_the_embedding_module(mode: str, options: dict[str, Any], shared: bool, folder: Path) -> None:
     """The only dropout here. The floor tells whether the two passes that a mode compares share its mask."""
-    run = build(folder, "encoder.attention_dropout=0", "heads.dropout=0")
+    run = untrained(folder, "encoder.attention_dropout=0", "heads.dropout=0")
     encoder: Any = run.model.encoder.model.encoder
     for block in encoder.modules():
         if isinstance(block, nn.Dropout):
@@ -357,7 +373,7 @@ def test_dropout_inside_the_embedding_module(mode: str, options: dict[str, Any],
 
 @pytest.mark.parametrize("mode", BALL_MODES)
 def test_a_sentence_never_leaves_its_ball(mode: str, folder: Path) -> None:
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     losses_of(view, mode, **BALL)
     lengths = torch.stack([per_sentence(delta, view.batch) for delta in view.deltas()])
     assert lengths[0].max() <= 0.1 and len(lengths) >= 4
@@ -370,7 +386,7 @@ def test_without_a_radius_nothing_is_bounded(mode: str, folder: Path) -> None:
     options = {**BALL, "step_size": 2} if mode in BALL_MODES else {"noise_std": 0.001, "step_size": 100, "steps": 3}
     found = []
     for radius in (None, 1e9):
-        view = spy_on(build(folder))
+        view = spy_on(untrained(folder))
         losses_of(view, mode, **{**options, "radius": radius})
         found.append(view.deltas()[-1])
     assert torch.equal(*found) and per_sentence(found[0], view.batch).min() > 1
@@ -378,21 +394,21 @@ def test_without_a_radius_nothing_is_bounded(mode: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["vat", "tat"])
 def test_no_entry_leaves_its_interval(mode: str, folder: Path) -> None:
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     losses_of(view, mode, noise_std=0.001, step_size=100, radius=0.01, steps=3)
     sizes = [delta.abs().max().item() for delta in view.deltas()[2:]]
     assert len(sizes) == 3 and all(0.0099 < size <= 0.01 + 1e-6 for size in sizes)
 
 
 def test_tat_steps_towards_its_targets(folder: Path) -> None:
-    view = spy_on(build(folder, *NO_DROPOUT))
+    view = spy_on(untrained(folder, *NO_DROPOUT))
     losses_of(view, "tat", **STEPS)
     _, before, after = (view.loss(logits, 1 - view.labels, reduction="none") for logits in view.logits)
     assert (after < before - 1e-4).all()
 
 
 def test_tat_steps_towards_a_wrong_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    view = spy_on(build(folder, *NO_DROPOUT), "overlap")
+    view = spy_on(untrained(folder, *NO_DROPOUT), "overlap")
     targets = torch.tensor([4.75, 0.25, 4.0, 3.0, 2.0])
     monkeypatch.setattr("mt_dnn.adversarial.tally.Tally.sample", lambda *_: targets)
     losses_of(view, "tat", **STEPS)
@@ -402,7 +418,7 @@ def test_tat_steps_towards_a_wrong_value(folder: Path, monkeypatch: pytest.Monke
 
 def test_vat_steps_away_from_the_clean_answer(folder: Path) -> None:
     for task in ("same", "overlap"):
-        view = spy_on(build(folder, *NO_DROPOUT), task)
+        view = spy_on(untrained(folder, *NO_DROPOUT), task)
         losses_of(view, "vat", **STEPS)
         clean, *perturbed = view.logits
         before, after = (view.divergence(clean, logits, reduction="none") for logits in perturbed)
@@ -411,7 +427,7 @@ def test_vat_steps_away_from_the_clean_answer(folder: Path) -> None:
 
 @pytest.mark.parametrize("mode", BALL_MODES)
 def test_ascent_raises_the_loss_of_the_gold_answer(mode: str, folder: Path) -> None:
-    view = spy_on(build(folder, *NO_DROPOUT))
+    view = spy_on(untrained(folder, *NO_DROPOUT))
     losses_of(view, mode, **{**BALL, "step_size": 0.05, "passes": 3})
     losses = torch.stack([view.loss(logits, reduction="none") for logits in view.logits])
     assert len(losses) >= 3 and (losses.diff(dim=0) > 1e-4).all()
@@ -426,7 +442,7 @@ def test_ascent_raises_the_loss_of_the_gold_answer(mode: str, folder: Path) -> N
 def test_a_perturbation_does_not_depend_on_the_rest_of_the_batch(
     mode: str, options: dict[str, Any], folder: Path
 ) -> None:
-    run = build(folder, *NO_DROPOUT)
+    run = untrained(folder, *NO_DROPOUT)
 
     def perturbation(view: Spy, **more: Any) -> Tensor:
         losses_of(view, mode, **{**options, **more})
@@ -457,7 +473,7 @@ class Damaged(Spy):
 def test_an_example_without_a_gradient_keeps_its_noise_and_is_counted(
     mode: str, options: dict[str, Any], folder: Path
 ) -> None:
-    view = spy_on(build(folder, *NO_DROPOUT))
+    view = spy_on(untrained(folder, *NO_DROPOUT))
     losses_of(view, mode, **options)
     damaged = Damaged(view.model, view.batch, view.task, Telemetry())
     (loss,) = losses_of(damaged, mode, **options)
@@ -466,7 +482,7 @@ def test_an_example_without_a_gradient_keeps_its_noise_and_is_counted(
     others[here] = False
     whole, delta = view.deltas()[-1], damaged.deltas()[-1]
     assert torch.equal(delta[others], whole[others]) and not torch.equal(delta[here], whole[here])
-    unmoved = spy_on(build(folder, *NO_DROPOUT))
+    unmoved = spy_on(untrained(folder, *NO_DROPOUT))
     losses_of(unmoved, mode, **{**options, "step_size": 0.0})
     torch.testing.assert_close(delta[here], unmoved.deltas()[-1][here])
     steps = options.get("steps", 1) if mode != "pgd" else 4
@@ -487,7 +503,7 @@ class DamagedLate(Spy):
 def test_an_example_that_loses_its_gradient_goes_back_to_its_noise(
     mode: str, options: dict[str, Any], folder: Path
 ) -> None:
-    view = spy_on(build(folder, *NO_DROPOUT))
+    view = spy_on(untrained(folder, *NO_DROPOUT))
     damaged = DamagedLate(view.model, view.batch, view.task, Telemetry())
     losses_of(damaged, mode, **options)
     here = slice(int(view.batch.offsets[1]), int(view.batch.offsets[2]))
@@ -514,7 +530,7 @@ def test_an_example_that_loses_its_gradient_goes_back_to_its_noise(
 def test_the_share_of_the_gradient_counts_every_step(
     mode: str, options: dict[str, Any], length: float, folder: Path
 ) -> None:
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     losses_of(view, mode, **options)
     first = view.deltas()[0 if mode in BALL_MODES else 1]  # the clean pass comes before
     noise = per_sentence(first, view.batch)
@@ -526,7 +542,7 @@ def test_the_share_of_the_gradient_counts_every_step(
 def test_the_regularizer_is_logged_without_its_weight(mode: str, folder: Path) -> None:
     figures = []
     for weight in (1.0, 5.0):
-        view = spy_on(build(folder))
+        view = spy_on(untrained(folder))
         losses_of(view, mode, weight=weight)
         figures.append(view.telemetry.values()["regularizer"])
     assert figures[0] == figures[1] > 0
@@ -534,7 +550,7 @@ def test_the_regularizer_is_logged_without_its_weight(mode: str, folder: Path) -
 
 @pytest.mark.parametrize("tally", ["hard", "soft", "fixed"])
 def test_tat_counts_what_the_clean_pass_predicts(tally: str, folder: Path) -> None:
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     tat = adversary("tat", view.task, tally=tally)
     for loss in tat(view):
         loss.backward()
@@ -553,7 +569,7 @@ def test_a_target_value_lies_anywhere_in_its_bin(folder: Path, monkeypatch: pyte
         return labels
 
     monkeypatch.setattr("mt_dnn.adversarial.tally.Tally.sample", sample)
-    losses_of(spy_on(build(folder), "overlap"), "tat")
+    losses_of(spy_on(untrained(folder), "overlap"), "tat")
     ((chances, inside, _),) = chosen
     assert chances.shape == inside.shape == (5,) and not (chances == inside).any()
 
@@ -566,7 +582,7 @@ def test_a_target_value_lies_anywhere_in_its_bin(folder: Path, monkeypatch: pyte
     [("vat", {"steps": 2}), ("tat", {"steps": 2}), ("tat", {"reuse_clean_pass": True}), ("pgd", {})],
 )
 def test_steps_of_delta_compute_no_gradient_of_a_weight(mode: str, options: dict[str, Any], folder: Path) -> None:
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     view.model.zero_grad()
     loss = next(adversary(mode, view.task, **options)(view))
     assert not gradients(view.model)
@@ -576,7 +592,7 @@ def test_steps_of_delta_compute_no_gradient_of_a_weight(mode: str, options: dict
 
 @pytest.mark.parametrize("mode", BALL_MODES)
 def test_only_backward_adds_to_the_gradients_of_weights(mode: str, folder: Path) -> None:
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     before: dict[str, Tensor] = {}
     for loss in adversary(mode, view.task, **BALL, **({"inner_steps": 3} if mode == "yopo" else {}))(view):
         assert same(gradients(view.model), before)
@@ -589,10 +605,10 @@ def test_only_backward_adds_to_the_gradients_of_weights(mode: str, folder: Path)
 def test_frozen_embeddings_change_no_other_gradient(mode: str, folder: Path) -> None:
     mode, _, reuse = mode.partition(" ")
     options = {"reuse_clean_pass": True} if reuse else {}
-    view = spy_on(build(folder))
+    view = spy_on(untrained(folder))
     expected = losses_of(view, mode, **options)
     free = gradients(view.model)
-    frozen = spy_on(build(folder, "optimizer.freeze=[embeddings]"))
+    frozen = spy_on(untrained(folder, "optimizer.freeze=[embeddings]"))
     assert not frozen.upto(0).requires_grad
     assert torch.equal(torch.stack(losses_of(frozen, mode, **options)), torch.stack(expected))
     rest = {name: gradient for name, gradient in free.items() if ".embeddings." not in name}
@@ -604,7 +620,7 @@ def test_frozen_embeddings_change_no_other_gradient(mode: str, folder: Path) -> 
 def test_the_scale_of_inner_losses_cancels(mode: str, folder: Path) -> None:
     deltas = []
     for scale in (1.0, 1024.0):
-        view = spy_on(build(folder, *NO_DROPOUT), scale=scale)
+        view = spy_on(untrained(folder, *NO_DROPOUT), scale=scale)
         losses_of(view, mode, **({"passes": 2} if mode == "pgd" else {"noise_std": 0.02, "radius": 1, "step_size": 30}))
         deltas.append(view.deltas()[-1])
     torch.testing.assert_close(deltas[0], deltas[1], atol=1e-6, rtol=1e-4)
@@ -619,7 +635,7 @@ def test_the_scale_of_inner_losses_cancels(mode: str, folder: Path) -> None:
 def test_rapt_draws_every_level_from_1_to_max_layer(
     max_layer: int, levels: set[int], shared: bool, folder: Path
 ) -> None:
-    run, drawn = build(folder), set()
+    run, drawn = untrained(folder), set()
     for seed in range(20):
         view = spy_on(run, seed=seed)
         losses_of(view, "rapt", max_layer=max_layer, share_prefix=shared)
@@ -904,7 +920,7 @@ def test_the_dropout_floor_is_that_of_the_weights_before_the_update(
 @pytest.mark.parametrize(("mode", "passes"), [("vat", 2), ("tat", 2), ("pgd", 1), ("freelb", 3), ("rdrop", 1)])
 def test_passes_for_the_perturbation_alone_need_no_wrapper(folder: Path, mode: str, passes: int) -> None:
     """The wrapper of several ranks sees the passes that train the weights, and no others."""
-    run = build(folder, "tasks=[same]")
+    run = untrained(folder, "tasks=[same]")
     through_wrapper: list[Level] = []
 
     def wrapper(state: Tensor, level: Level, batch: Batch) -> Tensor:
