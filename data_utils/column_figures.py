@@ -13,7 +13,7 @@ from typing import Any
 
 from data_utils.bars import bar
 from data_utils.cells import plain
-from data_utils.column_names import check_columns
+from data_utils.column_names import check_columns, check_separated
 from data_utils.errors import UserError
 from data_utils.files import Spelled, read_lines, spelled
 from data_utils.row_files import CONLL, READERS, kind_of
@@ -134,11 +134,7 @@ def read_columns(path: Path) -> dict[str, Column]:
             columns.setdefault(name, Column(name)).add(value)
     if not columns:
         raise UserError(f"{path}: the file has no rows")
-    if len(columns) == 1 and (mark := next((mark for mark in (";", "\t", ",") if mark in next(iter(columns))), None)):
-        separated = {";": "semicolons", "\t": "tabs", ",": "commas"}[mark]
-        raise UserError(
-            f"{path}: has {separated} between its columns; save it as .tsv with tabs, or as .csv with commas"
-        )
+    check_separated(path, columns)
     return columns
 
 

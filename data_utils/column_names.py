@@ -13,6 +13,7 @@ from data_utils.errors import UserError, did_you_mean, listed, shortened
 from data_utils.task_types import DATA_FORMATS
 
 CHOICE = re.compile(r"choice[1-9][0-9]*")
+SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas"}
 LABELS = ("labels", "tags", "ner_tags", "gold_label", "gold", "target")
 
 # By column, the names that other data sets use for it, in lower case.
@@ -100,10 +101,20 @@ def check_renamed(
     names = list(names)
     for name in needed:
         if (wanted := columns.get(name)) is not None and wanted not in names:
+            check_separated(location, names)
             raise UserError(
                 f"{location}: no column '{wanted}' (columns.{name} of task {task}; the file has "
                 f"{listed(names)}){closest(wanted, names)}"
             )
+
+
+def check_separated(location: object, names: Collection[str]) -> None:
+    """Raises UserError if the single column of a file is several that something else than its format's sign divides."""
+    mark = next((mark for mark in SEPARATORS if len(names) == 1 and mark in next(iter(names))), None)
+    if mark is not None:
+        raise UserError(
+            f"{location}: has {SEPARATORS[mark]} between its columns; save it as .tsv with tabs, or as .csv with commas"
+        )
 
 
 def text_columns(data_format: str, columns: Mapping[str, str], names: Collection[str]) -> list[str]:
@@ -167,6 +178,7 @@ def check_columns(location: object, columns: Iterable[str], needed: Sequence[str
     check_twice(location, columns)
     for name in needed:
         if name not in columns:
+            check_separated(location, columns)
             found = other_name([column for column in columns if column not in needed], name)
             hint = (
                 f"; rename '{found}' to '{name}', or write columns: {{{name}: {found}}} in the task file"

@@ -36,7 +36,7 @@ command -v "$python" >/dev/null || fail "no $python on this machine; install Pyt
 wanted="$(inputs)"
 [[ -f $stamp && "$(cat "$stamp")" == "$wanted" ]] && exit 0
 
-echo "setup: installing into .venv (some minutes, once)" >&2
+echo "setup: installing into .venv (once; a few minutes without further messages)" >&2
 if ! usable; then
     made="$("$python" -m venv --clear .venv 2>&1)" ||
         fail "could not make .venv (on Debian: apt-get install python3-venv): ${made##*$'\n'}"

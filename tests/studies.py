@@ -87,7 +87,7 @@ def record_of(run: PlannedRun, scores: Scores, **further: Any) -> Record:
         {
             "task": task.name,
             "split": split,
-            "rows": 100,
+            "rows": 1000,
             "scores": {
                 name: [[1, 0], [0, 1]] if name == "confusion_matrix" else scores(run, task.name, split, name)
                 for name in task.metrics

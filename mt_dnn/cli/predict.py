@@ -16,6 +16,8 @@ from data_utils.growing import growing
 from mt_dnn.cli.arguments import BatchSize, Device, ModelName, Precision
 from mt_dnn.cli.streams import check_open, discard
 
+TABLES = (".csv", ".tsv", ".parquet", ".xlsx")  # what a reader would take for another format
+
 
 def predict(
     run: ModelName,
@@ -59,6 +61,8 @@ def predict(
     else:
         check_not_rows(output, input)
         check_not_of_run(output)
+        if output.suffix.lower() in TABLES:
+            raise UserError(f"--output {output}: predictions are JSON lines; give a name that ends in .jsonl")
     model = load(run, device, precision=precision, batch_size=batch_size)
     check_tasks(model)
     wanted = Wanted(probabilities, logits)
@@ -67,9 +71,8 @@ def predict(
     else:
         if task is None:
             if len(model.trained) > 1 or len({known.data_format for known in model.tasks.values()}) > 1:
-                raise UserError(
-                    f"--task: {run} has several tasks; give one of {', '.join(model.tasks)}, or --all-tasks"
-                )
+                known = ", ".join(f"{name} ({described.data_format})" for name, described in model.tasks.items())
+                raise UserError(f"--task: {run} has several tasks; give one of {known}, or --all-tasks")
             (task,) = model.trained
         found = predict_file(model, task, input, wanted)
     with nullcontext(_print) if output is None else growing(output) as append:

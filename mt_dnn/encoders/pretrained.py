@@ -123,6 +123,8 @@ def only_bin(name: str, revision: str | None = None) -> bool:
     if _has_one(source, SAFETENSORS, revision):
         return False
     if Path(source).is_dir() and not _has_one(source, BIN, revision):
+        if (Path(source) / "model.onnx").exists():
+            raise UserError(f"encoder '{name}': only ONNX weights; give the run, or export it --to hf")
         raise UserError(f"encoder '{name}': no weights; the folder needs model.safetensors (or pytorch_model.bin)")
     return _has_one(source, BIN, revision)
 

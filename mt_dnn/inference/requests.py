@@ -19,6 +19,7 @@ from data_utils.task_types import DATA_FORMATS
 from mt_dnn.inference.predict import Wanted, has_probabilities
 
 STRICT = ConfigDict(strict=True, extra="forbid", title="")
+RENAMED = ConfigDict(**STRICT, populate_by_name=True)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ def body_type(task: TaskDef, limits: Limits) -> type[BaseModel]:
 
 
 def _row_type(task: TaskDef, limits: Limits) -> type[BaseModel]:
-    """A row as JSONL has it: lists of words and of choices, all else texts. An empty text gets no prediction."""
+    """A row as JSONL has it: lists of words and of choices, all else texts. An empty text gets no prediction.
+
+    Columns have the names that the task file gives them, or ours.
+    """
     text = Annotated[str, StringConstraints(max_length=limits.characters)]
     filled = Annotated[str, StringConstraints(max_length=limits.characters, min_length=1)]
     word = Annotated[str, StringConstraints(max_length=limits.characters, pattern="^[^ ]+$")]
@@ -77,8 +81,15 @@ def _row_type(task: TaskDef, limits: Limits) -> type[BaseModel]:
     if "choice1" in columns:
         fields["choices"] = (Annotated[list[filled], Field(min_length=2, max_length=limits.rows)], ...)
     uid = Annotated[str, StringConstraints(max_length=200)]
-    fields["uid"] = (uid | None, Field(None, description="comes back with the prediction; default: the row's number"))
-    return create_model("Row", __config__=STRICT, **fields)
+    if "uid" not in task.columns.values():
+        fields["uid"] = (
+            uid | None,
+            Field(None, description="comes back with the prediction; default: the row's number"),
+        )
+    for name, (kind, default) in fields.items():
+        if theirs := task.columns.get(name):
+            fields[name] = (Annotated[kind, Field(alias=theirs)], default)
+    return create_model("Row", __config__=RENAMED, **fields)
 
 
 def _short_enough(characters: int) -> Callable[[list[str]], list[str]]:

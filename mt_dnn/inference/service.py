@@ -148,8 +148,9 @@ async def _all_of(request: Request, most: int) -> bytes:
 
 
 def _described(task: TaskDef) -> dict[str, Any]:
+    columns = [task.columns.get(name, name) for name in DATA_FORMATS[task.data_format]]
     described = {"task": task.name, "path": f"/predict/{task.name}", "task_type": task.task_type}
-    return {**described, "columns": list(DATA_FORMATS[task.data_format]), "labels": list(task.labels)}
+    return {**described, "columns": columns, "labels": list(task.labels)}
 
 
 def _responses(schema: Any, *codes: int) -> dict[int | str, dict[str, Any]]:

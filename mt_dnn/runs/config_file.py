@@ -248,6 +248,9 @@ def _located(files: Sequence[Layer], error: ValidationError, overridden: set[str
     if problem["type"] == "missing":
         return UserError(f"{location}: missing key '{dotted}'")
     if problem["type"] == "union_tag_not_found":
+        if wrong := next((f"adversary.{name}" for name in problem["input"] if did_you_mean(f"{name}", ["mode"])), None):
+            at = f"override '{wrong}'" if wrong in overridden else location
+            return UserError(f"{at}: unknown key '{wrong}', did you mean 'adversary.mode'?")
         return UserError(f"{location}: missing key 'adversary.mode', one of {', '.join(ADVERSARIES)}")
     if problem["type"] == "union_tag_invalid":
         tag = problem["ctx"]["tag"]

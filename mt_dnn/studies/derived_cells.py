@@ -12,7 +12,18 @@ from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.layout import Entry
 from mt_dnn.studies.published import AVERAGE, Number, average
 from mt_dnn.studies.statistics import Comparison, holm, over_seeds
-from mt_dnn.studies.tables import PUBLISHED, RATIO, Position, Table, TableCell, known, plain_table, score_at, value_of
+from mt_dnn.studies.tables import (
+    PUBLISHED,
+    RATIO,
+    Position,
+    Table,
+    TableCell,
+    known,
+    plain_table,
+    result_of,
+    score_at,
+    value_of,
+)
 
 SPREADS = 2.0  # so many standard deviations plain training has to be above a constant where an effect can show
 ExampleTest = Callable[[Table, Position], Comparison | None]
@@ -183,7 +194,8 @@ def _compared(table: Table, example_test: ExampleTest | None) -> Table:
         base = reference.values
         paired = [seed for seed in cell.values if seed in base]
         if paired:
-            test = over_seeds([cell.values[seed] for seed in paired], [base[seed] for seed in paired])
+            step = _step(table, position)
+            test = over_seeds([cell.values[seed] for seed in paired], [base[seed] for seed in paired], step=step)
             cells[position] = replace(
                 cell, seeds=test, examples=example_test(table, position) if example_test else None
             )
@@ -192,6 +204,16 @@ def _compared(table: Table, example_test: ExampleTest | None) -> Table:
     for position, p in _corrected({position: cell.examples for position, cell in cells.items()}):
         cells[position] = replace(cells[position], holm_examples=p)
     return replace(table, cells=cells)
+
+
+def _step(table: Table, position: Position) -> float:
+    """How many points one example is worth in a score of a split; 0 for averages, and for scores that are no shares."""
+    cell, score = table.cells[position], score_at(*table.entries(position))
+    if score is None or cell.lower_is_better:
+        return 0.0
+    entries = [result_of(record, score) for record in cell.records.values() if "error" not in record]
+    rows = [entry["rows"] for entry in entries if entry is not None and entry.get("rows")]
+    return 100 / min(rows) if rows else 0.0
 
 
 def _corrected(tests: dict[Position, Comparison | None]) -> Iterator[tuple[Position, float]]:

@@ -57,6 +57,8 @@ def _meaning(table: Table) -> Iterator[str]:
             "Differences are paired by seed, with 95 % intervals (Student's t). *: p < 0.05 after Holm's correction "
             "over all cells compared. Smallest gain: what the cell would have shown alone with a chance of 80 %."
         )
+    if any(cell.seeds and cell.seeds.n > 1 and cell.seeds.low is None for cell in table.cells.values()):
+        yield "No interval: the differences of the seeds vary by no more than one example changes the score."
     if any(cell.examples for cell in table.cells.values()):
         yield (
             "Over examples: the mean difference over seeds, with the 95 % interval of "

@@ -59,17 +59,20 @@ def summary(values: Sequence[float], *, lower_is_better: bool = False) -> Summar
     )
 
 
-def over_seeds(values: Sequence[float], reference: Sequence[float]) -> Comparison:
+def over_seeds(values: Sequence[float], reference: Sequence[float], *, step: float = 0.0) -> Comparison:
     """The mean of paired differences ``values − reference`` with Student's t-interval.
 
-    A single pair has neither interval nor p. Differences that are all equal say nothing about their spread: then p is 1
-    if all are 0, else it is not known.
+    A single pair has neither interval nor p. Differences that are equal, up to one step of the score, say nothing about
+    their spread: then there is no interval, and p is 1 if all are 0, else it is not known.
+
+    Args:
+        step: how much one example changes the score. The test takes scores as continuous.
     """
     differences = np.asarray(values, float) - np.asarray(reference, float)
     mean, n = float(differences.mean()), len(differences)
-    if n < 2 or np.ptp(differences) <= 1e-12 * max(1.0, abs(mean)):
-        same = n > 1 and abs(mean) <= 1e-12
-        return Comparison(mean, 0.0 if same else None, 0.0 if same else None, 1.0 if same else None, n)
+    if n < 2 or np.ptp(differences) <= step + 1e-9 * max(1.0, abs(mean)):
+        same = n > 1 and float(np.abs(differences).max()) <= 1e-12
+        return Comparison(mean, None, None, 1.0 if same else None, n)
     test = stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(CONFIDENCE)
     error = float(differences.std(ddof=1)) / n**0.5

@@ -170,6 +170,7 @@ def test_a_task_preset_replaces_the_task_s_settings(tmp_path: Path) -> None:
         ("adversary={mode: vat, projection: normalize, radius: null}", "largest entry of a token; write a number"),
         ("adversary=tta", "adversary.mode: no mode 'tta', did you mean"),
         ("adversary={weight: 2}", "missing key 'adversary.mode', one of none, vat"),
+        ("adversary.mod=tat", "override 'adversary.mod': unknown key 'adversary.mod', did you mean 'adversary.mode'?"),
         ("adversary={mode: vat, wieght: 2}", "unknown key 'adversary.wieght', did you mean 'adversary.weight'?"),
         ("adversary={mode: vat, passes: 2}", "unknown key 'adversary.passes'"),
         ("adversary={mode: vat, steps: 0}", "adversary.steps: Input should be greater than 0 (got 0)"),

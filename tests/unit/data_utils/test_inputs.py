@@ -135,6 +135,7 @@ def test_words_and_choices(tmp_path: Path) -> None:
         ("rows.txt", "sentence1\tsentence2\n", ":1: looks like column names"),
         ("rows.tsv", "premise\thypothesis\na\tb\tc\n", ":2: 3 columns, expected 2"),
         ("rows.csv", "premise,hypothsis\na,b\n", "no column 'hypothesis'"),
+        ("rows.csv", "premise;hypothesis\na;b\n", "has semicolons between its columns; save it as .tsv"),
         ("rows.csv", "premise,hypothesis\na,b,c\n", ":2: expected 2 columns"),
         ("rows.csv", 'premise,hypothesis\na,"b\n', "not CSV"),
         ("rows.jsonl", '{"premise": "a", "hypothesis": "b"}\n{"premise"\n', ":2: "),

@@ -123,6 +123,14 @@ def test_a_message_is_one_line_whatever_the_names_are(tmp_path: Path) -> None:
     assert str(error.value).endswith(r"the file has Review\nText, Sentiment), did you mean 'Review\nText'?")
 
 
+def test_other_separators_are_named(tmp_path: Path) -> None:
+    (tmp_path / "t_dev.csv").write_text("Review Text;Sentiment\nfine;good\n")
+    with pytest.raises(UserError, match=r"t_dev\.csv.*: has semicolons between its columns; save it as"):
+        read_rows(tmp_path / "t_dev.csv", task(tmp_path, REVIEWS))
+    with pytest.raises(UserError, match=r"t_dev\.csv.*: has semicolons between its columns; save it as"):
+        matching(read_inputs(str(tmp_path / "t_dev.csv"), [reviews := task(tmp_path, REVIEWS)]), [reviews])
+
+
 def test_a_header_that_is_almost_right_is_no_row(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("Reviw Text\nfine\n")
     with pytest.raises(UserError, match=r"t\.tsv:1: no column 'Review Text' .*did you mean 'Reviw Text'"):

@@ -291,7 +291,8 @@ def test_the_command_and_its_options(folder: Path, tmp_path: Path, capsys: pytes
     assert f"mt-dnn: {source}: negated is left out, it reads other columns (premise)" in captured.err
     for wrong, message in (
         (["--task", "same", "--all-tasks"], "--task same: does not go with --all-tasks"),
-        ([], "has several tasks; give one of same, negated"),
+        ([], r"has several tasks; give one of same \(pair\), negated \(single\)"),
+        (["--task", "same", "--output", "answers.csv"], "predictions are JSON lines; give a name that ends in .jsonl"),
         (["--task", "same", "--batch-size", "0"], "batch_size: write a whole number from 1 on"),
     ):
         with pytest.raises(UserError, match=message):

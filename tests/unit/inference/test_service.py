@@ -17,10 +17,11 @@ import pytest
 
 import mt_dnn
 from data_utils.errors import UserError
-from data_utils.task_types import DATA_FORMATS
+from data_utils.task_def import TaskDef
+from data_utils.task_types import DATA_FORMATS, TASK_TYPES
 from mt_dnn.inference.batcher import Batcher
 from mt_dnn.inference.predict import Wanted, has_probabilities, predict_file, predict_inputs
-from mt_dnn.inference.requests import Limits
+from mt_dnn.inference.requests import Limits, Refused, body_schema, body_type, read_body
 from mt_dnn.inference.trained import TrainedModel
 from tests.hostile import BODY, HEAD, JSON, LIMITS, PAIR, RAW, ROW, refused
 from tests.workspace import MORE_TASKS, make_workspace, rows_of
@@ -215,6 +216,31 @@ def test_the_words_of_a_row_have_the_characters_of_a_text_together(running: Runn
 def test_rows_words_and_choices_of_messages_count_from_1(running: Running, task: str, body: Any, location: str) -> None:
     status, found, _ = running.ask("POST", f"/predict/{task}", body)
     assert status == 422 and found["error"].startswith(location), found
+
+
+def test_columns_have_the_names_of_the_task_file_or_ours() -> None:
+    task = TaskDef(
+        name="odd",
+        task_type="multiple_choice",
+        data_format="choices",
+        columns={"premise": "Text A", "choices": "Options", "uid": "Key"},
+        **TASK_TYPES["multiple_choice"].defaults,
+    )
+    body = body_type(task, LIMITS)
+    for row in (
+        {"Text A": "a", "Options": ["b", "c"], "Key": "7"},
+        {"premise": "a", "choices": ["b", "c"], "uid": "7"},
+        {"Text A": "a", "choices": ["b", "c"], "uid": "7"},
+    ):
+        (found,) = read_body(json.dumps({"rows": [row]}).encode(), body)[1]
+        assert found.values == {"premise": "a", "choices": ["b", "c"], "uid": "7"}
+    for row, problem in (
+        ({"Options": ["b", "c"]}, "row 1: Text A: Field required"),
+        ({"Text A": "a", "premise": "a", "Options": ["b", "c"]}, "row 1: premise: Extra inputs are not permitted"),
+    ):
+        with pytest.raises(Refused, match=problem):
+            read_body(json.dumps({"rows": [row]}).encode(), body)
+    assert list(body_schema(body)["properties"]["rows"]["items"]["properties"]) == ["Text A", "Options", "Key"]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,22 @@ def test_each_number_is_that_of_the_records(tmp_path: Path) -> None:
         assert float(line["mean"]) == by_cell[line["row"], line["column"]].mean()
 
 
+def test_a_spread_below_one_example_gives_no_interval(tmp_path: Path) -> None:
+    def steady(run: PlannedRun, task: str, split: str, metric: str) -> float:
+        further = {"plain": 0.0, "freelb": 0.01 * (run.seed - 2), "vat": 0.02 + 0.002 * run.seed}
+        return 0.8 + 0.05 * run.seed + further[run.cell.labels["method"]]  # those of vat vary by 0.4 points
+
+    grid = made_up_grid(tmp_path)
+    for rows, known in ((1000, True), (200, False)):  # one example is 0.1 or 0.5 points
+        records = all_records(grid, steady)
+        for record in records.values():
+            record["results"] = [{**entry, "rows": rows} for entry in record["results"]]
+        table = make_table(grid, records)
+        test = cell(table, "vat", "rte accuracy").seeds
+        assert test is not None and (test.p is not None, test.low is not None) == (known, known)
+        assert any(note.startswith("No interval: ") for note in remarks(table, "")) is not known
+
+
 def test_the_average_of_all_numbers_weighs_metrics_alike(tmp_path: Path) -> None:
     show = {"rows": "method", "columns": "task", "average": "all_numbers", "reference": "plain"}
     grid = made_up_grid(tmp_path, show=show)
