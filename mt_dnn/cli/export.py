@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from data_utils.errors import tell
 from mt_dnn.cli.arguments import RunFolder
 
 
@@ -36,8 +35,6 @@ def export(
     from mt_dnn.inference.export.push import push_folder, token_of
     from mt_dnn.inference.export.write import export as write
 
-    if to == "onnx":
-        tell("makes the graph, which takes a minute or more")
     token = token_of() if push is not None else ""
     with exit_on_signals():
         write(run, output, target=to, task=task, encoder_only=encoder_only, pooling=pooling, int8=int8, merge=merge)

@@ -310,7 +310,7 @@ def test_predict_names_unknown_task_and_wrong_fields(trained: Path, tmp_path: Pa
     source = tmp_path / "input.txt"
     source.write_text("only one sentence\n")
     line = refused(capsys, "predict", str(trained / "run"), "--input", str(source))
-    assert line.startswith("mt-dnn: --task: ") and "give one of same, negated, overlap" in line
+    assert line.startswith("mt-dnn: --task: ") and "give one of same (pair), negated (single), overlap (" in line
     line = refused(capsys, "predict", str(trained / "run"), "--task", "smae", "--input", str(source))
     assert "smae" in line and "did you mean 'same'" in line
     output = tmp_path / "out.jsonl"

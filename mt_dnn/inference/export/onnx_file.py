@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from data_utils.errors import UserError, os_errors
+from data_utils.errors import UserError, os_errors, tell
 from data_utils.features import save_tokenizer
 from mt_dnn.encoders.pretrained import quiet
 from mt_dnn.inference.export.card import Content, write_card
@@ -58,6 +58,7 @@ def write_onnx(model: TrainedModel, task: str | None, folder: Path, name: str, *
     built.config.save_pretrained(folder)
     save_tokenizer(tokenizer_of(model, built), folder)
     choices = definition is not None and definition.type.answer in ("choice", "choices")
+    tell("makes the ONNX graph, which takes a minute or more")
     save_graph(built, folder / FILE, choices=choices)
     notes = notes_of(built)
     if int8:

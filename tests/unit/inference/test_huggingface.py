@@ -156,7 +156,9 @@ def test_the_command_asks_which_texts_are_read(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("premise,hypothesis\na cat,a dog\n")
     command = ["--input", str(tmp_path / "rows.csv"), "--device", "cpu"]
     folder = tiny_classifier(tmp_path / "model")
-    with pytest.raises(UserError, match=r"several tasks; give one of default, default_pair, or --all-tasks"):
+    with pytest.raises(
+        UserError, match=r"several tasks; give one of default \(single\), default_pair \(pair\), or --all-tasks"
+    ):
         app(["predict", str(folder), *command], standalone_mode=False)
     encoder = tiny_encoder(tmp_path / "encoder")
     for further in ([], ["--all-tasks"], ["--task", "default"]):

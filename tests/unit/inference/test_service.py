@@ -234,10 +234,11 @@ def test_columns_have_the_names_of_the_task_file_or_ours() -> None:
     ):
         (found,) = read_body(json.dumps({"rows": [row]}).encode(), body)[1]
         assert found.values == {"premise": "a", "choices": ["b", "c"], "uid": "7"}
-    for row, problem in (
+    wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"Options": ["b", "c"]}, "row 1: Text A: Field required"),
         ({"Text A": "a", "premise": "a", "Options": ["b", "c"]}, "row 1: premise: Extra inputs are not permitted"),
-    ):
+    )
+    for row, problem in wrong:
         with pytest.raises(Refused, match=problem):
             read_body(json.dumps({"rows": [row]}).encode(), body)
     assert list(body_schema(body)["properties"]["rows"]["items"]["properties"]) == ["Text A", "Options", "Key"]
