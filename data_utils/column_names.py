@@ -109,8 +109,11 @@ def check_renamed(
 
 
 def check_separated(location: object, names: Collection[str]) -> None:
-    """Raises UserError if the single column of a file is several that something else than its format's sign divides."""
-    mark = next((mark for mark in SEPARATORS if len(names) == 1 and mark in next(iter(names))), None)
+    """Raises UserError if a file has one column, whose name has a separator in it.
+
+    Such a file has several columns, with another separator than its format has.
+    """
+    mark = next((mark for mark in SEPARATORS if mark in next(iter(names))), None) if len(names) == 1 else None
     if mark is not None:
         raise UserError(
             f"{location}: has {SEPARATORS[mark]} between its columns; save it as .tsv with tabs, or as .csv with commas"

@@ -207,7 +207,10 @@ def _compared(table: Table, example_test: ExampleTest | None) -> Table:
 
 
 def _step(table: Table, position: Position) -> float:
-    """How many points one example is worth in a score of a split; 0 for averages, and for scores that are no shares."""
+    """How many points one example is worth in a score of a split: 100 / rows.
+
+    It is 0 for averages, and where lower is better, since such scores are not in points.
+    """
     cell, score = table.cells[position], score_at(*table.entries(position))
     if score is None or cell.lower_is_better:
         return 0.0

@@ -137,7 +137,7 @@ def check_form(form: type[BaseModel], content: Any, location: str, remedy: str) 
         form.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""  # none: of all that the file holds
         text = first["msg"].removeprefix("Value error, ")
         value = "" if first["type"] == "value_error" else f"{shown(first['input'])}: "
-        raise UserError(f"{location}: {where}: {value}{text}; {remedy}") from None
+        raise UserError(f"{location}: {where}{value}{text}; {remedy}") from None

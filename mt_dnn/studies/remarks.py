@@ -58,7 +58,7 @@ def _meaning(table: Table) -> Iterator[str]:
             "over all cells compared. Smallest gain: what the cell would have shown alone with a chance of 80 %."
         )
     if any(cell.seeds and cell.seeds.n > 1 and cell.seeds.low is None for cell in table.cells.values()):
-        yield "No interval: the differences of the seeds vary by no more than one example changes the score."
+        yield "No interval: over the seeds, the difference varies by no more than one example is worth."
     if any(cell.examples for cell in table.cells.values()):
         yield (
             "Over examples: the mean difference over seeds, with the 95 % interval of "

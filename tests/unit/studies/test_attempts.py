@@ -65,7 +65,7 @@ def test_a_death_that_is_noted_adds_its_time(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ([], ": .*"),
+        ([], r"\[\]: .*"),
         ({"seconds": "3"}, "seconds: '3': .*"),
         ({"cpu_seconds": -1}, "cpu_seconds: -1: .*"),
         ({"cut_off": 1.5}, "cut_off: 1.5: .*"),
