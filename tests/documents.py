@@ -156,6 +156,7 @@ class Reader:
 
 def serve(arguments: Sequence[str]) -> None:
     """Runs the commands that shims hand on, each in a process of its own, until an empty message comes."""
+    import shellingham  # type: ignore[import-untyped]
     import typer.main
 
     from mt_dnn.cli.main import app
@@ -173,6 +174,7 @@ def serve(arguments: Sequence[str]) -> None:
         sys.path.insert(0, packages)
         make_runs_short()
         build_encoder.check_sha256 = lambda name, expected: None  # that of the encoder whose name the tiny one has
+        shellingham.detect_shell = lambda: ("bash", "bash")  # the reader's shell is no parent of a forked process
         gc.freeze()  # or each command would go through all objects of this process
         while True:
             connection, _ = server.accept()

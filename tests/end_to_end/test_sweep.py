@@ -122,14 +122,15 @@ def test_processes_wait_for_a_run_that_others_start_from(workspace: Path) -> Non
 
 
 def test_workers_share_a_study_and_are_stopped_together(undisturbed: Path) -> None:
-    process = start(undisturbed, "--workers", "2", runs="workers")
-    wait_for(lambda: in_training(undisturbed / "workers"), process)
+    runs = undisturbed / "workers"
+    process = start(undisturbed, "--workers", "2", runs=runs.name)
+    wait_for(lambda: any(last_checkpoint(run) for run in runs.glob("negated-*")), process)  # two of three have begun
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
-    assert len(results(undisturbed / "workers")) < 3
-    second = sweep(undisturbed, "--workers", "2", runs="workers")
-    assert results(undisturbed / "workers") == results(undisturbed / "runs")
+    assert len(results(runs)) < 3
+    second = sweep(undisturbed, "--workers", "2", runs=runs.name)
+    assert results(runs) == results(undisturbed / "runs")
     assert "3 of 3 runs done" in second
 
 
