@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import socket
+import subprocess
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ import yaml
 
 from tests import ROOT
 
+TOP = (
+    "CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md constraints-lowest.txt "
+    "constraints.txt data_utils docker docs experiments mt_dnn pyproject.toml scripts setup.py task_defs tests "
+    "zensical.toml"
+)
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 
 
@@ -26,6 +32,14 @@ def of_setup(name: str) -> Any:
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     keywords = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == name]
     return ast.literal_eval(keywords[-1].value)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
+def test_no_stray_file_is_committed() -> None:
+    """For example what a profiler wrote."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    top = {name.split("/")[0] for name in tracked.split("\0") if name}
+    assert sorted(name for name in top if not name.startswith(".")) == sorted(TOP.split())
 
 
 def test_the_citation_names_the_version_and_nobody_invented() -> None:
