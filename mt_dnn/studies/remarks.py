@@ -203,13 +203,9 @@ def _same_scores(table: Table) -> Iterator[str]:
 
 def _unknown(table: Table) -> Iterator[str]:
     """Figures that no run has, such as misspelled ones, and splits that no run has scored."""
-    scored: dict[str, bool] = {}
-    for position, cell in table.cells.items():
-        score = score_at(*table.entries(position))
-        if score is not None and any("error" not in record for record in cell.records.values()):
-            split = f"{score.task} {score.split}"
-            scored[split] = bool(cell.values) or scored.get(split, False)
-    yield from (f"No run has scores of {split}." for split, is_scored in scored.items() if not is_scored)
+    for task, split in table.unscored:
+        named = f"{task} {split}" if split else task
+        yield f"No run has scores of {named}. If its rows were missing, add them and make the runs again."
     for j, column in enumerate(table.columns):
         cells = [cell for (_, number), cell in table.cells.items() if number == j]
         if column.value not in ("", AVERAGE, PUBLISHED) and table.used() and not any(cell.values for cell in cells):

@@ -11,7 +11,7 @@ from mt_dnn.studies.published import AVERAGE, ROUNDED, PublishedTable
 from mt_dnn.studies.remarks import CANNOT
 from mt_dnn.studies.show import Score
 from mt_dnn.studies.statistics import Comparison
-from mt_dnn.studies.tables import PUBLISHED, RATIO, TIMES, Position, Table, TableCell
+from mt_dnn.studies.tables import PUBLISHED, RATIO, TIMES, Position, Table, TableCell, score_at
 
 SIGNIFICANT = 0.05
 COMPARED = {"mean": "", "median": " of medians", "best": " of the best"}
@@ -83,7 +83,9 @@ def score_text(table: Table, position: Position) -> str:
     if found is None:
         if cell.failed:
             return f"failed ({len(cell.failed)})"
-        return MISSING if cell.is_missing else NOTHING
+        score = score_at(*table.entries(position))
+        unscored = score is not None and (score.task, score.split) in table.unscored
+        return MISSING if cell.is_missing or unscored else NOTHING
     text = number_text(table, position, found.mean)
     if found.sd is not None:
         text += f" ± {number_text(table, position, found.sd)}"

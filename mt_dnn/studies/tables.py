@@ -132,6 +132,17 @@ class Table:
         shows_scores = self.grid.study.show.values == "scores"
         return [j for j, column in enumerate(self.columns) if column.score or not (shows_scores or column.value)]
 
+    @cached_property
+    def unscored(self) -> list[tuple[str, str | None]]:
+        """The tasks and splits that no run has scored, for example because their rows were missing."""
+        scored: dict[tuple[str, str | None], bool] = {}
+        for position, cell in self.cells.items():
+            score = score_at(*self.entries(position))
+            if score is not None and any("error" not in record for record in cell.records.values()):
+                split = (score.task, score.split)
+                scored[split] = bool(cell.values) or scored.get(split, False)
+        return [split for split, is_scored in scored.items() if not is_scored]
+
     def used(self) -> list[Record]:
         """The records that the table is made of, each once."""
         found = {record["run"]: record for cell in self.cells.values() for record in cell.records.values()}

@@ -369,7 +369,11 @@ def test_small_splits_and_splits_without_scores_are_said(tmp_path: Path) -> None
     assert "rte dev: 29 rows, too few to compare methods." in remarks(make_table(grid, records), "")
     assert not any("mrpc dev: " in sentence for sentence in remarks(make_table(grid, records), ""))
     without = {name: {**record, "results": []} for name, record in records.items() if "rte" in record["tasks"]}
-    assert "No run has scores of rte dev." in remarks(make_table(grid, {**records, **without}), "")
+    table = make_table(grid, {**records, **without})
+    (said,) = [sentence for sentence in remarks(table, "") if sentence.startswith("No run has scores")]
+    assert said.startswith("No run has scores of rte dev. If its rows were missing, add them")
+    column = next(j for j, column in enumerate(table.columns) if "rte" in column.name)
+    assert {score_text(table, (i, column)) for i in range(len(table.rows))} == {"missing"}
 
 
 def test_a_figure_that_no_run_has_is_said(tmp_path: Path) -> None:
