@@ -39,7 +39,11 @@ study() { # makes the runs of a study, its analyses, its table, the records that
     fi
     python -m mt_dnn.cli report "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --format markdown \
         --output "$results/$1.md" --save-records "$results/$1.jsonl"
-    python -m mt_dnn.cli report "$file" ${profile[@]+"${profile[@]}"} --runs "$runs" --html "$results/$1"
+    page "$1"
+}
+
+page() { # the page of a study, with the figures whose numbers are there
+    python -m mt_dnn.cli report "experiments/$paper/$1.yml" ${profile[@]+"${profile[@]}"} --runs "$runs" --html "$results/$1"
 }
 
 sizes() { # the table of row counts: sizes TABLE TASK_FILE=FOLDER ...

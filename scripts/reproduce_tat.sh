@@ -12,6 +12,7 @@ if [[ -n ${VOTES:-} && -z $dry ]]; then # a file of annotators' votes: ChaosNLI,
     # shellcheck disable=SC2086  # one word for each run
     python -m mt_dnn.cli analyze agreement $found --task mnli --split dev_matched --annotations "$VOTES" \
         --task-defs task_defs/papers_nli.yml --output "$results" --name figure2_matched
+    page figures1_3
 fi
 study table1
 study table2
