@@ -28,6 +28,10 @@ class Telemetry:
         """Adds to a count."""
         self.sums[name] = self.sums.get(name, 0.0) + value
 
+    def repeat(self, name: str, other: str) -> None:
+        """Gives a mean another name too."""
+        self.sums[other], self.weights[other] = self.sums[name], self.weights[name]
+
     def add(self, other: Telemetry) -> None:
         """Adds the sums of another ``Telemetry``."""
         for sums, more in ((self.sums, other.sums), (self.weights, other.weights)):

@@ -87,7 +87,10 @@ class Adversary(ABC, Generic[OptionsT]):
         """Yields the losses of a batch, each a scalar."""
 
     def measure_dropout_floor(self, network: View) -> None:
-        """Reports ``dropout_floor``, the regulariser at δ = 0. A mode without a regulariser reports nothing."""
+        """Reports ``dropout_floor``, the regulariser at δ = 0, and beside it ``measured_regularizer``.
+
+        A mode without a regulariser reports nothing.
+        """
 
     @classmethod
     def prepare(cls, options: Any, model: Model, task: str) -> None:
@@ -137,7 +140,8 @@ class Regularized(Adversary[OptionsT]):
     def measure_dropout_floor(self, network: View) -> None:
         """Reports the regulariser at δ = 0, the part that dropout masks alone cause.
 
-        Reports nothing if the mode has reported no regulariser for this batch.
+        Beside it, the regulariser of the same batch: the mean over a run is of other updates, and the regulariser grows
+        while a model learns. Reports nothing if the mode has reported no regulariser for this batch.
         """
         if "regularizer" not in network.telemetry.sums:
             return
@@ -147,5 +151,6 @@ class Regularized(Adversary[OptionsT]):
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             floor = self.regularizer(fresh, *self.clean_passes(fresh))
         network.report_loss("dropout_floor", floor)
+        network.telemetry.repeat("regularizer", "measured_regularizer")
         for buffer, before in buffers:
             buffer.copy_(before)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from data_utils.set_aside import CARVED
-from mt_dnn.runs.notes import FLOOR
+from mt_dnn.runs.notes import FLOOR, over_floor
 from mt_dnn.studies.cells import Cell
 from mt_dnn.studies.layout import unshown
 from mt_dnn.studies.published import AVERAGE
@@ -174,9 +174,9 @@ def _at_the_floor(table: Table) -> Iterator[str]:
     for number, row in enumerate(table.rows):
         by_task: dict[str, list[float]] = defaultdict(list)
         for record in _row_records(table, number).values():
-            figures = record.get("figures", {})
-            if figures.get("dropout_floor") and "regularizer" in figures:
-                by_task["+".join(record["tasks"])].append(figures["regularizer"] / figures["dropout_floor"])
+            ratio = over_floor(record.get("figures", {}))
+            if ratio is not None:
+                by_task["+".join(record["tasks"])].append(ratio)
         ratios = {task: means.mean(values) for task, values in by_task.items()}
         if ratios and all(ratio <= FLOOR for ratio in ratios.values()):
             found[row.name] = ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items())

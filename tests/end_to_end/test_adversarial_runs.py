@@ -24,16 +24,16 @@ from tests.workspace import make_workspace
 
 FIGURES = {
     "none": set[str](),
-    "vat": {"regularizer", "delta_ratio", "gradient_share", "nonfinite", "dropout_floor"},
-    "tat": {"regularizer", "delta_ratio", "gradient_share", "nonfinite", "dropout_floor"},
+    "vat": {"regularizer", "delta_ratio", "gradient_share", "nonfinite", "dropout_floor", "measured_regularizer"},
+    "tat": {"regularizer", "delta_ratio", "gradient_share", "nonfinite", "dropout_floor", "measured_regularizer"},
     "freelb": {"delta_ratio", "gradient_share", "nonfinite", "first_pass_loss", "last_pass_loss"},
-    "rapt": {"regularizer", "delta_ratio", "dropout_floor"},
+    "rapt": {"regularizer", "delta_ratio", "dropout_floor", "measured_regularizer"},
     "pgd": {"delta_ratio", "gradient_share", "nonfinite"},
     "freeat": {"delta_ratio", "gradient_share", "nonfinite", "first_pass_loss", "last_pass_loss"},
     "yopo": {"delta_ratio", "gradient_share", "nonfinite"},
-    "r3f": {"regularizer", "delta_ratio", "dropout_floor"},
-    "r4f": {"regularizer", "delta_ratio", "dropout_floor"},
-    "rdrop": {"regularizer", "dropout_floor"},
+    "r3f": {"regularizer", "delta_ratio", "dropout_floor", "measured_regularizer"},
+    "r4f": {"regularizer", "delta_ratio", "dropout_floor", "measured_regularizer"},
+    "rdrop": {"regularizer", "dropout_floor", "measured_regularizer"},
 }
 OWN = {"rapt": ["adversary.max_layer=2"]}
 TASKS = ("same", "negated", "overlap")
@@ -100,6 +100,18 @@ def test_the_dropout_floor_is_measured_every_so_many_updates(folder: Path) -> No
     run()
     measured = {record["step"]: "dropout_floor" in record["adversary"] for record in records(run.folder)}
     assert measured == {3: True, 6: False, 9: True, 12: False}  # in updates 0 and 8
+
+
+def test_the_regularizer_beside_the_floor_is_of_the_same_update(folder: Path) -> None:
+    options = ["tasks=[same]", "log.every_steps=1", "log.dropout_floor_every_steps=2", "train.max_steps=3"]
+    run = run_of(folder, "beside", "vat", *options)
+    run()
+    figures = [record["adversary"] for record in records(run.folder)]
+    assert [record.get("measured_regularizer") for record in figures] == [
+        figures[0]["regularizer"],
+        None,
+        figures[2]["regularizer"],
+    ]
 
 
 def test_tallies_are_written_once_per_epoch_and_count_every_example(folder: Path) -> None:

@@ -58,6 +58,11 @@ def test_constant_answers_are_noted_once() -> None:
     [
         ({"delta_ratio": 0.001, "regularizer": 0.0105, "dropout_floor": 0.01}, "no more than dropout alone causes"),
         ({"delta_ratio": 0.05, "regularizer": 0.02, "dropout_floor": 0.01}, None),
+        (  # the floor of the first update is lower than the regulariser of a model that has learnt
+            {"delta_ratio": 0.001, "regularizer": 0.04, "measured_regularizer": 0.0105, "dropout_floor": 0.01},
+            "the regulariser (0.0105) is no more than dropout alone causes",
+        ),
+        ({"delta_ratio": 0.05, "regularizer": 0.01, "measured_regularizer": 0.02, "dropout_floor": 0.01}, None),
         ({"delta_ratio": 0.001}, "raise adversary.step_size"),
         ({"delta_ratio": 0.05}, None),
         ({"regularizer": 0.01, "dropout_floor": 0.01}, None),  # rdrop has no perturbation
@@ -68,7 +73,7 @@ def test_a_perturbation_without_effect_is_noted(figures: dict[str, float], words
     notes = list(adversary_notes("vat", figures))
     assert len(notes) == (words is not None)
     assert words is None or words in notes[0]
-    assert at_floor(figures) is (figures.get("regularizer") in (0.0105, 0.01))
+    assert at_floor(figures) is (figures.get("measured_regularizer", figures.get("regularizer")) in (0.0105, 0.01))
 
 
 def test_a_rate_that_still_rose_is_noted(workspace: Path) -> None:
