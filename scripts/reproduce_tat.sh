@@ -7,7 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/reproduce_common.sh"
 
 # The study that keeps weights comes first: others share its runs.
 study figures1_3
-if [[ -n ${VOTES:-} && -z $dry && " ${unmade[*]-} " != *" figures1_3 "* ]]; then # a file of annotators' votes: ChaosNLI, or the official MultiNLI
+# VOTES is a file of annotators' votes: ChaosNLI, or the official MultiNLI.
+if [[ -n ${VOTES:-} && -z $dry && " ${unmade[*]-} " != *" figures1_3 "* ]]; then
     found=$(python experiments/run_folders.py experiments/tat/figures1_3.yml ${profile[@]+"${profile[@]}"} --runs "$runs")
     # shellcheck disable=SC2086  # one word for each run
     python -m mt_dnn.cli analyze agreement $found --task mnli --split dev_matched --annotations "$VOTES" \

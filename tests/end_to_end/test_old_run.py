@@ -50,7 +50,10 @@ def test_the_interrupted_run_is_resumed(old: Path) -> None:
     printed = run_command("train", "run.yml", f"output={INTERRUPTED}", "train.fast_paths=[]")  # masks as at that time
     assert "resuming runs/interrupted after update 10 of 16" in printed and "dropout masks" not in printed
     assert (old / INTERRUPTED / "metrics.jsonl").read_text().startswith(logged)
-    wrong = misfits(EXPECTED["resumed"], kept(read_run(old / INTERRUPTED)))
+    found = kept(read_run(old / INTERRUPTED))
+    for figures in found["adversary"]:
+        figures.pop("measured_regularizer", None)  # newer than what is expected
+    wrong = misfits(EXPECTED["resumed"], found)
     assert not wrong, "\n".join(wrong)
     assert prepared(old) == before
 

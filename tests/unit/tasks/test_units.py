@@ -153,7 +153,8 @@ def test_labels_of_another_size_give_the_same_run(soft_workspace: Path, mode: st
             assert large["loss"] == pytest.approx(SPAN**2 * small["loss"], rel=1e-12)
             assert large["grad_norm"] == small["grad_norm"] and small["grad_norm"] > 0
             figures, large_figures = (dict(record.get("adversary", {})) for record in (small, large))
-            in_units = {"regularizer", "bregman", "dropout_floor", "first_pass_loss", "last_pass_loss"}
+            in_units = {"regularizer", "measured_regularizer", "bregman", "dropout_floor"}
+            in_units |= {"first_pass_loss", "last_pass_loss"}
             for name in in_units & figures.keys():
                 figures[name] *= SPAN**2
             assert large_figures == pytest.approx(figures, rel=1e-12)
