@@ -53,9 +53,8 @@ def adversary_notes(mode: str, figures: Mapping[str, float]) -> Iterator[str]:
         return
     size = f"δ is {ratio:.2g} of what it is added to (delta_ratio)"
     if at_floor(figures):
-        regularizer = figures.get("measured_regularizer", figures["regularizer"])
         yield (
-            f"{mode}: the regulariser ({regularizer:.3g}) is no more than dropout alone causes "
+            f"{mode}: the regulariser ({measured_regularizer(figures):.3g}) is no more than dropout alone causes "
             f"(dropout_floor {figures['dropout_floor']:.3g}); {size}. Raise adversary.radius or adversary.step_size "
             "until delta_ratio is 0.02 to 0.1, or use rdrop, which costs less"
         )
@@ -70,13 +69,17 @@ def at_floor(figures: Mapping[str, float]) -> bool:
 
 
 def over_floor(figures: Mapping[str, float]) -> float | None:
-    """The regulariser divided by its dropout floor, both of the same updates. None if the figures do not say.
+    """The regulariser divided by its dropout floor, both of the same updates. None if the figures do not say."""
+    floor, regularizer = figures.get("dropout_floor"), measured_regularizer(figures)
+    return regularizer / floor if floor and regularizer is not None else None
+
+
+def measured_regularizer(figures: Mapping[str, float]) -> float | None:
+    """The regulariser at the updates that measured the dropout floor. None if the figures do not say.
 
     Figures of older versions have the regulariser of all updates only, which is larger once a model has learnt.
     """
-    floor = figures.get("dropout_floor")
-    regularizer = figures.get("measured_regularizer", figures.get("regularizer"))
-    return regularizer / floor if floor and regularizer is not None else None
+    return figures.get("measured_regularizer", figures.get("regularizer"))
 
 
 def schedule_notes(config: RunConfig, steps: int, planned: int) -> Iterator[str]:
