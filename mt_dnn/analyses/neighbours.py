@@ -70,8 +70,8 @@ def neighbours(
         "word": request.word,
         "level": request.level,
         "rows": request.rows,
-        "texts": found[0].pop("texts"),
-        "runs": [{key: value for key, value in entry.items() if key != "texts"} for entry in found],
+        "uid": found[0]["uid"],
+        "runs": [{key: value for key, value in entry.items() if key != "uid"} for entry in found],
     }
 
 
@@ -100,7 +100,7 @@ def _neighbours(run: NamedRun, model: TrainedModel, task: str, request: Request,
         "name": run.name,
         "run": str(run.folder),
         "mode": adversary.options.mode,
-        "texts": [row.first[0], *([] if row.second is None else row.second[:1])],
+        "uid": row.uid[0],
         "before": nearest(before, table, request),
         "after": None if noisy is None else nearest(noisy[tokens].mean(0), table, request),
     }

@@ -5,13 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
 from data_utils.errors import UserError, unknown_key
-from data_utils.text_table import table
-from mt_dnn.analyses import summary as summary_of
 from mt_dnn.analyses.agreement import agreement
 from mt_dnn.analyses.answers import Answers, NamedRun, Record, answers_of
 from mt_dnn.analyses.attack import AttackConfig
@@ -39,7 +37,7 @@ def start(kind: str, runs: Runs, options: Mapping[str, Any], *, folder: Path | N
     Raises:
         UserError: an unknown option, one that is missing, or anything that the analysis refuses.
     """
-    function = ANALYSES[kind].make
+    function = ANALYSES[kind]
     known = {name: value for name, value in inspect.signature(function).parameters.items() if name != "runs"}
     for name in options:
         if name not in known or name == "folder":
@@ -49,11 +47,6 @@ def start(kind: str, runs: Runs, options: Mapping[str, Any], *, folder: Path | N
             raise UserError(f"{kind}: missing option '{name}'")
     paths = {name: Path(options[name]) for name in PATHS if options.get(name) is not None}
     return function(runs, **{**options, **paths}, **({"folder": folder} if "folder" in known else {}))
-
-
-def summary(record: Mapping[str, Any]) -> str:
-    """The table of a record, as text."""
-    return table(*ANALYSES[record["kind"]].shown(record))
 
 
 def _confusion(
@@ -183,22 +176,15 @@ def _tally(runs: Runs, *, task: str | None = None) -> Record:
     return tally(runs[0].folder, task)
 
 
-class Analysis(NamedTuple):
-    """An analysis. ``make``: its record, of runs and options. ``shown``: the table of a record, header and rows."""
-
-    make: Callable[..., Record]
-    shown: Callable[[Mapping[str, Any]], summary_of.Table]
-
-
-ANALYSES: Mapping[str, Analysis] = {
-    "confusion": Analysis(_confusion, summary_of.confusion),
-    "agreement": Analysis(_agreement, summary_of.agreement),
-    "calibration": Analysis(_calibration, summary_of.calibration),
-    "challenge": Analysis(_challenge, summary_of.challenge),
-    "loss_surface": Analysis(_loss_surface, summary_of.loss_surface),
-    "robustness": Analysis(_robustness, summary_of.robustness),
-    "neighbours": Analysis(_neighbours, summary_of.neighbours),
-    "tally": Analysis(_tally, summary_of.tally),
+ANALYSES: Mapping[str, Callable[..., Record]] = {
+    "confusion": _confusion,
+    "agreement": _agreement,
+    "calibration": _calibration,
+    "challenge": _challenge,
+    "loss_surface": _loss_surface,
+    "robustness": _robustness,
+    "neighbours": _neighbours,
+    "tally": _tally,
 }
 
 

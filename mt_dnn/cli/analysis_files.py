@@ -45,13 +45,13 @@ def finish(context: typer.Context, label: str | None = None) -> None:
 
 def written(record: Mapping[str, Any], file: Path) -> Path:
     """Writes the record of an analysis and prints its table."""
-    from mt_dnn.analyses.start import summary
     from mt_dnn.runs.folder import write_json
+    from mt_dnn.studies.analysis_tables import as_text
 
     with os_errors(file.parent, "cannot be written"):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, record)
-    print(summary(record))
+    print(as_text(record))
     return file
 
 

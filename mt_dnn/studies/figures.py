@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ from data_utils.errors import UserError, did_you_mean, os_errors
 from data_utils.files import read_json
 from mt_dnn.distributed.ranks import say
 from mt_dnn.section import PositiveInt, Section, UsablePath
+from mt_dnn.studies.analysis_tables import TABLES, as_sheet
 from mt_dnn.studies.bars import draw_agreement, draw_calibration, draw_challenge, draw_robustness
 from mt_dnn.studies.figure_kinds import AxisFigure, Drawing, LearningCurves, SeedSpread, StudyFigure, TimeFigure
 from mt_dnn.studies.grid import Grid
 from mt_dnn.studies.matrices import draw_confusion, draw_loss_surface, draw_tally
 from mt_dnn.studies.records import Record
+from mt_dnn.studies.sheets import Sheet
 from mt_dnn.studies.study import Labels, as_labels, load_study
 
 # Figures of analyses, by the key ``kind`` of what an analysis has written.
@@ -171,10 +173,44 @@ def draw_file(file: Path, output: Path, name: str) -> list[Path]:
     Raises:
         UserError: the file cannot be read, or is not from an analysis that has a figure.
     """
+    record = _analysis(file)
+    if record["kind"] in NOT_DRAWN:
+        return [file]
+    return DRAWN[record["kind"]](record, output, name)
+
+
+def analysis_sheets(grid: Grid, folder: Path) -> Iterator[Sheet]:
+    """Yields the table of each analysis of a study whose numbers are there.
+
+    Args:
+        folder: where ``mt-dnn analyze study`` has written them.
+
+    Raises:
+        UserError: a file cannot be read, or is not from an analysis.
+    """
+    for name, content in grid.study.figures.items():
+        figure = parsed(grid, name, content)
+        if isinstance(figure, StudyFigure):
+            continue
+        file = figure.file if isinstance(figure, FileFigure) else folder / f"{name}.json"
+        if not file.exists():
+            continue
+        try:
+            yield as_sheet(name.replace("_", " "), _analysis(file))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise UserError(
+                f"{file}: a number or name is missing; delete the file and start the analysis again"
+            ) from None
+
+
+def _analysis(file: Path) -> Mapping[str, Any]:
+    """What ``mt-dnn analyze`` has written into a file.
+
+    Raises:
+        UserError: the file cannot be read, or is not from an analysis.
+    """
     with os_errors(file, "cannot be read"):
         record = read_json(file.read_text(encoding="utf-8"), str(file))
-    if record.get("kind") in NOT_DRAWN:
-        return [file]
-    if record.get("kind") not in DRAWN:
-        raise UserError(f"{file}: no figure is known for the kind '{record.get('kind')}' ({', '.join(DRAWN)})")
-    return DRAWN[record["kind"]](record, output, name)
+    if record.get("kind") not in TABLES:
+        raise UserError(f"{file}: not written by mt-dnn analyze: no analysis has the kind '{record.get('kind')}'")
+    return record

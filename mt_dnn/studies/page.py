@@ -12,6 +12,7 @@ from typing import Any
 
 from data_utils.errors import UserError, os_errors
 from data_utils.files import open_file, replacing
+from mt_dnn.studies.figures import analysis_sheets
 from mt_dnn.studies.records import Record
 from mt_dnn.studies.report import Report
 from mt_dnn.studies.sheets import Sheet, SheetRow
@@ -24,10 +25,12 @@ NUMBER = re.compile(r"[+−-]?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
 def write_page(report: Report, folder: Path) -> Path:
-    """Writes ``index.html`` into a folder, with the pictures (SVG, PNG) that lie there. Returns its path.
+    """Writes ``index.html`` into a folder. Returns its path.
+
+    The page shows the pictures (SVG, PNG) that lie there, and the tables of the analyses whose numbers lie there.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the numbers of an analysis cannot be read.
     """
     file = folder / "index.html"
     with os_errors(folder, "cannot be written"):
@@ -64,6 +67,8 @@ def _page(report: Report, folder: Path, pictures: Sequence[Path]) -> Iterator[st
     if pictures:
         yield "<h2>Figures</h2>"
         yield from map(_figure, pictures)
+    for sheet in analysis_sheets(report.grid, folder):
+        yield from _sheet(sheet, titled=True)
     yield from _settings(report.table)
     yield "<h2>Commands</h2>"
     yield f"<pre>{escape(report.commands['sweep'])}\n{escape(report.commands['report'])}</pre>"

@@ -34,6 +34,7 @@ def remarks(table: Table, command: str) -> list[str]:
         _missing(table, command),
         _failed(table),
         _effects(table),
+        _constant(table),
         _small_splits(table),
         _at_the_floor(table),
         _same_scores(table),
@@ -141,6 +142,19 @@ def _effects(table: Table) -> Iterator[str]:
             f"{', '.join(columns)}: {CANNOT}, because {table.reference[1]} does not beat the best constant by two "
             "standard deviations over seeds. No differences are tested there."
         )
+
+
+def _constant(table: Table) -> Iterator[str]:
+    """Cells that are no better than the best constant answer, where the reference is."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for position, cell in table.cells.items():
+        if cell.shows_effect and cell.summary is not None and cell.baseline is not None:
+            above = cell.summary.mean - cell.baseline
+            if (-above if cell.lower_is_better else above) <= 0:
+                named = sorted(table.entries(position), key=lambda entry: entry.score is None)  # the score comes first
+                found[named[0].name].append(named[1].name)
+    for score, names in found.items():
+        yield f"{score}: {', '.join(names)} learnt no more than the best constant answer."
 
 
 def _small_splits(table: Table) -> Iterator[str]:

@@ -23,6 +23,8 @@ PICTURE = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20" fill="red"/></svg>'
 )
 MEANS = {"plain": 0.71, "freelb": 0.75, "vat": 0.73}
+NEAR = [{"word": "<could>", "similarity": 0.73467}, {"word": "may", "similarity": 0.5}]
+NEIGHBOURS = {"kind": "neighbours", "runs": [{"name": "plain", "before": NEAR, "after": NEAR[1:]}]}
 PAPER = "t: {columns: {rte: [accuracy]}, rows: {plain: {rte: [63.5]}, vat: {rte: [71.2]}}}"
 
 
@@ -31,7 +33,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     (folder / "paper.yml").write_text(PAPER)
     published = {"file": str(folder / "paper.yml"), "table": "t"}
-    grid = made_up_grid(folder, title="A < B & C", published=published)
+    figures = {
+        "words_near": {"kind": "neighbours", "runs": {"plain": {"method": "plain"}}, "options": {"task": "rte"}},
+        "later": {"kind": "robustness", "runs": {"plain": {"method": "plain"}}},
+    }
+    grid = made_up_grid(folder, title="A < B & C", published=published, figures=figures)
     assert load_study(folder / "study.yml").title == "A < B & C"
     records = all_records(grid, lambda run, *_: MEANS[run.cell.labels["method"]] + 0.001 * run.seed)
     save_records(folder / "records.jsonl", records.values())
@@ -40,6 +46,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "html").mkdir()
     (folder / "html" / "learning_curves.svg").write_text(PICTURE)
     (folder / "html" / "learning_curves.png").write_bytes(b"the same as pixels")
+    (folder / "html" / "words_near.json").write_text(json.dumps(NEIGHBOURS))
     commands = {"sweep": "mt-dnn sweep s.yml", "report": "mt-dnn report s.yml"}
     report = Report(grid, commands, folder / "runs", records=folder / "records.jsonl")
     return write_page(report, folder / "html")
@@ -88,6 +95,9 @@ def test_the_file_has_everything_and_asks_for_nothing(page: Path) -> None:
     assert rows[0] == ["", "rte accuracy", "mrpc accuracy", "mrpc f1", "average"]
     assert rows[1][:2] == ["plain", "71.2 ± 0.1"] and rows[2][:2] == ["published", "63.5"]
     assert ["", "adversary.mode"] in rows and ["freelb", "freelb"] in rows  # settings that differ
+    assert "<h2>words near</h2>" in text and "later" not in text  # an analysis that is not made yet
+    at = rows.index(["", "plain", "plain + noise"])
+    assert rows[at + 1 : at + 3] == [["1", "<could> 0.7347", "may 0.5000"], ["2", "may 0.5000", ""]]
     assert "mt-dnn sweep s.yml\nmt-dnn report s.yml" in text
     (link,) = re.findall(r'<a href="([^"]+)"', text)
     assert (page.parent / link).is_dir() and text.count("<li>") > 18
@@ -137,3 +147,16 @@ def test_without_scripts_everything_is_there(page: Path, tmp_path: Path) -> None
     assert Cells(made.stdout).rows == Cells(page.read_text()).rows
     chromium(f"--screenshot={tmp_path / 'page.png'}", "--window-size=1200,900", page.as_uri())
     assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_numbers_that_no_analysis_has_written_are_named(tmp_path: Path) -> None:
+    figures = {"words": {"kind": "neighbours", "runs": {"plain": {"method": "plain"}}}}
+    report = Report(made_up_grid(tmp_path, figures=figures), {"sweep": "", "report": ""}, tmp_path / "runs")
+    (tmp_path / "words.json").write_text('{"kind": "x"}')
+    with pytest.raises(UserError, match=r"words\.json: not written by mt-dnn analyze: no analysis has the kind 'x'"):
+        write_page(report, tmp_path)
+    broken: tuple[object, ...] = ([{"name": "plain"}], [1], {})
+    for runs in broken:
+        (tmp_path / "words.json").write_text(json.dumps({"kind": "neighbours", "runs": runs}))
+        with pytest.raises(UserError, match=r"words\.json: a number or name is missing; delete the file and start"):
+            write_page(report, tmp_path)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
-from mt_dnn.analyses.start import ANALYSES, summary
+from mt_dnn.analyses.start import ANALYSES
 from mt_dnn.analyses.tally import tally
+from mt_dnn.studies.analysis_tables import as_text
 from mt_dnn.studies.figures import DRAWN
 
 
@@ -20,7 +21,7 @@ def test_tallies_are_those_of_the_run(folder: Path) -> None:
     for entry, file in zip(record["epochs"], files, strict=True):
         assert entry["counts"] == json.loads(file.read_text())["counts"]
     assert record["labels"] == ["different", "same"]
-    assert "different" in summary(record)
+    assert "different" in as_text(record)
 
 
 def test_what_has_no_tally_is_named(folder: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def options_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[str, l
         main(["analyze", *arguments])
     assert ended.value.code == 0
     kind, runs, options, file = seen
-    assert options.keys() - {"folder"} <= inspect.signature(ANALYSES[kind].make).parameters.keys()
+    assert options.keys() - {"folder"} <= inspect.signature(ANALYSES[kind]).parameters.keys()
     return kind, runs, {**options, "file": file}
 
 

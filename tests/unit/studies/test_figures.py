@@ -18,6 +18,7 @@ import yaml
 from data_utils.errors import UserError
 from mt_dnn.analyses.start import ANALYSES
 from mt_dnn.cli.main import main
+from mt_dnn.studies.analysis_tables import TABLES, as_sheet
 from mt_dnn.studies.curves import band, draw_axis, draw_learning_curves, draw_seed_spread, draw_time
 from mt_dnn.studies.drawing import COLOURS, DASHES, MARKERS
 from mt_dnn.studies.figures import DRAWN, NOT_DRAWN, draw_figures, load_grid
@@ -31,7 +32,7 @@ matplotlib = pytest.importorskip("matplotlib", reason="the extra studies is not 
 
 CLASSES = ["contradiction", "neutral", "entailment"]
 RATES = [[0.8, 0.1, 0.1], [0.25, 0.5, 0.25], [None, None, None]]
-MODEL = {"clean_loss_median": 0.1, "clean_loss_sd": 0.1, "clean_losses": [0.1, 0.2]}
+MODEL = {"median": 0.25, "sd": 0.2, "clean_loss_median": 0.1, "clean_loss_sd": 0.1, "clean_losses": [0.1, 0.2]}
 RECORDS: dict[str, dict[str, Any]] = {
     "confusion": {
         "kind": "confusion",
@@ -53,6 +54,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     },
     "loss_surface": {
         "kind": "loss_surface",
+        "rows": 30,
         "axis": [-1.0, 0.0, 1.0],
         "surfaces": [
             {"name": name, "loss": 0.5, "losses": [[2, 1, 2], [1, 0.5, 1], [2, None, 2]]} for name in ("plain", "tat")
@@ -93,6 +95,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "runs": [
             {
                 "name": name,
+                "accuracy": 0.7,
                 "ece": 0.05,
                 "rows": 30,
                 "bins": [
@@ -115,7 +118,7 @@ def check(paths: list[Path], folder: Path, name: str) -> str:
 
 
 def test_every_analysis_has_a_figure_or_is_a_table() -> None:
-    assert {*DRAWN, *NOT_DRAWN} == ANALYSES.keys() and RECORDS.keys() == DRAWN.keys()
+    assert {*DRAWN, *NOT_DRAWN} == ANALYSES.keys() == TABLES.keys() and RECORDS.keys() == DRAWN.keys()
 
 
 @pytest.mark.parametrize("kind", DRAWN)
@@ -128,6 +131,13 @@ def test_analyses_are_drawn(kind: str, tmp_path: Path) -> None:
     again = tmp_path / "again"
     DRAWN[kind](RECORDS[kind], again, "a")
     assert (again / "a.svg").read_bytes() == (tmp_path / "out" / "a.svg").read_bytes()
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_every_row_of_a_table_has_a_cell_for_each_column(kind: str) -> None:
+    sheet = as_sheet("a title", RECORDS[kind])
+    assert sheet.title == "a title" and sheet.rows
+    assert {len(row.cells) for row in sheet.rows} == {len(sheet.header)}
 
 
 def test_means_and_bands_are_those_of_numpy() -> None:

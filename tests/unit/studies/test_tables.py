@@ -157,6 +157,20 @@ def test_where_plain_training_is_no_better_than_a_constant_nothing_is_tested(tmp
     assert note.startswith("rte accuracy: ") and "mrpc" not in note
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_methods_that_learn_no_more_than_a_constant_are_named(turned: bool, tmp_path: Path) -> None:
+    def collapsed(run: PlannedRun, task: str, split: str, metric: str) -> float:
+        hopeless = run.cell.labels["method"] == "vat" and metric == "f1"
+        return 0.5 if hopeless else scores(run, task, split, metric)
+
+    rows, columns = ("task", "method") if turned else ("method", "task")
+    grid = made_up_grid(tmp_path, show={"rows": rows, "columns": columns, "reference": "plain"})
+    notes = remarks(make_table(grid, all_records(grid, collapsed)), "")
+    assert [note for note in notes if "constant" in note] == [
+        "mrpc f1: vat learnt no more than the best constant answer."
+    ]
+
+
 def test_chosen_settings_count_alone_and_are_said(tmp_path: Path) -> None:
     def by_rate(run: PlannedRun, task: str, split: str, metric: str) -> float:
         best = {"plain": 1e-5, "freelb": 5e-5, "vat": 5e-5}[run.cell.labels["method"]]

@@ -1,9 +1,12 @@
-"""What a terminal shows of an analysis: a small table, of header and rows. One function for each kind of record."""
+"""What a terminal and a page show of an analysis: a small table. One function for each kind of record."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from data_utils.text_table import table
+from mt_dnn.studies.sheets import Sheet, SheetRow
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
 
@@ -93,3 +96,27 @@ def tally(record: Mapping[str, Any]) -> Table:
     header = ["gold", *(f"{label} %" for label in record["labels"])]
     last = record["epochs"][-1]["probabilities"]
     return header, [[label, *map(percent, row)] for label, row in zip(record["labels"], last, strict=True)]
+
+
+# By the key ``kind`` of what an analysis has written.
+TABLES: Mapping[str, Callable[[Mapping[str, Any]], Table]] = {
+    "confusion": confusion,
+    "agreement": agreement,
+    "calibration": calibration,
+    "challenge": challenge,
+    "loss_surface": loss_surface,
+    "robustness": robustness,
+    "neighbours": neighbours,
+    "tally": tally,
+}
+
+
+def as_text(record: Mapping[str, Any]) -> str:
+    """The table of a record, for a terminal."""
+    return table(*TABLES[record["kind"]](record))
+
+
+def as_sheet(title: str, record: Mapping[str, Any]) -> Sheet:
+    """The table of a record, for a page."""
+    (_, *header), rows = TABLES[record["kind"]](record)
+    return Sheet(title, header, [SheetRow(name, cells) for name, *cells in rows])
