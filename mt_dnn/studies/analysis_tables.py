@@ -118,5 +118,5 @@ def as_text(record: Mapping[str, Any]) -> str:
 
 def as_sheet(title: str, record: Mapping[str, Any]) -> Sheet:
     """The table of a record, for a page."""
-    (_, *header), rows = TABLES[record["kind"]](record)
-    return Sheet(title, header, [SheetRow(name, cells) for name, *cells in rows])
+    (corner, *header), rows = TABLES[record["kind"]](record)
+    return Sheet(title, header, [SheetRow(name, cells) for name, *cells in rows], corner)

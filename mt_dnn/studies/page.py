@@ -80,7 +80,7 @@ def _sheet(sheet: Sheet, *, titled: bool) -> Iterator[str]:
     """A table, with its title or without. Each row of ours begins a group, which sorting keeps together."""
     yield f"<h2>{escape(sheet.title)}</h2>" if titled else ""
     yield '<div class=scroll tabindex=0 role=region aria-label="table"><table>\n<thead><tr>'
-    yield "".join(f'<th scope=col aria-sort="none">{escape(name)}</th>' for name in ["", *sheet.header])
+    yield "".join(f'<th scope=col aria-sort="none">{escape(name)}</th>' for name in [sheet.corner, *sheet.header])
     yield "</tr></thead>"
     for number, row in enumerate(sheet.rows):
         if row.kind == "ours":

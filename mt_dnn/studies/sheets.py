@@ -33,11 +33,12 @@ class SheetRow:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of texts. ``header``: the names of the columns after the first."""
+    """A table of texts. ``corner``: the name of the first column. ``header``: those of the others."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[SheetRow] = field(default_factory=list)
+    corner: str = ""
 
 
 def sheets(table: Table) -> list[Sheet]:

@@ -96,7 +96,7 @@ def test_the_file_has_everything_and_asks_for_nothing(page: Path) -> None:
     assert rows[1][:2] == ["plain", "71.2 ± 0.1"] and rows[2][:2] == ["published", "63.5"]
     assert ["", "adversary.mode"] in rows and ["freelb", "freelb"] in rows  # settings that differ
     assert "<h2>words near</h2>" in text and "later" not in text  # an analysis that is not made yet
-    at = rows.index(["", "plain", "plain + noise"])
+    at = rows.index(["rank", "plain", "plain + noise"])
     assert rows[at + 1 : at + 3] == [["1", "<could> 0.7347", "may 0.5000"], ["2", "may 0.5000", ""]]
     assert "mt-dnn sweep s.yml\nmt-dnn report s.yml" in text
     (link,) = re.findall(r'<a href="([^"]+)"', text)
