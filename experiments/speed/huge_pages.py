@@ -1,10 +1,11 @@
 """How much faster is training when the memory of the process lies in huge pages? On Linux with glibc 2.35 or newer.
 
-OMP_NUM_THREADS=1 python experiments/speed/huge_pages.py [arguments of mt-dnn bench throughput]
+OMP_NUM_THREADS=1 python experiments/speed/huge_pages.py --shape minilm --lengths cola
 
 A page is the piece of memory that the system maps at once: 4 KiB, and 2 MiB if huge. glibc asks for huge pages when the
 environment says GLIBC_TUNABLES=glibc.malloc.hugetlb=1. The same benchmark runs with and without it, in turns. The
-medians over the rounds are printed, and the ratios with their lowest and highest round.
+medians over the rounds are printed, and the ratios with their lowest and highest round. All arguments go to mt-dnn bench
+throughput.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-ROUNDS = 5
+ROUNDS = 3
 MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # the system's answer stands in brackets
 
 
@@ -30,7 +31,7 @@ def timed(arguments: Sequence[str], variables: Mapping[str, str]) -> dict[str, f
     subprocess.run([sys.executable, "-c", "import torch"], env=environment, check=True)
     figures = {"import of torch": 1000 * (time.perf_counter() - began)}
     command = [sys.executable, "-m", "mt_dnn.cli", "bench", "throughput", *arguments]
-    options = ["--updates", "4", "--rounds", "1", "--no-memory", "--json"]
+    options = ["--updates", "2", "--rounds", "1", "--no-memory", "--json"]
     done = subprocess.run([*command, *options], env=environment, check=True, stdout=subprocess.PIPE, text=True)
     result = json.loads(done.stdout)
     figures |= {"our step": result["ours_ms_per_step"], "the Trainer's step": result["peer_ms_per_step"]}
