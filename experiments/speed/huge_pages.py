@@ -4,8 +4,8 @@ OMP_NUM_THREADS=1 python experiments/speed/huge_pages.py --shape minilm --length
 
 A page is the piece of memory that the system maps at once: 4 KiB, and 2 MiB if huge. glibc asks for huge pages when the
 environment says GLIBC_TUNABLES=glibc.malloc.hugetlb=1. The same benchmark runs with and without it, in turns. The
-medians over the rounds are printed, and the ratios with their lowest and highest round. All arguments go to mt-dnn bench
-throughput.
+medians over the rounds are printed, and the ratios with their lowest and highest round. All arguments go to
+mt-dnn bench throughput.
 """
 
 from __future__ import annotations
