@@ -162,11 +162,10 @@ def _with_effect(table: Table, position: Position) -> TableCell:
     cell, reference = table.cells[position], table.reference_cell(position)
     if reference is None or score_at(*table.entries(position)) is None:
         return cell
-    if reference.baseline is None or reference.summary is None or reference.summary.sd is None:
+    above = reference.above_constant
+    if above is None or reference.summary is None or reference.summary.sd is None:
         return cell
-    above = reference.summary.mean - reference.baseline
-    shows = (-above if cell.lower_is_better else above) >= SPREADS * reference.summary.sd and above != 0
-    return replace(cell, shows_effect=shows)
+    return replace(cell, shows_effect=above >= SPREADS * reference.summary.sd and above != 0)
 
 
 def _averages_without_effect(table: Table) -> Iterator[tuple[Position, TableCell]]:

@@ -193,24 +193,23 @@ def analysis_sheets(grid: Grid, folder: Path) -> Iterator[Sheet]:
         if isinstance(figure, StudyFigure):
             continue
         file = figure.file if isinstance(figure, FileFigure) else folder / f"{name}.json"
-        if not file.exists():
-            continue
-        try:
+        if file.exists():
             yield as_sheet(name.replace("_", " "), _analysis(file))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise UserError(
-                f"{file}: a number or name is missing; delete the file and start the analysis again"
-            ) from None
 
 
 def _analysis(file: Path) -> Mapping[str, Any]:
     """What ``mt-dnn analyze`` has written into a file.
 
     Raises:
-        UserError: the file cannot be read, or is not from an analysis.
+        UserError: the file cannot be read, is not from an analysis, or lacks a number of its table.
     """
     with os_errors(file, "cannot be read"):
         record = read_json(file.read_text(encoding="utf-8"), str(file))
     if record.get("kind") not in TABLES:
         raise UserError(f"{file}: not written by mt-dnn analyze: no analysis has the kind '{record.get('kind')}'")
+    try:
+        TABLES[record["kind"]](record)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        message = "a number or name is missing; delete the file and start the analysis again"
+        raise UserError(f"{file}: {message}") from None
     return record

@@ -148,13 +148,11 @@ def _constant(table: Table) -> Iterator[str]:
     """Cells that are no better than the best constant answer, where the reference is."""
     found: dict[str, list[str]] = defaultdict(list)
     for position, cell in table.cells.items():
-        if cell.shows_effect and cell.summary is not None and cell.baseline is not None:
-            above = cell.summary.mean - cell.baseline
-            if (-above if cell.lower_is_better else above) <= 0:
-                named = sorted(table.entries(position), key=lambda entry: entry.score is None)  # the score comes first
-                found[named[0].name].append(named[1].name)
-    for score, names in found.items():
-        yield f"{score}: {', '.join(names)} learnt no more than the best constant answer."
+        if cell.shows_effect and cell.above_constant is not None and cell.above_constant <= 0:
+            score, method = sorted(table.entries(position), key=lambda entry: entry.score is None)
+            found[score.name].append(method.name)
+    for name, methods in found.items():
+        yield f"{name}: {', '.join(methods)} learnt no more than the best constant answer."
 
 
 def _small_splits(table: Table) -> Iterator[str]:

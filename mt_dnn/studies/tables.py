@@ -60,6 +60,14 @@ class TableCell:
         return summary(list(self.values.values()), lower_is_better=self.lower_is_better) if self.values else None
 
     @property
+    def above_constant(self) -> float | None:
+        """By how much the mean is better than the best constant; negative: it is worse."""
+        if self.summary is None or self.baseline is None:
+            return None
+        above = self.summary.mean - self.baseline
+        return -above if self.lower_is_better else above
+
+    @property
     def failed(self) -> list[Record]:
         """The records of runs that failed."""
         return [record for record in self.records.values() if "error" in record]
