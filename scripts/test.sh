@@ -7,7 +7,7 @@ bash scripts/setup.sh
 # Three workers for two cores, since tests wait a third of their time for other processes.
 # One thread a process: the tests are small, and threads that compete for cores are slower than none.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# Memory in huge pages, Python's objects included, for machines that map small pages slowly: experiments/speed/huge_pages.py
+# Memory in huge pages, Python's objects included: see experiments/speed/huge_pages.py.
 export GLIBC_TUNABLES="${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}" PYTHONMALLOC="${PYTHONMALLOC-malloc}"
 # Tests start processes, which read compiled modules faster. An environment may have turned those off.
 unset PYTHONDONTWRITEBYTECODE
