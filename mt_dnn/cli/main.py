@@ -18,11 +18,22 @@ from typing import Annotated, Any
 
 import typer
 
-from data_utils.errors import REMEDIES, WRITING, RankError, UserError, public_name, refused, system_error, tell
+from data_utils.errors import (
+    REMEDIES,
+    WRITING,
+    RankError,
+    UserError,
+    public_name,
+    refused,
+    shortened,
+    system_error,
+    tell,
+)
 from data_utils.secret_texts import without_secrets
 from mt_dnn.cli.streams import discard, failure_of, fill_closed
 from mt_dnn.threads import set_threads
 
+UsageError: type[Any] = typer.BadParameter.__bases__[0]  # of an option or argument; click's, or typer's copy of it
 TRACEBACK = "MT_DNN_TRACEBACK"  # set if a message follows the traceback of its error, also in processes started below
 
 # Each name is a file of this folder. It has a function or a Typer group with the same name. Help keeps this order, with
@@ -140,11 +151,14 @@ def _run(given: list[str]) -> Any:
     """Runs a subcommand, and writes all that it has printed before it ends.
 
     Raises:
-        UserError: standard output cannot be written.
+        UserError: an option or argument is wrong, or standard output cannot be written.
         SystemExit: how the command has ended. It is 1, without a message, if nobody reads standard output any more.
     """
     try:
-        return app(given, prog_name="mt-dnn")
+        code = app(given, prog_name="mt-dnn", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except UsageError as error:
+        raise of_usage(error) from None
     except SystemExit as end:
         failure = failure_of(sys.stdout)
         if failure is None or end.code not in (0, None):
@@ -152,6 +166,16 @@ def _run(given: list[str]) -> Any:
         if failure.errno == errno.EPIPE:
             sys.exit(1)
         raise refused("standard output", "cannot be written", failure) from None
+
+
+def of_usage(error: Any) -> BaseException:
+    """Makes the message for a wrong option or argument. A group without a command has printed its help instead."""
+    text, path = error.format_message().replace(": Value error, ", ": "), error.ctx.command_path
+    if not text:
+        return SystemExit(error.exit_code)
+    command = path.removeprefix("mt-dnn").strip()
+    end = "" if text.endswith((".", "?")) else "."
+    return UserError(f"{command}{': ' if command else ''}{shortened(text)}{end} See {path} --help")
 
 
 def of_file(error: Exception) -> UserError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,12 +172,13 @@ def draw_file(file: Path, output: Path, name: str) -> list[Path]:
     """Draws what ``mt-dnn analyze`` has written.
 
     Raises:
-        UserError: the file cannot be read, or is not from an analysis that has a figure.
+        UserError: the file cannot be read, is not from an analysis, or lacks a number; or a figure cannot be written.
     """
     record = _analysis(file)
     if record["kind"] in NOT_DRAWN:
         return [file]
-    return DRAWN[record["kind"]](record, output, name)
+    with _complete(file):
+        return DRAWN[record["kind"]](record, output, name)
 
 
 def analysis_sheets(grid: Grid, folder: Path) -> Iterator[Sheet]:
@@ -207,9 +209,16 @@ def _analysis(file: Path) -> Mapping[str, Any]:
         record = read_json(file.read_text(encoding="utf-8"), str(file))
     if record.get("kind") not in TABLES:
         raise UserError(f"{file}: not written by mt-dnn analyze: no analysis has the kind '{record.get('kind')}'")
-    try:
+    with _complete(file):
         TABLES[record["kind"]](record)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        message = "a number or name is missing; delete the file and start the analysis again"
-        raise UserError(f"{file}: {message}") from None
     return record
+
+
+@contextmanager
+def _complete(file: Path) -> Iterator[None]:
+    """Raises UserError where the block finds that the record of an analysis lacks a number, or that one is wrong."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        message = "a number or name is missing or wrong; delete the file and start the analysis again"
+        raise UserError(f"{file}: {message}") from None

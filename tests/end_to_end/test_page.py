@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
+from mt_dnn.studies.figures import draw_file
 from mt_dnn.studies.page import check_ours, write_page
 from mt_dnn.studies.records import save_records
 from mt_dnn.studies.report import Report
@@ -158,5 +159,12 @@ def test_numbers_that_no_analysis_has_written_are_named(tmp_path: Path) -> None:
     broken: tuple[object, ...] = ([{"name": "plain"}], [1], {})
     for runs in broken:
         (tmp_path / "words.json").write_text(json.dumps({"kind": "neighbours", "runs": runs}))
-        with pytest.raises(UserError, match=r"words\.json: a number or name is missing; delete the file and start"):
+        with pytest.raises(UserError, match=r"words\.json: a number or name is missing or wrong; delete the file"):
             write_page(report, tmp_path)
+
+
+def test_a_number_that_only_a_figure_needs_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bins.json"
+    file.write_text(json.dumps({"kind": "calibration", "runs": [{"name": "a", "accuracy": 1, "ece": 0, "rows": 3}]}))
+    with pytest.raises(UserError, match=r"bins\.json: a number or name is missing or wrong; delete the file"):
+        draw_file(file, tmp_path, "bins")

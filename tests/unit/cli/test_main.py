@@ -39,6 +39,33 @@ def test_a_name_that_no_file_can_have_is_one_line(arguments: list[str], capsys: 
     assert line.startswith("mt-dnn: aaa") and len(line) < 700
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem", "path"),
+    [
+        (["trian"], "No such command 'trian'", "mt-dnn"),
+        (["prepare"], "prepare: Missing argument 'task_defs'", "mt-dnn prepare"),
+        (["train", "a.yml", "--gpu", "1"], "train: No such option: --gpu", "mt-dnn train"),
+        (["bench", "start", "--rounds", "a"], "bench start: Invalid value for '--rounds'", "mt-dnn bench start"),
+        (["sweep", "a", "--cluster", "b"], "sweep: Invalid value for '--cluster': 'b' is not one of", "mt-dnn sweep"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_option_or_argument_is_one_line(
+    arguments: list[str], problem: str, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other words are typer's, and differ a little between its versions."""
+    assert ended(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mt-dnn: {problem}") and line.endswith(f" See {path} --help")
+
+
+@pytest.mark.parametrize("arguments", [[], ["bench"]], ids=["mt-dnn", "bench"])
+def test_a_group_without_a_command_prints_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(arguments) == 2
+    printed = capsys.readouterr()
+    assert "predict" in printed.out and not printed.err
+
+
 @pytest.mark.parametrize("command", ["export", "prepare", "train"])
 def test_an_argument_that_is_not_utf_8_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended([command, os.fsdecode(b"a/\xfe")]) == 2
@@ -66,7 +93,7 @@ def test_notices_are_one_short_line_without_control_characters(capsys: pytest.Ca
 
 
 def raising(error: Exception) -> object:
-    def app(arguments: list[str], prog_name: str) -> None:
+    def app(arguments: list[str], **_options: object) -> None:
         raise error
 
     return app
