@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -140,10 +141,17 @@ def test_a_stopped_export_leaves_nothing(
 
 
 @pytest.fixture
-def exported(runs: dict[str, Path], tmp_path: Path) -> Path:
+def scored(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a run, with scores."""
+    folder = shutil.copytree(runs["bert"], tmp_path_factory.mktemp("scored") / "run", symlinks=True)
+    (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    return folder
+
+
+@pytest.fixture
+def exported(scored: Path, tmp_path: Path) -> Path:
     """The task same of a run with scores."""
-    (runs["bert"] / "summary.json").write_text(json.dumps(SUMMARY))
-    export(runs["bert"], tmp_path / "out", task="same")
+    export(scored, tmp_path / "out", task="same")
     return tmp_path / "out"
 
 
@@ -271,9 +279,9 @@ def test_sentence_transformers_loads_its_folders(runs: dict[str, Path], tmp_path
     assert values == pytest.approx(expected, abs=1e-5)
 
 
-def test_scores_of_another_checkpoint_are_left_out(runs: dict[str, Path]) -> None:
-    (runs["bert"] / "summary.json").write_text(json.dumps({**SUMMARY, "selected_step": 2}))
-    model = load(runs["bert"])
+def test_scores_of_another_checkpoint_are_left_out(scored: Path) -> None:
+    (scored / "summary.json").write_text(json.dumps({**SUMMARY, "selected_step": 2}))
+    model = load(scored)
     assert read_results(model, model.task("same")) == []
 
 
@@ -286,14 +294,12 @@ def test_scores_of_another_checkpoint_are_left_out(runs: dict[str, Path]) -> Non
     ],
 )
 def test_a_damaged_summary_is_named_and_nothing_is_exported(
-    content: str, said: str, runs: dict[str, Path], tmp_path: Path
+    content: str, said: str, scored: Path, tmp_path: Path
 ) -> None:
-    file = runs["bert"] / "summary.json"
-    before = file.read_text()
+    file = scored / "summary.json"
     file.write_text(content)
     with pytest.raises(UserError) as error:
-        export(runs["bert"], tmp_path / "out", task="same")
-    file.write_text(before)
+        export(scored, tmp_path / "out", task="same")
     assert f"{file}: {said}" in str(error.value) and not list(tmp_path.iterdir())
 
 
