@@ -32,12 +32,24 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # or each full collection of garbage would go through all objects of the imports
 
 
+STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_ignored_signals() -> None:
     """nohup lets a process ignore SIGHUP, and a shell's background job SIGINT; tests send both to what they start."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def same_signals() -> Iterator[None]:
+    """A command that was stopped ignores signals from then on. In the process of the tests, others may follow it."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from mt_dnn.distributed import launcher
 from mt_dnn.distributed.launcher import launch
-from mt_dnn.distributed.signals import stop_signals
+from mt_dnn.distributed.signals import PREEMPTION, stop_signals
 
 WORKER = """
 import os, sys, time
@@ -128,22 +128,15 @@ def test_signals_that_repeat_end_nothing_but_a_second_ctrl_c() -> None:
 @pytest.mark.parametrize("ends_process", [False, True])
 def test_a_signal_after_the_end_does_not_end_a_process_that_has_saved(ends_process: bool) -> None:
     """A launcher may hand a signal on that the worker has got before, and a scheduler sends several."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with stop_signals(ends_process=ends_process):
-            os.kill(os.getpid(), signal.SIGTERM)
-        found = {number: signal.getsignal(number) for number in before}
-        assert found == (dict.fromkeys(before, signal.SIG_IGN) if ends_process else before)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    before = {number: signal.getsignal(number) for number in (*PREEMPTION, signal.SIGINT)}
+    with stop_signals(ends_process=ends_process):
+        os.kill(os.getpid(), signal.SIGTERM)
+    found = {number: signal.getsignal(number) for number in before}
+    assert found == (dict.fromkeys(before, signal.SIG_IGN) if ends_process else before)
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_signals() as received:
-            os.kill(os.getpid(), signal.SIGHUP)
-        assert received == []
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_signals() as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert received == []
