@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin would k
 import pytest
 from hypothesis import settings
 
+from mt_dnn.distributed.signals import PREEMPTION
 from mt_dnn.threads import set_threads
 from tests.workspace import make_workspace
 
@@ -32,9 +33,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()  # or each full collection of garbage would go through all objects of the imports
 
 
-STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def no_ignored_signals() -> None:
     """nohup lets a process ignore SIGHUP, and a shell's background job SIGINT; tests send both to what they start."""
@@ -45,8 +43,8 @@ def no_ignored_signals() -> None:
 
 @pytest.fixture(autouse=True)
 def same_signals() -> Iterator[None]:
-    """A command that was stopped ignores signals from then on. In the process of the tests, others may follow it."""
-    before = {number: signal.getsignal(number) for number in STOPPING}
+    """Gives a test the signals that a command has left ignored: one that was stopped, as its process would end."""
+    before = {number: signal.getsignal(number) for number in (*PREEMPTION, signal.SIGINT)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -147,7 +147,7 @@ def check_utf8(given: list[str]) -> None:
             raise UserError(f"{public_name(word)}: is not UTF-8; rename the file or folder") from None
 
 
-def _run(given: list[str]) -> Any:
+def _run(given: list[str]) -> NoReturn:
     """Runs a subcommand, and writes all that it has printed before it ends.
 
     Raises:
@@ -169,7 +169,10 @@ def _run(given: list[str]) -> Any:
 
 
 def of_usage(error: Any) -> BaseException:
-    """Makes the message for a wrong option or argument. A group without a command has printed its help instead."""
+    """Makes the message for a wrong option or argument, of typer's text.
+
+    The text is empty if only a group was named, such as ``mt-dnn bench``: typer has printed its help then.
+    """
     text, path = error.format_message().replace(": Value error, ", ": "), error.ctx.command_path
     if not text:
         return SystemExit(error.exit_code)

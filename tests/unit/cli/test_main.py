@@ -61,7 +61,7 @@ def test_a_wrong_option_or_argument_is_one_line(
 
 @pytest.mark.parametrize("arguments", [[], ["bench"]], ids=["mt-dnn", "bench"])
 def test_a_group_without_a_command_prints_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert ended(arguments) == 2
+    assert ended(arguments) in (0, 2)  # 0 in older versions of click
     printed = capsys.readouterr()
     assert "predict" in printed.out and not printed.err
 
