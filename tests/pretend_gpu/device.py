@@ -35,6 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mt_dnn.encoders import variable_length
 from mt_dnn.training.precision import AUTOCAST_TYPES
+from tests.pretend_gpu.results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,6 +71,8 @@ class _Backend(backend_registration._DummyBackendModule):
 
 backend_registration._setup_privateuseone_for_python_backend("gpu", backend_module=_Backend())
 DEVICE = torch.device("gpu")
+MODE = FakeTensorMode(allow_non_fake_inputs=True)
+RESULTS = Results(MODE, DEVICE)
 for types in (_foreach_utils._foreach_supported_types, optimizer._foreach_supported_types):
     types.append(FakeTensor)  # on a GPU optimizers update all parameters at once
 logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # an error is raised as well
@@ -137,7 +140,7 @@ class Recorder(TorchDispatchMode):
         if _changes_a_list(func) and _are_like_the_first(args, kwargs):
             return None  # tensors without numbers stay as they are; torch would look at each of them for long
         try:
-            return func(*args, **kwargs)
+            return RESULTS(func, args, kwargs)
         except DynamicOutputShapeException:
             raise Wait(f"{_location()} waits for the device: the shape of {func} depends on numbers") from None
 
@@ -225,7 +228,7 @@ def pretend_device(listed: Mapping[str, str]) -> Iterator[Recorder]:
     with ExitStack() as stack:
         for patch in patches:
             stack.enter_context(patch)
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(MODE)
         stack.enter_context(recorder)
         yield recorder
 
