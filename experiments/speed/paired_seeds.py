@@ -3,8 +3,8 @@
 python experiments/speed/paired_seeds.py data.dir=data/glue
 
 Both runs of a pair have the same rows, batches and first weights. Only the dropout masks differ. Prints the mean
-difference of the dev scores and its 95 % confidence interval. A finished run is a line of the file of records, and the
-same command skips it.
+difference of the dev scores, times 100, and its 95 % confidence interval. A finished run is a line of the file of
+records, and the same command skips it.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def interval(differences: list[float]) -> str:
 
 
 def report(records: list[dict[str, Any]], metric: str = "accuracy") -> str:
-    """One row for each mode with two pairs or more."""
+    """One row for each mode with two pairs or more. Scores are times 100."""
     rows = []
     for adversary in dict.fromkeys(record["adversary"] for record in records):
         by_arm = {
-            fast: {r["seed"]: r[metric] for r in records if (r["adversary"], r["fast"]) == (adversary, fast)}
+            fast: {r["seed"]: 100 * r[metric] for r in records if (r["adversary"], r["fast"]) == (adversary, fast)}
             for fast in (True, False)
         }
         seeds = sorted(by_arm[True].keys() & by_arm[False].keys())

@@ -27,10 +27,10 @@ def test_the_interval_is_that_of_students_t() -> None:
 
 def test_only_pairs_of_the_same_mode_and_seed_are_compared() -> None:
     scores = {
-        ("none", 1): (81.0, 80.0),
-        ("none", 2): (84.0, 82.0),
-        ("none", 3): (88.0, 85.0),
-        ("preset", 1): (1.0, 2.0),
+        ("none", 1): (0.81, 0.80),
+        ("none", 2): (0.84, 0.82),
+        ("none", 3): (0.88, 0.85),
+        ("preset", 1): (0.1, 0.2),
     }
     records = [
         record_of(adversary, seed, fast, pair[not fast])
@@ -72,6 +72,7 @@ def test_runs_of_a_pair_differ_in_their_fast_paths_and_are_made_once(
 
     paired_seeds.main()
     made = [json.loads(line) for line in records.read_text().splitlines()]
+    assert all(0 <= record["accuracy"] <= 1 for record in made)
     assert [(record["seed"], record["fast"]) for record in made] == [(1, True), (1, False), (2, True), (2, False)]
     for arm, paths in (("fast", list(FAST_PATHS)), ("plain", [])):
         for seed in (1, 2):
