@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from huggingface_hub.errors import LocalEntryNotFoundError
+
 from data_utils.errors import UserError
 
 PACKAGE = "package:"
+UNREACHABLE = (
+    "the hub cannot be reached (no network, or HF_HUB_OFFLINE is set), and its files are not in the cache; "
+    f"give a folder or {PACKAGE}<package>/<folder>"
+)
 
 
 def resolve_name(name: str) -> str:
@@ -24,6 +30,8 @@ def resolve_name(name: str) -> str:
             raise UserError(f"{name}: no such folder")
         return str(Path(name).expanduser()) if name.startswith("~") else name
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    if not package.isidentifier():
+        raise UserError(f"{name}: '{package}' is no name of a package; write {PACKAGE}<package>/<folder>")
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise UserError(
@@ -33,3 +41,10 @@ def resolve_name(name: str) -> str:
     if not folder.is_dir():
         raise UserError(f"{name}: no folder '{inside}' in {folder.parent}")
     return str(folder)
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Whether an error says that a file is not on this machine, and that the hub cannot be asked for it."""
+    while error is not None and not isinstance(error, LocalEntryNotFoundError):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -33,6 +33,7 @@ REMEDIES = {
     errno.EIO: f"check the disk, {AGAIN}",
     **dict.fromkeys((errno.EACCES, errno.EPERM), f"change its permissions, {AGAIN}, or name another"),
     errno.EROFS: "name one on a disk that may be written",
+    errno.ELOOP: "remove the links that point at each other, or name another",
 }
 
 # Names of files and folders that are not complete, or about to be removed: see files.py, and checkpoints of a run.
@@ -146,10 +147,12 @@ def system_error(error: BaseException) -> OSError | None:
     """The OSError behind an error, if there is one.
 
     Libraries that are not written in Python (safetensors, tokenizers) raise exceptions of their own, with the number of
-    the reason in their text.
+    the reason in their text. ``Path.resolve`` of Python 3.12 and older raises one for links in a circle.
     """
     if isinstance(error, OSError):
         return error
+    if isinstance(error, RuntimeError) and (loop := re.fullmatch("Symlink loop from '(.*)'", str(error))):
+        return OSError(errno.ELOOP, os.strerror(errno.ELOOP), loop[1])
     found = None if isinstance(error, UserError) else re.search(r"\(os error (\d+)\)", str(error))
     return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from data_utils.bars import bar
-from data_utils.encoder_names import resolve_name
+from data_utils.encoder_names import UNREACHABLE, is_unreachable, resolve_name
 from data_utils.errors import EmptyRow, UserError
 from data_utils.masking import numbered
 from data_utils.rows import PLACEHOLDER, Rows
@@ -66,10 +66,8 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
             weakref.finalize(tokenizer, shutil.rmtree, copy, ignore_errors=True)
     except Exception as error:  # the package tokenizers raises plain Exceptions
         reason = str(error).split("\n")[0]
-        raise UserError(
-            f"tokenizer '{name}': cannot be loaded ({reason}); "
-            "give a hub name or a local folder with the tokenizer's files"
-        ) from None
+        problem = f"cannot be loaded ({reason}); give a hub name or a local folder with the tokenizer's files"
+        raise UserError(f"tokenizer '{name}': {UNREACHABLE if is_unreachable(error) else problem}") from None
     check_vocabulary(tokenizer, name)
     return tokenizer
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from data_utils.cells import cells
 from data_utils.column_names import (
@@ -28,7 +28,7 @@ from data_utils.column_names import (
     text_columns,
 )
 from data_utils.conll import read_conll
-from data_utils.errors import EmptyRow, UserError, listed
+from data_utils.errors import EmptyRow, UserError, listed, os_errors
 from data_utils.files import decoded_lines, read_lines
 from data_utils.row_files import CONLL, READERS, Values, check_conll, kind_of, read_csv, read_jsonl
 from data_utils.rows import check_words, read_choices
@@ -177,12 +177,17 @@ def _input(location: str, number: int, values: Mapping[str, Any] | list[str], *,
     return Input(location, number, known, tuple(values))
 
 
+def _standard_input(stream: BinaryIO) -> Iterator[tuple[int, str]]:
+    with os_errors("standard input", "cannot be read"):
+        yield from decoded_lines(stream, STDIN, blank=True)
+
+
 def _read_text(source: str, tasks: Sequence[TaskDef]) -> Iterator[tuple[str, Mapping[str, str | None] | list[str]]]:
     """The rows of plain text, or of a TSV with a header line. In the latter, cells that a row lacks are None."""
     if source == STDIN:
         if sys.stdin is None:  # it was closed before Python started
             raise UserError(f"{source}: standard input is closed; give the rows through a pipe, or name a file")
-        found = decoded_lines(sys.stdin.buffer, source, blank=True)
+        found = _standard_input(sys.stdin.buffer)
     else:
         found = read_lines(Path(source), blank=True, pipe=True)
     blank = []

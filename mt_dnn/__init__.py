@@ -1,4 +1,4 @@
-"""Multi-task fine-tuning of BERT, RoBERTa, ELECTRA and XLM-R encoders with adversarial training.
+"""Multi-task fine-tuning of BERT, XLM-R and similar encoders with adversarial training.
 
 From Python: ``mt_dnn.train(config)`` trains a run, ``mt_dnn.load(run)`` gives the trained model.
 """

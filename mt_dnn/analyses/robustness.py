@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import checksum
+from data_utils.files import checksum, read_text
 from data_utils.prepared import Prepared
 from mt_dnn.analyses.answers import NamedRun, Record
 from mt_dnn.analyses.attack import AttackConfig, attack
@@ -43,9 +43,9 @@ class Journal:
         self.known: dict[str, dict[int, list[float]]] = {}
         if path is not None and path.exists():
             with os_errors(path, "cannot be read"):
-                for line in path.read_text(encoding="utf-8").splitlines():
+                for line in read_text(path).splitlines():
                     if line.endswith("}"):  # else it was cut off when the process ended
-                        self._note(**json.loads(line))
+                        self._read(line)
 
     def add(self, stage: str, rows: np.ndarray, values: Sequence[np.ndarray]) -> None:
         """Notes the values of some rows, each (B,)."""
@@ -57,6 +57,12 @@ class Journal:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with self.path.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(record) + "\n")
+
+    def _read(self, line: str) -> None:
+        try:
+            self._note(**json.loads(line))
+        except (ValueError, TypeError, RecursionError):
+            raise UserError(f"{self.path}: is damaged; remove it, then start the same command again") from None
 
     def _note(self, stage: str, rows: Sequence[int], values: Sequence[list[float]]) -> None:
         self.known.setdefault(stage, {}).update(zip(rows, values, strict=True))

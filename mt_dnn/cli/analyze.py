@@ -76,7 +76,7 @@ def calibration(
     runs: RunFolders,
     task: Task,
     split: Split = "dev",
-    bins: Annotated[int, typer.Option(min=1, help="Bins of equal width.")] = 15,
+    bins: Annotated[int, typer.Option(min=1, max=10_000, help="Bins of equal width.")] = 15,
     data: Data = None,
     task_defs: TaskDefs = None,
     output: Output = OUTPUT,
@@ -113,9 +113,9 @@ def loss_surface(
     task: Task,
     run_b: SecondRun = None,
     points: Annotated[
-        int, typer.Option(min=3, help="Values of each coordinate; odd, so that the run is among them.")
+        int, typer.Option(min=3, max=1001, help="Values of each coordinate; odd, so that the run is among them.")
     ] = 21,
-    extent: Annotated[float, typer.Option(min=0, help="How far to go; 1 moves each filter by its length.")] = 1.0,
+    extent: Annotated[float, typer.Option(min=0, max=1000, help="How far; 1 moves each filter by its length.")] = 1.0,
     rows: Annotated[int, typer.Option(min=1, help="Training rows in the sample.")] = 256,
     seed: Seed = 0,
     output: Output = OUTPUT,

@@ -165,8 +165,8 @@ def growth(
     output: Annotated[
         Path | None, typer.Option(help="Folder for scaling.json, scaling.svg and scaling.md; default: only print.")
     ] = None,
-    most_rows: Annotated[int, typer.Option(help="The most rows, from 2000 on.")] = 32_000,
-    most_tasks: Annotated[int, typer.Option(help="The most tasks, from 3 on.")] = 100,
+    most_rows: Annotated[int, typer.Option(help="The most rows, at least 2000.")] = 32_000,
+    most_tasks: Annotated[int, typer.Option(help="The most tasks, at least 3.")] = 100,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds.")] = 3,
     as_json: AsJson = False,
 ) -> None:

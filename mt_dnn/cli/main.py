@@ -74,7 +74,7 @@ class App(typer.Typer):
 app = App(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Multi-task fine-tuning of BERT, RoBERTa, ELECTRA and XLM-R encoders with adversarial training.",
+    help="Multi-task fine-tuning of BERT, XLM-R and similar encoders with adversarial training.",
 )
 
 
@@ -158,7 +158,7 @@ def _run(given: list[str]) -> NoReturn:
         code = app(given, prog_name="mt-dnn", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except UsageError as error:
-        raise of_usage(error) from None
+        raise of_usage(error, given) from None
     except SystemExit as end:
         failure = failure_of(sys.stdout)
         if failure is None or end.code not in (0, None):
@@ -168,12 +168,15 @@ def _run(given: list[str]) -> NoReturn:
         raise refused("standard output", "cannot be written", failure) from None
 
 
-def of_usage(error: Any) -> BaseException:
-    """Makes the message for a wrong option or argument, of typer's text.
+def of_usage(error: Any, given: list[str]) -> BaseException:
+    """Makes the message for a wrong option or argument, of typer's text. ``given``: the arguments.
 
-    The text is empty if only a group was named, such as ``mt-dnn bench``: typer has printed its help then.
+    The text is empty if only a group was named, such as ``mt-dnn bench``: typer has printed its help then. An option
+    without its value has no context: the parser does not know the command.
     """
-    text, path = error.format_message().replace(": Value error, ", ": "), error.ctx.command_path
+    text = error.format_message().replace(": Value error, ", ": ")
+    named = [word for word in given if word.replace("-", "_") in COMMANDS]
+    path = " ".join(["mt-dnn", *named[:1]]) if error.ctx is None else error.ctx.command_path
     if not text:
         return SystemExit(error.exit_code)
     command = path.removeprefix("mt-dnn").strip()

@@ -9,13 +9,17 @@ import typer
 
 from data_utils.errors import MissingRows, UserError, tell
 
+LONGEST = 1_000_000  # tokens, more than any encoder reads
+
 
 def prepare(
     task_defs: Annotated[Path, typer.Argument(help="Task file (YAML).")],
     data: Annotated[Path, typer.Option(help="Folder of canonical rows.")],
     encoder: Annotated[str, typer.Option(help="Encoder whose tokenizer is used: hub name, folder or package:…")],
-    max_length: Annotated[int, typer.Option(help="Longest sequence in tokens.")] = 512,
-    stride: Annotated[int, typer.Option(min=0, help="Tokens that two windows of a long text share.")] = 128,
+    max_length: Annotated[int, typer.Option(min=1, max=LONGEST, help="Longest sequence in tokens.")] = 512,
+    stride: Annotated[
+        int, typer.Option(min=0, max=LONGEST, help="Tokens that two windows of a long text share.")
+    ] = 128,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared files; default: <data>/prepared.")] = None,
 ) -> None:
     """Turn canonical rows into token ids. Training does this by itself; here you see what it finds.
@@ -31,6 +35,8 @@ def prepare(
     from data_utils.vocabulary import check_unknown
 
     defs = load_task_defs(task_defs)
+    if cache is not None and cache.exists() and not cache.is_dir():
+        raise UserError(f"{cache}: is no folder; name another with --cache")
     wanted = [(task, split) for task in defs.values() for split in task.splits]
     splits, problems = prepare_all(
         wanted,

@@ -66,6 +66,8 @@ def report(
         if file is not None:
             check_not_read(file, *inputs, *runs.glob("*/record.json"), option=option)
             check_not_of_run(file, option)
+    if output is not None and save_records is not None and output.resolve() == save_records.resolve():
+        raise UserError(f"{output}: --output and --save-records name the same file; choose another name for one")
     made = Report(grid, commands, runs, records=records, scores=scores)
     if save_records is not None:
         made.save_records(save_records)

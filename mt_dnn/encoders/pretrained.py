@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import has_file, logging
 
-from data_utils.encoder_names import resolve_name
+from data_utils.encoder_names import UNREACHABLE, is_unreachable, resolve_name
 from data_utils.errors import UserError, did_you_mean, shortened, shown, unknown_key
 
 NEWEST = "main"  # the branch that transformers reads if nothing else is asked for
@@ -45,9 +45,8 @@ def read_config(name: str, revision: str | None = None) -> Any:
     except UserError:
         raise
     except Exception as error:  # transformers raises many kinds for a config.json that does not fit
-        raise UserError(
-            f"encoder '{name}': cannot be loaded ({_reason(error)}); give a hub name or a local folder"
-        ) from None
+        problem = f"cannot be loaded ({_reason(error)}); give a hub name or a local folder"
+        raise UserError(f"encoder '{name}': {UNREACHABLE if is_unreachable(error) else problem}") from None
 
 
 def commit_on_hub(name: str, revision: str | None = None) -> str | None:
@@ -251,6 +250,8 @@ def quiet() -> Iterator[None]:
 
 def _unreadable(error: Exception) -> str:
     """Says why weights cannot be loaded."""
+    if is_unreachable(error):
+        return UNREACHABLE
     if type(error).__name__ != "UnpicklingError":
         return f"its weights cannot be loaded ({_reason(error)})"
     return (

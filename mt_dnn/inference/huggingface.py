@@ -18,7 +18,7 @@ import yaml
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from data_utils.encoder_names import resolve_name
+from data_utils.encoder_names import UNREACHABLE, is_unreachable, resolve_name
 from data_utils.errors import UserError
 from data_utils.features import load_tokenizer
 from data_utils.task_def import NAME, TaskDef
@@ -58,6 +58,8 @@ def locate(run: Path | str) -> Path:
         if not list(found.rglob("*.safetensors")):
             snapshot_download(str(run), allow_patterns=["pytorch_model*.bin"])
     except Exception as error:  # the hub's client raises many kinds
+        if is_unreachable(error):
+            raise UserError(f"{run}: no such folder here, and {UNREACHABLE}") from None
         reason = str(error).split("\n")[0]
         raise UserError(
             f"{run}: no such folder here, and no such model on the Hugging Face hub ({reason}); give a run folder, a "
@@ -108,7 +110,7 @@ def task_name(folder: Path) -> str:
         parts = card.read_text(encoding="utf-8").split("---\n", 2) if card.is_file() else []
         metadata = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
         name = metadata["model-index"][0]["results"][0]["dataset"]["name"]
-    except (KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError, yaml.YAMLError):
         return DEFAULT
     return name if isinstance(name, str) and re.fullmatch(NAME, name) else DEFAULT
 

@@ -32,7 +32,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_utils.errors import NotSaved, UserError, refused, shown, system_error
 from data_utils.features import save_tokenizer
-from data_utils.files import flush, read_text
+from data_utils.files import flush, open_file, read_text
 from mt_dnn.distributed.ranks import barrier, is_main
 from mt_dnn.distributed.sharded import as_split, full_tensors, is_sharded, load_sharded, save_sharded
 from mt_dnn.encoders.adapters import CONFIG, WEIGHTS, load_adapter, save_adapter
@@ -189,6 +189,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU."""
     try:
+        open_file(file).close()  # no pipe, which safetensors would wait for
         return load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
         raise damaged(file, error) from None
@@ -243,9 +244,9 @@ def adapted_encoder(checkpoint: Path) -> tuple[str | None, str | None]:
     """
     file = checkpoint / "adapter" / CONFIG
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         return content["base_model_name_or_path"], content.get("revision")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(file, error) from None
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from data_utils.errors import UserError
+from data_utils.files import read_text
 from data_utils.secret_texts import without_secrets
 from mt_dnn.distributed.ranks import world_size
 from mt_dnn.encoders.pretrained import commit_on_hub
@@ -46,8 +48,8 @@ def write_environment(folder: Path, config: RunConfig, parts: Parts) -> None:
 def read_environment(folder: Path) -> list[dict[str, Any]]:
     """The entries of a run folder, the first start first. Empty if there are none that can be read."""
     try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_text(folder / FILE))
+    except (OSError, ValueError, RecursionError, UserError):
         return []
     return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_utils.files import replacing
+from data_utils.files import open_file, replacing
 from mt_dnn.distributed.ranks import is_main
 from mt_dnn.runs.folder import check_not_lost
 from mt_dnn.runs.trackers import Ending, TrackedRun
@@ -87,7 +87,7 @@ class MetricsLog:
         """
         if not self.path.exists():
             return
-        *records, tail = self.path.read_bytes().split(b"\n")
+        *records, tail = _lines(self.path)
         if _step(tail) is not None or not _is_cut(tail):
             records.append(tail)
         kept = [record for record in records if (_step(record) or 0) <= step]
@@ -97,9 +97,14 @@ class MetricsLog:
 
 def logged_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the records of a log. What is no record of a run is left out."""
-    for line in path.read_bytes().split(b"\n"):
+    for line in _lines(path):
         if _step(line) is not None:
             yield json.loads(line)
+
+
+def _lines(path: Path) -> list[bytes]:
+    with open_file(path) as stream:
+        return stream.read().split(b"\n")
 
 
 def mean_figures(path: Path) -> dict[str, float]:
@@ -116,7 +121,7 @@ def _step(line: bytes) -> int | None:
     try:
         record = json.loads(line)
         event, step = record["event"], record["step"]
-    except (ValueError, KeyError, TypeError):  # not JSON, not UTF-8, or no object with both keys
+    except (ValueError, KeyError, TypeError, RecursionError):  # not JSON, not UTF-8, or no object with both keys
         return None
     return step if isinstance(event, str) and isinstance(step, int) else None
 

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from torch import nn
 
-from data_utils.errors import UserError, os_errors
+from data_utils.errors import UserError, os_errors, printable, shown
 from data_utils.extends import KEY
 from data_utils.files import check_not_rows, open_file, replacing
 from data_utils.guess import Guess, guess
@@ -72,6 +72,8 @@ def new_task(
     for path in (train, *filter(None, (dev, test))):
         with os_errors(path, "cannot be read"):
             open_file(path).close()
+    if name is not None and not name.isprintable():
+        raise UserError(f"--name: {shown(name)} holds a line break or the like; use letters, digits, - and _")
     name = name or _name(train)
     files = {"train": train, **_found(train, "dev", dev), **_found(train, "test", test)}
     task_file, run_file = _outputs(output or Path(f"{name}.yml"), list(files.values()), force=force)
@@ -106,6 +108,8 @@ def _named(temporary: Path, final: Path) -> Iterator[None]:
 
 def _outputs(task_file: Path, files: Sequence[Path], *, force: bool) -> tuple[Path, Path]:
     """The task file and the run file. Raises UserError for one that may not be replaced. ``files``: of rows."""
+    if task_file.is_dir():
+        raise UserError(f"{task_file}: is a folder; --output is the name of the task file")
     run_file = task_file.with_name(f"{task_file.stem}_run{task_file.suffix}")
     for path in (task_file, run_file):
         check_not_rows(path, *files)
@@ -159,7 +163,7 @@ def _task_text(train: Path, name: str, definition: Mapping[str, Any]) -> str:
     content = yaml.safe_dump(
         {name: dict(definition)}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
     )
-    return f"# What the task in {train.name} is. mt-dnn config --schema explains all keys.\n{content}"
+    return f"# What the task in {printable(train.name)} is. mt-dnn config --schema explains all keys.\n{content}"
 
 
 def _run_text(name: str, task_file: Path, folder: Path, encoder: str, carve: float | None) -> str:
@@ -168,7 +172,7 @@ def _run_text(name: str, task_file: Path, folder: Path, encoder: str, carve: flo
         data["carve"] = carve
     content = {"name": name, "task_defs": f"{task_file}", "data": data, "encoder": {"name": encoder}}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    return f"# How to train {name}. mt-dnn config --schema explains all keys.\n{text}"
+    return f"# How to train {printable(name)}. mt-dnn config --schema explains all keys.\n{text}"
 
 
 def _said(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from data_utils.errors import UserError
+from data_utils.files import read_text
 from data_utils.secret_texts import without_secrets
 from mt_dnn.distributed.ranks import say
 from mt_dnn.runs.folder import write_json
@@ -95,9 +97,9 @@ class Tracking:
     def _read_state(self) -> dict[str, dict[str, Any]]:
         """What was noted of each tracker. Nothing, if the file is not there or no longer what was written."""
         try:
-            state = json.loads((self.run.folder / STATE).read_text(encoding="utf-8"))
+            state = json.loads(read_text(self.run.folder / STATE))
             return {name: {"id": str(known["id"]), "records": int(known["records"])} for name, known in state.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, UserError):
             return {}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_utils.errors import UserError, os_errors
+from data_utils.files import read_text
 from mt_dnn.runs.folder import FolderInUse, locked, write_json
 from mt_dnn.studies.identity import Identity
 from mt_dnn.studies.record_form import SpentForm, check_form
@@ -35,8 +36,8 @@ def read_spent(folder: Path) -> dict[str, Any]:
     if file.exists():
         with os_errors(file, "cannot be read"):
             try:
-                content = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
+                content = json.loads(read_text(file))
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{file}: is damaged ({error}); {REMEDY}") from None
         check_form(SpentForm, content, f"{file}: is damaged", REMEDY)
     return {**SpentForm().model_dump(), **content}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.errors import UserError
+from data_utils.files import read_lines
 from data_utils.metrics import METRICS, compute
 from data_utils.task_def import TaskDef, load_task_defs
 from data_utils.text_table import table
@@ -96,8 +97,8 @@ def _files(run: Path, task: str, defs: Mapping[str, TaskDef]) -> Iterator[tuple[
 
 
 def _is_labelled(file: Path) -> bool:
-    with file.open(encoding="utf-8") as stream:
-        return '"gold"' in stream.readline()
+    _, line = next(read_lines(file), (0, ""))
+    return '"gold"' in line
 
 
 def _difference(task: TaskDef, split: str, first: Path, second: Path) -> Difference:

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import read_json, read_lines, write_json_lines
+from data_utils.files import read_json, read_lines, read_text, write_json_lines
 from mt_dnn.runs.config import RunConfig
 from mt_dnn.runs.environment import processor, revision
 from mt_dnn.runs.folder import write_json
@@ -102,9 +102,7 @@ def read_record(folder: Path) -> Record | None:
     remedy = "remove this file, and mt-dnn sweep makes the run again"
     with os_errors(file, "cannot be read"):
         try:
-            record = read_json(file.read_text(encoding="utf-8"), str(file))
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: is damaged (not UTF-8: {error.reason}); {remedy}") from None
+            record = read_json(read_text(file), str(file))
         except UserError as error:
             raise UserError(f"{error}; {remedy}") from None
     check_record(record, str(file), remedy)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data_utils.errors import UserError, os_errors
+from data_utils.files import read_text
 from mt_dnn.runs.checkpoint import CONTENT, files_of
 from mt_dnn.runs.checkpoints import checkpoints, find_checkpoint, forget_checkpoints, last_checkpoint, prune
 from mt_dnn.runs.folder import FolderInUse, locked, write_json
@@ -52,8 +53,8 @@ def awaited(folder: Path) -> set[str] | None:
         return None
     with os_errors(file, "cannot be read"):
         try:
-            return set(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            return set(json.loads(read_text(file)))
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{file}: is damaged ({error}); remove it") from None
 
 

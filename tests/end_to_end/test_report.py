@@ -259,6 +259,11 @@ def test_what_cannot_be_compared_is_one_line(folder: Path, run: Command, tmp_pat
     file = shorter / "predictions" / "same_dev.jsonl"
     file.write_text("".join(line + "\n" for line in file.read_text().splitlines()[1:]))
     assert "same dev: the runs have predicted different rows" in run("compare", first, shorter, code=2)
+    file.write_bytes(b"\xff")
+    assert "same_dev.jsonl:1: not UTF-8" in run("compare", shorter, first, code=2)
+    file.unlink()
+    file.symlink_to("/dev/zero")  # reading it would never end
+    assert "same_dev.jsonl: is a device or a socket, not a file" in run("compare", shorter, first, code=2)
 
 
 def test_runs_with_other_rows_are_named_and_the_report_goes_on(folder: Path, run: Command, tmp_path: Path) -> None:

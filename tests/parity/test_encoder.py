@@ -448,7 +448,7 @@ def test_a_damaged_encoder_is_one_clear_line(kind: str, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"name": "/nonesuch/encoder"}, "no such folder"),
-        ({"name": "nonesuch-encoder-of-nobody"}, "give a hub name or a local folder"),
+        ({"name": "nonesuch-encoder-of-nobody"}, "the hub cannot be reached .*; give a folder or package:"),
         ({"config": {"hidden_size": 8}}, "model_type is missing"),
         ({"config": {"model_type": "brt"}}, "did you mean 'bert'"),
         ({"config": config_of("bert") | {"hiden_size": 8}}, "did you mean 'hidden_size'"),

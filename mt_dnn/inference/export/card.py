@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from data_utils.encoder_names import PACKAGE
 from data_utils.errors import UserError, os_errors
-from data_utils.files import read_text
+from data_utils.files import read_json, read_text
 from data_utils.task_def import TaskDef
 from mt_dnn.inference.huggingface import HUB_NAME
 from mt_dnn.inference.trained import TrainedModel
@@ -64,7 +64,7 @@ def read_results(model: TrainedModel, task: TaskDef | None) -> list[dict[str, An
         summary = json.loads(content)
         selected = f"step-{summary['selected_step']:08d}"
         results = [result for result in summary["results"] if result["task"] == task.name]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"no {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{file}: is damaged ({problem}); restore it, or remove it to write no scores") from None
     return results if checkpoint.name == selected else []
@@ -159,9 +159,8 @@ def row_counts(model: TrainedModel, task: TaskDef) -> dict[str, int]:
         if name.partition("/")[0] == task.name
     }
     found = {split: folder / "manifest.json" for split, folder in folders.items()}
-    return {
-        split: json.loads(file.read_text(encoding="utf-8"))["rows"] for split, file in found.items() if file.is_file()
-    }
+    manifests = {split: read_json(read_text(file), str(file)) for split, file in found.items() if file.is_file()}
+    return {split: manifest["rows"] for split, manifest in manifests.items() if isinstance(manifest.get("rows"), int)}
 
 
 def _data(model: TrainedModel, task: TaskDef | None, results: list[dict[str, Any]]) -> str:

@@ -27,6 +27,7 @@ from data_utils.errors import (
     system_error,
     unknown_key,
 )
+from data_utils.files import replacing
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,16 @@ def test_a_missing_folder_of_a_library_without_python(tmp_path: Path) -> None:
     expected = pytest.raises(UserError, match=r"^model: cannot be written \(No such file or directory\)$")
     with expected, os_errors("model", "cannot be written"):
         save_file({}, tmp_path / "none" / "model.safetensors")
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    message = r"loop: cannot be written \(Too many .*; remove the links that point at each"
+    with pytest.raises(UserError, match=message), replacing(loop):
+        pass
+    failure = system_error(RuntimeError(f"Symlink loop from '{loop}'"))  # what resolve raises before Python 3.13
+    assert failure is not None and (failure.errno, failure.filename) == (errno.ELOOP, str(loop))
 
 
 def test_other_errors_are_none_of_the_system() -> None:

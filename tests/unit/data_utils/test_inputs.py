@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -309,3 +310,10 @@ def test_a_standard_input_that_is_closed_is_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UserError, match="standard input is closed; give the rows"):
         read_inputs("-", [TASK])
+
+
+def test_a_standard_input_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "file").open("w") as file, os.fdopen(os.dup(file.fileno()), encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        with pytest.raises(UserError, match=r"standard input: cannot be read \(Bad file descriptor"):
+            read_inputs("-", [TASK])

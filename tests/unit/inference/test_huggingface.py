@@ -143,7 +143,7 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     for source, message in (
         (tmp_path / "classifier", "the checkpoint lacks 2 weights: classifier.bias, classifier.weight"),
         (tmp_path / "pooler", f"{tmp_path / 'pooler'}: the checkpoint lacks weights: pooler.dense"),
-        ("owner/absent-model", "owner/absent-model: no such folder here, and no such model on the Hugging Face hub"),
+        ("owner/absent-model", "owner/absent-model: no such folder here, and the hub cannot be reached"),
         ("package:no_such_package/model", "no_such_package"),
     ):
         with pytest.raises(UserError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_utils.errors import UserError
-from mt_dnn.runs.checkpoint import FORMAT, files_of, flush_tree, read_state
+from mt_dnn.runs.checkpoint import FORMAT, files_of, flush_tree, read_state, read_tensors
 from mt_dnn.runs.checkpoints import find_checkpoint, last_checkpoint, mark_best, prune, read_checkpoint
 from mt_dnn.runs.progress import Progress
 from mt_dnn.runs.saving import same_form
@@ -248,3 +248,9 @@ def test_a_checkpoint_that_is_damaged_is_read_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged"):
         read_checkpoint(tmp_path, read)
     assert len(tried) == 1
+
+
+def test_a_pipe_in_place_of_tensors_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "heads.safetensors")
+    with pytest.raises(UserError, match="is a pipe, not a file"):
+        read_tensors(tmp_path / "heads.safetensors")

@@ -54,6 +54,12 @@ def test_each_start_that_differs_has_an_entry(workspace: Path, monkeypatch: pyte
     assert started(workspace) == [before, after]  # a third start finds a finished run on the same machine
 
 
+@pytest.mark.parametrize("content", [b"{", b"\xff", 100_000 * b"["], ids=["cut off", "not UTF-8", "deep"])
+def test_what_cannot_be_read_has_no_entries(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_bytes(content)
+    assert module.read_environment(tmp_path) == []
+
+
 def test_a_run_from_before_this_file_needs_nothing_that_it_has_read_once(workspace: Path) -> None:
     """The checkpoint holds what the run needs, and what is there now may not be what it has read."""
     config = load_config(workspace / "run.yml", ["tasks=[same]", "train.max_steps=4", f"output={workspace / 'first'}"])

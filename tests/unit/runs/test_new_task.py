@@ -210,6 +210,12 @@ def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
         ("text,label\na b c,x\nd e f,y\n", {"name": "a b"}, r"^t.yml: a b: name: String should match"),
         ("text,label\na b c,x\nd e f,y\n", {"encoder": "${x}"}, r"^t_run.yml: "),
         ("text,label\na b c,x\nd e f,y\n", {"dev": Path("absent.csv")}, r"^absent.csv: cannot be read .No such file"),
+        (
+            "text,label\na b c,x\nd e f,y\n",
+            {"output": Path()},
+            r"^\.: is a folder; --output is the name of the task file",
+        ),
+        ("text,label\na b c,x\nd e f,y\n", {"name": "a\nb"}, r"^--name: 'a\\nb' holds a line break"),
         ("text,label\na b c,x\nd e f,y\n", {"output": Path("absent/t.yml")}, r"^absent/t.yml: cannot be written"),
     ],
 )
@@ -234,3 +240,10 @@ def test_empty_texts_are_counted() -> None:
     train.write_text(train.read_text() + ',good\n" ",bad\n')
     said = dict(made(train).said)
     assert said["--text"] == "Review Text (data_format: single); 2 of them empty, and trained on too"
+
+
+def test_a_line_break_in_a_name_of_a_file_is_no_line_of_the_task_file() -> None:
+    file = Path("two\nlines: a.csv")
+    file.write_text("text,label\na b c,x\nd e f,y\n")
+    new = made(file, asked=Asked(task_type="classification"))
+    assert Path(new.task_file).read_text().splitlines()[0].startswith(r"# What the task in two\nlines: a.csv is")

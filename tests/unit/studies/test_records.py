@@ -161,3 +161,14 @@ def test_a_report_does_not_replace_what_it_reads(tmp_path: Path, option: str, na
         main(["report", str(tmp_path / "study.yml"), "--records", str(records), option, str(file)])
     message = f"mt-dnn: {file}: is read by this command, and would be replaced; choose another name with {option}\n"
     assert (left.value.code, capsys.readouterr().err, file.read_bytes()) == (2, message, before)
+
+
+def test_a_report_does_not_write_two_results_into_one_file(tmp_path: Path, capsys: Any) -> None:
+    made_up_grid(tmp_path)
+    (tmp_path / "records.jsonl").write_text(json.dumps(GOOD) + "\n")
+    output = tmp_path / "new"
+    given = ["report", str(tmp_path / "study.yml"), "--records", str(tmp_path / "records.jsonl")]
+    with pytest.raises(SystemExit) as left:
+        main([*given, "--output", str(output), "--save-records", str(tmp_path / "sub" / ".." / "new")])
+    assert left.value.code == 2 and "--output and --save-records name the same file" in capsys.readouterr().err
+    assert not output.exists()
