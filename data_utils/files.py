@@ -22,6 +22,7 @@ from data_utils.errors import UserError, os_errors, shortened
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # a disk or a system without file locks
 LONGEST_ROW = 10_000_000  # bytes of a line, and characters of a cell
 LONGEST_TEXT = 10_000_000  # bytes of a file of settings
+LARGEST = 1_000_000_000  # bytes of a file of results or of a whole data set
 TOO_LONG = f"the row has more than {LONGEST_ROW:,} bytes; shorten its texts, or divide it into several rows"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a file in UTF-16 begins
 

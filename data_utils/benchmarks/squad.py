@@ -11,11 +11,9 @@ from typing import Any
 
 from data_utils.benchmarks.written import FOUND, LAYOUT_ERRORS, Row, Written, by_answer, write_split
 from data_utils.errors import UserError, os_errors
-from data_utils.files import read_json, read_text
+from data_utils.files import LARGEST, read_json, read_text
 from data_utils.rows import SPACES
 from data_utils.task_types import DATA_FORMATS
-
-LARGEST = 1_000_000_000  # bytes of a file
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_utils.errors import UserError
-from data_utils.files import read_text
+from data_utils.files import LARGEST, read_text
 from data_utils.task_def import TaskDef
 from mt_dnn.distributed.ranks import all_reduce_sum, is_main
 from mt_dnn.tasks.losses import MISSING
@@ -171,7 +171,7 @@ def read_counts(path: Path, task: TaskDef) -> list[list[float]]:
         UserError: the file cannot be read, has other content, or has other labels than the task.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path, most=LARGEST))
         labels, counts = content["labels"], [[float(n) for n in row] for row in content["counts"]]
     except OSError as error:
         raise UserError(f"{path}: adversary.oracle: not readable ({error.strerror})") from None

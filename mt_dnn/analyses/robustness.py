@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import checksum, read_text
+from data_utils.files import LARGEST, checksum, read_text
 from data_utils.prepared import Prepared
 from mt_dnn.analyses.answers import NamedRun, Record
 from mt_dnn.analyses.attack import AttackConfig, attack
@@ -43,7 +43,7 @@ class Journal:
         self.known: dict[str, dict[int, list[float]]] = {}
         if path is not None and path.exists():
             with os_errors(path, "cannot be read"):
-                for line in read_text(path).splitlines():
+                for line in read_text(path, most=LARGEST).splitlines():
                     if line.endswith("}"):  # else it was cut off when the process ended
                         self._read(line)
 

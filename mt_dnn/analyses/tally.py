@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from data_utils.errors import UserError, os_errors
-from data_utils.files import read_json, read_text
+from data_utils.files import LARGEST, read_json, read_text
 from mt_dnn.analyses.answers import Record
 
 FILE = re.compile(r"(?P<task>.+)-epoch-(?P<epoch>\d+)\.json")
@@ -35,7 +35,7 @@ def tally(run: Path, task: str | None = None) -> Record:
     epochs = []
     for epoch, file in sorted(found[name].items()):
         with os_errors(file, "cannot be read"):
-            content = read_json(read_text(file), str(file))
+            content = read_json(read_text(file, most=LARGEST), str(file))
         try:
             labels, kept = content["labels"], {key: content[key] for key in ("counts", "probabilities")}
         except KeyError as error:

@@ -19,7 +19,8 @@ def search(
     profile: Profile = None,
     runs: Runs = RUNS,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that make trials at the same time. They share cores and GPUs.")
+        int,
+        typer.Option(min=1, max=256, help="Processes that make trials at the same time. They share cores and GPUs."),
     ] = 1,
     storage: Annotated[
         str | None, typer.Option(help="URL of a database for all machines; default: a journal file in --runs.")

@@ -17,7 +17,7 @@ from mt_dnn.threads import divide_threads
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine, one per GPU.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, max=256, help="Processes on this machine, one per GPU.")] = 1,
     restarts: Annotated[int, typer.Option(min=0, help="How often all are started again after one has died.")] = 0,
 ) -> None:
     """Train a run. The same command resumes a run that was cut off."""

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from data_utils.errors import UserError, did_you_mean, os_errors
-from data_utils.files import read_json, read_text
+from data_utils.files import LARGEST, read_json, read_text
 from mt_dnn.distributed.ranks import say
 from mt_dnn.section import PositiveInt, Section, UsablePath
 from mt_dnn.studies.analysis_tables import TABLES, as_sheet
@@ -206,7 +206,7 @@ def _analysis(file: Path) -> Mapping[str, Any]:
         UserError: the file cannot be read, is not from an analysis, or lacks a number of its table.
     """
     with os_errors(file, "cannot be read"):
-        record = read_json(read_text(file), str(file))
+        record = read_json(read_text(file, most=LARGEST), str(file))
     if record.get("kind") not in TABLES:
         raise UserError(f"{file}: not written by mt-dnn analyze: no analysis has the kind '{record.get('kind')}'")
     with _complete(file):

@@ -59,6 +59,7 @@ def test_a_name_that_no_file_can_have_is_one_line(arguments: list[str], capsys: 
             "prepare: Invalid value for '--max-length'",
             "mt-dnn prepare",
         ),
+        (["train", "a.yml", "--gpus", "1000000"], "train: Invalid value for '--gpus'", "mt-dnn train"),
         (["sweep", "a", "--cluster", "b"], "sweep: Invalid value for '--cluster': 'b' is not one of", "mt-dnn sweep"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
