@@ -175,6 +175,8 @@ def read_counts(path: Path, task: TaskDef) -> list[list[float]]:
         labels, counts = content["labels"], [[float(n) for n in row] for row in content["counts"]]
     except OSError as error:
         raise UserError(f"{path}: adversary.oracle: not readable ({error.strerror})") from None
+    except UserError as error:
+        raise UserError(f"{path}: adversary.oracle: {str(error).removeprefix(f'{path}: ')}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path}: adversary.oracle: write JSON with labels and counts, one row of counts for each right answer"
