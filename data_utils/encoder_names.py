@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from huggingface_hub.errors import LocalEntryNotFoundError
-
 from data_utils.errors import UserError
 
 PACKAGE = "package:"
@@ -45,6 +43,8 @@ def resolve_name(name: str) -> str:
 
 def is_unreachable(error: BaseException | None) -> bool:
     """Whether an error says that a file is not on this machine, and that the hub cannot be asked for it."""
+    from huggingface_hub.errors import LocalEntryNotFoundError  # it imports an HTTP client
+
     while error is not None and not isinstance(error, LocalEntryNotFoundError):
         error = error.__cause__ or error.__context__
     return error is not None
